@@ -1,0 +1,2 @@
+//! Typed, versioned configuration beside the sample files that it parses.
+#![forbid(unsafe_code)]

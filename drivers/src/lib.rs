@@ -1,0 +1,2 @@
+//! Touch the world: the MQTT listener and the MQTT client.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Columnar batch encoding with zstd and bounded decoding.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The program guan: collects, decides, records, forwards.
+#![forbid(unsafe_code)]

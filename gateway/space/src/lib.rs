@@ -1,0 +1,2 @@
+//! The program guan-space: receives, stores, acknowledges, exports.
+#![forbid(unsafe_code)]

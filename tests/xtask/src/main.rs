@@ -1,0 +1,2 @@
+//! The two commands of the project: demo and verify.
+fn main() {}
