@@ -1,2 +1,26 @@
 //! Merkle log of decisions and batches: leaves, tree, checkpoints, proofs, verifier.
+//!
+//! A leaf is deterministic CBOR, the tree is RFC 6962's, the signed head is a C2SP tlog-checkpoint, so
+//! programs that we did not write can check a log. `verify` reads a whole log as an auditor does.
+//!
+//! Never here: files, sockets, clocks, the private half of a key.
 #![forbid(unsafe_code)]
+
+pub mod bundle;
+mod cbor;
+pub mod checkpoint;
+pub mod leaf;
+pub mod note;
+pub mod proof;
+pub mod tree;
+
+pub use cbor::CborFault;
+pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
+pub use leaf::{
+    BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
+    LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Salvage,
+};
+pub use note::{KeyFault, VerifierKey};
+pub use proof::{ProofFault, consistency_proof, inclusion_proof};
+pub use proof::{verify_consistency, verify_inclusion};
+pub use tree::{Tree, leaf_hash, node_hash};

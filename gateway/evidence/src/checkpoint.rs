@@ -1,0 +1,107 @@
+//! The signed head of a log: C2SP tlog-checkpoint (<https://c2sp.org/tlog-checkpoint>).
+//!
+//! Text of three lines (origin, size, root in base64), optionally extension lines, then signatures
+//! as in [`crate::note`]. Order rule for whoever signs: leaves durable, then sign, then checkpoint
+//! durable, then publish; a signature over leaves that a power cut can remove is a fork of our own.
+
+use crate::note::{self, KeyFault, NoteFault, VerifierKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use guan_model::{Digest, SignFault, Signer};
+
+/// Largest checkpoint that is read, signatures of witnesses included.
+pub const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
+/// Longest origin.
+pub const ORIGIN_BYTES_MAX: usize = 128;
+
+/// Size and root of a log at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Unique name of the log.
+    pub origin: String,
+    /// Number of leaves.
+    pub size: u64,
+    pub root: Digest,
+    /// Lines that others may add; ours have none.
+    pub extensions: Vec<String>,
+}
+
+/// Why a checkpoint cannot be made or trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("the checkpoint has {length} bytes; the limit is {CHECKPOINT_BYTES_MAX}")]
+    TooLong { length: usize },
+    #[error("the checkpoint is not signed by the log")]
+    Note(#[from] NoteFault),
+    #[error("the origin {origin:?} is not 1 to {ORIGIN_BYTES_MAX} bytes of one line")]
+    Origin { origin: String },
+    #[error("the size {found:?} is not a decimal number without leading zeros")]
+    Size { found: String },
+    #[error("the root {found:?} is not base64 of 32 bytes")]
+    Root { found: String },
+    #[error("the checkpoint has an empty extension line or fewer than three lines")]
+    Lines,
+    #[error("the signing key cannot sign checkpoints")]
+    Key(#[from] KeyFault),
+    #[error("the checkpoint could not be signed: {0}")]
+    Sign(String),
+}
+
+impl From<SignFault> for CheckpointError {
+    fn from(fault: SignFault) -> Self {
+        Self::Sign(fault.to_string())
+    }
+}
+
+fn check_origin(origin: &str) -> Result<(), CheckpointError> {
+    let fits =
+        (1..=ORIGIN_BYTES_MAX).contains(&origin.len()) && !origin.chars().any(char::is_control);
+    fits.then_some(()).ok_or_else(|| CheckpointError::Origin { origin: origin.to_owned() })
+}
+
+impl Checkpoint {
+    /// The signed text. The signature line bears the signer's name, which should be the origin.
+    pub fn sign(
+        origin: &str,
+        size: u64,
+        root: &Digest,
+        signer: &dyn Signer,
+    ) -> Result<String, CheckpointError> {
+        check_origin(origin)?;
+        let key = VerifierKey::of(signer)?;
+        let text = format!("{origin}\n{size}\n{}\n", STANDARD.encode(root.0));
+        Ok(note::sign(&text, &key, signer)?)
+    }
+
+    /// Reads a checkpoint that must bear a valid signature by `key`.
+    pub fn parse_and_verify(text: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
+        if text.len() > CHECKPOINT_BYTES_MAX {
+            return Err(CheckpointError::TooLong { length: text.len() });
+        }
+        Self::parse_text(note::verify(text, key)?)
+    }
+
+    fn parse_text(text: &str) -> Result<Self, CheckpointError> {
+        let mut lines = text.split_terminator('\n');
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next())
+        else {
+            return Err(CheckpointError::Lines);
+        };
+        check_origin(origin)?;
+        let parsed: Option<u64> = size.parse().ok();
+        // Parsing alone would take a sign or leading zeros, so two texts could mean one size.
+        let size = parsed
+            .filter(|number| number.to_string() == size)
+            .ok_or_else(|| CheckpointError::Size { found: size.to_owned() })?;
+        let bytes = STANDARD.decode(root).ok().and_then(|bytes| bytes.try_into().ok());
+        let root = Digest(bytes.ok_or_else(|| CheckpointError::Root { found: root.to_owned() })?);
+        let extensions: Vec<String> = lines.map(str::to_owned).collect();
+        if extensions.iter().any(String::is_empty) {
+            return Err(CheckpointError::Lines);
+        }
+        Ok(Self { origin: origin.to_owned(), size, root, extensions })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,295 @@
+//! What the log records: one leaf for each key operation, of a closed set of kinds.
+//!
+//! Numbers of kinds, outcomes and reasons are in logs that outlive this program: append only. There is
+//! no free text, so nothing can leak into the log and no reader has to guess.
+
+mod wire;
+
+use crate::cbor::CborFault;
+use guan_model::{
+    BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, IdFault, Now, SpoolId,
+    StreamId, WallTime,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Version of the leaf schema that this program writes, and the newest that it reads.
+pub const LEAF_SCHEMA: u64 = 1;
+/// Largest leaf. The bundle format would allow 65,535 bytes, no kind of ours needs that.
+pub const LEAF_BYTES_MAX: usize = 1024;
+/// Longest name and version of a program.
+pub const PROGRAM_BYTES_MAX: usize = 64;
+
+/// Declares a numbered enum that is stored by its code.
+macro_rules! coded {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $code:literal $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$variant_doc])* $variant = $code,)+ }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            pub fn code(self) -> u8 {
+                self as u8
+            }
+
+            pub fn from_code(code: u8) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.code() == code)
+            }
+
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+coded!(
+    /// Why rows did not leave. The codes are those of `guan_policy::DenyReason`.
+    Denial {
+        NoContract = 1 "no-contract",
+        NotYetValid = 2 "not-yet-valid",
+        Expired = 3 "expired",
+        PointNotCovered = 4 "point-not-covered",
+    }
+);
+coded!(
+    /// What became of a contract.
+    ContractOutcome {
+        Accepted = 1 "accepted",
+        Ended = 2 "ended",
+        Refused = 3 "refused",
+    }
+);
+coded!(
+    /// What became of a configuration.
+    ConfigOutcome {
+        Applied = 1 "applied",
+        Refused = 2 "refused",
+        Reverted = 3 "reverted",
+    }
+);
+coded!(
+    /// Why data or leaves that once existed are gone.
+    GapReason {
+        /// The quota in bytes made room for newer data.
+        QuotaBytes = 1 "quota-bytes",
+        /// Older than the stream keeps.
+        QuotaAge = 2 "quota-age",
+        /// Damaged on the disk.
+        Damage = 3 "damage",
+        /// A person removed it.
+        Operator = 4 "operator",
+    }
+);
+
+/// Name and version of a program, such as `guan 0.1.0`: printable ASCII, at most 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program(Arc<str>);
+
+impl Program {
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=PROGRAM_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        fits.then(|| Self(Arc::from(text)))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A batch that was made durable in the spool, ready to be forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchAccepted {
+    pub dataset: DatasetId,
+    pub contract: ContractId,
+    pub contract_digest: Digest,
+    /// Digest of the plan that decided: all contracts and all descriptors.
+    pub plan: Digest,
+    /// SHA-256 of the encoded batch as it lies in the spool and goes over the link.
+    pub batch: Digest,
+    pub rows: u64,
+    pub stream: StreamId,
+    pub seq: BatchSeq,
+}
+
+/// What was decided about the rows of one dataset in one commit. It stands before the `Batch` leaves
+/// that it lets go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecisionSummary {
+    pub dataset: DatasetId,
+    pub plan: Digest,
+    /// Rows in the batches that may leave, added up over contracts; masked rows included.
+    pub permitted: u64,
+    /// Permitted rows whose value a contract took away.
+    pub masked: u64,
+    /// Rows that no contract lets go, by reason; never with a count of zero.
+    pub denied: BTreeMap<Denial, u64>,
+}
+
+/// Batches of a stream that will never arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataGap {
+    pub stream: StreamId,
+    /// First and last batch that is missing.
+    pub from: BatchSeq,
+    pub through: BatchSeq,
+    pub rows: u64,
+    pub reason: GapReason,
+}
+
+/// What recovery had to do when the spool was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Salvage {
+    pub files_set_aside: u64,
+    pub frames_lost: u64,
+    pub bytes_lost: u64,
+    pub torn_tail_bytes: u64,
+}
+
+/// The kinds of leaf. A leaf's kind number is in [`LeafBody::kind`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeafBody {
+    /// The box started. First leaf of every boot.
+    Start {
+        program: Program,
+        spool: SpoolId,
+    },
+    /// The box stopped in order.
+    Stop,
+    Batch(BatchAccepted),
+    Decision(DecisionSummary),
+    /// A contract came into force, ended or was refused; `plan` is the plan from here on.
+    ContractChange {
+        contract: ContractId,
+        version: u64,
+        digest: Digest,
+        plan: Digest,
+        outcome: ContractOutcome,
+    },
+    /// `digest` is SHA-256 of the configuration file.
+    ConfigChange {
+        digest: Digest,
+        outcome: ConfigOutcome,
+    },
+    /// The wall clock jumped. The leaf's own wall time is `to`.
+    ClockStep {
+        from: WallTime,
+        to: WallTime,
+    },
+    /// Leaves (by index) whose bytes are lost.
+    LogGap {
+        from: u64,
+        through: u64,
+        reason: GapReason,
+    },
+    DataGap(DataGap),
+    Salvage(Salvage),
+}
+
+impl LeafBody {
+    /// Number of the kind, as stored.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Self::Start { .. } => 1,
+            Self::Stop => 2,
+            Self::Batch(_) => 3,
+            Self::Decision(_) => 4,
+            Self::ContractChange { .. } => 5,
+            Self::ConfigChange { .. } => 6,
+            Self::ClockStep { .. } => 7,
+            Self::LogGap { .. } => 8,
+            Self::DataGap(_) => 9,
+            Self::Salvage(_) => 10,
+        }
+    }
+
+    /// Name of the kind for people.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Stop => "stop",
+            Self::Batch(_) => "batch",
+            Self::Decision(_) => "decision.summary",
+            Self::ContractChange { .. } => "contract.change",
+            Self::ConfigChange { .. } => "config.change",
+            Self::ClockStep { .. } => "clock.step",
+            Self::LogGap { .. } => "log.gap",
+            Self::DataGap(_) => "data.gap",
+            Self::Salvage(_) => "salvage",
+        }
+    }
+}
+
+/// One entry of the log. Times are stored in whole milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Equals the index in the tree.
+    pub seq: u64,
+    /// A claim only; order comes from `seq`.
+    pub wall: WallTime,
+    pub boot: BootNumber,
+    pub monotonic: Duration,
+    pub clock_quality: ClockQuality,
+    pub body: LeafBody,
+}
+
+impl Leaf {
+    /// A leaf of this moment, its times cut to whole milliseconds as they will be stored.
+    pub fn new(now: &Now, seq: u64, boot: BootNumber, body: LeafBody) -> Self {
+        let monotonic_ms = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            seq,
+            wall: WallTime::from_millis(now.wall.millis()),
+            boot,
+            monotonic: Duration::from_millis(monotonic_ms),
+            clock_quality: now.quality,
+            body,
+        }
+    }
+
+    /// The bytes that are stored and hashed: deterministic CBOR (RFC 8949, section 4.2.1).
+    pub fn encode(&self) -> Vec<u8> {
+        let bytes = wire::encode(self);
+        assert!(bytes.len() <= LEAF_BYTES_MAX, "every field of a leaf is bounded");
+        bytes
+    }
+
+    /// Reads exactly what [`Leaf::encode`] writes and refuses everything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LeafError> {
+        wire::decode(bytes)
+    }
+}
+
+/// Why bytes are no leaf. Whoever gave the log is to blame: it was altered, damaged, or written by
+/// a newer program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeafError {
+    #[error("the leaf has {length} bytes; the limit is {LEAF_BYTES_MAX}")]
+    TooLong { length: usize },
+    #[error("the leaf is not deterministic CBOR of its kind")]
+    Cbor(#[from] CborFault),
+    #[error("the leaf has schema {found}, this program reads {LEAF_SCHEMA}; use a newer program")]
+    Schema { found: u64 },
+    #[error("the leaf has the unknown kind {found}; use a newer program")]
+    Kind { found: u64 },
+    #[error("the {what} has the unknown code {found}; use a newer program")]
+    Code { what: &'static str, found: u64 },
+    #[error("a name in the leaf is not valid")]
+    Name(#[from] IdFault),
+    #[error("the program's name is not 1 to {PROGRAM_BYTES_MAX} printable ASCII characters")]
+    Program,
+    #[error("the wall time {millis} ms is outside the years 1677 to 2262")]
+    Wall { millis: i64 },
+    #[error("a decision summary names one contract; it speaks of all")]
+    SummaryOfOne,
+    #[error("a count of denied rows is zero; such an entry is left out")]
+    ZeroCount,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use super::*;
+use proptest::prelude::*;
+
+fn leaf(seq: u64, body: LeafBody) -> Leaf {
+    Leaf {
+        seq,
+        wall: WallTime::from_millis(1_800_000_000_123),
+        boot: BootNumber(7),
+        monotonic: Duration::from_millis(65_536),
+        clock_quality: ClockQuality::Ntp,
+        body,
+    }
+}
+
+/// One leaf of each kind, with values that need heads of every width.
+pub(crate) fn samples() -> Vec<Leaf> {
+    let digest = |byte| Digest([byte; 32]);
+    let contract = ContractId::parse("C-2026-001").unwrap();
+    let dataset = DatasetId::parse("vessel-bus").unwrap();
+    let denied = BTreeMap::from([(Denial::NoContract, 3), (Denial::PointNotCovered, 70_000)]);
+    let bodies = vec![
+        LeafBody::Start {
+            program: Program::parse("guan 0.1.0").unwrap(),
+            spool: SpoolId([0xAB; 16]),
+        },
+        LeafBody::ContractChange {
+            contract: contract.clone(),
+            version: 2,
+            digest: digest(1),
+            plan: digest(2),
+            outcome: ContractOutcome::Accepted,
+        },
+        LeafBody::ConfigChange { digest: digest(3), outcome: ConfigOutcome::Applied },
+        LeafBody::Decision(DecisionSummary {
+            dataset: dataset.clone(),
+            plan: digest(2),
+            permitted: 4096,
+            masked: 24,
+            denied,
+        }),
+        LeafBody::Batch(BatchAccepted {
+            dataset,
+            contract,
+            contract_digest: digest(1),
+            plan: digest(2),
+            batch: digest(4),
+            rows: 4096,
+            stream: StreamId(1),
+            seq: BatchSeq(1),
+        }),
+        LeafBody::ClockStep { from: WallTime::from_millis(-5), to: WallTime::from_millis(9) },
+        LeafBody::LogGap { from: 1, through: u64::MAX, reason: GapReason::Damage },
+        LeafBody::DataGap(DataGap {
+            stream: StreamId(1),
+            from: BatchSeq(2),
+            through: BatchSeq(300),
+            rows: 1 << 40,
+            reason: GapReason::QuotaAge,
+        }),
+        LeafBody::Salvage(Salvage {
+            files_set_aside: 1,
+            frames_lost: 24,
+            bytes_lost: 256,
+            torn_tail_bytes: 65_535,
+        }),
+        LeafBody::Stop,
+    ];
+    bodies.into_iter().enumerate().map(|(seq, body)| leaf(seq as u64, body)).collect()
+}
+
+#[test]
+fn every_kind_survives() {
+    for leaf in samples() {
+        assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
+    }
+    let kinds: Vec<u8> = samples().iter().map(|leaf| leaf.body.kind()).collect();
+    let mut sorted = kinds.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=10).collect::<Vec<u8>>(), "a sample for each kind");
+}
+
+/// The golden file is never written again: logs with these bytes exist.
+#[test]
+fn golden_leaves() {
+    let golden = include_str!("../../tests/golden/leaves-v1.hex");
+    let lines: Vec<&str> = golden.lines().collect();
+    assert_eq!(lines.len(), samples().len());
+    for (line, leaf) in lines.iter().zip(samples()) {
+        let hex: String = leaf.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(*line, hex, "{}", leaf.body.kind_name());
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    for leaf in samples() {
+        let bytes = leaf.encode();
+        for end in 0..bytes.len() {
+            assert!(Leaf::decode(&bytes[..end]).is_err(), "{} cut at {end}", leaf.body.kind_name());
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        let expect = LeafError::Cbor(CborFault::Trailing { left: 1 });
+        assert_eq!(Leaf::decode(&longer), Err(expect));
+    }
+}
+
+#[test]
+fn limit_is_exact() {
+    let check = |length, too_long: bool| {
+        let fault = Leaf::decode(&vec![0; length]).unwrap_err();
+        assert_eq!(fault == LeafError::TooLong { length }, too_long, "{length} bytes");
+    };
+    check(LEAF_BYTES_MAX, false);
+    check(LEAF_BYTES_MAX + 1, true);
+    assert!(Program::parse(&"x".repeat(PROGRAM_BYTES_MAX)).is_some());
+    assert!(Program::parse(&"x".repeat(PROGRAM_BYTES_MAX + 1)).is_none());
+    assert!(Program::parse("").is_none() && Program::parse("a\n").is_none());
+}
+
+#[test]
+fn largest_leaf_keeps_the_limit() {
+    let name = "x".repeat(guan_model::ids::NAME_BYTES_MAX);
+    let body = LeafBody::Batch(BatchAccepted {
+        dataset: DatasetId::parse(&name).unwrap(),
+        contract: ContractId::parse(&name).unwrap(),
+        contract_digest: Digest([1; 32]),
+        plan: Digest([2; 32]),
+        batch: Digest([3; 32]),
+        rows: u64::MAX,
+        stream: StreamId(u8::MAX),
+        seq: BatchSeq(u64::MAX),
+    });
+    let now = Now {
+        wall: WallTime(i64::MIN),
+        monotonic: Duration::MAX,
+        quality: ClockQuality::Witnessed,
+    };
+    let leaf = Leaf::new(&now, u64::MAX, BootNumber(u32::MAX), body);
+    let bytes = leaf.encode();
+    assert!(bytes.len() <= 400, "{} bytes", bytes.len());
+    assert_eq!(Leaf::decode(&bytes), Ok(leaf));
+}
+
+#[test]
+fn faults_name_the_cause() {
+    let bytes = samples()[9].encode();
+    let with = |at: usize, byte: u8| {
+        let mut changed = bytes.clone();
+        changed[at] = byte;
+        Leaf::decode(&changed).unwrap_err()
+    };
+    assert_eq!(with(2, 2), LeafError::Schema { found: 2 });
+    let unsorted = CborFault::Key { at: 3, found: 1, expected: 2 };
+    assert_eq!(with(3, 1), LeafError::Cbor(unsorted));
+    let last = bytes.len() - 1;
+    assert_eq!(with(last, 11), LeafError::Kind { found: 11 });
+    assert_eq!(with(last - 2, 9), LeafError::Code { what: "clock quality", found: 9 });
+    assert_eq!(with(0, 0xA6), LeafError::Cbor(CborFault::UnknownKeys { at: bytes.len(), left: 1 }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_decodes_is_canonical(
+        which in 0_usize..10,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = samples()[which].encode();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(leaf) = Leaf::decode(&bytes) {
+            prop_assert_eq!(leaf.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(leaf) = Leaf::decode(&bytes) {
+            prop_assert_eq!(leaf.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn moments_survive(wall: i64, secs: u64, nanos in 0_u32..1_000_000_000, seq: u64) {
+        let now = Now {
+            wall: WallTime(wall),
+            monotonic: Duration::new(secs, nanos),
+            quality: ClockQuality::Unset,
+        };
+        let leaf = Leaf::new(&now, seq, BootNumber(1), LeafBody::Stop);
+        prop_assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
+    }
+}

@@ -1,0 +1,422 @@
+//! Bytes of a leaf: a CBOR map with the integer keys of research/log.md, section 3.1.
+//!
+//! | key | field |
+//! |---|---|
+//! | 1 | schema version |
+//! | 2 | seq |
+//! | 3 | wall time, ms |
+//! | 4 | [boot, monotonic ms, clock quality] |
+//! | 5 | kind |
+//! | 8 | [contract id, plan digest]; the id is empty where a leaf speaks of all contracts |
+//! | 9 | [1, SHA-256 of the object] |
+//! | 10 | rows, or the version of a contract |
+//! | 11 | outcome or reason |
+//! | 14 | map of details, its keys are the kind's own |
+//!
+//! Keys 6, 7, 12 and 13 (trace, subject, links) are reserved. A kind has exactly its keys.
+
+use super::{
+    BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
+    LEAF_BYTES_MAX, LEAF_SCHEMA, Leaf, LeafBody, LeafError, Program, Salvage,
+};
+use crate::cbor::{CborReader, CborWriter, MapKeys};
+use guan_model::{
+    BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, SpoolId, StreamId, WallTime,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const SCHEMA: u64 = 1;
+const SEQ: u64 = 2;
+const WALL: u64 = 3;
+const MOMENT: u64 = 4;
+const KIND: u64 = 5;
+const CONTRACT: u64 = 8;
+const OBJECT: u64 = 9;
+const COUNT: u64 = 10;
+const OUTCOME: u64 = 11;
+const DETAIL: u64 = 14;
+/// Every leaf has the keys up to `KIND`.
+const COMMON_KEYS: u64 = 5;
+/// Number of SHA-256 in `OBJECT`.
+const SHA_256: u64 = 1;
+
+/// Milliseconds that fit the nanoseconds of `WallTime`.
+const WALL_MILLIS: std::ops::RangeInclusive<i64> =
+    i64::MIN.div_euclid(1_000_000)..=i64::MAX.div_euclid(1_000_000);
+
+fn body_keys(body: &LeafBody) -> u64 {
+    match body {
+        LeafBody::Stop => 0,
+        LeafBody::Start { .. } | LeafBody::ClockStep { .. } | LeafBody::Salvage(_) => 1,
+        LeafBody::ConfigChange { .. } | LeafBody::LogGap { .. } => 2,
+        LeafBody::Decision(_) | LeafBody::DataGap(_) => 3,
+        LeafBody::Batch(_) | LeafBody::ContractChange { .. } => 4,
+    }
+}
+
+pub(super) fn encode(leaf: &Leaf) -> Vec<u8> {
+    let mut out = CborWriter::default();
+    out.map(COMMON_KEYS + body_keys(&leaf.body));
+    out.unsigned(SCHEMA);
+    out.unsigned(LEAF_SCHEMA);
+    out.unsigned(SEQ);
+    out.unsigned(leaf.seq);
+    out.unsigned(WALL);
+    out.signed(leaf.wall.millis());
+    out.unsigned(MOMENT);
+    out.array(3);
+    out.unsigned(u64::from(leaf.boot.0));
+    out.unsigned(u64::try_from(leaf.monotonic.as_millis()).unwrap_or(u64::MAX));
+    out.unsigned(u64::from(leaf.clock_quality as u8));
+    out.unsigned(KIND);
+    out.unsigned(u64::from(leaf.body.kind()));
+    encode_body(&mut out, &leaf.body);
+    out.finish()
+}
+
+fn encode_body(out: &mut CborWriter, body: &LeafBody) {
+    match body {
+        LeafBody::Start { program, spool } => {
+            out.detail(2);
+            out.entry_text(1, program.as_str());
+            out.unsigned(2);
+            out.bytes(&spool.0);
+        }
+        LeafBody::Stop => {}
+        LeafBody::Batch(batch) => {
+            out.under(batch.contract.as_str(), &batch.plan);
+            out.object(&batch.batch);
+            out.entry(COUNT, batch.rows);
+            out.detail(4);
+            out.entry(1, u64::from(batch.stream.0));
+            out.entry(2, batch.seq.0);
+            out.entry_text(3, batch.dataset.as_str());
+            out.unsigned(4);
+            out.bytes(&batch.contract_digest.0);
+        }
+        LeafBody::Decision(decision) => encode_decision(out, decision),
+        LeafBody::ContractChange { contract, version, digest, plan, outcome } => {
+            out.under(contract.as_str(), plan);
+            out.object(digest);
+            out.entry(COUNT, *version);
+            out.entry(OUTCOME, u64::from(outcome.code()));
+        }
+        LeafBody::ConfigChange { digest, outcome } => {
+            out.object(digest);
+            out.entry(OUTCOME, u64::from(outcome.code()));
+        }
+        LeafBody::ClockStep { from, to } => {
+            out.detail(2);
+            out.unsigned(1);
+            out.signed(from.millis());
+            out.unsigned(2);
+            out.signed(to.millis());
+        }
+        LeafBody::LogGap { from, through, reason } => {
+            out.entry(OUTCOME, u64::from(reason.code()));
+            out.detail(2);
+            out.entry(1, *from);
+            out.entry(2, *through);
+        }
+        LeafBody::DataGap(gap) => {
+            out.entry(COUNT, gap.rows);
+            out.entry(OUTCOME, u64::from(gap.reason.code()));
+            out.detail(3);
+            out.entry(1, u64::from(gap.stream.0));
+            out.entry(2, gap.from.0);
+            out.entry(3, gap.through.0);
+        }
+        LeafBody::Salvage(salvage) => {
+            out.detail(4);
+            out.entry(1, salvage.files_set_aside);
+            out.entry(2, salvage.frames_lost);
+            out.entry(3, salvage.bytes_lost);
+            out.entry(4, salvage.torn_tail_bytes);
+        }
+    }
+}
+
+fn encode_decision(out: &mut CborWriter, decision: &DecisionSummary) {
+    out.under("", &decision.plan);
+    out.entry(COUNT, decision.permitted);
+    out.detail(3);
+    out.entry_text(1, decision.dataset.as_str());
+    out.entry(2, decision.masked);
+    out.unsigned(3);
+    let denied = decision.denied.iter().filter(|(_, rows)| **rows > 0);
+    out.map(denied.clone().count() as u64);
+    for (reason, rows) in denied {
+        out.entry(u64::from(reason.code()), *rows);
+    }
+}
+
+impl CborWriter {
+    fn entry(&mut self, key: u64, value: u64) {
+        self.unsigned(key);
+        self.unsigned(value);
+    }
+
+    fn entry_text(&mut self, key: u64, value: &str) {
+        self.unsigned(key);
+        self.text(value);
+    }
+
+    fn under(&mut self, contract: &str, plan: &Digest) {
+        self.unsigned(CONTRACT);
+        self.array(2);
+        self.text(contract);
+        self.bytes(&plan.0);
+    }
+
+    fn object(&mut self, digest: &Digest) {
+        self.unsigned(OBJECT);
+        self.array(2);
+        self.unsigned(SHA_256);
+        self.bytes(&digest.0);
+    }
+
+    fn detail(&mut self, entries: u64) {
+        self.unsigned(DETAIL);
+        self.map(entries);
+    }
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Leaf, LeafError> {
+    if bytes.len() > LEAF_BYTES_MAX {
+        return Err(LeafError::TooLong { length: bytes.len() });
+    }
+    let mut reader = CborReader::new(bytes);
+    let map = reader.map()?;
+    let mut fields = Fields { reader, map };
+    match fields.number(SCHEMA)? {
+        LEAF_SCHEMA => {}
+        found => return Err(LeafError::Schema { found }),
+    }
+    let seq = fields.number(SEQ)?;
+    let wall = fields.wall(WALL)?;
+    fields.require(MOMENT)?;
+    fields.reader.array(3)?;
+    let boot = BootNumber(fields.reader.narrow()?);
+    let monotonic = Duration::from_millis(fields.reader.unsigned()?);
+    let quality = fields.reader.unsigned()?;
+    let clock_quality = coded("clock quality", quality, ClockQuality::from_code)?;
+    let kind = fields.number(KIND)?;
+    let body = fields.body(kind)?;
+    let Fields { reader, map } = fields;
+    map.finish(&reader)?;
+    reader.end()?;
+    Ok(Leaf { seq, wall, boot, monotonic, clock_quality, body })
+}
+
+fn coded<T>(
+    what: &'static str,
+    found: u64,
+    from_code: impl Fn(u8) -> Option<T>,
+) -> Result<T, LeafError> {
+    let code = u8::try_from(found).ok();
+    code.and_then(from_code).ok_or(LeafError::Code { what, found })
+}
+
+/// A map that is read key by key, in the order in which it must stand.
+struct Fields<'a> {
+    reader: CborReader<'a>,
+    map: MapKeys,
+}
+
+impl<'a> Fields<'a> {
+    fn require(&mut self, key: u64) -> Result<(), LeafError> {
+        Ok(self.map.require(&mut self.reader, key)?)
+    }
+
+    fn number(&mut self, key: u64) -> Result<u64, LeafError> {
+        self.require(key)?;
+        Ok(self.reader.unsigned()?)
+    }
+
+    fn text(&mut self, key: u64) -> Result<&'a str, LeafError> {
+        self.require(key)?;
+        Ok(self.reader.text()?)
+    }
+
+    fn wall(&mut self, key: u64) -> Result<WallTime, LeafError> {
+        self.require(key)?;
+        let millis = self.reader.signed()?;
+        match WALL_MILLIS.contains(&millis) {
+            true => Ok(WallTime::from_millis(millis)),
+            false => Err(LeafError::Wall { millis }),
+        }
+    }
+
+    fn digest(&mut self, key: u64) -> Result<Digest, LeafError> {
+        self.require(key)?;
+        Ok(Digest(self.reader.fixed_bytes()?))
+    }
+
+    fn under(&mut self) -> Result<(&'a str, Digest), LeafError> {
+        self.require(CONTRACT)?;
+        self.reader.array(2)?;
+        let contract = self.reader.text()?;
+        Ok((contract, Digest(self.reader.fixed_bytes()?)))
+    }
+
+    fn object(&mut self) -> Result<Digest, LeafError> {
+        self.require(OBJECT)?;
+        self.reader.array(2)?;
+        match self.reader.unsigned()? {
+            SHA_256 => Ok(Digest(self.reader.fixed_bytes()?)),
+            found => Err(LeafError::Code { what: "digest algorithm", found }),
+        }
+    }
+
+    fn stream(&mut self, key: u64) -> Result<StreamId, LeafError> {
+        self.require(key)?;
+        Ok(StreamId(self.reader.narrow()?))
+    }
+
+    fn outcome<T>(
+        &mut self,
+        what: &'static str,
+        from_code: impl Fn(u8) -> Option<T>,
+    ) -> Result<T, LeafError> {
+        let found = self.number(OUTCOME)?;
+        coded(what, found, from_code)
+    }
+
+    /// Reads the map of details with the same methods.
+    fn detail<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, LeafError>,
+    ) -> Result<T, LeafError> {
+        self.require(DETAIL)?;
+        self.inner(read)
+    }
+
+    fn inner<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, LeafError>,
+    ) -> Result<T, LeafError> {
+        let map = self.reader.map()?;
+        let outer = std::mem::replace(&mut self.map, map);
+        let value = read(self)?;
+        std::mem::replace(&mut self.map, outer).finish(&self.reader)?;
+        Ok(value)
+    }
+
+    fn body(&mut self, kind: u64) -> Result<LeafBody, LeafError> {
+        match kind {
+            1 => self.start(),
+            2 => Ok(LeafBody::Stop),
+            3 => self.batch(),
+            4 => self.decision(),
+            5 => self.contract_change(),
+            6 => Ok(LeafBody::ConfigChange {
+                digest: self.object()?,
+                outcome: self.outcome("outcome", ConfigOutcome::from_code)?,
+            }),
+            7 => self.detail(|detail| {
+                Ok(LeafBody::ClockStep { from: detail.wall(1)?, to: detail.wall(2)? })
+            }),
+            8 => {
+                let reason = self.outcome("reason", GapReason::from_code)?;
+                let (from, through) = self.detail(|d| Ok((d.number(1)?, d.number(2)?)))?;
+                Ok(LeafBody::LogGap { from, through, reason })
+            }
+            9 => self.data_gap(),
+            10 => self.detail(|detail| {
+                Ok(LeafBody::Salvage(Salvage {
+                    files_set_aside: detail.number(1)?,
+                    frames_lost: detail.number(2)?,
+                    bytes_lost: detail.number(3)?,
+                    torn_tail_bytes: detail.number(4)?,
+                }))
+            }),
+            found => Err(LeafError::Kind { found }),
+        }
+    }
+
+    fn start(&mut self) -> Result<LeafBody, LeafError> {
+        self.detail(|detail| {
+            let program = Program::parse(detail.text(1)?).ok_or(LeafError::Program)?;
+            detail.require(2)?;
+            Ok(LeafBody::Start { program, spool: SpoolId(detail.reader.fixed_bytes()?) })
+        })
+    }
+
+    fn batch(&mut self) -> Result<LeafBody, LeafError> {
+        let (contract, plan) = self.under()?;
+        let contract = ContractId::parse(contract)?;
+        let batch = self.object()?;
+        let rows = self.number(COUNT)?;
+        self.detail(|detail| {
+            Ok(LeafBody::Batch(BatchAccepted {
+                stream: detail.stream(1)?,
+                seq: BatchSeq(detail.number(2)?),
+                dataset: DatasetId::parse(detail.text(3)?)?,
+                contract_digest: detail.digest(4)?,
+                contract,
+                plan,
+                batch,
+                rows,
+            }))
+        })
+    }
+
+    fn decision(&mut self) -> Result<LeafBody, LeafError> {
+        let (contract, plan) = self.under()?;
+        if !contract.is_empty() {
+            return Err(LeafError::SummaryOfOne);
+        }
+        let permitted = self.number(COUNT)?;
+        self.detail(|detail| {
+            let dataset = DatasetId::parse(detail.text(1)?)?;
+            let masked = detail.number(2)?;
+            detail.require(3)?;
+            let denied = detail.inner(Self::denied)?;
+            Ok(LeafBody::Decision(DecisionSummary { dataset, plan, permitted, masked, denied }))
+        })
+    }
+
+    fn denied(&mut self) -> Result<BTreeMap<Denial, u64>, LeafError> {
+        let mut denied = BTreeMap::new();
+        let mut last = None;
+        loop {
+            let at = self.reader.at();
+            let Some(found) = self.map.next(&mut self.reader)? else { return Ok(denied) };
+            if let Some(last) = last.filter(|last| *last >= found) {
+                return Err(crate::CborFault::Key { at, found, expected: last + 1 }.into());
+            }
+            last = Some(found);
+            let reason = coded("reason", found, Denial::from_code)?;
+            match self.reader.unsigned()? {
+                0 => return Err(LeafError::ZeroCount),
+                rows => denied.insert(reason, rows),
+            };
+        }
+    }
+
+    fn contract_change(&mut self) -> Result<LeafBody, LeafError> {
+        let (contract, plan) = self.under()?;
+        Ok(LeafBody::ContractChange {
+            contract: ContractId::parse(contract)?,
+            digest: self.object()?,
+            version: self.number(COUNT)?,
+            outcome: self.outcome("outcome", ContractOutcome::from_code)?,
+            plan,
+        })
+    }
+
+    fn data_gap(&mut self) -> Result<LeafBody, LeafError> {
+        let rows = self.number(COUNT)?;
+        let reason = self.outcome("reason", GapReason::from_code)?;
+        self.detail(|detail| {
+            Ok(LeafBody::DataGap(DataGap {
+                stream: detail.stream(1)?,
+                from: BatchSeq(detail.number(2)?),
+                through: BatchSeq(detail.number(3)?),
+                rows,
+                reason,
+            }))
+        })
+    }
+}
