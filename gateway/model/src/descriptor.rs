@@ -1,12 +1,15 @@
 //! What is known about each point, and the table of all points of a box.
 
-use crate::bytes_io::Writer;
+use crate::bytes_io::{ReadFault, Reader, Writer};
 use crate::{DatasetId, Digest, PointId, PointName, Unit, ValueType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Most points that one box may describe.
 pub const POINTS_MAX: usize = 65_536;
+/// Largest table that is read from a peer.
+pub const TABLE_BYTES_MAX: usize = 8 << 20;
+const MAGIC: &[u8] = b"guan descriptor table 1";
 
 /// Data class after GB/T 43697-2024: 一般, 重要, 核心.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +94,19 @@ pub enum TableFault {
     TooMany { count: usize },
 }
 
+/// Why announced bytes are no table; the peer is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableReadFault {
+    #[error("the descriptor table has {length} bytes; the limit is {TABLE_BYTES_MAX}")]
+    TooLarge { length: usize },
+    #[error("the descriptor table is cut short or malformed")]
+    Read(#[from] ReadFault),
+    #[error("the descriptor table has an invalid {what}")]
+    Value { what: &'static str },
+    #[error("the descriptor table contradicts itself: {0:?}")]
+    Table(Vec<TableFault>),
+}
+
 /// All points of a box. Immutable; a change makes a new table with a new digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescriptorTable {
@@ -124,7 +140,7 @@ impl DescriptorTable {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let digest = Digest::of(&Self::canonical_bytes(by_id.values()));
+        let digest = Digest::of(&Self::encode(by_id.values()));
         Ok(Self { by_id, by_name, digest })
     }
 
@@ -150,9 +166,55 @@ impl DescriptorTable {
         self.digest
     }
 
-    fn canonical_bytes<'a>(points: impl Iterator<Item = &'a Arc<PointDescriptor>>) -> Vec<u8> {
+    /// The table as bytes; their SHA-256 is its version. Announced to the space before the first batch
+    /// that refers to it.
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        Self::encode(self.by_id.values())
+    }
+
+    /// Reads a table that another party announced.
+    pub fn from_canonical_bytes(bytes: &[u8]) -> Result<Self, TableReadFault> {
+        if bytes.len() > TABLE_BYTES_MAX {
+            return Err(TableReadFault::TooLarge { length: bytes.len() });
+        }
+        let mut reader = Reader::new(bytes);
+        if reader.bytes()? != MAGIC {
+            return Err(TableReadFault::Value { what: "magic" });
+        }
+        let mut points = Vec::new();
+        while reader.left() > 0 {
+            points.push(Self::decode_point(&mut reader)?);
+        }
+        let table = Self::new(points).map_err(TableReadFault::Table)?;
+        // Two spellings of one table would have two digests for the same points.
+        match table.canonical_bytes() == bytes {
+            true => Ok(table),
+            false => Err(TableReadFault::Value { what: "order" }),
+        }
+    }
+
+    fn decode_point(reader: &mut Reader<'_>) -> Result<PointDescriptor, TableReadFault> {
+        let value = |what| TableReadFault::Value { what };
+        let id = PointId(reader.u32()?);
+        let name = PointName::parse(reader.text()?).map_err(|_| value("point name"))?;
+        let value_type = ValueType::from_code(reader.u8()?).ok_or(value("value type"))?;
+        let unit = Unit::parse(reader.text()?).ok_or(value("unit"))?;
+        let dataset = DatasetId::parse(reader.text()?).map_err(|_| value("dataset id"))?;
+        let class = reader.u8()?;
+        let class = Class::ALL.into_iter().find(|known| *known as u8 == class);
+        let class = class.ok_or(value("class"))?;
+        let mut tags = BTreeSet::new();
+        for _ in 0..reader.varint()? {
+            let tag = reader.u8()?;
+            let tag = Tag::ALL.into_iter().find(|known| *known as u8 == tag);
+            tags.insert(tag.ok_or(value("tag"))?);
+        }
+        Ok(PointDescriptor { id, name, value_type, unit, dataset, class, tags })
+    }
+
+    fn encode<'a>(points: impl Iterator<Item = &'a Arc<PointDescriptor>>) -> Vec<u8> {
         let mut out = Writer::new();
-        out.bytes(b"guan descriptor table 1");
+        out.bytes(MAGIC);
         for point in points {
             out.u32(point.id.0);
             out.text(point.name.as_str());
@@ -166,5 +228,52 @@ impl DescriptorTable {
             }
         }
         out.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn point(id: u32, name: &str) -> PointDescriptor {
+        PointDescriptor {
+            id: PointId(id),
+            name: PointName::parse(name).unwrap(),
+            value_type: ValueType::F64,
+            unit: Unit::parse("Cel").unwrap(),
+            dataset: DatasetId::parse("d").unwrap(),
+            class: Class::Important,
+            tags: BTreeSet::from([Tag::TradeSecret, Tag::Personal]),
+        }
+    }
+
+    #[test]
+    fn a_table_survives_its_bytes() {
+        let table = DescriptorTable::new(vec![point(7, "b"), point(3, "a")]).unwrap();
+        let bytes = table.canonical_bytes();
+        assert_eq!(DescriptorTable::from_canonical_bytes(&bytes), Ok(table.clone()));
+        assert_eq!(Digest::of(&bytes), table.digest());
+        for cut in 24..bytes.len() {
+            let between_points = (cut - 24).is_multiple_of((bytes.len() - 24) / 2);
+            let parsed = DescriptorTable::from_canonical_bytes(&bytes[..cut]);
+            assert_eq!(parsed.is_ok(), between_points, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_reported() {
+        let points = vec![point(1, "a"), point(1, "b"), point(2, "a")];
+        assert_eq!(DescriptorTable::new(points).unwrap_err().len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_answer(tail: Vec<u8>) {
+            let mut bytes = DescriptorTable::new(vec![point(1, "a")]).unwrap().canonical_bytes();
+            bytes.extend_from_slice(&tail);
+            let parsed = DescriptorTable::from_canonical_bytes(&bytes);
+            prop_assert_eq!(parsed.is_ok(), tail.is_empty());
+        }
     }
 }

@@ -1,0 +1,214 @@
+//! The boxes that the space has enrolled, in sled.
+//!
+//! sled lets one process in at a time, and `guan-space box ...` must work while the daemon runs. So
+//! nobody keeps it open: each look is open, read or write, close, with bounded retries. Boxes connect
+//! rarely, thus the cost does not matter.
+//!
+//! sled's `flush` does not reach the disk's cache, so a change is followed by an fsync of its file.
+
+use guan_identity::Tier;
+use guan_model::{BoxId, Digest};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const OPEN_ATTEMPTS_MAX: u32 = 50;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why the registry cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("{path} stays locked by another guan-space command; end that command and try again")]
+    Locked { path: PathBuf, source: sled::Error },
+    #[error("{path} cannot be used: check the disk and the folder's rights")]
+    Storage { path: PathBuf, source: sled::Error },
+    #[error("{path} cannot be flushed: check the disk")]
+    Flush { path: PathBuf, source: std::io::Error },
+    #[error("the record of box {box_id} in {path} is damaged; enrol the box again")]
+    Damaged { path: PathBuf, box_id: String },
+    #[error("box {0} is not enrolled; `guan-space box list` shows those that are")]
+    Unknown(BoxId),
+}
+
+/// Why a box that connects is turned away; the texts go to the box.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("box {0} is not enrolled here: enrol it with `guan-space box enrol`")]
+    NotEnrolled(BoxId),
+    #[error("box {0} was revoked: enrol it again if that was a mistake")]
+    Revoked(BoxId),
+    #[error("box {0} shows a certificate that it was not enrolled with: enrol it again")]
+    OtherCertificate(BoxId),
+    #[error("the tier {tier} of box {box_id} is not in boxes.accept_tiers of this space")]
+    Tier { box_id: BoxId, tier: Tier },
+}
+
+/// What is known of one box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    pub tier: String,
+    /// SHA-256 of the certificate, hex.
+    pub fingerprint: String,
+    /// Seconds since 1970.
+    pub enrolled_at_s: i64,
+    pub revoked: bool,
+}
+
+/// The folder of the registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    path: PathBuf,
+}
+
+impl Registry {
+    pub fn new(state_dir: &Path) -> Self {
+        Self { path: state_dir.join("registry") }
+    }
+
+    pub fn enrol(&self, box_id: &BoxId, enrolment: &Enrolment) -> Result<(), RegistryError> {
+        let bytes = serde_json::to_vec(enrolment).expect("a struct of plain fields is JSON");
+        self.write(box_id, bytes)
+    }
+
+    pub fn revoke(&self, box_id: &BoxId) -> Result<(), RegistryError> {
+        let mut enrolment =
+            self.find(box_id)?.ok_or_else(|| RegistryError::Unknown(box_id.clone()))?;
+        enrolment.revoked = true;
+        self.enrol(box_id, &enrolment)
+    }
+
+    pub fn find(&self, box_id: &BoxId) -> Result<Option<Enrolment>, RegistryError> {
+        let db = self.open()?;
+        let bytes = db.get(box_id.as_str()).map_err(|source| self.storage(source))?;
+        bytes.map(|bytes| self.parse(box_id.as_str(), &bytes)).transpose()
+    }
+
+    pub fn list(&self) -> Result<Vec<(String, Enrolment)>, RegistryError> {
+        let db = self.open()?;
+        let mut all = Vec::new();
+        for entry in db.iter() {
+            let (key, value) = entry.map_err(|source| self.storage(source))?;
+            let name = String::from_utf8_lossy(&key).into_owned();
+            let enrolment = self.parse(&name, &value)?;
+            all.push((name, enrolment));
+        }
+        Ok(all)
+    }
+
+    /// Whether a box with this certificate may deliver.
+    pub fn admit(
+        &self,
+        box_id: &BoxId,
+        tier: Tier,
+        fingerprint: Digest,
+        accepted: &[Tier],
+    ) -> Result<Result<(), Rejection>, RegistryError> {
+        let Some(enrolment) = self.find(box_id)? else {
+            return Ok(Err(Rejection::NotEnrolled(box_id.clone())));
+        };
+        if enrolment.revoked {
+            return Ok(Err(Rejection::Revoked(box_id.clone())));
+        }
+        if enrolment.fingerprint != fingerprint.to_string() {
+            return Ok(Err(Rejection::OtherCertificate(box_id.clone())));
+        }
+        if !accepted.contains(&tier) || enrolment.tier != tier.name() {
+            return Ok(Err(Rejection::Tier { box_id: box_id.clone(), tier }));
+        }
+        Ok(Ok(()))
+    }
+
+    fn open(&self) -> Result<sled::Db, RegistryError> {
+        let config = sled::Config::new().path(&self.path).cache_capacity(1 << 20);
+        let mut attempt = 1;
+        loop {
+            match config.open() {
+                Ok(db) => return Ok(db),
+                Err(source @ sled::Error::Io(_)) if attempt >= OPEN_ATTEMPTS_MAX => {
+                    return Err(RegistryError::Locked { path: self.path.clone(), source });
+                }
+                // sled reports a held lock as an I/O error without a kind of its own.
+                Err(sled::Error::Io(_)) => std::thread::sleep(OPEN_PAUSE),
+                Err(source) => return Err(self.storage(source)),
+            }
+            attempt += 1;
+        }
+    }
+
+    fn write(&self, box_id: &BoxId, bytes: Vec<u8>) -> Result<(), RegistryError> {
+        let db = self.open()?;
+        db.insert(box_id.as_str(), bytes).map_err(|source| self.storage(source))?;
+        db.flush().map_err(|source| self.storage(source))?;
+        let flush = |source| RegistryError::Flush { path: self.path.clone(), source };
+        File::open(self.path.join("db")).and_then(|file| file.sync_all()).map_err(flush)?;
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(flush)
+    }
+
+    fn parse(&self, box_id: &str, bytes: &[u8]) -> Result<Enrolment, RegistryError> {
+        serde_json::from_slice(bytes).map_err(|_| RegistryError::Damaged {
+            path: self.path.clone(),
+            box_id: box_id.to_owned(),
+        })
+    }
+
+    fn storage(&self, source: sled::Error) -> RegistryError {
+        RegistryError::Storage { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINT: Digest = Digest([7; 32]);
+
+    fn check(
+        prepare: impl Fn(&Registry, &BoxId),
+        tier: Tier,
+        print: Digest,
+        expect: Result<(), &str>,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(folder.path());
+        let box_id = BoxId::parse("box-1").unwrap();
+        prepare(&registry, &box_id);
+        let verdict = registry.admit(&box_id, tier, print, &[Tier::Unattested]).unwrap();
+        let verdict = verdict.map_err(|rejection| rejection.to_string());
+        match expect {
+            Ok(()) => assert_eq!(verdict, Ok(())),
+            Err(part) => assert!(verdict.unwrap_err().contains(part), "expected {part:?}"),
+        }
+    }
+
+    fn enrol(registry: &Registry, box_id: &BoxId) {
+        let enrolment = Enrolment {
+            tier: Tier::Unattested.name().to_owned(),
+            fingerprint: PRINT.to_string(),
+            enrolled_at_s: 0,
+            revoked: false,
+        };
+        registry.enrol(box_id, &enrolment).unwrap();
+    }
+
+    #[test]
+    fn only_enrolled_boxes_are_admitted() {
+        let revoked = |registry: &Registry, box_id: &BoxId| {
+            enrol(registry, box_id);
+            registry.revoke(box_id).unwrap();
+        };
+        check(enrol, Tier::Unattested, PRINT, Ok(()));
+        check(|_, _| {}, Tier::Unattested, PRINT, Err("not enrolled"));
+        check(revoked, Tier::Unattested, PRINT, Err("revoked"));
+        check(enrol, Tier::Unattested, Digest([8; 32]), Err("certificate"));
+        check(enrol, Tier::Hardware, PRINT, Err("accept_tiers"));
+    }
+
+    #[test]
+    fn an_unknown_box_cannot_be_revoked() {
+        let folder = tempfile::tempdir().unwrap();
+        let unknown = BoxId::parse("box-2").unwrap();
+        let fault = Registry::new(folder.path()).revoke(&unknown).unwrap_err();
+        assert!(matches!(fault, RegistryError::Unknown(_)));
+    }
+}
