@@ -1,2 +1,30 @@
-//! Keys, certificates and the small CA; TLS configurations of both ends.
+//! Who a box is and how it proves it: keys, certificates, the space's small CA, TLS of both ends.
+//!
+//! - `key_file`: private keys in files of mode 0600, behind the model's `Signer`; a TPM comes behind
+//!   the same trait.
+//! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
+//! - `request`, `ca`, `certificate`: what a box asks for, what the space issues, what a peer shows.
+//!
+//! Invariants: the subject alternative names of a certificate are the only source of a box's id and
+//! tier; a private key is never printed and never overwritten; TLS 1.3 only, never resumed.
+//!
+//! Never here: sockets, the system's clock, decisions about data. Files other than keys.
 #![forbid(unsafe_code)]
+
+pub mod ca;
+pub mod certificate;
+pub mod key_file;
+mod pem;
+pub mod request;
+mod secret_file;
+pub mod tier;
+pub mod tls;
+
+pub use ca::{CaFault, SmallCa};
+pub use certificate::{CertFault, Validity, peer_identity, read_certificates, validity};
+pub use key_file::{KeyFault, KeyFile, LogKeyFile};
+pub use pem::PemFault;
+pub use request::{RequestFault, certificate_request};
+pub use secret_file::{FileFault, SECRET_FILE_BYTES_MAX};
+pub use tier::{Tier, TierFault};
+pub use tls::{SignerKey, TimeCell, TlsFault, client_config, server_config};
