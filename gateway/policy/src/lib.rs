@@ -1,2 +1,21 @@
 //! Contract to compiled plan to decision and transformed batch.
+//!
+//! A contract is a signed JSON file that is either understood whole or refused whole. All contracts
+//! and descriptors together compile into a [`Plan`]; the plan decides batch by batch, by default no.
+//!
+//! Never here: files, sockets, clocks, the private half of a key.
 #![forbid(unsafe_code)]
+
+pub mod contract;
+pub mod decision;
+pub mod fault;
+pub mod json;
+pub mod plan;
+pub mod signature;
+
+pub use contract::{CONTRACT_BYTES_MAX, Contract, Points, Validity};
+pub use decision::{Decision, DenyReason, Permitted, Refusal};
+pub use fault::{ContractError, ContractFault, Problem};
+pub use json::canonical_json;
+pub use plan::{CONTRACTS_MAX, Plan, PlanWarning};
+pub use signature::{KeyFault, TrustedKeys, key_id, sign};

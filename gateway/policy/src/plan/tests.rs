@@ -1,0 +1,323 @@
+use super::*;
+use crate::contract::tests::{contract, object, with};
+use crate::decision::{Decision, Permitted, Refusal};
+use guan_model::descriptor::PointDescriptor;
+use guan_model::{
+    Batch, BatchHeader, BootNumber, Class, ClockQuality, Quality, Reason, Row, Severity, Unit,
+    Value, ValueType,
+};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SPEED: PointId = PointId(1);
+const POSITION: PointId = PointId(2);
+const DEPTH: PointId = PointId(70);
+const CARGO: PointId = PointId(3);
+
+fn point(id: PointId, name: &str, dataset: &str) -> PointDescriptor {
+    PointDescriptor {
+        id,
+        name: PointName::parse(name).unwrap(),
+        value_type: ValueType::F64,
+        unit: Unit::one(),
+        dataset: DatasetId::parse(dataset).unwrap(),
+        class: Class::General,
+        tags: BTreeSet::new(),
+    }
+}
+
+/// Three points of `vessel-bus`, one of `cargo`.
+fn descriptors() -> DescriptorTable {
+    DescriptorTable::new(vec![
+        point(SPEED, "Vessel.Speed", "vessel-bus"),
+        point(POSITION, "Vessel.Position", "vessel-bus"),
+        point(DEPTH, "Vessel.Depth", "vessel-bus"),
+        point(CARGO, "Cargo.Weight", "cargo"),
+    ])
+    .unwrap()
+}
+
+fn now(text: &str) -> Now {
+    let wall = match text {
+        "2025" => WallTime::from_seconds(1_735_689_600),
+        "2027" => WallTime::from_seconds(1_798_761_600),
+        "2031" => WallTime::from_seconds(1_924_992_000),
+        other => panic!("{other} is not in the table"),
+    };
+    Now { wall, monotonic: Duration::ZERO, quality: ClockQuality::Rtc }
+}
+
+fn header(dataset: &str) -> BatchHeader {
+    BatchHeader {
+        dataset: DatasetId::parse(dataset).unwrap(),
+        contract: None,
+        descriptors: descriptors().digest(),
+        boot: BootNumber(1),
+        monotonic: Duration::ZERO,
+        clock_quality: ClockQuality::Rtc,
+    }
+}
+
+fn row(point: PointId, value: Option<Value>) -> Row {
+    let quality = Quality::new(Severity::Bad, Reason::OutOfRange).with_flags(Quality::MANUAL);
+    Row { point, source_time: None, gateway_time: WallTime(i64::from(point.0)), quality, value }
+}
+
+/// Two rows of each point of the vessel.
+fn batch() -> Batch {
+    let points = [SPEED, POSITION, DEPTH];
+    let rows = points
+        .iter()
+        .flat_map(|point| [row(*point, Some(Value::F64(1.5))), row(*point, Some(Value::I64(7)))]);
+    Batch::from_rows(header("vessel-bus"), rows).unwrap()
+}
+
+/// The contract under another id, with members changed.
+fn named(id: &str, changes: &[(&str, Json)]) -> Json {
+    let base = with(object(), "id", json!(id));
+    changes.iter().fold(base, |object, (key, value)| with(object, key, value.clone()))
+}
+
+fn everything(id: &str) -> Json {
+    named(id, &[("points", json!("all")), ("mask", json!([]))])
+}
+
+fn compile(objects: &[Json]) -> Plan {
+    let contracts: Vec<Contract> = objects.iter().map(contract).collect();
+    Plan::compile(&contracts, &descriptors())
+}
+
+/// One line for each permitted batch and each refusal.
+fn lines(decision: &Decision) -> Vec<String> {
+    let permitted = decision.permitted.iter().map(|one| {
+        let points: BTreeSet<u32> = one.batch.series.iter().map(|s| s.point.0).collect();
+        format!("{} {points:?} {} rows, {} masked", one.contract, one.batch.rows(), one.masked_rows)
+    });
+    let refused = decision.refused.iter().map(|one| {
+        let contract = one.reason.contract().map_or("-", |id| id.as_str());
+        format!("{} {} {contract}", one.rows, one.reason.name())
+    });
+    permitted.chain(refused).collect()
+}
+
+fn check(contracts: &[Json], at: &str, expect: &[&str]) {
+    let decision = compile(contracts).decide(&now(at), batch());
+    assert_eq!(lines(&decision), expect, "for {contracts:?} in {at}");
+}
+
+#[test]
+fn decisions() {
+    let some = || named("A", &[]);
+    let other = || {
+        named("B", &[("datasets", json!(["cargo"])), ("points", json!("all")), ("mask", json!([]))])
+    };
+    check(&[], "2027", &["6 no-contract -"]);
+    check(&[other()], "2027", &["6 no-contract -"]);
+    check(&[everything("A")], "2027", &["A {1, 2, 70} 6 rows, 0 masked"]);
+    check(&[everything("A")], "2025", &["6 not-yet-valid A"]);
+    check(&[everything("A")], "2031", &["6 expired A"]);
+    check(&[some()], "2027", &["A {1, 2} 4 rows, 2 masked", "2 point-not-covered A"]);
+    check(&[some()], "2031", &["4 expired A", "2 point-not-covered A"]);
+    // One contract's mask takes nothing from another contract.
+    let expect = ["A {1, 2} 4 rows, 2 masked", "B {1, 2, 70} 6 rows, 0 masked"];
+    check(&[everything("B"), some()], "2027", &expect);
+    // A valid contract for some points, an old one for all.
+    let old = named(
+        "B",
+        &[
+            ("points", json!("all")),
+            ("mask", json!([])),
+            ("not_after", json!("2026-06-01T00:00:00Z")),
+        ],
+    );
+    check(&[some(), old], "2027", &["A {1, 2} 4 rows, 2 masked", "2 expired B"]);
+}
+
+#[test]
+fn versions() {
+    let v1 = || everything("A");
+    let v2 = || with(named("A", &[]), "version", json!(2));
+    let twin = || with(with(everything("A"), "version", json!(2)), "purpose", json!("other"));
+    let newest = ["A {1, 2} 4 rows, 2 masked", "2 point-not-covered A"];
+    check(&[v1(), v2()], "2027", &newest);
+    check(&[v2(), v1(), v2()], "2027", &newest);
+    // Neither form of version 2 counts, and version 1 does not come back to life.
+    check(&[v1(), v2(), twin()], "2027", &["6 no-contract -"]);
+    let warning = PlanWarning::Conflict { contract: ContractId::parse("A").unwrap(), version: 2 };
+    assert_eq!(compile(&[v1(), v2(), twin()]).warnings(), [warning]);
+}
+
+#[test]
+fn masked_rows_keep_times_and_flags_only() {
+    let plan = compile(&[named("A", &[])]);
+    let rows = [
+        row(POSITION, Some(Value::Text("N54".to_owned()))),
+        row(POSITION, None),
+        row(POSITION, Some(Value::I64(9))),
+    ];
+    let decision = plan.decide(&now("2027"), Batch::from_rows(header("vessel-bus"), rows).unwrap());
+    let [permitted] = &decision.permitted[..] else { panic!("{decision:?}") };
+    let quality =
+        Quality::new(Severity::Uncertain, Reason::PolicyReduced).with_flags(Quality::MANUAL);
+    let expect = Row { quality, ..row(POSITION, None) };
+    assert_eq!(permitted.batch.series.len(), 1);
+    assert_eq!(permitted.batch.iter_rows().collect::<Vec<_>>(), vec![expect; 3]);
+    assert_eq!(permitted.masked_rows, 3);
+    assert_eq!(permitted.batch.header.contract.as_ref(), Some(&permitted.contract));
+    let shown = format!("{decision:?}");
+    assert!(!shown.contains("N54") && !shown.contains("I64"), "{shown}");
+}
+
+#[test]
+fn unknown_points_and_foreign_tables_are_refused() {
+    let plan = compile(&[everything("A")]);
+    let foreign = [row(PointId(5), None), row(CARGO, None)];
+    let decision =
+        plan.decide(&now("2027"), Batch::from_rows(header("vessel-bus"), foreign).unwrap());
+    assert_eq!(lines(&decision), ["2 point-not-covered A"]);
+    let mut other = batch();
+    other.header.descriptors = Digest([0; 32]);
+    assert_eq!(lines(&plan.decide(&now("2027"), other)), ["6 other-descriptors -"]);
+}
+
+#[test]
+fn what_the_box_does_not_have_is_a_warning() {
+    let plan = compile(&[named(
+        "A",
+        &[
+            ("datasets", json!(["vessel-bus", "nowhere"])),
+            ("points", json!(["Vessel.Speed", "Cargo.Weight", "Typo"])),
+            ("mask", json!(["Typo"])),
+        ],
+    )]);
+    let texts: Vec<String> = plan.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "contract A names dataset nowhere, which has no points on this box",
+            "contract A names point Cargo.Weight, which its datasets do not have on this box",
+            "contract A names point Typo, which its datasets do not have on this box",
+            "contract A masks point Typo, which its datasets do not have on this box; if the name is \
+         wrong, the value is not masked",
+        ]
+    );
+    let expect = ["A {1} 2 rows, 0 masked", "4 point-not-covered A"];
+    assert_eq!(lines(&plan.decide(&now("2027"), batch())), expect);
+}
+
+#[test]
+fn the_digest_names_contracts_and_descriptors() {
+    let (a, b) = (everything("A"), everything("B"));
+    let digest = |objects: &[Json]| compile(objects).digest();
+    assert_eq!(digest(&[a.clone(), b.clone()]), digest(&[b.clone(), a.clone(), a.clone()]));
+    assert_ne!(digest(std::slice::from_ref(&a)), digest(&[a.clone(), b]));
+    let fewer = DescriptorTable::new(vec![point(SPEED, "Vessel.Speed", "vessel-bus")]).unwrap();
+    let contracts = [contract(&a)];
+    assert_ne!(Plan::compile(&contracts, &fewer).digest(), digest(&[a]));
+}
+
+#[test]
+fn limit_is_exact() {
+    let many = |count: usize| {
+        let objects: Vec<Json> = (0..count).map(|n| everything(&format!("C{n:05}"))).collect();
+        compile(&objects)
+    };
+    let plan = many(CONTRACTS_MAX);
+    assert_eq!((plan.contracts(), plan.warnings()), (CONTRACTS_MAX, &[][..]));
+    let plan = many(CONTRACTS_MAX + 1);
+    let ignored = ContractId::parse(&format!("C{CONTRACTS_MAX:05}")).unwrap();
+    let warning = PlanWarning::TooMany { count: CONTRACTS_MAX + 1, ignored };
+    assert_eq!((plan.contracts(), plan.warnings()), (CONTRACTS_MAX, &[warning][..]));
+    assert_eq!(plan.decide(&now("2027"), batch()).permitted.len(), CONTRACTS_MAX);
+}
+
+/// A fixed set of contracts from which the property test takes a part.
+fn pool() -> Vec<Json> {
+    let long_ago = json!("2026-06-01T00:00:00Z");
+    let soon = json!("2028-01-01T00:00:00Z");
+    vec![
+        named("A", &[]),
+        everything("B"),
+        named("C", &[("points", json!(["Vessel.Depth"])), ("mask", json!([]))]),
+        named("D", &[("points", json!("all")), ("not_after", long_ago)]),
+        named("E", &[("points", json!("all")), ("not_before", soon)]),
+        named("F", &[("datasets", json!(["cargo", "vessel-bus"])), ("points", json!("all"))]),
+    ]
+}
+
+/// What one contract makes of one row, straight from the contract's text.
+fn reference(contract: &Contract, now: &Now, dataset: &DatasetId, row: &Row) -> Option<Row> {
+    let table = descriptors();
+    let point = table.point(row.point)?;
+    let granted = contract.valid_at(now)
+        && contract.datasets().contains(dataset)
+        && point.dataset == *dataset
+        && contract.points().covers(&point.name);
+    if !granted {
+        return None;
+    }
+    let masked = Row {
+        value: None,
+        quality: Quality::new(Severity::Uncertain, Reason::PolicyReduced)
+            .with_flags(row.quality.flags()),
+        ..row.clone()
+    };
+    Some(if contract.mask().contains(&point.name) { masked } else { row.clone() })
+}
+
+fn any_row() -> impl Strategy<Value = Row> {
+    let value = prop_oneof![
+        Just(None),
+        any::<bool>().prop_map(|value| Some(Value::Bool(value))),
+        any::<f64>().prop_map(|value| Some(Value::F64(value))),
+        "[a-z]{0,8}".prop_map(|value| Some(Value::Text(value))),
+    ];
+    let point = prop::sample::select(vec![SPEED, POSITION, DEPTH, CARGO, PointId(9)]);
+    (point, value, any::<i64>(), any::<Option<i64>>(), 0_u16..0xC000).prop_map(
+        |(point, value, gateway, source, bits)| Row {
+            point,
+            source_time: source.map(WallTime),
+            gateway_time: WallTime(gateway),
+            quality: Quality::from_bits(bits).unwrap(),
+            value,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_batch_is_decided_as_its_rows_are(
+        rows in prop::collection::vec(any_row(), 0..40),
+        chosen in prop::sample::subsequence(pool(), 0..=6),
+        at in prop::sample::select(vec!["2025", "2027", "2031"]),
+        dataset in prop::sample::select(vec!["vessel-bus", "cargo", "nowhere"]),
+    ) {
+        let contracts: Vec<Contract> = chosen.iter().map(contract).collect();
+        let plan = Plan::compile(&contracts, &descriptors());
+        let whole = Batch::from_rows(header(dataset), rows).unwrap();
+        let now = now(at);
+        let decision = plan.decide(&now, whole.clone());
+        let id = DatasetId::parse(dataset).unwrap();
+
+        let mut permitted: Vec<&Permitted> = decision.permitted.iter().collect();
+        for contract in &contracts {
+            let expect: Vec<Row> =
+                whole.iter_rows().filter_map(|row| reference(contract, &now, &id, &row)).collect();
+            let found = permitted.iter().position(|one| one.contract == *contract.id());
+            let found = found.map(|at| permitted.remove(at));
+            let rows: Vec<Row> = found.map_or_else(Vec::new, |one| one.batch.iter_rows().collect());
+            prop_assert_eq!(rows, expect);
+            prop_assert!(found.is_none_or(|one| one.contract_digest == contract.digest()));
+        }
+        prop_assert!(permitted.is_empty());
+        let denied = whole.iter_rows().filter(|row| {
+            contracts.iter().all(|contract| reference(contract, &now, &id, row).is_none())
+        });
+        prop_assert_eq!(decision.refused_rows(), denied.count() as u64);
+        let mut reasons: Vec<&Refusal> = decision.refused.iter().collect();
+        reasons.dedup_by_key(|one| &one.reason);
+        prop_assert_eq!(reasons.len(), decision.refused.len());
+    }
+}

@@ -1,0 +1,174 @@
+//! Who signed a contract: trusted keys, checking and making signatures.
+//!
+//! Ed25519 over the line `guan-contract/1` and the canonical bytes of the contract object. The line
+//! keeps a signature from being used for anything else that the same key signs.
+
+use crate::contract::{Contract, Document, SignatureEntry, read_document};
+use crate::fault::{ContractError, Faults, Problem};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, VerifyingKey};
+use guan_model::{Digest, PublicKey, Signer};
+use serde_json::json;
+
+/// First line of what is signed.
+const DOMAIN: &[u8] = b"guan-contract/1\n";
+/// Most keys that a box or space trusts.
+pub const TRUSTED_KEYS_MAX: usize = 256;
+
+/// Why a key cannot be trusted; the operator who listed it is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    #[error("the key of {party:?} is no Ed25519 public key; copy it again")]
+    Point { party: String },
+    #[error("{party:?} cannot name a party: {detail}")]
+    Party { party: String, detail: String },
+    #[error("the key {key_id} is listed twice; keep one")]
+    Duplicate { key_id: String },
+    #[error("{count} keys are trusted, the limit is {TRUSTED_KEYS_MAX}")]
+    TooMany { count: usize },
+}
+
+/// How a key is named in a contract file: the first 8 hex digits of SHA-256 of the key.
+pub fn key_id(key: &[u8; 32]) -> String {
+    Digest::of(key).to_string()[..8].to_owned()
+}
+
+#[derive(Debug, Clone)]
+struct TrustedKey {
+    party: String,
+    key_id: String,
+    key: VerifyingKey,
+}
+
+/// The keys of the parties whose contracts count here.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedKeys(Vec<TrustedKey>);
+
+impl TrustedKeys {
+    /// Pairs of party and Ed25519 public key (RFC 8032). All faults are reported at once.
+    pub fn new(keys: Vec<(String, [u8; 32])>) -> Result<Self, Vec<KeyFault>> {
+        let mut faults = Vec::new();
+        let mut trusted: Vec<TrustedKey> = Vec::new();
+        if keys.len() > TRUSTED_KEYS_MAX {
+            return Err(vec![KeyFault::TooMany { count: keys.len() }]);
+        }
+        for (party, bytes) in keys {
+            if let Err(fault) = crate::contract::check_party(&party) {
+                faults.push(KeyFault::Party { party: party.clone(), detail: fault.to_string() });
+            }
+            let key_id = key_id(&bytes);
+            if trusted.iter().any(|key| key.key_id == key_id) {
+                faults.push(KeyFault::Duplicate { key_id: key_id.clone() });
+            }
+            // A key of small order would accept signatures that nobody made.
+            match VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak()) {
+                Some(key) => trusted.push(TrustedKey { party, key_id, key }),
+                None => faults.push(KeyFault::Point { party }),
+            }
+        }
+        if faults.is_empty() { Ok(Self(trusted)) } else { Err(faults) }
+    }
+
+    /// Notes every signature that must not be there and the lack of one that must.
+    pub(crate) fn check(&self, document: &Document, contract: &Contract, faults: &mut Faults) {
+        let message = message(&document.canonical);
+        let mut signed = false;
+        let mut unknown = Vec::new();
+        for entry in &document.signatures {
+            match self.check_one(entry, &message) {
+                Ok(true) => {
+                    signed |=
+                        [contract.provider(), contract.consumer()].contains(&entry.party.as_str());
+                }
+                Ok(false) => unknown.push(entry.key_id.as_str()),
+                Err(problem) => faults.add(&entry.pointer, problem),
+            }
+        }
+        if !signed {
+            let unknown = if unknown.is_empty() { "none".to_owned() } else { unknown.join(", ") };
+            let provider = contract.provider().to_owned();
+            let consumer = contract.consumer().to_owned();
+            faults.add("/signatures", Problem::NotSigned { provider, consumer, unknown });
+        }
+    }
+
+    /// Whether a trusted key made the signature; `false` for an unknown key.
+    fn check_one(&self, entry: &SignatureEntry, message: &[u8]) -> Result<bool, Problem> {
+        let Some(trusted) = self.0.iter().find(|key| key.key_id == entry.key_id) else {
+            return Ok(false);
+        };
+        if trusted.party != entry.party {
+            return Err(Problem::WrongParty {
+                key_id: entry.key_id.clone(),
+                owner: trusted.party.clone(),
+                party: entry.party.clone(),
+            });
+        }
+        let signature = Signature::from_bytes(&entry.signature);
+        match trusted.key.verify_strict(message, &signature) {
+            Ok(()) => Ok(true),
+            Err(_) => {
+                Err(Problem::Forged { party: entry.party.clone(), key_id: entry.key_id.clone() })
+            }
+        }
+    }
+}
+
+fn message(canonical: &[u8]) -> Vec<u8> {
+    [DOMAIN, canonical].concat()
+}
+
+/// Signs a bare contract object or adds a signature to a file. The result is the whole file; an
+/// earlier signature by the same key is replaced, others stay as they are and are not checked.
+pub fn sign(
+    contract_json: &[u8],
+    party: &str,
+    signer: &dyn Signer,
+) -> Result<Vec<u8>, ContractError> {
+    let mut faults = Faults::default();
+    let document = read_document(contract_json, false, &mut faults);
+    let contract = document.as_ref().and_then(|document| document.contract.as_ref());
+    if let Some(contract) = contract
+        && ![contract.provider(), contract.consumer()].contains(&party)
+    {
+        faults.add("", Problem::NotAParty { party: crate::fault::shown(party) });
+    }
+    let PublicKey::Ed25519(key) = signer.public_key() else {
+        faults.add("", Problem::KeyKind);
+        return faults.finish(None);
+    };
+    let Some(document) = document.filter(|_| faults.is_empty()) else {
+        return faults.finish(None);
+    };
+    let signature = match signer.sign(&message(&document.canonical)) {
+        Ok(signature) => signature,
+        Err(fault) => {
+            faults.add("", Problem::Signer { detail: fault.to_string() });
+            return faults.finish(None);
+        }
+    };
+    let new_id = key_id(&key);
+    let kept = document.signatures.iter().filter(|entry| entry.key_id != new_id);
+    let kept = kept.map(|one| entry_json(&one.party, &one.key_id, &one.signature));
+    let added = entry_json(party, &new_id, &signature);
+    let signatures: Vec<_> = kept.chain([added]).collect();
+    let file = json!({
+        "schema": crate::contract::CONTRACT_SCHEMA,
+        "contract": document.object,
+        "signatures": signatures,
+    });
+    let bytes = format!("{file:#}\n").into_bytes();
+    // What nobody could read back is not handed out.
+    read_document(&bytes, true, &mut faults);
+    faults.finish(Some(bytes))
+}
+
+fn entry_json(party: &str, key_id: &str, signature: &[u8]) -> serde_json::Value {
+    json!({
+        "party": party,
+        "key_id": key_id,
+        "algorithm": "Ed25519",
+        "signature": STANDARD.encode(signature),
+    })
+}
