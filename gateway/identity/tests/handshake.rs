@@ -6,7 +6,7 @@ use guan_identity::{
     read_certificates, server_config,
 };
 use guan_model::{BoxId, PublicKey, SignFault, Signer, WallTime};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -110,6 +110,9 @@ async fn serve(
                     connection.accept_bi().await.map_err(|fault| fault.to_string())?;
                 send.write_all(b"!").await.map_err(|fault| fault.to_string())?;
                 send.finish().unwrap();
+                let handshake = connection.handshake_data().unwrap();
+                let handshake = handshake.downcast::<HandshakeData>().unwrap();
+                assert_eq!(handshake.protocol.as_deref(), Some(ALPN));
                 let identity = connection.peer_identity().unwrap();
                 let chain = identity.downcast::<Certificates>().unwrap();
                 connection.closed().await;

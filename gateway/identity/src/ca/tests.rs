@@ -175,6 +175,25 @@ fn a_leaf_cannot_become_an_authority() {
 }
 
 #[test]
+fn an_authority_must_be_one_in_both_ways() {
+    let check = |is_ca: IsCa, usage: KeyUsagePurpose, fits: bool| {
+        let signer = key("ca");
+        let own = CertificateKey::new(signer.clone()).unwrap();
+        let mut params = CertificateParams::default();
+        (params.is_ca, params.key_usages) = (is_ca, vec![usage]);
+        let pem = params.self_signed(&own).unwrap().pem();
+        match SmallCa::load(&pem, signer) {
+            Ok(_) => assert!(fits),
+            Err(fault) => assert!(!fits && matches!(fault, CaFault::NotCa), "{fault}"),
+        }
+    };
+    let authority = IsCa::Ca(BasicConstraints::Unconstrained);
+    check(authority, KeyUsagePurpose::KeyCertSign, true);
+    check(authority, KeyUsagePurpose::DigitalSignature, false);
+    check(IsCa::ExplicitNoCa, KeyUsagePurpose::KeyCertSign, false);
+}
+
+#[test]
 fn serial_numbers_differ_for_the_same_key() {
     let ca = authority();
     let public = key("server").public_key();
