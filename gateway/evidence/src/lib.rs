@@ -13,6 +13,7 @@ pub mod leaf;
 pub mod note;
 pub mod proof;
 pub mod tree;
+pub mod verify;
 
 pub use cbor::CborFault;
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
@@ -24,3 +25,4 @@ pub use note::{KeyFault, VerifierKey};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof};
 pub use proof::{verify_consistency, verify_inclusion};
 pub use tree::{Tree, leaf_hash, node_hash};
+pub use verify::{Fault, LogVerifier, Report};

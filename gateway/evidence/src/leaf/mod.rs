@@ -54,6 +54,8 @@ coded!(
         NotYetValid = 2 "not-yet-valid",
         Expired = 3 "expired",
         PointNotCovered = 4 "point-not-covered",
+        /// The point ids were those of another descriptor table.
+        OtherDescriptors = 5 "other-descriptors",
     }
 );
 coded!(
@@ -110,7 +112,7 @@ pub struct BatchAccepted {
     pub contract_digest: Digest,
     /// Digest of the plan that decided: all contracts and all descriptors.
     pub plan: Digest,
-    /// SHA-256 of the encoded batch as it lies in the spool and goes over the link.
+    /// SHA-256 of the canonical uncompressed bytes of the batch (guan-codec), whatever its compression.
     pub batch: Digest,
     pub rows: u64,
     pub stream: StreamId,
