@@ -17,5 +17,5 @@ pub use contract::{CONTRACT_BYTES_MAX, Contract, Points, Validity};
 pub use decision::{Decision, DenyReason, Permitted, Refusal};
 pub use fault::{ContractError, ContractFault, Problem};
 pub use json::canonical_json;
-pub use plan::{CONTRACTS_MAX, Plan, PlanWarning};
+pub use plan::{CONTRACTS_MAX, InForce, Plan, PlanWarning};
 pub use signature::{KeyFault, TrustedKeys, key_id, sign};

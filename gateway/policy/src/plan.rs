@@ -127,11 +127,29 @@ impl DatasetPlan {
     }
 }
 
+/// A contract that counts, for status and for leaves about changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    pub contract: ContractId,
+    pub version: u64,
+    pub digest: Digest,
+}
+
+impl InForce {
+    fn of(contract: &Contract) -> Self {
+        Self {
+            contract: contract.id().clone(),
+            version: contract.version(),
+            digest: contract.digest(),
+        }
+    }
+}
+
 /// Immutable; a change of contracts or descriptors makes a new plan with a new digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     datasets: BTreeMap<DatasetId, DatasetPlan>,
-    contracts: usize,
+    contracts: Vec<InForce>,
     descriptors: Digest,
     digest: Digest,
     warnings: Vec<PlanWarning>,
@@ -163,7 +181,7 @@ impl Plan {
         let digest = digest(&in_force, descriptors);
         Self {
             datasets,
-            contracts: in_force.len(),
+            contracts: in_force.iter().map(|contract| InForce::of(contract)).collect(),
             descriptors: descriptors.digest(),
             digest,
             warnings,
@@ -180,9 +198,9 @@ impl Plan {
         self.descriptors
     }
 
-    /// Number of contracts in force, expired ones included.
-    pub fn contracts(&self) -> usize {
-        self.contracts
+    /// The contracts in force, sorted by id; expired ones and those still to come included.
+    pub fn contracts(&self) -> &[InForce] {
+        &self.contracts
     }
 
     pub fn warnings(&self) -> &[PlanWarning] {

@@ -219,17 +219,44 @@ fn the_digest_names_contracts_and_descriptors() {
 }
 
 #[test]
+fn contracts_in_force_are_listed() {
+    let objects = [everything("B"), everything("A"), with(everything("A"), "version", json!(3))];
+    let plan = compile(&objects);
+    let shown = plan.contracts().iter().map(|one| format!("{} {}", one.contract, one.version));
+    assert_eq!(shown.collect::<Vec<_>>(), ["A 3", "B 1"]);
+    assert_eq!(plan.contracts()[0].digest, contract(&objects[2]).digest());
+}
+
+/// The engine writes the code of a reason into a leaf; the log must name the same reason.
+#[test]
+fn reasons_have_the_numbers_of_the_log() {
+    let contract = ContractId::parse("A").unwrap();
+    let reasons = [
+        DenyReason::NoContract,
+        DenyReason::NotYetValid { contract: contract.clone() },
+        DenyReason::Expired { contract: contract.clone() },
+        DenyReason::PointNotCovered { contract },
+        DenyReason::OtherDescriptors,
+    ];
+    assert_eq!(reasons.len(), guan_evidence::Denial::ALL.len());
+    for reason in reasons {
+        let denial = guan_evidence::Denial::from_code(reason.code()).unwrap();
+        assert_eq!(denial.name(), reason.name());
+    }
+}
+
+#[test]
 fn limit_is_exact() {
     let many = |count: usize| {
         let objects: Vec<Json> = (0..count).map(|n| everything(&format!("C{n:05}"))).collect();
         compile(&objects)
     };
     let plan = many(CONTRACTS_MAX);
-    assert_eq!((plan.contracts(), plan.warnings()), (CONTRACTS_MAX, &[][..]));
+    assert_eq!((plan.contracts().len(), plan.warnings()), (CONTRACTS_MAX, &[][..]));
     let plan = many(CONTRACTS_MAX + 1);
     let ignored = ContractId::parse(&format!("C{CONTRACTS_MAX:05}")).unwrap();
     let warning = PlanWarning::TooMany { count: CONTRACTS_MAX + 1, ignored };
-    assert_eq!((plan.contracts(), plan.warnings()), (CONTRACTS_MAX, &[warning][..]));
+    assert_eq!((plan.contracts().len(), plan.warnings()), (CONTRACTS_MAX, &[warning][..]));
     assert_eq!(plan.decide(&now("2027"), batch()).permitted.len(), CONTRACTS_MAX);
 }
 
