@@ -1,2 +1,14 @@
 //! Durable store-and-forward on segment files; the only code that writes data files.
+//!
+//! - `disk`: the port to a folder, real or simulated.
+//! - `journal`: append-only segments with group commit and recovery.
+//! - `spool`: streams, quotas, cursors and gaps of a box on top of it.
+//!
+//! Never here: networks, contracts, encodings, clocks.
 #![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod journal;
+
+pub use disk::{Disk, DiskFile, OsDisk, read_file, replace_file};
+pub use journal::{Journal, JournalConfig, JournalError, JournalReader, Salvage, Visit};

@@ -1,0 +1,179 @@
+//! A folder of the operating system.
+
+use super::{Disk, DiskFile};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK_FILE: &str = "lock";
+
+/// A folder on a real disk. Exclusive ones hold a lock until the last clone is gone.
+#[derive(Debug, Clone)]
+pub struct OsDisk {
+    path: Arc<PathBuf>,
+    folder: Arc<File>,
+    writable: bool,
+    _lock: Option<Arc<File>>,
+}
+
+impl OsDisk {
+    /// Makes the folder if needed and locks it: a second opener gets `WouldBlock`.
+    pub fn open_exclusive(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join(LOCK_FILE))?;
+        let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&lock, operation).map_err(|_| {
+            let text = format!("{} is in use by another process; stop it first", path.display());
+            io::Error::new(io::ErrorKind::WouldBlock, text)
+        })?;
+        let folder = Arc::new(File::open(path)?);
+        Ok(Self {
+            path: Arc::new(path.to_path_buf()),
+            folder,
+            writable: true,
+            _lock: Some(Arc::new(lock)),
+        })
+    }
+
+    /// For tools that look while the owner works: takes no lock and refuses to write.
+    pub fn open_read_only(path: &Path) -> io::Result<Self> {
+        let folder = Arc::new(File::open(path)?);
+        Ok(Self { path: Arc::new(path.to_path_buf()), folder, writable: false, _lock: None })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.writable {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "opened for reading")),
+        }
+    }
+}
+
+impl Disk for OsDisk {
+    type File = OsFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.path.as_path())? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+                && name != LOCK_FILE
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<OsFile> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        if self.writable {
+            options.append(true);
+        }
+        Ok(OsFile(options.open(self.path.join(name))?))
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<OsFile> {
+        self.check_writable()?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create_new(true).mode(0o600);
+        Ok(OsFile(options.open(self.path.join(name))?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.check_writable()?;
+        self.folder.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&*self.folder)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct OsFile(File);
+
+impl DiskFile for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.0.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(done)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_locked_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = OsDisk::open_exclusive(folder.path()).unwrap();
+        let fault = OsDisk::open_exclusive(folder.path()).unwrap_err();
+        assert_eq!(fault.kind(), io::ErrorKind::WouldBlock);
+        let reader = OsDisk::open_read_only(folder.path()).unwrap();
+        assert!(reader.create_new("a").is_err());
+        drop(first);
+        OsDisk::open_exclusive(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = OsDisk::open_exclusive(folder.path()).unwrap();
+        super::super::replace_file(&disk, "a", b"one").unwrap();
+        super::super::replace_file(&disk, "a", b"three").unwrap();
+        assert_eq!(super::super::read_file(&disk, "a", 5).unwrap(), b"three");
+        assert!(super::super::read_file(&disk, "a", 4).is_err());
+        assert_eq!(disk.list().unwrap(), ["a"]);
+        assert!(disk.free_bytes().unwrap() > 0);
+    }
+}

@@ -1,0 +1,235 @@
+//! Opening a folder of segments after any end: orderly, kill -9, power cut, bit rot.
+
+use super::frame::{
+    FOOTER_MAGIC, FRAME_BYTES_MAX, FRAME_OVERHEAD, Header, KIND_FOOTER, TRAILER_BYTES, is_intact,
+    parse_head,
+};
+use super::scan::{Scan, scan};
+use super::{JournalError, failed, segment_name, segment_number};
+use crate::disk::{Disk, DiskFile};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Most copies of damaged segments that are kept for examination.
+const DAMAGED_FILES_MAX: usize = 8;
+/// Largest segment that is scanned; a commit may stretch one beyond its configured size.
+const SEGMENT_SCAN_MAX: u64 = 1 << 30;
+
+/// What the owner is shown when a journal is opened.
+#[derive(Debug)]
+pub enum Visit<'a> {
+    /// A sealed segment, by the summary that its owner wrote.
+    Sealed {
+        number: u64,
+        summary: &'a [u8],
+    },
+    /// A segment that follows frame by frame; its snapshot if the header is whole.
+    Segment {
+        number: u64,
+        snapshot: Option<&'a [u8]>,
+    },
+    Frame {
+        number: u64,
+        kind: u8,
+        payload: &'a [u8],
+    },
+}
+
+/// What recovery had to repair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Salvage {
+    /// Copies of damaged segments that were set aside.
+    pub files_set_aside: u64,
+    /// Places in committed data where at least one frame was lost.
+    pub damaged_places: u64,
+    pub damaged_bytes: u64,
+    /// Bytes at the end that were never acknowledged.
+    pub torn_bytes: u64,
+}
+
+pub(super) struct Recovered<D: Disk> {
+    pub id: Option<[u8; 16]>,
+    pub segments: BTreeMap<u64, (u64, u64)>,
+    pub tail: Option<(u64, D::File, u64)>,
+    pub next_number: u64,
+    pub salvage: Salvage,
+}
+
+/// Reads a journal without changing it, while its owner may be running: every frame of every segment.
+/// Returns what `recover` would find damaged.
+pub fn survey(disk: &impl Disk, visit: &mut dyn FnMut(Visit<'_>)) -> Result<Salvage, JournalError> {
+    let mut salvage = Salvage::default();
+    for number in numbers(disk)? {
+        let Some(bytes) = read_segment(disk, number)? else { continue };
+        let found = scan(number, &bytes);
+        show(number, &bytes, &found, visit);
+        salvage.damaged_places += found.damaged_places;
+        salvage.damaged_bytes += found.damaged_bytes;
+        salvage.torn_bytes += found.torn_bytes;
+    }
+    Ok(salvage)
+}
+
+pub(super) fn recover<D: Disk>(
+    disk: &D,
+    visit: &mut dyn FnMut(Visit<'_>),
+) -> Result<Recovered<D>, JournalError> {
+    let numbers = numbers(disk)?;
+    let mut recovered = Recovered {
+        id: None,
+        segments: BTreeMap::new(),
+        tail: None,
+        next_number: numbers.last().map_or(1, |number| number + 1),
+        salvage: Salvage::default(),
+    };
+    for number in &numbers {
+        let is_last = Some(number) == numbers.last();
+        if !is_last && let Some((header_end, end, summary)) = read_footer(disk, *number)? {
+            visit(Visit::Sealed { number: *number, summary: &summary });
+            recovered.segments.insert(*number, (header_end, end));
+            continue;
+        }
+        recover_segment(disk, *number, is_last, &mut recovered, visit)?;
+    }
+    Ok(recovered)
+}
+
+fn recover_segment<D: Disk>(
+    disk: &D,
+    number: u64,
+    is_last: bool,
+    recovered: &mut Recovered<D>,
+    visit: &mut dyn FnMut(Visit<'_>),
+) -> Result<(), JournalError> {
+    let name = segment_name(number);
+    let Some(bytes) = read_segment(disk, number)? else { return Ok(()) };
+    if Header::is_of_other_version(&bytes) {
+        return Err(JournalError::Version { name });
+    }
+    let found = scan(number, &bytes);
+    if found.header.is_none() && found.frames.is_empty() {
+        // Created, but a power cut came before its first commit: nobody was promised anything.
+        recovered.salvage.torn_bytes += bytes.len() as u64;
+        return disk.remove(&name).map_err(|fault| failed("removed", &name, fault));
+    }
+    let is_damaged = found.damaged_places > 0 || found.header.is_none();
+    if is_damaged {
+        recovered.salvage.damaged_places += found.damaged_places.max(1);
+        recovered.salvage.damaged_bytes += found.damaged_bytes;
+        recovered.salvage.files_set_aside += u64::from(set_aside(disk, number, &bytes)?);
+    }
+    show(number, &bytes, &found, visit);
+    let first = found.frames.first().map_or(found.committed, |place| place.offset);
+    let header_end = found.header.as_ref().map_or(first, |header| header.encode().len());
+    recovered.id = found.header.as_ref().map(|header| header.id).or(recovered.id);
+    recovered.segments.insert(number, (header_end as u64, found.committed as u64));
+    // Writing goes on in a whole last segment only; after a damaged one a new one is begun.
+    if is_last && !is_damaged {
+        let mut file = disk.open(&name).map_err(|fault| failed("opened", &name, fault))?;
+        if bytes.len() > found.committed {
+            recovered.salvage.torn_bytes += found.torn_bytes;
+            let cut = file.truncate(found.committed as u64).and_then(|()| file.sync_data());
+            cut.map_err(|fault| failed("truncated", &name, fault))?;
+        }
+        recovered.tail = Some((number, file, found.committed as u64));
+    }
+    Ok(())
+}
+
+fn show(number: u64, bytes: &[u8], found: &Scan, visit: &mut dyn FnMut(Visit<'_>)) {
+    let snapshot = found.header.as_ref().map(|header| header.snapshot.as_slice());
+    visit(Visit::Segment { number, snapshot });
+    for place in &found.frames {
+        let start = place.offset + FRAME_OVERHEAD;
+        let payload = &bytes[start..start + place.length];
+        visit(Visit::Frame { number, kind: place.kind, payload });
+    }
+}
+
+fn numbers(disk: &impl Disk) -> Result<Vec<u64>, JournalError> {
+    let names = disk.list().map_err(|fault| failed("listed", "the folder", fault))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn read_segment(disk: &impl Disk, number: u64) -> Result<Option<Vec<u8>>, JournalError> {
+    let name = segment_name(number);
+    let read = || -> io::Result<Vec<u8>> {
+        let file = disk.open(&name)?;
+        let length = file.len()?.min(SEGMENT_SCAN_MAX);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        let count = file.read_at(0, &mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        // A trimmed segment may vanish between the listing and the reading.
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(fault) => Err(failed("read", &name, fault)),
+    }
+}
+
+/// First offset, end of the last commit and summary of a sealed segment.
+fn read_footer(disk: &impl Disk, number: u64) -> Result<Option<(u64, u64, Vec<u8>)>, JournalError> {
+    let name = segment_name(number);
+    let read = || -> io::Result<Option<(u64, u64, Vec<u8>)>> {
+        let file = disk.open(&name)?;
+        let length = file.len()?;
+        let Some(trailer_at) = length.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
+        let mut trailer = [0; TRAILER_BYTES];
+        file.read_at(trailer_at, &mut trailer)?;
+        let Some((offset, magic)) = trailer.split_first_chunk::<8>() else { return Ok(None) };
+        let offset = u64::from_le_bytes(*offset);
+        let payload_at = offset.checked_add(FRAME_OVERHEAD as u64);
+        let fits = payload_at.is_some_and(|at| at <= trailer_at)
+            && trailer_at - offset <= (FRAME_OVERHEAD + FRAME_BYTES_MAX) as u64;
+        if magic != FOOTER_MAGIC || !fits {
+            return Ok(None);
+        }
+        let mut frame = vec![0; usize::try_from(trailer_at - offset).unwrap_or(usize::MAX)];
+        file.read_at(offset, &mut frame)?;
+        let Some((head, summary)) = frame.split_first_chunk::<FRAME_OVERHEAD>() else {
+            return Ok(None);
+        };
+        let Some((kind, length, crc)) = parse_head(head) else { return Ok(None) };
+        let whole = kind == KIND_FOOTER
+            && length == summary.len()
+            && is_intact(number, offset, kind, crc, summary);
+        // The reader steps over the header byte by byte if it has to, so its length need not be read.
+        Ok(whole.then(|| (header_length(&file).unwrap_or(0), offset, summary.to_vec())))
+    };
+    match read() {
+        Ok(footer) => Ok(footer),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(fault) => Err(failed("read", &name, fault)),
+    }
+}
+
+/// Length of a header by its own count, unchecked: a hint where frames begin.
+fn header_length(file: &impl DiskFile) -> Option<u64> {
+    let mut fixed = [0; 36];
+    let count = file.read_at(0, &mut fixed).ok()?;
+    let length = fixed.get(32..36).filter(|_| count == fixed.len())?;
+    let length = u32::from_le_bytes(length.try_into().ok()?);
+    Some(36 + u64::from(length) + 4)
+}
+
+/// Keeps a copy of a damaged segment, for examination; the good frames are used from the original.
+fn set_aside(disk: &impl Disk, number: u64, bytes: &[u8]) -> Result<bool, JournalError> {
+    let name = format!("{}.damaged", segment_name(number));
+    let names = disk.list().map_err(|fault| failed("listed", "the folder", fault))?;
+    let kept = names.iter().filter(|name| name.ends_with(".damaged")).count();
+    if kept >= DAMAGED_FILES_MAX || names.contains(&name) {
+        return Ok(false);
+    }
+    let copy = || -> io::Result<()> {
+        let mut file = disk.create_new(&name)?;
+        file.append(bytes)?;
+        file.sync_data()?;
+        disk.sync_directory()
+    };
+    // A disk without room for the copy must not keep the box from starting.
+    Ok(copy().is_ok())
+}
