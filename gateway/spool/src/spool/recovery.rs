@@ -1,0 +1,142 @@
+//! Opening the spool: what its files say is all there is, no second ledger can disagree with them.
+
+use super::record::{
+    BatchHead, KIND_BATCH, KIND_GAP, KIND_LEAF, KIND_RELEASED, KIND_SESSION, Snapshot, Summary,
+};
+use super::{GapRecord, STREAMS_MAX, Shared, Spool, SpoolConfig, SpoolError};
+use crate::disk::Disk;
+use crate::journal::{Journal, JournalConfig, Salvage, Visit};
+use bytes::Bytes;
+use guan_model::bytes_io::Reader;
+use guan_model::{BatchSeq, SpoolId, StreamId, WallTime};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+/// What the files held, for the owner.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// There was no spool before.
+    pub is_new: bool,
+    pub last_wall: Option<WallTime>,
+    /// Leaves of the scanned segments, in order.
+    pub leaves: Vec<(u64, Bytes)>,
+    pub session_snapshot: Vec<u8>,
+    pub session_deltas: Vec<Vec<u8>>,
+    pub salvage: Salvage,
+}
+
+#[derive(Default)]
+struct Replay {
+    segments: BTreeMap<u64, Summary>,
+    state: Snapshot,
+    recovered: Recovered,
+    fault: Option<SpoolError>,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Opens or begins a spool. `id` is used only for a new one.
+    pub fn open(
+        disk: D,
+        config: SpoolConfig,
+        id: SpoolId,
+    ) -> Result<(Self, Recovered), SpoolError> {
+        let ids: BTreeSet<StreamId> = config.streams.iter().map(|stream| stream.id).collect();
+        let count = config.streams.len();
+        if count == 0 || count > STREAMS_MAX || ids.len() != count {
+            return Err(SpoolError::Streams { count });
+        }
+        let mut replay = Replay::default();
+        let journal_config = JournalConfig { segment_bytes_max: config.segment_bytes_max };
+        let opened = Journal::open(disk, journal_config, id.0, &mut |visit| replay.handle(visit));
+        let (journal, salvage) = opened?;
+        if let Some(fault) = replay.fault {
+            return Err(fault);
+        }
+        let mut recovered = replay.recovered;
+        recovered.is_new = replay.segments.is_empty();
+        recovered.last_wall = replay.state.last_wall;
+        recovered.salvage = salvage;
+        let positions = replay.state.positions;
+        let shared = Shared { segments: replay.segments, positions: positions.clone() };
+        let mut sessions = recovered.session_snapshot.clone();
+        sessions.extend(recovered.session_deltas.concat());
+        let spool = Self {
+            journal,
+            config,
+            shared: Arc::new(Mutex::new(shared)),
+            positions,
+            staged: Summary::default(),
+            staged_gaps: Vec::new(),
+            cursor_moved: false,
+            // A snapshot and the deltas after it are again a snapshot.
+            sessions,
+            last_wall: recovered.last_wall,
+            leaves_sealed: 0,
+        };
+        Ok((spool, recovered))
+    }
+}
+
+impl Replay {
+    fn handle(&mut self, visit: Visit<'_>) {
+        if self.fault.is_none()
+            && let Err(fault) = self.try_handle(visit)
+        {
+            self.fault = Some(fault);
+        }
+    }
+
+    fn try_handle(&mut self, visit: Visit<'_>) -> Result<(), SpoolError> {
+        match visit {
+            Visit::Sealed { number, summary } => {
+                self.segments.insert(number, Summary::decode(summary)?);
+            }
+            Visit::Segment { number, snapshot } => {
+                self.segments.insert(number, Summary::default());
+                if let Some(snapshot) = snapshot {
+                    self.state = Snapshot::decode(snapshot)?;
+                    self.recovered.session_snapshot = self.state.sessions.clone();
+                    self.recovered.session_deltas.clear();
+                }
+            }
+            Visit::Frame { number, kind, payload } => self.handle_frame(number, kind, payload)?,
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, number: u64, kind: u8, payload: &[u8]) -> Result<(), SpoolError> {
+        let summary = self.segments.entry(number).or_default();
+        match kind {
+            KIND_BATCH => {
+                let (head, _) = BatchHead::decode(payload)?;
+                summary.note_batch(&head, payload.len() as u64);
+                let position = self.state.positions.entry(head.stream).or_default();
+                position.newest = position.newest.max(head.seq);
+                self.state.last_wall = self.state.last_wall.max(Some(head.wall));
+            }
+            KIND_LEAF => {
+                let (index, leaf) =
+                    payload.split_first_chunk::<8>().ok_or(SpoolError::Record { what: "leaf" })?;
+                let index = u64::from_le_bytes(*index);
+                summary.note_leaf(index);
+                self.recovered.leaves.push((index, Bytes::copy_from_slice(leaf)));
+            }
+            KIND_SESSION => self.recovered.session_deltas.push(payload.to_vec()),
+            KIND_RELEASED => {
+                let (stream, through) = payload
+                    .split_first_chunk::<1>()
+                    .and_then(|(stream, rest)| Some((stream[0], rest.try_into().ok()?)))
+                    .ok_or(SpoolError::Record { what: "cursor" })?;
+                let position = self.state.positions.entry(StreamId(stream)).or_default();
+                position.acknowledge(BatchSeq(u64::from_le_bytes(through)));
+            }
+            KIND_GAP => {
+                let gap = GapRecord::read(&mut Reader::new(payload))?;
+                self.state.positions.entry(gap.stream).or_default().note_gap(gap);
+            }
+            // A kind of a later program does not matter to the order of batches.
+            _ => {}
+        }
+        Ok(())
+    }
+}

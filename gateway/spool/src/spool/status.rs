@@ -1,0 +1,119 @@
+//! What an operator wants to know of the spool.
+
+use super::record::{BatchHead, KIND_BATCH, KIND_GAP, KIND_LEAF};
+use super::{Spool, SpoolError};
+use crate::disk::Disk;
+use crate::journal::{Salvage, Visit, survey};
+use guan_model::{BatchSeq, ByteCount, StreamId, WallTime};
+use std::collections::BTreeMap;
+
+/// One stream.
+#[derive(Debug, Clone)]
+pub struct StreamStatus {
+    pub id: StreamId,
+    pub name: String,
+    pub newest: BatchSeq,
+    pub acknowledged: BatchSeq,
+    /// Batches that the space does not have yet.
+    pub queued_batches: u64,
+    /// By whole segments, so rather too much than too little.
+    pub queued_bytes: ByteCount,
+    pub limit: ByteCount,
+    pub oldest: Option<WallTime>,
+    /// Gaps that the space has not been told of.
+    pub gaps: usize,
+}
+
+/// The whole spool.
+#[derive(Debug, Clone)]
+pub struct SpoolStatus {
+    pub streams: Vec<StreamStatus>,
+    pub segments: usize,
+    pub disk_bytes: ByteCount,
+    pub limit: ByteCount,
+}
+
+impl<D: Disk> Spool<D> {
+    pub fn status(&self) -> SpoolStatus {
+        let streams = self.config.streams.iter().map(|stream| {
+            let position = self.positions.get(&stream.id).cloned().unwrap_or_default();
+            StreamStatus {
+                id: stream.id,
+                name: stream.name.clone(),
+                newest: position.newest,
+                acknowledged: position.acknowledged,
+                queued_batches: position.newest.0 - position.released.0,
+                queued_bytes: ByteCount(self.used(stream.id)),
+                limit: ByteCount(stream.bytes_max),
+                oldest: self.oldest_wall_of(stream.id),
+                gaps: position.gaps.len(),
+            }
+        });
+        SpoolStatus {
+            streams: streams.collect(),
+            segments: self.journal.segments(),
+            disk_bytes: ByteCount(self.journal.bytes()),
+            limit: ByteCount(self.config.total_bytes_max),
+        }
+    }
+
+    fn oldest_wall_of(&self, stream: StreamId) -> Option<WallTime> {
+        let released = self.positions.get(&stream)?.released;
+        let shared = self.shared();
+        let mut held = shared.segments.values().filter_map(|summary| summary.streams.get(&stream));
+        held.find(|held| held.last > released).map(|held| held.oldest)
+    }
+}
+
+/// What a read of every byte found. Damage is reported, never repaired here.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    pub segments: u64,
+    pub batches: u64,
+    pub rows: u64,
+    pub batch_bytes: ByteCount,
+    pub leaves: u64,
+    pub gaps: u64,
+    /// Numbers that are missing between batches of a stream without a gap that says so.
+    pub holes: u64,
+    pub salvage: Salvage,
+}
+
+impl VerifyReport {
+    pub fn is_clean(&self) -> bool {
+        self.holes == 0 && self.salvage.damaged_places == 0
+    }
+}
+
+/// Reads the whole spool without changing it; `handle_leaf` is shown every leaf that it holds.
+pub fn verify(
+    disk: &impl Disk,
+    handle_leaf: &mut dyn FnMut(u64, &[u8]),
+) -> Result<VerifyReport, SpoolError> {
+    let mut report = VerifyReport::default();
+    let mut newest: BTreeMap<StreamId, BatchSeq> = BTreeMap::new();
+    let mut fault = None;
+    let salvage = survey(disk, &mut |visit| match visit {
+        Visit::Segment { .. } | Visit::Sealed { .. } => report.segments += 1,
+        Visit::Frame { kind: KIND_BATCH, payload, .. } => match BatchHead::decode(payload) {
+            Ok((head, length)) => {
+                report.batches += 1;
+                report.rows += u64::from(head.meta.rows);
+                report.batch_bytes.0 += (payload.len() - length) as u64;
+                let last = newest.insert(head.stream, head.seq);
+                report.holes += last.map_or(0, |last| head.seq.0.saturating_sub(last.0 + 1));
+            }
+            Err(bad) => fault = Some(bad),
+        },
+        Visit::Frame { kind: KIND_LEAF, payload, .. } => {
+            if let Some((index, leaf)) = payload.split_first_chunk::<8>() {
+                report.leaves += 1;
+                handle_leaf(u64::from_le_bytes(*index), leaf);
+            }
+        }
+        Visit::Frame { kind: KIND_GAP, .. } => report.gaps += 1,
+        Visit::Frame { .. } => {}
+    })?;
+    report.salvage = salvage;
+    fault.map_or(Ok(report), Err)
+}

@@ -1,0 +1,264 @@
+//! The spool against the simulated disk: random work, power cuts, quotas.
+
+use super::*;
+use crate::disk::SimDisk;
+use guan_model::{ContractId, DatasetId, Digest};
+use proptest::prelude::*;
+
+const DATA: StreamId = StreamId(1);
+const ID: SpoolId = SpoolId([3; 16]);
+const T0: WallTime = WallTime(1_800_000_000_000_000_000);
+
+fn config(bytes_max: u64, when_full: WhenFull) -> SpoolConfig {
+    let age_max = Some(Duration::from_secs(3600));
+    let name = "data".to_owned();
+    SpoolConfig {
+        segment_bytes_max: 1000,
+        total_bytes_max: 1 << 30,
+        streams: vec![StreamConfig { id: DATA, name, bytes_max, age_max, when_full }],
+    }
+}
+
+fn open(disk: &SimDisk, config: &SpoolConfig) -> (Spool<SimDisk>, Recovered) {
+    Spool::open(disk.clone(), config.clone(), ID).unwrap()
+}
+
+fn meta() -> BatchMeta {
+    BatchMeta {
+        dataset: DatasetId::parse("d").unwrap(),
+        contract: ContractId::parse("c").unwrap(),
+        rows: 2,
+        digest: Digest([1; 32]),
+    }
+}
+
+fn push(spool: &mut Spool<SimDisk>, wall: WallTime) -> Result<BatchSeq, PushError> {
+    let text = format!("batch {}", wall.0);
+    spool.push_batch(DATA, wall, &meta(), text.as_bytes())
+}
+
+/// What the link would see after `after`: numbers of batches, and gaps as ranges.
+fn drain(spool: &Spool<SimDisk>, after: BatchSeq) -> Vec<(u64, u64)> {
+    let mut reader = spool.reader();
+    let (mut at, mut seen) = (after, Vec::new());
+    while let Some(item) = reader.next(DATA, at).unwrap() {
+        let (from, through) = match item {
+            Item::Batch(batch) => (batch.seq, batch.seq),
+            Item::Gap(gap) => (gap.from, gap.through),
+        };
+        assert_eq!(from, at.next(), "no hole");
+        seen.push((from.0, through.0));
+        at = through;
+    }
+    seen
+}
+
+fn now(wall: WallTime, quality: ClockQuality) -> Now {
+    Now { wall, monotonic: Duration::ZERO, quality }
+}
+
+#[test]
+fn batches_come_back_in_order_and_are_trimmed() {
+    let disk = SimDisk::new();
+    let (mut spool, recovered) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    assert!(recovered.is_new);
+    for number in 0..100 {
+        assert_eq!(push(&mut spool, WallTime(T0.0 + number)).unwrap().0, number.unsigned_abs() + 1);
+        spool.commit().unwrap();
+    }
+    assert_eq!(drain(&spool, BatchSeq::ZERO).len(), 100);
+    assert_eq!(drain(&spool, BatchSeq(97)), [(98, 98), (99, 99), (100, 100)]);
+    let before = spool.status().segments;
+    spool.release(DATA, BatchSeq(60)).unwrap();
+    assert_eq!(spool.status().segments, before, "the cursor must be durable before the unlink");
+    spool.commit().unwrap();
+    assert!(spool.status().segments < before);
+    spool.release(DATA, BatchSeq(1000)).unwrap();
+    spool.commit().unwrap();
+    let status = &spool.status().streams[0];
+    assert_eq!((status.queued_batches, status.queued_bytes.0), (0, 0));
+    assert_eq!(status.acknowledged, BatchSeq(100), "never beyond the newest");
+}
+
+#[test]
+fn a_full_stream_refuses_at_its_limit() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    push(&mut spool, T0).unwrap();
+    let one = spool.used(DATA);
+    drop(spool);
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(one * 5, WhenFull::Refuse));
+    for _ in 0..5 {
+        push(&mut spool, T0).unwrap();
+    }
+    let PushError::Full(full) = push(&mut spool, T0).unwrap_err() else { panic!("not full") };
+    assert_eq!(full.used, ByteCount(one * 5));
+    spool.commit().unwrap();
+    spool.release(DATA, BatchSeq(5)).unwrap();
+    push(&mut spool, T0).unwrap();
+}
+
+#[test]
+fn the_oldest_make_room_as_a_recorded_gap() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(4000, WhenFull::DropOldest));
+    let mut dropped = Vec::new();
+    for number in 0..100 {
+        push(&mut spool, WallTime(T0.0 + number)).unwrap();
+        spool.commit().unwrap();
+        dropped.extend(spool.take_gaps());
+    }
+    assert!(spool.used(DATA) <= 4000);
+    let lost: u64 = dropped.iter().map(|gap| gap.through.0 - gap.from.0 + 1).sum();
+    let rows: u64 = dropped.iter().map(|gap| gap.rows).sum();
+    assert_eq!(rows, lost * 2, "every row that was dropped is counted");
+    let seen = drain(&spool, BatchSeq::ZERO);
+    assert_eq!(seen[0], (1, lost), "the space is told of the gap first");
+    assert_eq!(seen.last(), Some(&(100, 100)));
+    drop(spool);
+    let (spool, _) = open(&disk, &config(4000, WhenFull::DropOldest));
+    assert_eq!(drain(&spool, BatchSeq::ZERO), seen, "the same after a restart");
+}
+
+#[test]
+fn old_data_goes_by_a_clock_that_can_be_trusted() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    for number in 0..20 {
+        push(&mut spool, WallTime(T0.0 + number)).unwrap();
+        spool.commit().unwrap();
+    }
+    let later = T0.saturating_add(Duration::from_secs(4000));
+    let wrong = WallTime::from_seconds(2_208_988_800);
+    let before = WallTime(0);
+    assert!(spool.enforce(&now(wrong, ClockQuality::Unset)).unwrap().is_empty());
+    assert!(spool.enforce(&now(before, ClockQuality::Rtc)).unwrap().is_empty());
+    let gaps = spool.enforce(&now(later, ClockQuality::Rtc)).unwrap();
+    assert_eq!(gaps.iter().map(|gap| gap.rows).sum::<u64>(), 40);
+    assert!(gaps.iter().all(|gap| gap.reason == GapReason::QuotaAge));
+    spool.commit().unwrap();
+    assert_eq!(spool.status().streams[0].queued_batches, 0);
+}
+
+#[test]
+fn a_full_disk_undoes_numbers_too() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    push(&mut spool, T0).unwrap();
+    spool.commit().unwrap();
+    disk.set_capacity(Some(10));
+    assert_eq!(push(&mut spool, T0).unwrap(), BatchSeq(2));
+    assert!(spool.commit().unwrap_err().is_no_space());
+    disk.set_capacity(None);
+    assert_eq!(push(&mut spool, T0).unwrap(), BatchSeq(2), "the number was given back");
+    spool.commit().unwrap();
+    assert_eq!(drain(&spool, BatchSeq::ZERO), [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn leaves_keep_their_segment_until_they_are_sealed() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    for number in 0..40 {
+        push(&mut spool, WallTime(T0.0 + number)).unwrap();
+        spool.push_leaf(number.unsigned_abs(), b"leaf").unwrap();
+        spool.commit().unwrap();
+    }
+    spool.release(DATA, BatchSeq(40)).unwrap();
+    spool.commit().unwrap();
+    let all = spool.status().segments;
+    assert!(all > 2);
+    spool.handle_leaves_sealed(40);
+    spool.commit().unwrap();
+    assert_eq!(spool.status().segments, 1);
+}
+
+#[test]
+fn damage_becomes_a_gap() {
+    let disk = SimDisk::new();
+    let config = config(1 << 20, WhenFull::Refuse);
+    let (mut spool, _) = open(&disk, &config);
+    for number in 0..30 {
+        push(&mut spool, WallTime(T0.0 + number)).unwrap();
+        spool.commit().unwrap();
+    }
+    drop(spool);
+    let victim = crate::journal::segment_name(1);
+    disk.flip_bit(&victim, 8 * 300);
+    let (spool, _) = open(&disk, &config);
+    let seen = drain(&spool, BatchSeq::ZERO);
+    assert_eq!(seen.iter().map(|(from, through)| through - from + 1).sum::<u64>(), 30);
+    let report = verify(&disk, &mut |_, _| {}).unwrap();
+    assert!(!report.is_clean());
+    assert!(report.batches < 30);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push,
+    Session(u8),
+    Commit,
+    Release(u8),
+    Crash(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Push),
+        2 => any::<u8>().prop_map(Step::Session),
+        4 => Just(Step::Commit),
+        2 => any::<u8>().prop_map(Step::Release),
+        1 => any::<u64>().prop_map(Step::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_was_committed_survives(steps in prop::collection::vec(step(), 1..120)) {
+        let disk = SimDisk::new();
+        let config = config(1 << 20, WhenFull::Refuse);
+        let (mut spool, _) = open(&disk, &config);
+        let (mut newest, mut durable, mut acked) = (0_u64, 0_u64, 0_u64);
+        let (mut session, mut durable_session) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Push => {
+                    newest += 1;
+                    prop_assert_eq!(push(&mut spool, T0).unwrap().0, newest);
+                }
+                Step::Session(byte) => {
+                    session.push(byte);
+                    spool.push_session(&[byte], session.clone()).unwrap();
+                }
+                Step::Commit => {
+                    spool.commit().unwrap();
+                    durable = newest;
+                    durable_session = session.clone();
+                }
+                Step::Release(part) => {
+                    acked = acked.max(durable * u64::from(part) / 255);
+                    spool.release(DATA, BatchSeq(acked)).unwrap();
+                }
+                Step::Crash(seed) => {
+                    drop(spool);
+                    disk.crash(seed);
+                    let recovered;
+                    (spool, recovered) = open(&disk, &config);
+                    newest = spool.status().streams[0].newest.0;
+                    // A commit that was not answered may be there or not, but whole.
+                    prop_assert!(newest >= durable, "{} < {}", newest, durable);
+                    durable = newest;
+                    session = recovered.session_snapshot.clone();
+                    session.extend(recovered.session_deltas.concat());
+                    prop_assert!(session.starts_with(&durable_session));
+                    durable_session = session.clone();
+                }
+            }
+            let expect: Vec<_> = (acked + 1..=durable).map(|seq| (seq, seq)).collect();
+            prop_assert_eq!(drain(&spool, BatchSeq(acked)), expect);
+        }
+    }
+}
