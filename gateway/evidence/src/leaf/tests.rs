@@ -158,6 +158,31 @@ fn faults_name_the_cause() {
     assert_eq!(with(0, 0xA6), LeafError::Cbor(CborFault::UnknownKeys { at: bytes.len(), left: 1 }));
 }
 
+#[test]
+fn a_summary_has_one_form() {
+    let good = samples()[3].encode();
+    let (head, denied) = good.split_at(good.len() - 9);
+    assert_eq!(denied, [0xA2, 1, 3, 4, 0x1A, 0, 1, 0x11, 0x70], "two reasons with their rows");
+    let with = |denied: &[u8]| Leaf::decode(&[head, denied].concat()).unwrap_err();
+    let at = good.len() - 6;
+    let twice = CborFault::Key { at, found: 1, expected: 2 };
+    assert_eq!(with(&[0xA2, 1, 3, 1, 4]), LeafError::Cbor(twice));
+    let unsorted = CborFault::Key { at, found: 1, expected: 5 };
+    assert_eq!(with(&[0xA2, 4, 3, 1, 4]), LeafError::Cbor(unsorted));
+    assert_eq!(with(&[0xA1, 1, 0]), LeafError::ZeroCount);
+    assert_eq!(with(&[0xA1, 9, 1]), LeafError::Code { what: "reason", found: 9 });
+    let contract = good.windows(2).position(|two| two == [0x82, 0x60]).unwrap() + 1;
+    let named = [&good[..contract], b"\x61x", &good[contract + 1..]].concat();
+    assert_eq!(Leaf::decode(&named), Err(LeafError::SummaryOfOne));
+}
+
+#[test]
+fn codes_are_read_back() {
+    assert!(Denial::ALL.iter().all(|one| Denial::from_code(one.code()) == Some(*one)));
+    assert!(GapReason::ALL.iter().all(|one| GapReason::from_code(one.code()) == Some(*one)));
+    assert_eq!((Denial::from_code(0), GapReason::from_code(0)), (None, None));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// Most open holes, and most gaps recorded ahead, of one stream. What is beyond is reported as a
 /// hole at once or explains nothing, so a hostile log costs no more than that.
-const RANGES_MAX: usize = 1000;
+pub(super) const RANGES_MAX: usize = 1000;
 
 /// Batches that no leaf has accounted for yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

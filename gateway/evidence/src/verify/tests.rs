@@ -217,6 +217,8 @@ fn holes_in_a_stream_need_a_recorded_gap() {
     check(&of(&[batch(1, 1), batch(4, 1), gap(2, 3)]), &[]);
     check(&of(&[batch(1, 1), batch(5, 1), gap(3, 3)]), &[hole(4, 2, 2), hole(4, 4, 4)]);
     check(&of(&[gap(1, 2), gap(4, 9), batch(6, 1), batch(10, 1)]), &[hole(6, 3, 3)]);
+    check(&of(&[batch(1, 1), batch(4, 1), gap(2, 2)]), &[hole(4, 3, 3)]);
+    check(&of(&[batch(1, 1), batch(4, 1), gap(3, 3)]), &[hole(4, 2, 2)]);
     check(&of(&[gap(2, 1)]), &[Fault::GapRange { index: 2 }]);
     let expected = BatchSeq(3);
     let back = Fault::SeqBack { index: 6, stream: StreamId(1), seq: BatchSeq(2), expected };
@@ -225,6 +227,24 @@ fn holes_in_a_stream_need_a_recorded_gap() {
     check(&of(&[batch(1, 1), start(8), batch(1, 1)]), &[]);
     check(&of(&[batch(1, 1), start(7), batch(2, 1)]), &[]);
     check(&of(&[batch(2, 1), start(8), gap(1, 1)]), &[hole(2, 1, 1)]);
+}
+
+/// Every second batch is missing and explained afterwards; holes beyond the limit are not kept open.
+#[test]
+fn open_holes_are_bounded() {
+    let of = |holes: usize| {
+        let seqs = (1..=holes as u64).map(|hole| hole * 2);
+        let batches = seqs.flat_map(|seq| [decision(1), batch(seq, 1)]);
+        let end = gap(1, holes as u64 * 2);
+        let leaves = log([start(7)].into_iter().chain(batches).chain([end]).collect());
+        verify(&leaves, &[head(&leaves, leaves.len())]).faults.len()
+    };
+    assert_eq!(of(rules::RANGES_MAX), 0);
+    assert_eq!(of(rules::RANGES_MAX + 1), 1);
+    // A gap that was passed makes room for the next one.
+    let passed = (1..=rules::RANGES_MAX as u64 + 1).map(|gap| gap * 2);
+    let pairs = passed.flat_map(|seq| [gap(seq - 1, seq - 1), decision(1), batch(seq, 1)]);
+    check(&log([start(7)].into_iter().chain(pairs).collect()), &[]);
 }
 
 #[test]
