@@ -218,6 +218,30 @@ fn the_digest_names_contracts_and_descriptors() {
     assert_ne!(Plan::compile(&contracts, &fewer).digest(), digest(&[a]));
 }
 
+/// Places beyond one word of a bitmap must not alias with those in it.
+#[test]
+fn many_points() {
+    let name = |id: u32| format!("P{id}");
+    let points = (0..200).map(|id| point(PointId(id), &name(id), "vessel-bus")).collect();
+    let table = DescriptorTable::new(points).unwrap();
+    let is_covered = |id: &u32| id.is_multiple_of(3) || *id == 64;
+    let is_masked = |id: &u32| id.is_multiple_of(9);
+    let ids = |keep: &dyn Fn(&u32) -> bool| (0..200).filter(keep).collect::<Vec<u32>>();
+    let names = |ids: &[u32]| json!(ids.iter().map(|id| name(*id)).collect::<Vec<_>>());
+    let (covered, masked) = (ids(&is_covered), ids(&|id| is_masked(id)));
+    let terms = named("A", &[("points", names(&covered)), ("mask", names(&masked))]);
+    let plan = Plan::compile(&[contract(&terms)], &table);
+    let header = BatchHeader { descriptors: table.digest(), ..header("vessel-bus") };
+    let rows = (0..200).map(|id| row(PointId(id), Some(Value::I64(1))));
+    let decision = plan.decide(&now("2027"), Batch::from_rows(header, rows).unwrap());
+    let left = decision.permitted[0].batch.iter_rows();
+    let (absent, whole): (Vec<Row>, Vec<Row>) = left.partition(|row| row.value.is_none());
+    assert_eq!(absent.iter().map(|row| row.point.0).collect::<Vec<_>>(), masked);
+    let passed = ids(&|id| is_covered(id) && !is_masked(id));
+    assert_eq!(whole.iter().map(|row| row.point.0).collect::<Vec<_>>(), passed);
+    assert_eq!(decision.refused_rows(), 200 - covered.len() as u64);
+}
+
 #[test]
 fn contracts_in_force_are_listed() {
     let objects = [everything("B"), everything("A"), with(everything("A"), "version", json!(3))];
