@@ -38,6 +38,9 @@ pub const GAPS_MAX: usize = 1024;
 /// Space that is kept for leaves, cursors and gaps when batches have used up the total quota.
 pub const RESERVE_BYTES: u64 = 1 << 20;
 
+/// Session changes that are kept before a new snapshot is asked for.
+const SESSION_DELTAS_BYTES: usize = 256 << 10;
+
 /// What happens when a stream is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
@@ -126,7 +129,10 @@ pub struct Spool<D: Disk> {
     staged: Summary,
     staged_gaps: Vec<GapRecord>,
     cursor_moved: bool,
+    /// A snapshot and the deltas since, which together are a snapshot again.
     sessions: Vec<u8>,
+    staged_sessions: Vec<u8>,
+    session_snapshot_bytes: usize,
     last_wall: Option<WallTime>,
     leaves_sealed: u64,
 }
@@ -178,13 +184,24 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Stages a change of the sessions. `snapshot` is the whole state including it; it begins the next
-    /// segment.
-    pub fn push_session(&mut self, delta: &[u8], snapshot: Vec<u8>) -> Result<(), SpoolError> {
+    /// Stages a change of the sessions.
+    pub fn push_session(&mut self, delta: &[u8]) -> Result<(), SpoolError> {
         self.ensure_segment()?;
         self.journal.append(KIND_SESSION, &[delta])?;
-        self.sessions = snapshot;
+        self.staged_sessions.extend_from_slice(delta);
         Ok(())
+    }
+
+    /// Whether the changes since the last snapshot have grown so long that a new one is due.
+    pub fn wants_session_snapshot(&self) -> bool {
+        self.sessions.len() > self.session_snapshot_bytes * 2 + SESSION_DELTAS_BYTES
+    }
+
+    /// The whole state of the sessions as of the last commit; it begins the next segment.
+    pub fn set_session_snapshot(&mut self, snapshot: Vec<u8>) {
+        assert!(self.staged_sessions.is_empty(), "a snapshot is taken between commits");
+        self.session_snapshot_bytes = snapshot.len();
+        self.sessions = snapshot;
     }
 
     /// The space has everything through `through`. Durable with the next commit; sending again after a
@@ -222,6 +239,7 @@ impl<D: Disk> Spool<D> {
         self.journal.rollback();
         self.staged = Summary::default();
         self.staged_gaps.clear();
+        self.staged_sessions.clear();
         let durable = self.shared().positions.clone();
         for (stream, position) in &mut self.positions {
             // What the space has stored is true whether or not it is durable here.
@@ -398,6 +416,7 @@ impl<D: Disk> Spool<D> {
 
     fn handle_committed(&mut self) {
         let staged = std::mem::take(&mut self.staged);
+        self.sessions.append(&mut self.staged_sessions);
         let positions = self.positions.clone();
         let segment = self.journal.segment();
         let mut shared = self.shared();

@@ -68,8 +68,9 @@ impl<D: Disk> Spool<D> {
             staged: Summary::default(),
             staged_gaps: Vec::new(),
             cursor_moved: false,
-            // A snapshot and the deltas after it are again a snapshot.
+            session_snapshot_bytes: sessions.len(),
             sessions,
+            staged_sessions: Vec::new(),
             last_wall: recovered.last_wall,
             leaves_sealed: 0,
         };

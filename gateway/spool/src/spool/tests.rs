@@ -231,12 +231,13 @@ proptest! {
                 }
                 Step::Session(byte) => {
                     session.push(byte);
-                    spool.push_session(&[byte], session.clone()).unwrap();
+                    spool.push_session(&[byte]).unwrap();
                 }
                 Step::Commit => {
                     spool.commit().unwrap();
                     durable = newest;
                     durable_session = session.clone();
+                    spool.set_session_snapshot(session.clone());
                 }
                 Step::Release(part) => {
                     acked = acked.max(durable * u64::from(part) / 255);
