@@ -1,2 +1,51 @@
 //! The session between box and space as a sans-IO core, and its quinn driver.
+//!
+//! One session is one QUIC connection with two streams, both opened by the box, each starting with one
+//! byte that names it ([`StreamKind`]). On the data stream the box says what it has, the space says what
+//! it already holds, batches flow one way and cursors the other. On the control stream run checkpoints,
+//! reports and the space's goodbye, so that bulk data cannot hold them up.
+//!
+//! - [`frame`]: what is said; [`wire`]: how it stands in bytes.
+//! - [`Sender`] (box) and [`Receiver`] (space): the rules, as structs that are handed frames and moments
+//!   (`handle_*`) and asked for frames, events and deadlines (`poll_*`).
+//! - [`Backoff`]: when to try again.
+//! - [`driver`]: moves the frames over quinn.
+//!
+//! Invariants: a batch is released only by an ack that the space sends after it is durable; the space
+//! takes each place of a stream once and in order; what waits unstored is bounded by credit.
+//!
+//! Tidy: everything outside `driver/` is pure: no clock, socket, thread, task or randomness. The lint in
+//! `.clippy.toml` bans the calls in the whole crate, and `driver/` alone lifts the ban for tokio's clock
+//! and tasks. Nothing here touches a file, and the system's clock is read nowhere.
 #![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod driver;
+pub mod fault;
+pub mod frame;
+pub mod receiver;
+pub mod sender;
+pub mod text;
+pub mod wire;
+
+pub use backoff::Backoff;
+pub use fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
+pub use frame::{
+    Ack, BoxFrame, BoxNote, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item, Offer,
+    OfferFault, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamKind, StreamRange, Versions,
+    Welcome,
+};
+pub use receiver::{Receiver, ReceiverEvent};
+pub use sender::{Sender, SenderEvent, Want};
+pub use wire::{FrameDecoder, FrameFault};
+
+/// The one version that this program speaks.
+pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
+/// Protocol name in the TLS handshake (RFC 7301).
+pub const ALPN: &[u8] = b"guan/1";
+/// Most streams of one box.
+pub const STREAMS_MAX: usize = 8;
+/// Longest encoded batch.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Most that the space holds of one box before it is durable.
+pub const RECEIVE_WINDOW_BYTES: u64 = 16 << 20;

@@ -1,0 +1,77 @@
+//! When to try again: exponential, full jitter, reset by progress only.
+//!
+//! Full jitter spreads a fleet whose space restarted over the whole interval instead of letting it
+//! come back as one wave.
+
+use std::time::Duration;
+
+/// First upper bound of the wait.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Last upper bound of the wait.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
+/// Never sooner, however the dice fall: a broken peer must not turn the box into a busy loop.
+pub const BACKOFF_LEAST: Duration = Duration::from_millis(100);
+/// The longest that a space may send a box away; beyond it, a box would look lost.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Counts failures in a row.
+#[derive(Debug, Clone, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Data moved: the next failure starts from the beginning. A connection alone does not count, or
+    /// a space that accepts and then fails would be called without pause.
+    pub fn handle_progress(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How long to wait after a failure. `random` is any 64 bits; `retry_after` is what the space
+    /// asked for, and comes on top.
+    pub fn handle_failure(&mut self, random: u64, retry_after: Duration) -> Duration {
+        let bound = BACKOFF_LAST.min(BACKOFF_FIRST * 2_u32.pow(self.failures.min(6)));
+        self.failures = self.failures.saturating_add(1);
+        let nanos = u64::try_from(bound.as_nanos()).expect("a minute of nanoseconds fits");
+        let jitter = u64::try_from((u128::from(random) * u128::from(nanos)) >> 64)
+            .expect("a share of 64 bits fits");
+        Duration::from_nanos(jitter).max(BACKOFF_LEAST) + retry_after.min(RETRY_AFTER_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_double_to_a_minute_and_start_again_after_progress() {
+        let mut backoff = Backoff::new();
+        for bound_s in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let mut again = backoff.clone();
+            let wait = backoff.handle_failure(u64::MAX, Duration::ZERO);
+            assert!(wait < Duration::from_secs(bound_s), "{wait:?} of {bound_s} s");
+            assert!(wait > Duration::from_millis(bound_s * 1000 - 1), "{wait:?} of {bound_s} s");
+            assert_eq!(again.handle_failure(0, Duration::ZERO), BACKOFF_LEAST);
+        }
+        backoff.handle_progress();
+        assert!(backoff.handle_failure(u64::MAX, Duration::ZERO) <= BACKOFF_FIRST);
+    }
+
+    #[test]
+    fn the_space_may_ask_for_an_hour_and_no_more() {
+        let mut backoff = Backoff::new();
+        let wait = |backoff: &mut Backoff, after| backoff.handle_failure(0, after);
+        assert_eq!(wait(&mut backoff, RETRY_AFTER_MAX), RETRY_AFTER_MAX + BACKOFF_LEAST);
+        assert_eq!(wait(&mut backoff, Duration::MAX), RETRY_AFTER_MAX + BACKOFF_LEAST);
+    }
+
+    #[test]
+    fn many_failures_do_not_overflow() {
+        let mut backoff = Backoff { failures: u32::MAX };
+        assert!(backoff.handle_failure(u64::MAX, Duration::ZERO) <= BACKOFF_LAST);
+    }
+}

@@ -1,0 +1,108 @@
+//! Where the space's side puts batches, and how the store answers.
+
+use crate::frame::{Cursor, EncodedBatch, Item, Offer, RefuseReason};
+use guan_model::{BatchSeq, BoxId, SpoolId, StreamId};
+use std::future::Future;
+use tokio::sync::mpsc;
+
+/// The store is broken for now; the session ends and the box comes back later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the store of the space failed: {detail}")]
+pub struct InboxFault {
+    pub detail: String,
+}
+
+/// The store does not take a batch; the session goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: RefuseReason,
+    /// For the operator of the box.
+    pub text: String,
+}
+
+/// The space's store. A group commit happens behind it: items of many boxes, one flush.
+pub trait Inbox: Clone + Send + Sync + 'static {
+    /// What is durable of this spool; streams that are not known may be left out. Asked once a session,
+    /// after the box's previous session has ended: whatever that session queued must count.
+    fn cursors(
+        &self,
+        peer: &BoxId,
+        offer: &Offer,
+    ) -> impl Future<Output = Result<Vec<Cursor>, InboxFault>> + Send;
+
+    /// Whether the store will take a batch; asked before each `store`, and the next item of the box
+    /// waits for the answer. Here belong the checks of the batch's bytes and of its contract.
+    fn judge(
+        &self,
+        peer: &BoxId,
+        stream: StreamId,
+        batch: &EncodedBatch,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Queues the next item of a stream; waits while the store's queue is full. The receipt is settled
+    /// when the item is on disk.
+    fn store(
+        &self,
+        peer: &BoxId,
+        spool: SpoolId,
+        stream: StreamId,
+        item: Item,
+        receipt: Receipt,
+    ) -> impl Future<Output = Result<(), InboxFault>> + Send;
+}
+
+/// What became of a queued item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    Durable(Cursor),
+    Failed(InboxFault),
+}
+
+/// Settles one queued item. Items of a stream are settled in order; a dropped receipt is a failure.
+#[derive(Debug)]
+pub struct Receipt {
+    cursor: Cursor,
+    /// Unbounded, but holds at most what the credit lets in (`RECEIVE_WINDOW_BYTES`/`ITEM_COST_BYTES`).
+    settled: Option<mpsc::UnboundedSender<Settled>>,
+}
+
+impl Receipt {
+    pub(super) fn new(
+        stream: StreamId,
+        through: BatchSeq,
+        settled: mpsc::UnboundedSender<Settled>,
+    ) -> Self {
+        Self { cursor: Cursor { stream, through }, settled: Some(settled) }
+    }
+
+    /// A receipt for tests of an inbox, with the channel that it reports to.
+    pub fn detached(
+        stream: StreamId,
+        through: BatchSeq,
+    ) -> (Self, mpsc::UnboundedReceiver<Settled>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self::new(stream, through, sender), receiver)
+    }
+
+    /// The item, and everything before it in its stream, is on disk.
+    pub fn durable(mut self) {
+        let settled = self.settled.take().expect("a receipt is settled once");
+        // A session that is gone needs no answer: the next one asks for the cursors.
+        let _ = settled.send(Settled::Durable(self.cursor));
+    }
+
+    /// The item is not on disk and will not be.
+    pub fn failed(mut self, detail: &str) {
+        let settled = self.settled.take().expect("a receipt is settled once");
+        let _ = settled.send(Settled::Failed(InboxFault { detail: detail.to_owned() }));
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(settled) = self.settled.take() {
+            let detail = "it dropped an item without an answer".to_owned();
+            let _ = settled.send(Settled::Failed(InboxFault { detail }));
+        }
+    }
+}

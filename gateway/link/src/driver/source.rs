@@ -1,0 +1,22 @@
+//! Where the box's side gets batches from.
+
+use crate::frame::{Item, StreamRange};
+use guan_model::{BatchSeq, SpoolId, StreamId};
+
+/// The spool could not be read; the disk or its contents are to blame.
+#[derive(Debug, thiserror::Error)]
+#[error("the spool could not be read; check the disk")]
+pub struct ReadFault(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// What is committed, and nothing else. Methods may read from disk and are called on the session's
+/// task.
+pub trait BatchSource: Send + 'static {
+    fn spool(&self) -> SpoolId;
+
+    /// Range of each stream as committed now, ascending by id. A release that is still on its way
+    /// to the spool may be missing: the space will name it again.
+    fn streams(&mut self) -> Result<Vec<StreamRange>, ReadFault>;
+
+    /// The batch or gap that covers the place behind `after`, or the next one that exists.
+    fn next(&mut self, stream: StreamId, after: BatchSeq) -> Result<Option<Item>, ReadFault>;
+}

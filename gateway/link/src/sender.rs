@@ -1,0 +1,407 @@
+//! The box's side of a session: what to send next, what may be released.
+//!
+//! Call `poll_event`, `poll_frame` and `poll_want` until they give nothing after each call of a
+//! `handle_*`; call [`Sender::handle_timeout`] when the moment of [`Sender::poll_timeout`] has come. Time
+//! is monotonic, from any origin. After an error the session is over and every `poll_*` gives nothing.
+//!
+//! Invariants: places of a stream leave in order and each once, apart from what the space refused;
+//! `released <= acked <= sent` (`acked` may lie behind `released` only while the space is behind); what is
+//! on the way stays within [`IN_FLIGHT_BYTES_MAX`], [`IN_FLIGHT_ITEMS_MAX`] and the credit. The payload
+//! of a batch is not kept here once its frame is handed out: the spool still has it.
+
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use crate::BATCH_BYTES_MAX;
+use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
+use crate::frame::{
+    Ack, BoxFrame, Gap, Hello, Item, Offer, Refuse, RefuseReason, SpaceFrame, Versions, Welcome,
+    gap_reason,
+};
+use crate::text::Reason;
+use guan_model::{BatchSeq, StreamId};
+use lane::Lane;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Most bytes on the way; a single larger item may go alone.
+pub const IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
+/// Most batches and gaps on the way.
+pub const IN_FLIGHT_ITEMS_MAX: usize = 1024;
+/// From hello to welcome.
+pub const WELCOME_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for an ack that gets further, beside the time that the bytes themselves take.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Slowest link that is given time: 32 kbit/s. Without it a large batch on a slow link would time
+/// out again and again and never arrive.
+pub const LINK_BYTES_PER_S_MIN: u64 = 4096;
+/// How long a stream rests after a refusal that may pass.
+pub const REFUSED_REST: Duration = Duration::from_secs(60);
+
+/// What the owner must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SenderEvent {
+    Welcomed {
+        version: u16,
+    },
+    /// The space holds everything through here: the spool may forget it.
+    Released {
+        stream: StreamId,
+        through: BatchSeq,
+    },
+    /// The space forgot what it had acknowledged (lost, or restored from a backup): an alarm. The
+    /// session goes on from `ours` and records a gap in the space.
+    SpaceBehind {
+        stream: StreamId,
+        space: BatchSeq,
+        ours: BatchSeq,
+    },
+    /// The space does not take a batch. If the reason is final, a gap takes its place; otherwise
+    /// the stream rests for [`REFUSED_REST`] and offers it again.
+    Refused {
+        stream: StreamId,
+        seq: BatchSeq,
+        rows: u64,
+        reason: RefuseReason,
+        text: Reason,
+    },
+    /// The spool went on behind a hole of its own; a gap takes its place.
+    Missing {
+        stream: StreamId,
+        from: BatchSeq,
+        through: BatchSeq,
+    },
+}
+
+/// The sender has room for what follows `after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    pub stream: StreamId,
+    pub after: BatchSeq,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    AwaitWelcome { deadline: Duration },
+    Streaming,
+    Ended,
+}
+
+/// One session of the box.
+#[derive(Debug)]
+pub struct Sender {
+    state: State,
+    versions: Versions,
+    lanes: Vec<Lane>,
+    /// Items without room yet: one that was wanted, and gaps that the sender made itself.
+    waiting: VecDeque<(usize, Item)>,
+    frames: VecDeque<BoxFrame>,
+    events: VecDeque<SenderEvent>,
+    credit_granted: u64,
+    credit_used: u64,
+    /// When an ack last got further, or something began to wait for one.
+    progress_at: Duration,
+}
+
+impl Sender {
+    /// Starts the session: the first frame is the hello.
+    pub fn new(now: Duration, versions: Versions, offer: Offer) -> Self {
+        let lanes = offer.streams().iter().map(Lane::new).collect();
+        Self {
+            state: State::AwaitWelcome { deadline: now + WELCOME_WAIT },
+            versions,
+            lanes,
+            waiting: VecDeque::new(),
+            frames: VecDeque::from([BoxFrame::Hello(Hello { versions, offer })]),
+            events: VecDeque::new(),
+            credit_granted: 0,
+            credit_used: 0,
+            progress_at: now,
+        }
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.state == State::Streaming
+    }
+
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.lanes.iter().map(Lane::in_flight_bytes).sum()
+    }
+
+    pub fn in_flight_items(&self) -> usize {
+        self.lanes.iter().map(Lane::in_flight_items).sum()
+    }
+
+    // Input
+
+    pub fn handle_frame(&mut self, now: Duration, frame: SpaceFrame) -> Result<(), PeerFault> {
+        let outcome = match (self.state, frame) {
+            (State::Ended, _) => return Ok(()),
+            (State::AwaitWelcome { .. }, SpaceFrame::Welcome(w)) => self.handle_welcome(now, &w),
+            (State::AwaitWelcome { .. }, _) => Err(PeerMisbehaved::BeforeWelcome.into()),
+            (State::Streaming, SpaceFrame::Welcome(_)) => Err(PeerMisbehaved::WelcomeTwice.into()),
+            (State::Streaming, SpaceFrame::Ack(ack)) => self.handle_ack(now, ack),
+            (State::Streaming, SpaceFrame::Refuse(refuse)) => self.handle_refuse(now, refuse),
+        };
+        self.conclude(outcome)
+    }
+
+    /// More was committed to a stream. A stream that was not offered waits for the next session.
+    pub fn handle_available(&mut self, stream: StreamId) {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == stream) {
+            lane.dry = false;
+        }
+    }
+
+    /// More was committed, to any stream.
+    pub fn handle_available_all(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.dry = false);
+    }
+
+    /// The answer to a [`Want`]. One that is no longer current (the space refused something since) is
+    /// ignored; its place will be wanted again.
+    pub fn handle_item(
+        &mut self,
+        now: Duration,
+        want: Want,
+        item: Item,
+    ) -> Result<(), SourceFault> {
+        if self.poll_want() != Some(want) {
+            return Ok(());
+        }
+        let stream = want.stream;
+        let index = self.lane_of(stream).expect("a want names a lane");
+        let wanted = self.lanes[index].sent.next();
+        let (from, through) = (item.from(), item.through());
+        if let Item::Batch(batch) = &item
+            && batch.bytes.len() > BATCH_BYTES_MAX
+        {
+            let (seq, length) = (batch.seq, batch.bytes.len());
+            return Err(SourceFault::TooLong { stream, seq, length });
+        }
+        if through < wanted || through < from || (from < wanted && matches!(item, Item::Batch(_))) {
+            return Err(SourceFault::Regressed { stream, from, through, wanted });
+        }
+        let item = match item {
+            // The item itself is asked for again once the gap is on its way.
+            _ if from > wanted => {
+                let through = BatchSeq(from.0 - 1);
+                self.events.push_back(SenderEvent::Missing { stream, from: wanted, through });
+                let reason = gap_reason::MISSING;
+                Item::Gap(Gap { from: wanted, through, rows: 0, reason })
+            }
+            Item::Gap(gap) => Item::Gap(Gap { from: wanted, ..gap }),
+            batch => batch,
+        };
+        self.enqueue(now, index, item);
+        Ok(())
+    }
+
+    /// The answer to a [`Want`] when there is nothing; the stream is left alone until
+    /// [`handle_available`](Self::handle_available).
+    pub fn handle_nothing(&mut self, want: Want) {
+        if self.poll_want() == Some(want) {
+            let index = self.lane_of(want.stream).expect("a want names a lane");
+            self.lanes[index].dry = true;
+        }
+    }
+
+    /// A deadline may have passed.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), PeerFault> {
+        for lane in &mut self.lanes {
+            lane.end_rest(now);
+        }
+        let outcome = match self.state {
+            State::AwaitWelcome { deadline } if now >= deadline => {
+                Err(PeerSilent::Welcome { limit: WELCOME_WAIT }.into())
+            }
+            State::Streaming if self.ack_deadline().is_some_and(|deadline| now >= deadline) => {
+                let bytes = self.unacked_bytes();
+                let limit = now.saturating_sub(self.progress_at);
+                Err(PeerSilent::Ack { limit, bytes }.into())
+            }
+            _ => Ok(()),
+        };
+        self.conclude(outcome)
+    }
+
+    // Output
+
+    pub fn poll_frame(&mut self) -> Option<BoxFrame> {
+        self.frames.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<SenderEvent> {
+        self.events.pop_front()
+    }
+
+    /// What to fetch from the spool: the lowest stream first. The same answer until the owner
+    /// calls [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
+    pub fn poll_want(&self) -> Option<Want> {
+        let room = self.waiting.is_empty()
+            && self.in_flight_items() < IN_FLIGHT_ITEMS_MAX
+            && self.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
+        if self.state != State::Streaming || !room {
+            return None;
+        }
+        let lane = self.lanes.iter().find(|lane| !lane.dry && lane.rest_until.is_none())?;
+        Some(Want { stream: lane.id, after: lane.sent })
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let rests = self.lanes.iter().filter_map(|lane| lane.rest_until);
+        match self.state {
+            State::AwaitWelcome { deadline } => Some(deadline),
+            State::Streaming => rests.chain(self.ack_deadline()).min(),
+            State::Ended => None,
+        }
+    }
+
+    // Inside
+
+    fn conclude<E>(&mut self, outcome: Result<(), E>) -> Result<(), E> {
+        if outcome.is_err() {
+            self.state = State::Ended;
+            self.frames.clear();
+            self.waiting.clear();
+            self.events.clear();
+        }
+        outcome
+    }
+
+    fn handle_welcome(&mut self, now: Duration, welcome: &Welcome) -> Result<(), PeerFault> {
+        let version = welcome.version;
+        if !(self.versions.min..=self.versions.max).contains(&version) {
+            return Err(PeerIncompatible::VersionNotOffered { version }.into());
+        }
+        let named = welcome.cursors.iter().map(|cursor| cursor.stream);
+        if !named.eq(self.lanes.iter().map(|lane| lane.id)) {
+            return Err(PeerMisbehaved::CursorStreams { offered: self.lanes.len() }.into());
+        }
+        for (lane, cursor) in self.lanes.iter().zip(&welcome.cursors) {
+            if cursor.through > lane.sent {
+                let (stream, space, newest) = (lane.id, cursor.through, lane.sent);
+                return Err(PeerIncompatible::SpoolSetBack { stream, space, newest }.into());
+            }
+        }
+        self.state = State::Streaming;
+        self.credit_granted = welcome.credit_bytes;
+        self.events.push_back(SenderEvent::Welcomed { version });
+        for index in 0..self.lanes.len() {
+            self.start_lane(now, index, welcome.cursors[index].through);
+        }
+        Ok(())
+    }
+
+    fn start_lane(&mut self, now: Duration, index: usize, space: BatchSeq) {
+        let lane = &mut self.lanes[index];
+        let (stream, ours) = (lane.id, lane.released);
+        lane.start(space);
+        if space > ours {
+            self.release(index, space);
+        }
+        if space < ours {
+            self.events.push_back(SenderEvent::SpaceBehind { stream, space, ours });
+            let (from, through) = (space.next(), ours);
+            let gap = Gap { from, through, rows: 0, reason: gap_reason::SPACE_BEHIND };
+            self.enqueue(now, index, Item::Gap(gap));
+        }
+    }
+
+    fn handle_ack(&mut self, now: Duration, ack: Ack) -> Result<(), PeerFault> {
+        let (stream, through) = (ack.cursor.stream, ack.cursor.through);
+        let index = self.lane_of(stream)?;
+        let lane = &mut self.lanes[index];
+        let (sent, acked) = (lane.sent, lane.acked);
+        if through > sent {
+            return Err(PeerMisbehaved::AckBeyondSent { stream, through, sent }.into());
+        }
+        if through < acked {
+            return Err(PeerMisbehaved::AckRegressed { stream, through, acked }.into());
+        }
+        let (credit, granted) = (ack.credit_bytes, self.credit_granted);
+        if credit < granted {
+            return Err(PeerMisbehaved::CreditShrank { credit, granted }.into());
+        }
+        lane.handle_ack(through);
+        self.credit_granted = credit;
+        if through > acked {
+            self.progress_at = now;
+            self.release(index, through);
+        }
+        self.send_waiting(now);
+        Ok(())
+    }
+
+    fn handle_refuse(&mut self, now: Duration, refuse: Refuse) -> Result<(), PeerFault> {
+        let Refuse { stream, seq, reason, text } = refuse;
+        let index = self.lane_of(stream)?;
+        let Some(rows) = self.lanes[index].rewind_to(seq) else {
+            return Err(PeerMisbehaved::RefuseOutside { stream, seq }.into());
+        };
+        // What waits for room follows what was taken back, so it is fetched again in its turn.
+        self.waiting.retain(|(lane, _)| *lane != index);
+        self.events.push_back(SenderEvent::Refused { stream, seq, rows, reason, text });
+        if reason.is_final() {
+            let gap = Gap { from: seq, through: seq, rows, reason: gap_reason::REFUSED };
+            self.enqueue(now, index, Item::Gap(gap));
+        } else {
+            self.lanes[index].rest_until = Some(now + REFUSED_REST);
+        }
+        self.lanes[index].dry = false;
+        self.send_waiting(now);
+        Ok(())
+    }
+
+    fn lane_of(&self, stream: StreamId) -> Result<usize, PeerMisbehaved> {
+        let index = self.lanes.iter().position(|lane| lane.id == stream);
+        index.ok_or(PeerMisbehaved::UnknownStream { stream })
+    }
+
+    fn release(&mut self, index: usize, through: BatchSeq) {
+        let lane = &mut self.lanes[index];
+        if through > lane.released {
+            lane.released = through;
+            self.events.push_back(SenderEvent::Released { stream: lane.id, through });
+        }
+    }
+
+    fn enqueue(&mut self, now: Duration, index: usize, item: Item) {
+        if self.unacked_bytes() == 0 {
+            self.progress_at = now;
+        }
+        self.waiting.push_back((index, item));
+        self.send_waiting(now);
+    }
+
+    fn send_waiting(&mut self, now: Duration) {
+        while let Some((_, item)) = self.waiting.front() {
+            let cost = item.cost();
+            let (items, bytes) = (self.in_flight_items(), self.in_flight_bytes());
+            let room =
+                items < IN_FLIGHT_ITEMS_MAX && (items == 0 || bytes + cost <= IN_FLIGHT_BYTES_MAX);
+            if !room || self.credit_used.saturating_add(cost) > self.credit_granted {
+                return;
+            }
+            if items == 0 {
+                self.progress_at = now;
+            }
+            let (index, item) = self.waiting.pop_front().expect("the front was just seen");
+            self.credit_used += cost;
+            self.lanes[index].handle_sent(&item);
+            self.frames.push_back(BoxFrame::Item(self.lanes[index].id, item));
+        }
+    }
+
+    fn unacked_bytes(&self) -> u64 {
+        self.in_flight_bytes() + self.waiting.iter().map(|(_, item)| item.cost()).sum::<u64>()
+    }
+
+    fn ack_deadline(&self) -> Option<Duration> {
+        let bytes = self.unacked_bytes();
+        let travel = Duration::from_secs(bytes / LINK_BYTES_PER_S_MIN);
+        (bytes > 0).then(|| self.progress_at + ACK_WAIT + travel)
+    }
+}

@@ -1,0 +1,385 @@
+//! Bodies of the frames, field by field.
+
+use super::{CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
+use crate::frame::{
+    Ack, BoxFrame, BoxNote, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item, Offer,
+    Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, Versions, Welcome,
+};
+use crate::text::BoundedText;
+use crate::{BATCH_BYTES_MAX, STREAMS_MAX};
+
+use bytes::Bytes;
+use guan_model::bytes_io::{ReadFault, Reader, Writer};
+use guan_model::{BatchSeq, ContractId, DatasetId, Digest, IdFault, SpoolId, StreamId};
+use std::time::Duration;
+
+/// So that the place after any place of the wire exists.
+const SEQ_MAX: u64 = u64::MAX - 1;
+
+/// Reads one body; knows the frame's name for its faults.
+struct Body<'a> {
+    frame: &'static str,
+    reader: Reader<'a>,
+}
+
+impl<'a> Body<'a> {
+    fn new(frame: &'static str, bytes: &'a [u8]) -> Self {
+        Self { frame, reader: Reader::new(bytes) }
+    }
+
+    fn take<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, ReadFault>,
+    ) -> Result<T, FrameFault> {
+        let frame = self.frame;
+        read(&mut self.reader).map_err(|source| FrameFault::Body { frame, source })
+    }
+
+    fn u8(&mut self) -> Result<u8, FrameFault> {
+        self.take(Reader::u8)
+    }
+
+    fn u16(&mut self) -> Result<u16, FrameFault> {
+        self.take(Reader::u16)
+    }
+
+    fn varint(&mut self) -> Result<u64, FrameFault> {
+        self.take(Reader::varint)
+    }
+
+    fn stream(&mut self) -> Result<StreamId, FrameFault> {
+        self.u8().map(StreamId)
+    }
+
+    fn spool(&mut self) -> Result<SpoolId, FrameFault> {
+        let bytes = self.take(|reader| reader.raw(16))?;
+        Ok(SpoolId(bytes.try_into().expect("raw(16) gives 16 bytes")))
+    }
+
+    fn digest(&mut self) -> Result<Digest, FrameFault> {
+        self.take(Reader::digest)
+    }
+
+    /// Any place, with 0 for "before the first".
+    fn cursor(&mut self) -> Result<BatchSeq, FrameFault> {
+        let value = self.varint()?;
+        if value > SEQ_MAX {
+            return Err(self.value("a place", value));
+        }
+        Ok(BatchSeq(value))
+    }
+
+    /// The place of a batch.
+    fn seq(&mut self) -> Result<BatchSeq, FrameFault> {
+        match self.cursor()? {
+            BatchSeq::ZERO => Err(self.value("a place", 0)),
+            seq => Ok(seq),
+        }
+    }
+
+    fn name<T>(&mut self, parse: fn(&str) -> Result<T, IdFault>) -> Result<T, FrameFault> {
+        let frame = self.frame;
+        let text = self.take(Reader::text)?;
+        parse(text).map_err(|source| FrameFault::Name { frame, source })
+    }
+
+    fn text<const MAX: usize>(&mut self) -> Result<BoundedText<MAX>, FrameFault> {
+        let frame = self.frame;
+        let text = self.take(Reader::text)?;
+        BoundedText::parse(text).map_err(|source| FrameFault::Text { frame, source })
+    }
+
+    fn text_to_end<const MAX: usize>(mut self) -> Result<BoundedText<MAX>, FrameFault> {
+        let frame = self.frame;
+        let text = self.take(|reader| {
+            std::str::from_utf8(reader.rest())
+                .map_err(|fault| ReadFault::Utf8 { at: fault.valid_up_to() })
+        })?;
+        BoundedText::parse(text).map_err(|source| FrameFault::Text { frame, source })
+    }
+
+    /// How many streams follow.
+    fn count(&mut self) -> Result<u8, FrameFault> {
+        let count = self.u8()?;
+        if usize::from(count) > STREAMS_MAX {
+            return Err(self.value("the number of streams", count.into()));
+        }
+        Ok(count)
+    }
+
+    fn value(&self, what: &'static str, value: u64) -> FrameFault {
+        FrameFault::Value { frame: self.frame, what, value }
+    }
+
+    fn end(self) -> Result<(), FrameFault> {
+        let frame = self.frame;
+        self.reader.end().map_err(|source| FrameFault::Body { frame, source })
+    }
+}
+
+const HELLO: u8 = 0x01;
+const BATCH: u8 = 0x02;
+const GAP: u8 = 0x03;
+
+impl Wire for BoxFrame {
+    const BYTES_MAX: usize = DATA_FRAME_BYTES_MAX;
+    const SKIPS: bool = false;
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Hello(_) => HELLO,
+            Self::Item(_, Item::Batch(_)) => BATCH,
+            Self::Item(_, Item::Gap(_)) => GAP,
+        }
+    }
+
+    fn write(&self, out: &mut Writer) -> Bytes {
+        match self {
+            Self::Hello(hello) => write_hello(hello, out),
+            Self::Item(stream, Item::Batch(batch)) => {
+                out.u8(stream.0);
+                out.varint(batch.seq.0);
+                out.text(batch.dataset.as_str());
+                out.text(batch.contract.as_str());
+                out.varint(batch.rows.into());
+                out.raw(&batch.digest.0);
+                return batch.bytes.clone();
+            }
+            Self::Item(stream, Item::Gap(gap)) => {
+                out.u8(stream.0);
+                out.varint(gap.from.0);
+                out.varint(gap.through.0);
+                out.varint(gap.rows);
+                out.u8(gap.reason);
+            }
+        }
+        Bytes::new()
+    }
+
+    fn read(code: u8, body: &Bytes) -> Result<Option<Self>, FrameFault> {
+        Ok(Some(match code {
+            HELLO => Self::Hello(read_hello(body)?),
+            BATCH => read_batch(body)?,
+            GAP => read_gap(body)?,
+            _ => return Ok(None),
+        }))
+    }
+}
+
+fn write_hello(hello: &Hello, out: &mut Writer) {
+    out.u16(hello.versions.min);
+    out.u16(hello.versions.max);
+    out.raw(&hello.offer.spool().0);
+    let streams = hello.offer.streams();
+    out.u8(u8::try_from(streams.len()).expect("an offer has few streams"));
+    for stream in streams {
+        out.u8(stream.id.0);
+        out.varint(stream.oldest_unreleased.0);
+        out.varint(stream.newest.0);
+    }
+}
+
+fn read_hello(bytes: &Bytes) -> Result<Hello, FrameFault> {
+    let mut body = Body::new("hello", bytes);
+    let versions = Versions { min: body.u16()?, max: body.u16()? };
+    if versions.min > versions.max {
+        return Err(body.value("its lowest version", versions.min.into()));
+    }
+    let spool = body.spool()?;
+    let mut streams = Vec::new();
+    for _ in 0..body.count()? {
+        let id = body.stream()?;
+        let (oldest_unreleased, newest) = (body.seq()?, body.cursor()?);
+        streams.push(StreamRange { id, oldest_unreleased, newest });
+    }
+    let frame = body.frame;
+    body.end()?;
+    let offer = Offer::new(spool, streams).map_err(|source| FrameFault::Offer { frame, source })?;
+    Ok(Hello { versions, offer })
+}
+
+fn read_batch(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {
+    let mut body = Body::new("batch", bytes);
+    let stream = body.stream()?;
+    let seq = body.seq()?;
+    let dataset = body.name(DatasetId::parse)?;
+    let contract = body.name(ContractId::parse)?;
+    let rows = body.varint()?;
+    let rows = u32::try_from(rows).map_err(|_| body.value("its rows", rows))?;
+    let digest = body.digest()?;
+    let left = body.reader.left();
+    if left > BATCH_BYTES_MAX {
+        return Err(body.value("the batch's length", left as u64));
+    }
+    let bytes = bytes.slice(bytes.len() - left..);
+    let batch = EncodedBatch { seq, dataset, contract, rows, digest, bytes };
+    Ok(BoxFrame::Item(stream, Item::Batch(batch)))
+}
+
+fn read_gap(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {
+    let mut body = Body::new("gap", bytes);
+    let stream = body.stream()?;
+    let (from, through) = (body.seq()?, body.seq()?);
+    if from > through {
+        return Err(body.value("its last place", through.0));
+    }
+    let (rows, reason) = (body.varint()?, body.u8()?);
+    body.end()?;
+    Ok(BoxFrame::Item(stream, Item::Gap(Gap { from, through, rows, reason })))
+}
+
+const WELCOME: u8 = 0x11;
+const ACK: u8 = 0x12;
+const REFUSE: u8 = 0x13;
+
+impl Wire for SpaceFrame {
+    const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
+    const SKIPS: bool = false;
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Welcome(_) => WELCOME,
+            Self::Ack(_) => ACK,
+            Self::Refuse(_) => REFUSE,
+        }
+    }
+
+    fn write(&self, out: &mut Writer) -> Bytes {
+        match self {
+            Self::Welcome(welcome) => {
+                out.u16(welcome.version);
+                out.u8(u8::try_from(welcome.cursors.len()).expect("one for each stream offered"));
+                for cursor in &welcome.cursors {
+                    out.u8(cursor.stream.0);
+                    out.varint(cursor.through.0);
+                }
+                out.varint(welcome.credit_bytes);
+            }
+            Self::Ack(ack) => {
+                out.u8(ack.cursor.stream.0);
+                out.varint(ack.cursor.through.0);
+                out.varint(ack.credit_bytes);
+            }
+            Self::Refuse(refuse) => {
+                out.u8(refuse.stream.0);
+                out.varint(refuse.seq.0);
+                out.u8(refuse.reason.code());
+                out.text(refuse.text.as_str());
+            }
+        }
+        Bytes::new()
+    }
+
+    fn read(code: u8, body: &Bytes) -> Result<Option<Self>, FrameFault> {
+        Ok(Some(match code {
+            WELCOME => Self::Welcome(read_welcome(body)?),
+            ACK => {
+                let mut body = Body::new("ack", body);
+                let cursor = Cursor { stream: body.stream()?, through: body.cursor()? };
+                let credit_bytes = body.varint()?;
+                body.end()?;
+                Self::Ack(Ack { cursor, credit_bytes })
+            }
+            REFUSE => {
+                let mut body = Body::new("refuse", body);
+                let (stream, seq) = (body.stream()?, body.seq()?);
+                let reason = RefuseReason::from_code(body.u8()?);
+                let text = body.text()?;
+                body.end()?;
+                Self::Refuse(Refuse { stream, seq, reason, text })
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+fn read_welcome(bytes: &Bytes) -> Result<Welcome, FrameFault> {
+    let mut body = Body::new("welcome", bytes);
+    let version = body.u16()?;
+    let mut cursors = Vec::new();
+    for _ in 0..body.count()? {
+        cursors.push(Cursor { stream: body.stream()?, through: body.cursor()? });
+    }
+    let credit_bytes = body.varint()?;
+    body.end()?;
+    Ok(Welcome { version, cursors, credit_bytes })
+}
+
+const CHECKPOINT: u8 = 0x21;
+const REPORT: u8 = 0x22;
+
+impl Wire for BoxNote {
+    const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
+    const SKIPS: bool = true;
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Checkpoint(_) => CHECKPOINT,
+            Self::Report(_) => REPORT,
+        }
+    }
+
+    fn write(&self, out: &mut Writer) -> Bytes {
+        match self {
+            Self::Checkpoint(text) => out.raw(text.as_str().as_bytes()),
+            Self::Report(json) => out.raw(json.as_str().as_bytes()),
+        }
+        Bytes::new()
+    }
+
+    fn read(code: u8, body: &Bytes) -> Result<Option<Self>, FrameFault> {
+        Ok(Some(match code {
+            CHECKPOINT => Self::Checkpoint(Body::new("checkpoint", body).text_to_end()?),
+            REPORT => Self::Report(Body::new("report", body).text_to_end()?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+const CHECKPOINT_SEEN: u8 = 0x31;
+const GOODBYE: u8 = 0x32;
+
+impl Wire for SpaceNote {
+    const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
+    const SKIPS: bool = true;
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::CheckpointSeen { .. } => CHECKPOINT_SEEN,
+            Self::Goodbye(_) => GOODBYE,
+        }
+    }
+
+    fn write(&self, out: &mut Writer) -> Bytes {
+        match self {
+            Self::CheckpointSeen { size } => out.varint(*size),
+            Self::Goodbye(goodbye) => {
+                out.u8(goodbye.code.code());
+                out.text(goodbye.text.as_str());
+                let millis = goodbye.retry_after.as_millis();
+                out.varint(u64::try_from(millis).unwrap_or(u64::MAX));
+            }
+        }
+        Bytes::new()
+    }
+
+    fn read(code: u8, body: &Bytes) -> Result<Option<Self>, FrameFault> {
+        Ok(Some(match code {
+            CHECKPOINT_SEEN => {
+                let mut body = Body::new("checkpoint-seen", body);
+                let size = body.varint()?;
+                body.end()?;
+                Self::CheckpointSeen { size }
+            }
+            GOODBYE => {
+                let mut body = Body::new("goodbye", body);
+                let code = CloseCode::from_code(body.u8()?);
+                let text = body.text()?;
+                let retry_after = Duration::from_millis(body.varint()?);
+                body.end()?;
+                Self::Goodbye(Goodbye { code, text, retry_after })
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
