@@ -1,0 +1,131 @@
+//! Payloads into readings: which mapping takes a topic, and what the message says about which points.
+//!
+//! Invariants: a message becomes all of its rows or none; every message gives rows or a refusal that
+//! names topic, fault and remedy; a value is exactly what the source wrote, in the type of its
+//! point. Bytes from outside never panic and never take memory beyond their own size.
+//!
+//! Never here: I/O, clocks, contracts.
+
+mod context;
+mod decimal;
+mod json;
+mod mapping;
+mod refusal;
+mod scalar;
+mod senml;
+mod source_time;
+mod topics;
+
+#[cfg(test)]
+mod tests;
+
+pub use json::DEPTH_MAX;
+pub use mapping::{
+    FIELDS_PER_MAPPING_MAX, FieldSpec, FormatSpec, MappingSpec, TimeSpec, Undecodable,
+};
+pub use refusal::{DecodeRefusal, MappingFault, REFUSAL_TEXT_BYTES_MAX, RefusalCode};
+pub use scalar::Encoding;
+pub use source_time::TimeFormat;
+pub use topics::FILTER_LEVELS_MAX;
+
+use context::Context;
+use guan_model::value::BYTES_BYTES_MAX;
+use guan_model::{
+    ClockQuality, DescriptorTable, PointDescriptor, Quality, Reason, Row, Severity, Value, WallTime,
+};
+use mapping::Mapping;
+use refusal::{Complaint, excerpt};
+use std::sync::Arc;
+use topics::{FilterTree, PointIndex};
+
+/// Most rows that one message may give.
+pub const ROWS_PER_MESSAGE_MAX: usize = 4096;
+/// Most mappings of a box.
+pub const MAPPINGS_MAX: usize = 4096;
+
+/// All mappings of a box, compiled. Shared by every connection; nothing in it changes.
+#[derive(Debug)]
+pub struct Decoder {
+    filters: FilterTree,
+    mappings: Vec<Mapping>,
+    points: PointIndex,
+}
+
+impl Decoder {
+    /// Reports the faults of all mappings at once.
+    pub fn compile(
+        specs: &[MappingSpec],
+        table: &DescriptorTable,
+    ) -> Result<Self, Vec<MappingFault>> {
+        let mut faults = Vec::new();
+        if specs.len() > MAPPINGS_MAX {
+            let limit = MAPPINGS_MAX;
+            return Err(vec![MappingFault::TooManyMappings { count: specs.len(), limit }]);
+        }
+        let mut filters = FilterTree::default();
+        let mut mappings = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            if let Err(why) = filters.insert(&spec.filter, index) {
+                let filter = spec.filter.clone();
+                faults.push(MappingFault::Filter { mapping: index + 1, filter, why });
+            }
+            match Mapping::compile(spec, index + 1, table) {
+                Ok(mapping) => mappings.push(mapping),
+                Err(found) => faults.extend(found),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let index = |point: &Arc<PointDescriptor>| (point.name.as_str().into(), point.clone());
+        Ok(Self { filters, mappings, points: table.iter().map(index).collect() })
+    }
+
+    /// The rows of a message, at least one. `received` is also what relative times count from.
+    pub fn decode(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        received: WallTime,
+        clock: ClockQuality,
+    ) -> Result<Vec<Row>, DecodeRefusal> {
+        let context = Context::new(received, clock);
+        self.rows(topic, payload, &context).map_err(|fault| DecodeRefusal::new(topic, &fault))
+    }
+
+    fn rows(&self, topic: &str, payload: &[u8], context: &Context) -> Result<Vec<Row>, Complaint> {
+        let Some(mapping) = self.filters.find(topic).map(|index| &self.mappings[index]) else {
+            return Err(Complaint {
+                code: RefusalCode::NoMapping,
+                text: "no mapping takes this topic; add [[mapping]]".to_owned(),
+            });
+        };
+        match (mapping.rows(topic, payload, &self.points, context), mapping.opaque_point()) {
+            (Err(fault), Some(point)) => {
+                if payload.len() > BYTES_BYTES_MAX {
+                    return Err(Complaint::too_long(format!(
+                        "{} bytes, and at most {BYTES_BYTES_MAX} are kept undecoded: {}",
+                        payload.len(),
+                        fault.text
+                    )));
+                }
+                let quality = Quality::new(Severity::Uncertain, Reason::Undecodable);
+                let value = Value::Bytes(bytes::Bytes::copy_from_slice(payload));
+                Ok(vec![context.row(point, None, Some(value), quality)])
+            }
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// Text of a payload; JSON and text points are UTF-8.
+fn utf8(payload: &[u8]) -> Result<&str, Complaint> {
+    std::str::from_utf8(payload).map_err(|fault| {
+        Complaint::undecodable(format!("not UTF-8 at byte {}", fault.valid_up_to()))
+    })
+}
+
+/// What was looked for, for people.
+fn missing(path: &str) -> Complaint {
+    Complaint::undecodable(format!("the message has no {}", excerpt(path)))
+}
