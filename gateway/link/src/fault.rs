@@ -32,6 +32,12 @@ pub enum PeerMisbehaved {
     Hole { stream: StreamId, seq: BatchSeq, expected: BatchSeq },
     #[error("the box sent {used} bytes with a credit of {granted}")]
     CreditExceeded { used: u64, granted: u64 },
+    #[error("the box announced more than {limit} descriptor tables in one session")]
+    DescriptorTables { limit: usize },
+    #[error("the descriptor table of the box cannot be used: {detail}")]
+    DescriptorTable { detail: String },
+    #[error("a note of the box cannot be used: {detail}")]
+    Note { detail: String },
     #[error("a stream of kind {code} was opened, or one kind twice")]
     StreamKind { code: u8 },
     #[error("the peer ended a stream in the middle of the session")]

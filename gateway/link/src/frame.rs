@@ -13,6 +13,11 @@ use std::time::Duration;
 /// how many small items fit into the window.
 pub const ITEM_COST_BYTES: u64 = 256;
 
+/// Longest descriptor table in its announced form.
+pub const DESCRIPTORS_BYTES_MAX: usize = 8 << 20;
+/// Most tables that a box announces in one session: those of the batches it still holds.
+pub const DESCRIPTORS_PER_SESSION_MAX: usize = 32;
+
 /// Reasons of gaps that the link itself makes. Numbers below 0x80 are those of the evidence log.
 pub mod gap_reason {
     /// The space once acknowledged these batches and no longer knows them.
@@ -185,6 +190,9 @@ pub struct Hello {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoxFrame {
     Hello(Hello),
+    /// A descriptor table that batches of this session use, before the first of them. The link
+    /// carries the bytes and never looks inside.
+    Descriptors(Bytes),
     Item(StreamId, Item),
 }
 

@@ -8,15 +8,14 @@
 //! Invariants: each place of a stream is handed out once and in order; `durable <= received`; what was
 //! handed out and is not durable costs at most [`RECEIVE_WINDOW_BYTES`].
 
-#[cfg(test)]
-mod tests;
-
 use crate::RECEIVE_WINDOW_BYTES;
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent};
 use crate::frame::{
-    Ack, BoxFrame, Cursor, Gap, Item, Offer, Refuse, RefuseReason, SpaceFrame, Versions, Welcome,
+    Ack, BoxFrame, Cursor, DESCRIPTORS_PER_SESSION_MAX, Gap, Item, Offer, Refuse, RefuseReason,
+    SpaceFrame, Versions, Welcome,
 };
 use crate::text::Reason;
+use bytes::Bytes;
 use guan_model::{BatchSeq, StreamId};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,6 +28,8 @@ pub const HELLO_WAIT: Duration = Duration::from_secs(10);
 pub enum ReceiverEvent {
     /// Look the cursors up and answer with [`Receiver::handle_cursors`].
     Hello(Offer),
+    /// Keep the descriptor table; it must be durable before a batch that uses it.
+    Describe(Bytes),
     /// Make it durable and answer with [`Receiver::handle_durable`].
     Store(StreamId, Item),
 }
@@ -67,6 +68,7 @@ pub struct Receiver {
     settled: u64,
     granted: u64,
     duplicates: u64,
+    tables: usize,
 }
 
 impl Receiver {
@@ -81,6 +83,7 @@ impl Receiver {
             settled: 0,
             granted: 0,
             duplicates: 0,
+            tables: 0,
         }
     }
 
@@ -106,6 +109,7 @@ impl Receiver {
             (State::AwaitHello { .. }, _) => Err(PeerMisbehaved::BeforeHello.into()),
             (State::AwaitCursors { .. }, _) => Err(PeerMisbehaved::BeforeWelcome.into()),
             (State::Streaming, BoxFrame::Item(stream, item)) => self.handle_item(stream, item),
+            (State::Streaming, BoxFrame::Descriptors(table)) => self.handle_descriptors(table),
         };
         self.conclude(outcome)
     }
@@ -180,7 +184,7 @@ impl Receiver {
         lane.ack_due = true;
         let void = |event: &ReceiverEvent| match event {
             ReceiverEvent::Store(of, item) => *of == stream && item.through() >= seq,
-            ReceiverEvent::Hello(_) => false,
+            ReceiverEvent::Hello(_) | ReceiverEvent::Describe(_) => false,
         };
         self.events.retain(|event| !void(event));
         let text = Reason::cut(text);
@@ -246,6 +250,16 @@ impl Receiver {
         let streams = offer.streams().iter().map(|stream| stream.id).collect();
         self.state = State::AwaitCursors { version, streams };
         self.events.push_back(ReceiverEvent::Hello(offer));
+        Ok(())
+    }
+
+    fn handle_descriptors(&mut self, table: Bytes) -> Result<(), PeerFault> {
+        let limit = DESCRIPTORS_PER_SESSION_MAX;
+        if self.tables == limit {
+            return Err(PeerMisbehaved::DescriptorTables { limit }.into());
+        }
+        self.tables += 1;
+        self.events.push_back(ReceiverEvent::Describe(table));
         Ok(())
     }
 

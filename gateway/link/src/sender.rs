@@ -10,9 +10,6 @@
 //! of a batch is not kept here once its frame is handed out: the spool still has it.
 
 mod lane;
-#[cfg(test)]
-mod tests;
-
 use crate::BATCH_BYTES_MAX;
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
 use crate::frame::{

@@ -3,6 +3,8 @@
 //! One seed drives the workload, the pieces in which bytes move, the cuts, refusals, a store that forgets
 //! what was not durable, and a space that is set back to an older copy.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use bytes::Bytes;
 use guan_link::frame::gap_reason;
 use guan_link::wire::{Wire, encode};
@@ -230,6 +232,7 @@ impl World {
                     .collect();
                 return session.receiver.handle_cursors(&cursors);
             }
+            ReceiverEvent::Describe(_) => unreachable!("this box announces no tables"),
             ReceiverEvent::Store(stream, item) => (stream, item),
         };
         if let Item::Batch(batch) = &item

@@ -1,6 +1,8 @@
 //! Where the space's side puts batches, and how the store answers.
 
 use crate::frame::{Cursor, EncodedBatch, Item, Offer, RefuseReason};
+use crate::text::{CheckpointText, ReportJson};
+use bytes::Bytes;
 use guan_model::{BatchSeq, BoxId, SpoolId, StreamId};
 use std::future::Future;
 use tokio::sync::mpsc;
@@ -29,6 +31,24 @@ pub trait Inbox: Clone + Send + Sync + 'static {
         peer: &BoxId,
         offer: &Offer,
     ) -> impl Future<Output = Result<Vec<Cursor>, InboxFault>> + Send;
+
+    /// Keeps a descriptor table; returns when batches that use it may be stored. The inner error
+    /// blames the box.
+    fn describe(
+        &self,
+        peer: &BoxId,
+        table: Bytes,
+    ) -> impl Future<Output = Result<Result<(), String>, InboxFault>> + Send;
+
+    /// Keeps a signed head of the box's log and returns its size. The inner error blames the box.
+    fn checkpoint(
+        &self,
+        peer: &BoxId,
+        text: CheckpointText,
+    ) -> impl Future<Output = Result<Result<u64, String>, InboxFault>> + Send;
+
+    /// What the box says about itself; kept or not, never waited for.
+    fn report(&self, peer: &BoxId, json: ReportJson);
 
     /// Whether the store will take a batch; asked before each `store`, and the next item of the box
     /// waits for the answer. Here belong the checks of the batch's bytes and of its contract.

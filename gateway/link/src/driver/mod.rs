@@ -6,11 +6,58 @@
 //!
 //! Never here: decisions of the protocol (those are in [`crate::Sender`] and [`crate::Receiver`]), files,
 //! the system's clock.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the driver waits and starts tasks, on tokio's clock; the core does neither"
+)]
 
+mod box_link;
+mod box_session;
+mod fault;
 mod inbox;
+mod pipe;
 mod source;
+mod space_link;
+mod space_session;
+mod status;
 mod tuning;
 
+pub use box_link::{
+    ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, Locate, Released,
+};
+pub use fault::{LinkFault, describe};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
 pub use source::{BatchSource, ReadFault};
+pub use space_link::{Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, SpaceLink};
+pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
 pub use tuning::{LinkTuning, TuningFault};
+
+use std::future::pending;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Longest wait for a connection, and for the answer of a name server.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// How long a goodbye may take to arrive before the connection is closed over it.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits for a new value; for ever once the other half is gone, so that a loop does not spin.
+async fn changed<T>(input: &mut watch::Receiver<T>) {
+    if input.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+/// Waits until someone says stop, or nobody is left who could.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Waits until `due` after `start`; for ever without a deadline.
+async fn wait_until(start: Instant, due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(start + due).await,
+        None => pending().await,
+    }
+}

@@ -1,6 +1,7 @@
 //! Where the box's side gets batches from.
 
 use crate::frame::{Item, StreamRange};
+use bytes::Bytes;
 use guan_model::{BatchSeq, SpoolId, StreamId};
 
 /// The spool could not be read; the disk or its contents are to blame.
@@ -16,6 +17,10 @@ pub trait BatchSource: Send + 'static {
     /// Range of each stream as committed now, ascending by id. A release that is still on its way
     /// to the spool may be missing: the space will name it again.
     fn streams(&mut self) -> Result<Vec<StreamRange>, ReadFault>;
+
+    /// The descriptor tables that batches in the spool may use, the current one last; at most
+    /// `DESCRIPTORS_PER_SESSION_MAX`. Announced at the beginning of each session.
+    fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault>;
 
     /// The batch or gap that covers the place behind `after`, or the next one that exists.
     fn next(&mut self, stream: StreamId, after: BatchSeq) -> Result<Option<Item>, ReadFault>;

@@ -2,8 +2,9 @@
 
 use super::{CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
 use crate::frame::{
-    Ack, BoxFrame, BoxNote, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item, Offer,
-    Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, Versions, Welcome,
+    Ack, BoxFrame, BoxNote, CloseCode, Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye,
+    Hello, Item, Offer, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, Versions,
+    Welcome,
 };
 use crate::text::BoundedText;
 use crate::{BATCH_BYTES_MAX, STREAMS_MAX};
@@ -120,6 +121,7 @@ impl<'a> Body<'a> {
 const HELLO: u8 = 0x01;
 const BATCH: u8 = 0x02;
 const GAP: u8 = 0x03;
+const DESCRIPTORS: u8 = 0x04;
 
 impl Wire for BoxFrame {
     const BYTES_MAX: usize = DATA_FRAME_BYTES_MAX;
@@ -128,6 +130,7 @@ impl Wire for BoxFrame {
     fn code(&self) -> u8 {
         match self {
             Self::Hello(_) => HELLO,
+            Self::Descriptors(_) => DESCRIPTORS,
             Self::Item(_, Item::Batch(_)) => BATCH,
             Self::Item(_, Item::Gap(_)) => GAP,
         }
@@ -136,6 +139,7 @@ impl Wire for BoxFrame {
     fn write(&self, out: &mut Writer) -> Bytes {
         match self {
             Self::Hello(hello) => write_hello(hello, out),
+            Self::Descriptors(bytes) => return bytes.clone(),
             Self::Item(stream, Item::Batch(batch)) => {
                 out.u8(stream.0);
                 out.varint(batch.seq.0);
@@ -161,6 +165,7 @@ impl Wire for BoxFrame {
             HELLO => Self::Hello(read_hello(body)?),
             BATCH => read_batch(body)?,
             GAP => read_gap(body)?,
+            DESCRIPTORS => read_descriptors(body)?,
             _ => return Ok(None),
         }))
     }
@@ -226,6 +231,14 @@ fn read_gap(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {
     let (rows, reason) = (body.varint()?, body.u8()?);
     body.end()?;
     Ok(BoxFrame::Item(stream, Item::Gap(Gap { from, through, rows, reason })))
+}
+
+fn read_descriptors(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {
+    if bytes.len() > DESCRIPTORS_BYTES_MAX {
+        let body = Body::new("descriptors", bytes);
+        return Err(body.value("the table's length", bytes.len() as u64));
+    }
+    Ok(BoxFrame::Descriptors(bytes.clone()))
 }
 
 const WELCOME: u8 = 0x11;

@@ -6,6 +6,7 @@
 //!                        0x02 Batch    stream u8, seq varint, dataset text, contract text,
 //!                                      rows varint, digest 32, then the batch to the end
 //!                        0x03 Gap      stream u8, from varint, through varint, rows varint, reason u8
+//!                        0x04 Descriptors  to the end
 //! space -> box, data     0x11 Welcome  version u16, count u8, then id u8, through varint; credit varint
 //!                        0x12 Ack      stream u8, through varint, credit varint
 //!                        0x13 Refuse   stream u8, seq varint, reason u8, text

@@ -1,0 +1,262 @@
+//! One session of the box over one connection.
+
+use super::box_link::{BoxInputs, BoxOutputs, LinkEvent};
+use super::fault::{LinkFault, describe};
+use super::pipe::{Incoming, Outgoing};
+use super::source::BatchSource;
+use super::status::LinkState;
+use super::{changed, wait_until};
+use crate::VERSIONS;
+use crate::backoff::Backoff;
+use crate::frame::{BoxFrame, BoxNote, CloseCode, Item, Offer, SpaceFrame, SpaceNote, StreamKind};
+use crate::sender::{Sender, SenderEvent};
+use bytes::Bytes;
+use quinn::VarInt;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The control stream goes first when both have something to say.
+const CONTROL_PRIORITY: i32 = 1;
+
+/// Owns the connection and closes it when it is dropped.
+pub(super) struct BoxSession<'a, S> {
+    closing: Closing,
+    started: Instant,
+    sender: Sender,
+    data_out: Outgoing,
+    data_in: Incoming<SpaceFrame>,
+    control_out: Outgoing,
+    control_in: Incoming<SpaceNote>,
+    source: &'a mut S,
+    inputs: &'a mut BoxInputs,
+    outputs: &'a BoxOutputs,
+    counted: Counted,
+}
+
+/// What of this connection is already in the status.
+#[derive(Default)]
+struct Counted {
+    stream_sent: u64,
+    stream_received: u64,
+    udp_sent: u64,
+    udp_received: u64,
+}
+
+/// A session that is dropped (stop) still says why it is gone.
+struct Closing {
+    connection: quinn::Connection,
+    code: CloseCode,
+    text: String,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let code = VarInt::from_u32(self.code.code().into());
+        self.connection.close(code, self.text.as_bytes());
+    }
+}
+
+enum Step {
+    Data,
+    Control,
+    Committed,
+    Checkpoint,
+    Report,
+    Wrote,
+    Deadline,
+}
+
+impl<'a, S: BatchSource> BoxSession<'a, S> {
+    /// Opens both streams and says hello.
+    pub(super) async fn open(
+        connection: quinn::Connection,
+        source: &'a mut S,
+        inputs: &'a mut BoxInputs,
+        outputs: &'a BoxOutputs,
+    ) -> Result<Self, LinkFault> {
+        let text = "the box has stopped".to_owned();
+        let closing = Closing { connection: connection.clone(), code: CloseCode::Done, text };
+        let offer = Offer::new(source.spool(), source.streams()?)?;
+        let (data_out, data_in) = connection.open_bi().await?;
+        let (control_out, control_in) = connection.open_bi().await?;
+        // Only a hint; a stream that is gone shows at the next write.
+        let _ = control_out.set_priority(CONTROL_PRIORITY);
+        inputs.begin_session();
+        let kind = |kind: StreamKind| Bytes::copy_from_slice(&[kind as u8]);
+        let (mut data_out, mut control_out) = (Outgoing::new(data_out), Outgoing::new(control_out));
+        data_out.push_bytes(kind(StreamKind::Data));
+        control_out.push_bytes(kind(StreamKind::Control));
+        Ok(Self {
+            closing,
+            started: Instant::now(),
+            sender: Sender::new(Duration::ZERO, VERSIONS, offer),
+            data_out,
+            data_in: Incoming::new(data_in),
+            control_out,
+            control_in: Incoming::new(control_in),
+            source,
+            inputs,
+            outputs,
+            counted: Counted::default(),
+        })
+    }
+
+    /// Runs to the end of the session, which is always a fault; dropping it stops it.
+    pub(super) async fn run(mut self, backoff: &mut Backoff) -> LinkFault {
+        let fault = loop {
+            if let Err(fault) = self.turn(backoff).await {
+                break fault;
+            }
+        };
+        self.count();
+        self.closing.code = fault.close_code();
+        self.closing.text = describe(&fault);
+        fault
+    }
+
+    /// Hands on what the rules have decided.
+    async fn tell(&mut self, backoff: &mut Backoff) -> Result<(), LinkFault> {
+        while let Some(event) = self.sender.poll_event() {
+            let event = match event {
+                SenderEvent::Released { stream, through } => {
+                    backoff.handle_progress();
+                    self.outputs.released.send_modify(|released| {
+                        released.insert(stream, through);
+                    });
+                    continue;
+                }
+                SenderEvent::Welcomed { version } => {
+                    for table in self.source.descriptors()? {
+                        self.data_out.push(&BoxFrame::Descriptors(table));
+                    }
+                    self.outputs.status.send_modify(|status| {
+                        status.state = LinkState::Connected;
+                        status.connected_since = Some(Instant::now());
+                        status.sessions += 1;
+                    });
+                    let address = self.closing.connection.remote_address();
+                    LinkEvent::Connected { version, address }
+                }
+                SenderEvent::SpaceBehind { stream, space, ours } => {
+                    LinkEvent::SpaceBehind { stream, space, ours }
+                }
+                SenderEvent::Refused { stream, seq, rows, reason, text } => {
+                    LinkEvent::Refused { stream, seq, rows, reason, text }
+                }
+                SenderEvent::Missing { stream, from, through } => {
+                    LinkEvent::Missing { stream, from, through }
+                }
+            };
+            // Nobody listens any more: the loop around this session ends it.
+            let _ = self.outputs.events.send(event).await;
+        }
+        self.notes().await
+    }
+
+    /// What came on the control stream.
+    async fn notes(&mut self) -> Result<(), LinkFault> {
+        while let Some(note) = self.control_in.poll()? {
+            match note {
+                SpaceNote::CheckpointSeen { size } => {
+                    let _ = self.outputs.events.send(LinkEvent::CheckpointSeen { size }).await;
+                }
+                SpaceNote::Goodbye(goodbye) => return Err(goodbye.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the way out from the spool, as far as there is room.
+    fn fetch(&mut self) -> Result<(), LinkFault> {
+        loop {
+            while let Some(frame) = self.sender.poll_frame() {
+                if let BoxFrame::Item(_, Item::Batch(batch)) = &frame {
+                    let bytes = batch.bytes.len() as u64;
+                    let dataset = &batch.dataset;
+                    self.outputs.status.send_modify(|status| status.count_batch(dataset, bytes));
+                }
+                self.data_out.push(&frame);
+            }
+            if self.data_out.is_full() {
+                return Ok(());
+            }
+            let Some(want) = self.sender.poll_want() else { return Ok(()) };
+            match self.source.next(want.stream, want.after)? {
+                Some(item) => self.sender.handle_item(self.started.elapsed(), want, item)?,
+                None => self.sender.handle_nothing(want),
+            }
+        }
+    }
+
+    /// Brings the counters of the status up to date.
+    fn count(&mut self) {
+        let stats = self.closing.connection.stats();
+        let new = Counted {
+            stream_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
+            stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
+            udp_sent: stats.udp_tx.bytes,
+            udp_received: stats.udp_rx.bytes,
+        };
+        let old = std::mem::replace(&mut self.counted, new);
+        let new = &self.counted;
+        self.outputs.status.send_modify(|status| {
+            status.rtt = Some(stats.path.rtt);
+            status.stream_bytes_sent += new.stream_sent - old.stream_sent;
+            status.stream_bytes_received += new.stream_received - old.stream_received;
+            status.udp_bytes_sent += new.udp_sent - old.udp_sent;
+            status.udp_bytes_received += new.udp_received - old.udp_received;
+        });
+    }
+
+    /// Does what can be done, then waits for one thing to happen.
+    async fn turn(&mut self, backoff: &mut Backoff) -> Result<(), LinkFault> {
+        self.tell(backoff).await?;
+        self.fetch()?;
+        self.count();
+        let quiet = self.sender.is_streaming() && self.control_out.is_empty();
+        let step = tokio::select! {
+            biased;
+            read = self.data_in.read() => read.map(|()| Step::Data)?,
+            read = self.control_in.read() => read.map(|()| Step::Control)?,
+            () = wait_until(self.started, self.sender.poll_timeout()) => Step::Deadline,
+            wrote = self.control_out.write(), if !self.control_out.is_empty() => {
+                wrote.map(|()| Step::Wrote)?
+            }
+            wrote = self.data_out.write(), if !self.data_out.is_empty() => {
+                wrote.map(|()| Step::Wrote)?
+            }
+            () = changed(&mut self.inputs.committed) => Step::Committed,
+            () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
+            () = changed(&mut self.inputs.report), if quiet => Step::Report,
+        };
+        self.handle(step)
+    }
+
+    fn handle(&mut self, step: Step) -> Result<(), LinkFault> {
+        let now = self.started.elapsed();
+        match step {
+            Step::Data => {
+                while let Some(frame) = self.data_in.poll()? {
+                    self.sender.handle_frame(now, frame)?;
+                }
+            }
+            // Notes are read at the next turn, where the owner can be waited for.
+            Step::Control | Step::Wrote => {}
+            Step::Committed => self.sender.handle_available_all(),
+            Step::Checkpoint => {
+                let checkpoint = self.inputs.checkpoint.borrow_and_update().clone();
+                if let Some(text) = checkpoint {
+                    self.control_out.push(&BoxNote::Checkpoint(text));
+                }
+            }
+            Step::Report => {
+                let report = self.inputs.report.borrow_and_update().clone();
+                if let Some(json) = report {
+                    self.control_out.push(&BoxNote::Report(json));
+                }
+            }
+            Step::Deadline => self.sender.handle_timeout(now)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! The space's loop: accept, learn who it is, run one session for each box.
+
+use super::inbox::Inbox;
+use super::space_session::SpaceSession;
+use super::status::PeerStatus;
+use super::{CLOSE_WAIT, stopped};
+use crate::frame::CloseCode;
+use guan_model::BoxId;
+use quinn::VarInt;
+use rustls::pki_types::CertificateDer;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+/// Most boxes with a session at the same time.
+pub const PEERS_MAX: usize = 4096;
+/// Most connections that are between their first packet and a known name.
+pub const HANDSHAKES_MAX: usize = 128;
+/// From first packet to a known name.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+
+/// Says whose certificate it is and whether that box may come in. TLS has verified the chain.
+pub trait Admit: Clone + Send + Sync + 'static {
+    /// The error is told to the box.
+    fn admit(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> impl Future<Output = Result<BoxId, String>> + Send;
+}
+
+/// The connected boxes, for status.
+pub type Peers = BTreeMap<BoxId, PeerStatus>;
+
+/// Everything that the space's link needs.
+pub struct SpaceLink<I, A> {
+    /// Bound by the owner, with a server configuration of `LinkTuning::server`.
+    pub endpoint: quinn::Endpoint,
+    pub inbox: I,
+    pub admit: A,
+    pub peers_max: usize,
+    pub peers: watch::Sender<Peers>,
+    /// Set to `true` to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A box whose certificate is known to be its own.
+struct Known {
+    box_id: BoxId,
+    connection: quinn::Connection,
+}
+
+struct Running {
+    connection: quinn::Connection,
+    task: JoinHandle<()>,
+}
+
+impl<I: Inbox, A: Admit> SpaceLink<I, A> {
+    /// Runs until it is stopped; sessions say goodbye and what they queued is still stored.
+    pub async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        let (known_out, mut known_in) = mpsc::channel(HANDSHAKES_MAX);
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut greeting = JoinSet::new();
+        let mut running: BTreeMap<BoxId, Running> = BTreeMap::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                Some(known) = known_in.recv() => self.begin(known, &mut running),
+                Some(_) = greeting.join_next() => {}
+                incoming = self.endpoint.accept() => {
+                    let Some(incoming) = incoming else { break };
+                    match handshakes.clone().try_acquire_owned() {
+                        Ok(permit) => {
+                            let (admit, out) = (self.admit.clone(), known_out.clone());
+                            greeting.spawn(async move {
+                                greet(incoming, admit, out).await;
+                                drop(permit);
+                            });
+                        }
+                        Err(_) => {
+                            tracing::warn!(limit = HANDSHAKES_MAX, "too many handshakes at once");
+                            incoming.refuse();
+                        }
+                    }
+                }
+            }
+        }
+        greeting.shutdown().await;
+        for (_, session) in running {
+            // A session that panicked has been reported by the runtime.
+            let _ = timeout(CLOSE_WAIT * 2, session.task).await;
+        }
+        self.endpoint.close(VarInt::from_u32(CloseCode::Done.code().into()), b"the space stops");
+        let _ = timeout(CLOSE_WAIT, self.endpoint.wait_idle()).await;
+    }
+
+    /// Starts the session of a box; one that is still running gives way and is waited for, so that
+    /// the new one asks for the cursors after everything that the old one queued.
+    fn begin(&mut self, known: Known, running: &mut BTreeMap<BoxId, Running>) {
+        running.retain(|_, session| !session.task.is_finished());
+        let Known { box_id, connection } = known;
+        let previous = running.remove(&box_id).map(|session| {
+            close(&session.connection, CloseCode::Superseded, "the same box has connected again");
+            session.task
+        });
+        if running.len() >= self.peers_max.min(PEERS_MAX) {
+            tracing::warn!(box_id = %box_id, limit = self.peers_max, "the space is full");
+            let text = "the space serves as many boxes as listen.peers_max allows";
+            return close(&connection, CloseCode::Full, text);
+        }
+        let session = SpaceSession {
+            box_id: box_id.clone(),
+            connection: connection.clone(),
+            inbox: self.inbox.clone(),
+            peers: self.peers.clone(),
+            stop: self.stop.clone(),
+        };
+        let task = tokio::spawn(async move {
+            if let Some(previous) = previous {
+                let _ = previous.await;
+            }
+            session.run().await;
+        });
+        running.insert(box_id, Running { connection, task });
+    }
+}
+
+/// From the first packet to a known name; whoever is not admitted is told why.
+async fn greet<A: Admit>(incoming: quinn::Incoming, admit: A, out: mpsc::Sender<Known>) {
+    let address = incoming.remote_address();
+    let connection = match timeout(HANDSHAKE_WAIT, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(fault)) => {
+            return tracing::warn!(%address, %fault, "a handshake failed");
+        }
+        Err(_) => return tracing::warn!(%address, "a handshake took too long"),
+    };
+    let identity = connection.peer_identity();
+    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let verdict = match chain {
+        Some(chain) => admit.admit(*chain).await,
+        None => Err("a box needs a certificate of this space".to_owned()),
+    };
+    match verdict {
+        Ok(box_id) => {
+            // The space has stopped if nobody takes it.
+            let _ = out.send(Known { box_id, connection }).await;
+        }
+        Err(text) => {
+            tracing::warn!(%address, reason = %text, "a box was turned away");
+            close(&connection, CloseCode::Unauthorized, &text);
+        }
+    }
+}
+
+pub(super) fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
+    connection.close(VarInt::from_u32(code.code().into()), text.as_bytes());
+}

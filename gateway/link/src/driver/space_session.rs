@@ -1,0 +1,286 @@
+//! One session of the space over one connection.
+
+use super::fault::{LinkFault, describe};
+use super::inbox::{Inbox, InboxFault, Receipt, Settled};
+use super::pipe::{Incoming, Outgoing};
+use super::space_link::{Peers, close};
+use super::status::PeerStatus;
+use super::{CLOSE_WAIT, stopped, wait_until};
+use crate::VERSIONS;
+use crate::fault::PeerMisbehaved;
+use crate::frame::{BoxFrame, BoxNote, CloseCode, Goodbye, Item, SpaceNote, StreamKind};
+use crate::receiver::{HELLO_WAIT, Receiver, ReceiverEvent};
+use crate::text::Reason;
+use guan_model::{BoxId, SpoolId, StreamId};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+/// How long a box is asked to stay away while the store is broken.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+/// How long a box is asked to stay away while the space restarts.
+const STOP_RETRY: Duration = Duration::from_secs(1);
+
+/// A box that was admitted.
+pub(super) struct SpaceSession<I> {
+    pub(super) box_id: BoxId,
+    pub(super) connection: quinn::Connection,
+    pub(super) inbox: I,
+    pub(super) peers: watch::Sender<Peers>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Why the session ends.
+enum End {
+    Fault(LinkFault),
+    Store(InboxFault),
+    Stop,
+}
+
+impl From<LinkFault> for End {
+    fn from(fault: LinkFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<PeerMisbehaved> for End {
+    fn from(fault: PeerMisbehaved) -> Self {
+        Self::Fault(fault.into())
+    }
+}
+
+impl From<InboxFault> for End {
+    fn from(fault: InboxFault) -> Self {
+        Self::Store(fault)
+    }
+}
+
+/// The session with both streams open.
+struct Streaming<'a, I> {
+    session: &'a SpaceSession<I>,
+    started: Instant,
+    receiver: Receiver,
+    spool: Option<SpoolId>,
+    data_out: Outgoing,
+    data_in: Incoming<BoxFrame>,
+    control_out: Outgoing,
+    control_in: Incoming<BoxNote>,
+    settled_out: mpsc::UnboundedSender<Settled>,
+    settled_in: mpsc::UnboundedReceiver<Settled>,
+    items_stored: u64,
+}
+
+impl<I: Inbox> SpaceSession<I> {
+    pub(super) async fn run(self) {
+        tracing::info!(box_id = %self.box_id, address = %self.connection.remote_address(), "connected");
+        let opened = timeout(HELLO_WAIT, Streaming::open(&self)).await;
+        match opened {
+            Ok(Ok(mut streaming)) => {
+                let end = streaming.run().await;
+                streaming.say_goodbye(end).await;
+            }
+            Ok(Err(fault)) => self.end(&fault),
+            Err(_) => self.end(&PeerMisbehaved::StreamEnded.into()),
+        }
+        self.peers.send_modify(|peers| {
+            peers.remove(&self.box_id);
+        });
+    }
+
+    fn end(&self, fault: &LinkFault) {
+        let text = describe(fault);
+        tracing::warn!(box_id = %self.box_id, fault = %text, "a session ended");
+        close(&self.connection, fault.close_code(), &text);
+    }
+}
+
+impl<'a, I: Inbox> Streaming<'a, I> {
+    /// Takes the two streams that every box opens.
+    async fn open(session: &'a SpaceSession<I>) -> Result<Self, LinkFault> {
+        let (mut data, mut control) = (None, None);
+        while data.is_none() || control.is_none() {
+            let (out, mut incoming) = session.connection.accept_bi().await?;
+            let mut code = [0];
+            incoming.read_exact(&mut code).await.map_err(|_| PeerMisbehaved::StreamEnded)?;
+            let slot = match StreamKind::from_code(code[0]) {
+                Some(StreamKind::Data) => &mut data,
+                Some(StreamKind::Control) => &mut control,
+                None => return Err(PeerMisbehaved::StreamKind { code: code[0] }.into()),
+            };
+            if slot.replace((out, incoming)).is_some() {
+                return Err(PeerMisbehaved::StreamKind { code: code[0] }.into());
+            }
+        }
+        let (data_out, data_in) = data.expect("both are there");
+        let (control_out, control_in) = control.expect("both are there");
+        let (settled_out, settled_in) = mpsc::unbounded_channel();
+        Ok(Self {
+            session,
+            started: Instant::now(),
+            receiver: Receiver::new(Duration::ZERO, VERSIONS),
+            spool: None,
+            data_out: Outgoing::new(data_out),
+            data_in: Incoming::new(data_in),
+            control_out: Outgoing::new(control_out),
+            control_in: Incoming::new(control_in),
+            settled_out,
+            settled_in,
+            items_stored: 0,
+        })
+    }
+
+    async fn run(&mut self) -> End {
+        let mut stop = self.session.stop.clone();
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return End::Stop,
+                turn = self.turn() => turn,
+            };
+            if let Err(end) = turn {
+                return end;
+            }
+        }
+    }
+
+    /// Does what can be done, then waits for one thing to happen. The stop may drop it anywhere.
+    async fn turn(&mut self) -> Result<(), End> {
+        while let Some(frame) = self.receiver.poll_frame() {
+            self.data_out.push(&frame);
+        }
+        self.show();
+        let due = self.receiver.poll_timeout();
+        // Reads wait until what is to be said has room: a box that does not listen is not heard.
+        let has_room = !self.data_out.is_full() && !self.control_out.is_full();
+        tokio::select! {
+            biased;
+            settled = self.settled_in.recv() => {
+                self.handle_settled(settled.expect("this session holds a sender"))
+            }
+            () = wait_until(self.started, due) => {
+                let now = self.started.elapsed();
+                self.receiver.handle_timeout(now).map_err(LinkFault::from)?;
+                Ok(())
+            }
+            wrote = self.control_out.write(), if !self.control_out.is_empty() => Ok(wrote?),
+            wrote = self.data_out.write(), if !self.data_out.is_empty() => Ok(wrote?),
+            read = self.control_in.read(), if has_room => {
+                read?;
+                self.handle_notes().await
+            }
+            read = self.data_in.read(), if has_room => {
+                read?;
+                self.handle_frames().await
+            }
+        }
+    }
+
+    async fn handle_frames(&mut self) -> Result<(), End> {
+        while let Some(frame) = self.data_in.poll()? {
+            self.receiver.handle_frame(frame).map_err(LinkFault::from)?;
+            // One frame's events before the next frame, so that nothing piles up here.
+            while let Some(event) = self.receiver.poll_event() {
+                self.handle_event(event).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_event(&mut self, event: ReceiverEvent) -> Result<(), End> {
+        let (box_id, inbox) = (&self.session.box_id, &self.session.inbox);
+        match event {
+            ReceiverEvent::Hello(offer) => {
+                let cursors = inbox.cursors(box_id, &offer).await?;
+                self.spool = Some(offer.spool());
+                self.receiver.handle_cursors(&cursors);
+            }
+            ReceiverEvent::Describe(table) => {
+                let verdict = inbox.describe(box_id, table).await?;
+                verdict.map_err(|detail| PeerMisbehaved::DescriptorTable { detail })?;
+            }
+            ReceiverEvent::Store(stream, item) => self.store(stream, item).await?,
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self, stream: StreamId, item: Item) -> Result<(), End> {
+        let (box_id, inbox) = (&self.session.box_id, &self.session.inbox);
+        if let Item::Batch(batch) = &item
+            && let Err(refusal) = inbox.judge(box_id, stream, batch).await
+        {
+            tracing::warn!(
+                box_id = %box_id, %stream, seq = %batch.seq, dataset = %batch.dataset,
+                reason = %refusal.text, "a batch was refused"
+            );
+            self.receiver.handle_refused(stream, batch.seq, refusal.reason, &refusal.text);
+            return Ok(());
+        }
+        let spool = self.spool.expect("items come after the hello");
+        let receipt = Receipt::new(stream, item.through(), self.settled_out.clone());
+        Ok(inbox.store(box_id, spool, stream, item, receipt).await?)
+    }
+
+    fn handle_settled(&mut self, settled: Settled) -> Result<(), End> {
+        match settled {
+            Settled::Durable(cursor) => {
+                self.items_stored += 1;
+                self.receiver.handle_durable(cursor.stream, cursor.through);
+                Ok(())
+            }
+            Settled::Failed(fault) => Err(End::Store(fault)),
+        }
+    }
+
+    async fn handle_notes(&mut self) -> Result<(), End> {
+        let (box_id, inbox) = (&self.session.box_id, &self.session.inbox);
+        while let Some(note) = self.control_in.poll()? {
+            match note {
+                BoxNote::Report(json) => inbox.report(box_id, json),
+                BoxNote::Checkpoint(text) => {
+                    let size = inbox.checkpoint(box_id, text).await?;
+                    let size = size.map_err(|detail| PeerMisbehaved::Note { detail })?;
+                    self.control_out.push(&SpaceNote::CheckpointSeen { size });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self) {
+        let stats = self.session.connection.stats();
+        let status = PeerStatus {
+            address: self.session.connection.remote_address(),
+            connected_since: self.started,
+            rtt: stats.path.rtt,
+            stream_bytes_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
+            stream_bytes_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
+            udp_bytes_sent: stats.udp_tx.bytes,
+            udp_bytes_received: stats.udp_rx.bytes,
+            items_stored: self.items_stored,
+            duplicates: self.receiver.duplicates(),
+            unstored_bytes: self.receiver.unstored_bytes(),
+        };
+        self.session.peers.send_modify(|peers| {
+            peers.insert(self.session.box_id.clone(), status);
+        });
+    }
+
+    /// Tells the box why, if it still listens.
+    async fn say_goodbye(&mut self, end: End) {
+        let (code, text, retry_after) = match &end {
+            End::Stop => (CloseCode::Done, "the space stops".to_owned(), STOP_RETRY),
+            End::Store(fault) => (CloseCode::Storage, describe(fault), STORE_RETRY),
+            End::Fault(fault) => (fault.close_code(), describe(fault), Duration::ZERO),
+        };
+        let (box_id, connection) = (&self.session.box_id, &self.session.connection);
+        tracing::info!(%box_id, reason = %text, "a session ended");
+        if !matches!(end, End::Fault(_)) {
+            let goodbye = Goodbye { code, text: Reason::cut(&text), retry_after };
+            self.control_out.push(&SpaceNote::Goodbye(goodbye));
+            // The box closes when it has read it; what does not arrive in time is said by the close.
+            let _ = timeout(CLOSE_WAIT, self.control_out.finish()).await;
+            let _ = timeout(CLOSE_WAIT, connection.closed()).await;
+        }
+        close(connection, code, &text);
+    }
+}

@@ -1,0 +1,400 @@
+//! Box and space over real QUIC on loopback: everything arrives once, whoever goes away.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "the test plays the programs around the link")]
+
+use bytes::Bytes;
+use guan_link::driver::{
+    Admit, BatchSource, BoxInputs, BoxLink, BoxOutputs, Inbox, InboxFault, LinkEvent, LinkStatus,
+    LinkTuning, Peers, ReadFault, Receipt, Refusal, Released, SpaceLink,
+};
+use guan_link::text::{CheckpointText, ReportJson};
+use guan_link::{Cursor, EncodedBatch, Item, Offer, RefuseReason, StreamRange};
+use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, StreamId};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+const STREAM: StreamId = StreamId(1);
+const SPOOL: SpoolId = SpoolId([7; 16]);
+
+struct Stored {
+    through: BatchSeq,
+    items: Vec<BatchSeq>,
+    tables: Vec<Bytes>,
+    checkpoint: Option<String>,
+    report: Option<String>,
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        let through = BatchSeq::ZERO;
+        Self { through, items: vec![], tables: vec![], checkpoint: None, report: None }
+    }
+}
+
+/// Durable at once; refuses one place for good, and fails once when told to.
+#[derive(Clone, Default)]
+struct Memory {
+    stored: Arc<Mutex<Stored>>,
+    refuse: Option<BatchSeq>,
+    fail_at: Arc<Mutex<Option<BatchSeq>>>,
+}
+
+impl Inbox for Memory {
+    async fn cursors(&self, _: &BoxId, offer: &Offer) -> Result<Vec<Cursor>, InboxFault> {
+        assert_eq!(offer.spool(), SPOOL);
+        Ok(vec![Cursor { stream: STREAM, through: self.stored.lock().unwrap().through }])
+    }
+
+    async fn describe(&self, _: &BoxId, table: Bytes) -> Result<Result<(), String>, InboxFault> {
+        self.stored.lock().unwrap().tables.push(table);
+        Ok(Ok(()))
+    }
+
+    async fn checkpoint(
+        &self,
+        _: &BoxId,
+        text: CheckpointText,
+    ) -> Result<Result<u64, String>, InboxFault> {
+        self.stored.lock().unwrap().checkpoint = Some(text.to_string());
+        Ok(Ok(9))
+    }
+
+    fn report(&self, _: &BoxId, json: ReportJson) {
+        self.stored.lock().unwrap().report = Some(json.to_string());
+    }
+
+    async fn judge(&self, _: &BoxId, _: StreamId, batch: &EncodedBatch) -> Result<(), Refusal> {
+        match self.refuse {
+            Some(seq) if seq == batch.seq => {
+                Err(Refusal { reason: RefuseReason::BadDigest, text: "no".to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn store(
+        &self,
+        _: &BoxId,
+        _: SpoolId,
+        _: StreamId,
+        item: Item,
+        receipt: Receipt,
+    ) -> Result<(), InboxFault> {
+        if self.fail_at.lock().unwrap().take_if(|at| *at == item.from()).is_some() {
+            receipt.failed("the disk is gone");
+            return Ok(());
+        }
+        let mut stored = self.stored.lock().unwrap();
+        assert_eq!(item.from(), stored.through.next(), "no holes, nothing twice");
+        stored.through = item.through();
+        if let Item::Batch(batch) = &item {
+            stored.items.push(batch.seq);
+        }
+        receipt.durable();
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Everyone(bool);
+
+impl Admit for Everyone {
+    async fn admit(&self, chain: Vec<CertificateDer<'static>>) -> Result<BoxId, String> {
+        assert_eq!(chain.len(), 1);
+        self.0.then(|| BoxId::parse("box-1").unwrap()).ok_or_else(|| "not enrolled".to_owned())
+    }
+}
+
+struct Source {
+    newest: Arc<Mutex<BatchSeq>>,
+    released: watch::Receiver<Released>,
+}
+
+impl BatchSource for Source {
+    fn spool(&self) -> SpoolId {
+        SPOOL
+    }
+
+    fn streams(&mut self) -> Result<Vec<StreamRange>, ReadFault> {
+        let released = self.released.borrow().get(&STREAM).copied().unwrap_or(BatchSeq::ZERO);
+        let newest = *self.newest.lock().unwrap();
+        Ok(vec![StreamRange { id: STREAM, oldest_unreleased: released.next(), newest }])
+    }
+
+    fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault> {
+        Ok(vec![Bytes::from_static(b"table")])
+    }
+
+    fn next(&mut self, _: StreamId, after: BatchSeq) -> Result<Option<Item>, ReadFault> {
+        let seq = after.next();
+        let bytes = Bytes::from(vec![u8::try_from(seq.0 % 251).unwrap(); 20_000]);
+        Ok((seq <= *self.newest.lock().unwrap()).then(|| {
+            Item::Batch(EncodedBatch {
+                seq,
+                dataset: DatasetId::parse("d").unwrap(),
+                contract: ContractId::parse("c").unwrap(),
+                rows: 1,
+                digest: Digest::of(&bytes),
+                bytes,
+            })
+        }))
+    }
+}
+
+struct Certificates {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
+}
+
+impl Certificates {
+    /// One certificate below one authority; it serves both ends here.
+    fn new() -> Self {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(vec![]).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = ca.self_signed(&ca_key).unwrap().der().clone();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["space".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(root).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Self { chain: vec![leaf.der().clone()], key, roots: Arc::new(roots) }
+    }
+
+    fn server(&self) -> quinn::ServerConfig {
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), ring.clone());
+        let tls = rustls::ServerConfig::builder_with_provider(ring)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .unwrap();
+        LinkTuning::default().server(tls).unwrap()
+    }
+
+    fn client(&self) -> quinn::ClientConfig {
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(ring)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .unwrap();
+        LinkTuning::default().client(tls).unwrap()
+    }
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// A running space.
+struct Space {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    peers: watch::Receiver<Peers>,
+    task: JoinHandle<()>,
+}
+
+impl Space {
+    fn start(certificates: &Certificates, inbox: Memory, admit: bool, at: SocketAddr) -> Self {
+        let endpoint = quinn::Endpoint::server(certificates.server(), at).unwrap();
+        let address = endpoint.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let (peers, shown) = watch::channel(BTreeMap::new());
+        let admit = Everyone(admit);
+        let link = SpaceLink { endpoint, inbox, admit, peers_max: 4, peers, stop: stopping };
+        Self { address, stop, peers: shown, task: tokio::spawn(link.run()) }
+    }
+
+    async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.task.await.unwrap();
+    }
+}
+
+/// A running box and its owner's ends.
+struct Edge {
+    newest: Arc<Mutex<BatchSeq>>,
+    committed: watch::Sender<u64>,
+    _checkpoint: watch::Sender<Option<CheckpointText>>,
+    _report: watch::Sender<Option<ReportJson>>,
+    stop: watch::Sender<bool>,
+    released: watch::Receiver<Released>,
+    events: mpsc::Receiver<LinkEvent>,
+    status: watch::Receiver<LinkStatus>,
+    task: JoinHandle<()>,
+}
+
+impl Edge {
+    fn start(certificates: &Certificates, space: SocketAddr) -> Self {
+        let newest = Arc::new(Mutex::new(BatchSeq::ZERO));
+        let (committed, committed_in) = watch::channel(0);
+        let (checkpoint, checkpoint_in) =
+            watch::channel(Some(CheckpointText::parse("head").unwrap()));
+        let (report, report_in) = watch::channel(Some(ReportJson::parse("{}").unwrap()));
+        let (stop, stop_in) = watch::channel(false);
+        let (released, released_out) = watch::channel(Released::new());
+        let (events, events_out) = mpsc::channel(64);
+        let (status, status_out) = watch::channel(LinkStatus::default());
+        let link = BoxLink {
+            endpoint: quinn::Endpoint::client(loopback()).unwrap(),
+            config: certificates.client(),
+            locate: vec![space],
+            server_name: "space".to_owned(),
+            source: Source { newest: newest.clone(), released: released_out.clone() },
+            inputs: BoxInputs {
+                committed: committed_in,
+                checkpoint: checkpoint_in,
+                report: report_in,
+                stop: stop_in,
+            },
+            outputs: BoxOutputs { released, events, status },
+            random: Box::new(|| 0),
+        };
+        let task = tokio::spawn(link.run());
+        let (released, events, status) = (released_out, events_out, status_out);
+        let (_checkpoint, _report) = (checkpoint, report);
+        Self { newest, committed, _checkpoint, _report, stop, released, events, status, task }
+    }
+
+    fn commit(&self, count: u64) {
+        self.newest.lock().unwrap().0 += count;
+        self.committed.send_modify(|version| *version += 1);
+    }
+
+    async fn released(&mut self, through: u64) {
+        let done = |released: &Released| {
+            released.get(&STREAM).is_some_and(|seq| *seq >= BatchSeq(through))
+        };
+        self.released.wait_for(done).await.unwrap();
+    }
+
+    /// The next event of interest; others are passed over.
+    async fn event<T>(&mut self, pick: impl Fn(LinkEvent) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = pick(self.events.recv().await.unwrap()) {
+                return found;
+            }
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.task.await.unwrap();
+    }
+}
+
+fn disconnected(event: LinkEvent) -> Option<String> {
+    match event {
+        LinkEvent::Disconnected { fault, .. } => Some(fault.to_string()),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn batches_notes_and_tables_arrive_and_are_released() {
+    let certificates = Certificates::new();
+    let inbox = Memory::default();
+    let space = Space::start(&certificates, inbox.clone(), true, loopback());
+    let mut edge = Edge::start(&certificates, space.address);
+    edge.commit(300);
+    edge.released(300).await;
+    edge.commit(1);
+    edge.released(301).await;
+    let seen = edge.event(|event| match event {
+        LinkEvent::CheckpointSeen { size } => Some(size),
+        _ => None,
+    });
+    assert_eq!(seen.await, 9);
+    assert_eq!(space.peers.borrow().len(), 1);
+    let status = edge.status.borrow().clone();
+    assert_eq!(status.batches_sent, 301);
+    assert_eq!(status.dataset_bytes[&DatasetId::parse("d").unwrap()], 301 * 20_000);
+    assert!(status.udp_bytes_sent > status.stream_bytes_sent, "{status:?}");
+    edge.stop().await;
+    space.stop().await;
+    let stored = inbox.stored.lock().unwrap();
+    assert_eq!(stored.items, (1..=301).map(BatchSeq).collect::<Vec<_>>());
+    assert_eq!(stored.tables, [Bytes::from_static(b"table")]);
+    assert_eq!(stored.checkpoint.as_deref(), Some("head"));
+}
+
+#[tokio::test]
+async fn a_space_that_restarts_gets_the_rest_and_nothing_twice() {
+    let certificates = Certificates::new();
+    let inbox = Memory::default();
+    let space = Space::start(&certificates, inbox.clone(), true, loopback());
+    let address = space.address;
+    let mut edge = Edge::start(&certificates, address);
+    edge.commit(50);
+    edge.released(50).await;
+    space.stop().await;
+    let text = edge.event(disconnected).await;
+    assert!(text.contains("the space stops"), "{text}");
+    edge.commit(50);
+    let space = Space::start(&certificates, inbox.clone(), true, address);
+    edge.released(100).await;
+    edge.stop().await;
+    space.stop().await;
+    assert_eq!(inbox.stored.lock().unwrap().items.len(), 100);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_tried_again() {
+    let certificates = Certificates::new();
+    let inbox = Memory::default();
+    *inbox.fail_at.lock().unwrap() = Some(BatchSeq(10));
+    let space = Space::start(&certificates, inbox.clone(), true, loopback());
+    let mut edge = Edge::start(&certificates, space.address);
+    edge.commit(20);
+    let text = edge.event(disconnected).await;
+    assert!(text.contains("the disk is gone"), "{text}");
+    edge.released(20).await;
+    edge.stop().await;
+    space.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_for_good_becomes_a_gap() {
+    let certificates = Certificates::new();
+    let inbox = Memory { refuse: Some(BatchSeq(5)), ..Memory::default() };
+    let space = Space::start(&certificates, inbox.clone(), true, loopback());
+    let mut edge = Edge::start(&certificates, space.address);
+    edge.commit(8);
+    edge.released(8).await;
+    let seq = edge
+        .event(|event| match event {
+            LinkEvent::Refused { seq, .. } => Some(seq),
+            _ => None,
+        })
+        .await;
+    assert_eq!(seq, BatchSeq(5));
+    edge.stop().await;
+    space.stop().await;
+    let stored = inbox.stored.lock().unwrap();
+    assert_eq!(stored.items.iter().map(|seq| seq.0).collect::<Vec<_>>(), [1, 2, 3, 4, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn a_box_that_is_not_admitted_is_told_why() {
+    let certificates = Certificates::new();
+    let space = Space::start(&certificates, Memory::default(), false, loopback());
+    let mut edge = Edge::start(&certificates, space.address);
+    let text = edge.event(disconnected).await;
+    assert!(text.contains("Unauthorized") && text.contains("not enrolled"), "{text}");
+    edge.stop().await;
+    space.stop().await;
+}
