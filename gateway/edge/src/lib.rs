@@ -1,2 +1,15 @@
 //! The program guan: collects, decides, records, forwards.
+//!
+//! - `decode`: payloads to readings; pure.
+//! - `engine`: the one writer's rules; pure of threads and system clocks.
+//! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
+//! - `contracts`, `metadata`, `sessions`, `system_clock`: what the names say.
 #![forbid(unsafe_code)]
+
+pub mod contracts;
+pub mod decode;
+pub mod engine;
+pub mod metadata;
+pub mod sessions;
+pub mod system_clock;
+pub mod writer;

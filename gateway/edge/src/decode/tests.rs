@@ -506,13 +506,12 @@ proptest! {
     /// Our scanner takes exactly the texts that another parser takes.
     #[test]
     fn the_scanner_agrees_with_serde_json(bytes in payload()) {
-        let ours = std::str::from_utf8(&bytes).is_ok_and(|text| {
-            json::pick(text, &json::Wanted::default(), &mut []).is_ok()
-        });
+        let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(()) };
+        let ours = json::pick(text, &json::Wanted::default(), &mut []).is_ok();
         // Lone surrogates pass the scanner, which resolves only what is asked for.
         let lone = bytes.windows(4).any(|window| window.starts_with(b"\\ud8"));
         if !lone {
-            let theirs = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
             prop_assert_eq!(ours, theirs);
         }
     }

@@ -1,6 +1,7 @@
 //! Reading the spool in the order of a stream, beside the writer.
 
-use super::record::{BatchHead, KIND_BATCH};
+use super::record::{BatchHead, KIND_BATCH, KIND_LEAF};
+use super::recovery::read_leaf;
 use super::{BatchMeta, GapReason, GapRecord, Shared, SpoolError};
 use crate::disk::Disk;
 use crate::journal::JournalReader;
@@ -82,6 +83,31 @@ impl<D: Disk> SpoolReader<D> {
                 Ok(Some(Item::Gap(GapRecord { stream, from, through: before, rows: 0, reason })))
             }
         }
+    }
+
+    /// The leaves from an index on that the journal holds, in the order in which they were written.
+    pub fn leaves_from(&mut self, first: u64) -> Result<Vec<(u64, Bytes)>, SpoolError> {
+        let segments: Vec<u64> = {
+            let shared = self.shared();
+            let held = shared.segments.iter().filter(|(_, summary)| summary.leaves_end > first);
+            held.map(|(number, _)| *number).collect()
+        };
+        let mut leaves = Vec::new();
+        for segment in segments {
+            let mut at = self.journal.first_offset(segment);
+            while let Some(offset) = at
+                && let Some(frame) = self.journal.next(segment, offset)?
+            {
+                at = Some(frame.next);
+                if frame.kind == KIND_LEAF {
+                    let (index, start) = read_leaf(&frame.payload)?;
+                    if index >= first {
+                        leaves.push((index, frame.payload.slice(start..)));
+                    }
+                }
+            }
+        }
+        Ok(leaves)
     }
 
     /// The first batch of a stream with a number above `after`.

@@ -6,7 +6,6 @@ use super::record::{
 use super::{GapRecord, STREAMS_MAX, Shared, Spool, SpoolConfig, SpoolError};
 use crate::disk::Disk;
 use crate::journal::{Journal, JournalConfig, Salvage, Visit};
-use bytes::Bytes;
 use guan_model::bytes_io::Reader;
 use guan_model::{BatchSeq, SpoolId, StreamId, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +17,6 @@ pub struct Recovered {
     /// There was no spool before.
     pub is_new: bool,
     pub last_wall: Option<WallTime>,
-    /// Leaves of the scanned segments, in order.
-    pub leaves: Vec<(u64, Bytes)>,
     pub session_snapshot: Vec<u8>,
     pub session_deltas: Vec<Vec<u8>>,
     pub salvage: Salvage,
@@ -78,6 +75,12 @@ impl<D: Disk> Spool<D> {
     }
 }
 
+/// Index of a leaf's record, and where the leaf begins.
+pub(super) fn read_leaf(payload: &[u8]) -> Result<(u64, usize), SpoolError> {
+    let (index, _) = payload.split_first_chunk().ok_or(SpoolError::Record { what: "leaf" })?;
+    Ok((u64::from_le_bytes(*index), index.len()))
+}
+
 impl Replay {
     fn handle(&mut self, visit: Visit<'_>) {
         if self.fault.is_none()
@@ -116,11 +119,8 @@ impl Replay {
                 self.state.last_wall = self.state.last_wall.max(Some(head.wall));
             }
             KIND_LEAF => {
-                let (index, leaf) =
-                    payload.split_first_chunk::<8>().ok_or(SpoolError::Record { what: "leaf" })?;
-                let index = u64::from_le_bytes(*index);
+                let (index, _) = read_leaf(payload)?;
                 summary.note_leaf(index);
-                self.recovered.leaves.push((index, Bytes::copy_from_slice(leaf)));
             }
             KIND_SESSION => self.recovered.session_deltas.push(payload.to_vec()),
             KIND_RELEASED => {

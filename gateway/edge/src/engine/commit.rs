@@ -1,0 +1,229 @@
+//! One group commit: rows to batches, decisions, leaves and session deltas, then one fdatasync.
+
+use super::pending::Answer;
+use super::{Effect, Engine, EngineError, Publication, Refusal};
+use guan_codec::encode;
+use guan_evidence::{BatchAccepted, DecisionSummary, Denial, LeafBody};
+use guan_model::{Batch, BatchHeader, DatasetId, Now, Row};
+use guan_policy::Decision;
+use guan_spool::{BatchMeta, Disk, PushError};
+use std::collections::BTreeMap;
+
+/// Why a commit was undone, and what can be done about it.
+enum Undone {
+    /// The stream takes no more of a dataset: its publications are refused, the others are tried
+    /// again.
+    Full(DatasetId, String),
+    /// Nothing fits on the disk.
+    DiskFull,
+}
+
+impl<D: Disk, T> Engine<D, T> {
+    /// Makes everything that waits durable, or answers why not.
+    pub(super) fn commit(&mut self, now: Now) -> Result<(), EngineError> {
+        loop {
+            match self.try_commit(&now)? {
+                Ok(()) => return self.handle_committed(&now),
+                Err(Undone::Full(dataset, reason)) => self.refuse_dataset(&dataset, &reason),
+                Err(Undone::DiskFull) => {
+                    self.refuse_all();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The outer error stops the process, the inner one was undone.
+    fn try_commit(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
+        let staged = match self.stage(now) {
+            Ok(Ok(())) => self.spool.commit().map_err(EngineError::Spool).map(Ok),
+            undone => undone,
+        };
+        let undone = match staged {
+            Ok(Ok(())) => return Ok(Ok(())),
+            Ok(Err(undone)) => undone,
+            Err(EngineError::Spool(fault)) if fault.is_no_space() => Undone::DiskFull,
+            Err(fault) => return Err(fault),
+        };
+        self.spool.rollback();
+        self.evidence.rollback();
+        Ok(Err(undone))
+    }
+
+    fn stage(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
+        self.staged_counters = self.counters.clone();
+        for (at, body) in self.notes.clone() {
+            self.append_leaf(&at, body)?;
+        }
+        for (dataset, rows) in self.pending.rows_by_dataset(&self.descriptors) {
+            let mut rows = rows.into_iter();
+            loop {
+                let chunk: Vec<Row> = rows.by_ref().take(self.config.rows_max).collect();
+                if chunk.is_empty() {
+                    break;
+                }
+                if let Err(undone) = self.stage_batch(now, &dataset, chunk)? {
+                    return Ok(Err(undone));
+                }
+            }
+        }
+        let delta = self.sessions.delta();
+        if !delta.is_empty() {
+            self.spool.push_session(delta)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Decides on one batch and stages what may leave, with the leaves that say so.
+    fn stage_batch(
+        &mut self,
+        now: &Now,
+        dataset: &DatasetId,
+        rows: Vec<Row>,
+    ) -> Result<Result<(), Undone>, EngineError> {
+        let header = BatchHeader {
+            dataset: dataset.clone(),
+            contract: None,
+            descriptors: self.descriptors.digest(),
+            boot: self.config.boot,
+            monotonic: now.monotonic,
+            clock_quality: now.quality,
+        };
+        let batch = Batch::from_rows(header, rows)
+            .expect("decoders keep value lengths, rows_max keeps the row limit");
+        let rows_in = batch.rows() as u64;
+        let decision = self.plan.decide(now, batch);
+        self.append_leaf(now, LeafBody::Decision(self.summarize(dataset, &decision)))?;
+        self.count(dataset, rows_in, &decision);
+        for permitted in decision.permitted {
+            let stream = self.config.streams[dataset];
+            let encoded = encode(&permitted.batch);
+            let meta = BatchMeta {
+                dataset: dataset.clone(),
+                contract: permitted.contract.clone(),
+                rows: encoded.rows,
+                digest: encoded.digest,
+            };
+            let pushed = self.spool.push_batch(stream, now.wall, &meta, &encoded.bytes);
+            let seq = match pushed {
+                Ok(seq) => seq,
+                Err(PushError::Full(full)) => {
+                    return Ok(Err(Undone::Full(dataset.clone(), full.to_string())));
+                }
+                Err(PushError::Spool(fault)) => return Err(fault.into()),
+            };
+            let counters = self.staged_counters.datasets.entry(dataset.clone()).or_default();
+            counters.batch_bytes += encoded.bytes.len() as u64;
+            self.staged_counters.batches += 1;
+            let accepted = BatchAccepted {
+                dataset: dataset.clone(),
+                contract: permitted.contract,
+                contract_digest: permitted.contract_digest,
+                plan: self.plan.digest(),
+                batch: encoded.digest,
+                rows: u64::from(encoded.rows),
+                stream,
+                seq,
+            };
+            self.append_leaf(now, LeafBody::Batch(accepted))?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn summarize(&self, dataset: &DatasetId, decision: &Decision) -> DecisionSummary {
+        let mut denied = BTreeMap::new();
+        for refusal in &decision.refused {
+            let reason = Denial::from_code(refusal.reason.code());
+            let reason = reason.expect("both enums number the same reasons");
+            *denied.entry(reason).or_insert(0) += refusal.rows;
+        }
+        DecisionSummary {
+            dataset: dataset.clone(),
+            plan: self.plan.digest(),
+            permitted: decision.permitted_rows(),
+            masked: decision.masked_rows(),
+            denied,
+        }
+    }
+
+    fn count(&mut self, dataset: &DatasetId, rows_in: u64, decision: &Decision) {
+        let (refused, masked) = (decision.refused_rows(), decision.masked_rows());
+        let counters = &mut self.staged_counters;
+        counters.rows_permitted += rows_in - refused;
+        counters.rows_masked += masked;
+        counters.rows_refused += refused;
+        let counters = counters.datasets.entry(dataset.clone()).or_default();
+        counters.rows_in += rows_in;
+        counters.rows_permitted += rows_in - refused;
+        counters.rows_refused += refused;
+    }
+
+    fn append_leaf(&mut self, now: &Now, body: LeafBody) -> Result<(), EngineError> {
+        let (index, bytes) = self.evidence.append(now, self.config.boot, body);
+        self.spool.push_leaf(index, &bytes)?;
+        Ok(())
+    }
+
+    fn handle_committed(&mut self, now: &Now) -> Result<(), EngineError> {
+        self.counters = self.staged_counters.clone();
+        self.counters.commits += 1;
+        self.notes.clear();
+        self.evidence.handle_committed();
+        self.sessions.handle_committed();
+        if self.spool.wants_session_snapshot() {
+            self.spool.set_session_snapshot(self.sessions.snapshot());
+        }
+        let (publications, answers) = self.pending.take_all();
+        for publication in publications {
+            self.effects.push_back(Effect::Durable(publication.token));
+        }
+        for answer in answers {
+            self.effects.push_back(match answer {
+                Answer::Durable(token) => Effect::Durable(token),
+                Answer::Session { client, present, token } => {
+                    let held = self.sessions.held_ids(&client);
+                    Effect::SessionReady { token, present, held }
+                }
+            });
+        }
+        self.effects.push_back(Effect::Committed(*now));
+        for gap in self.spool.take_gaps() {
+            self.note_gap(*now, &gap);
+        }
+        if let Some(sealed) = self.evidence.seal()? {
+            self.spool.handle_leaves_sealed(sealed);
+        }
+        Ok(())
+    }
+
+    fn refuse_dataset(&mut self, dataset: &DatasetId, reason: &str) {
+        for publication in self.pending.take_of_dataset(dataset, &self.descriptors) {
+            self.refuse_publication(publication, Refusal::Full(reason.to_owned()));
+        }
+    }
+
+    fn refuse_all(&mut self) {
+        self.sessions.rollback();
+        let (publications, answers) = self.pending.take_all();
+        for publication in publications {
+            self.refuse(publication.token, Refusal::DiskFull);
+        }
+        for answer in answers {
+            let (Answer::Durable(token) | Answer::Session { token, .. }) = answer;
+            self.refuse(token, Refusal::DiskFull);
+        }
+    }
+
+    fn refuse_publication(&mut self, publication: Publication<T>, refusal: Refusal) {
+        // The client will send it again, so its packet id must not count as received.
+        if let Some((client, id)) = &publication.held {
+            self.sessions.release(client, *id);
+        }
+        self.refuse(publication.token, refusal);
+    }
+
+    pub(super) fn refuse(&mut self, token: T, refusal: Refusal) {
+        self.counters.publications_refused += 1;
+        self.effects.push_back(Effect::Refused(token, refusal));
+    }
+}

@@ -1,0 +1,420 @@
+//! The engine: the one writer that owns spool and evidence log. The whole product on three screens.
+//!
+//! Plain blocking code. `apply(now, event)` takes a closed set of events, `poll_effect` gives what must
+//! follow, `poll_timeout` says when to come back. Invariants:
+//! - A token is answered `Durable` only after the commit that holds its rows, decision and packet id.
+//! - Every row that came in is in a batch with its evidence leaf, or counted in a decision leaf of
+//!   the same commit, or its publication was refused with a reason.
+//! - A commit that fails leaves no trace: spool, tree and sessions go back together.
+//!
+//! Never here: MQTT, QUIC, threads, system clocks.
+
+mod commit;
+mod evidence_log;
+mod pending;
+
+pub use evidence_log::{
+    EvidenceLog, EvidenceLogError, LogHead, bundle_count, read_bundle, read_checkpoint, sealed_size,
+};
+
+use crate::sessions::{LedgerFault, SessionLedger};
+use guan_evidence::{ContractOutcome, DataGap, GapReason, LeafBody, Program, Salvage};
+use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
+use guan_policy::{InForce, Plan};
+use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
+use pending::{Answer, Pending};
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most publications that wait for one commit.
+pub const PENDING_PUBLICATIONS_MAX: usize = 16_384;
+/// How often limits in age and the checkpoint's interval are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A wall clock that leaves the monotonic clock by more than this is recorded as a step.
+const CLOCK_STEP_MIN: Duration = Duration::from_secs(2);
+
+/// What the engine is told once.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    pub boot: BootNumber,
+    /// Rows that close a batch.
+    pub rows_max: usize,
+    /// How long a publication may wait for others before its commit.
+    pub commit_window: Duration,
+    /// Which stream each dataset goes by.
+    pub streams: BTreeMap<DatasetId, StreamId>,
+    pub checkpoint_interval: Duration,
+    pub checkpoint_leaves_max: u64,
+}
+
+/// One message with its readings, waiting to be made durable.
+#[derive(Debug)]
+pub struct Publication<T> {
+    /// The session and QoS 2 packet id that must be remembered together with the rows.
+    pub held: Option<(Arc<str>, NonZeroU16)>,
+    pub rows: Vec<Row>,
+    pub token: T,
+}
+
+/// Everything that can happen to the engine.
+#[derive(Debug)]
+pub enum Event<T> {
+    Publication(Publication<T>),
+    /// The client will not repeat this QoS 2 message.
+    Release {
+        client: Arc<str>,
+        packet_id: NonZeroU16,
+        token: T,
+    },
+    /// A client connects; `clean` forgets what its session held.
+    SessionOpened {
+        client: Arc<str>,
+        clean: bool,
+        token: T,
+    },
+    /// A session that must not outlive its connection has ended.
+    SessionForgotten {
+        client: Arc<str>,
+    },
+    /// The space has stored all batches of a stream up to here.
+    Acknowledged {
+        stream: StreamId,
+        through: BatchSeq,
+    },
+    PlanChanged(Arc<Plan>),
+    Tick,
+    /// Commit what waits, sign the log's head, record the stop.
+    Stop,
+}
+
+/// Why a publication was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Full(String),
+    #[error("the disk is full: free space in box.state_dir or lower spool.size_bytes_max")]
+    DiskFull,
+    #[error("{0}")]
+    Sessions(String),
+}
+
+/// What must follow from an event.
+#[derive(Debug)]
+pub enum Effect<T> {
+    Durable(T),
+    Refused(T, Refusal),
+    SessionReady {
+        token: T,
+        present: bool,
+        held: Vec<NonZeroU16>,
+    },
+    /// Something that an operator must see.
+    Alarm(String),
+    /// The log has a new signed head.
+    Checkpoint(String),
+    /// This moment is on disk, with everything answered before.
+    Committed(Now),
+}
+
+/// Why the engine cannot go on; the process must stop, recovery re-proves the state.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("the spool failed")]
+    Spool(#[from] SpoolError),
+    #[error("the evidence log failed")]
+    Evidence(#[from] EvidenceLogError),
+    #[error("the session records in the spool are damaged")]
+    Sessions(#[from] LedgerFault),
+}
+
+/// Counters since the start, for status.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    pub commits: u64,
+    pub publications: u64,
+    pub rows_permitted: u64,
+    pub rows_masked: u64,
+    pub rows_refused: u64,
+    pub batches: u64,
+    pub publications_refused: u64,
+    pub datasets: BTreeMap<DatasetId, DatasetCounters>,
+}
+
+/// Counters of one dataset since the start.
+#[derive(Debug, Clone, Default)]
+pub struct DatasetCounters {
+    pub rows_in: u64,
+    pub rows_permitted: u64,
+    pub rows_refused: u64,
+    pub batch_bytes: u64,
+}
+
+/// The one writer. `T` is whatever the caller needs to answer a publication.
+pub struct Engine<D: Disk, T> {
+    config: EngineConfig,
+    descriptors: Arc<DescriptorTable>,
+    plan: Arc<Plan>,
+    spool: Spool<D>,
+    evidence: EvidenceLog<D>,
+    sessions: SessionLedger,
+    pending: Pending<T>,
+    /// Leaves that stand for themselves; kept until a commit holds them.
+    notes: Vec<(Now, LeafBody)>,
+    effects: VecDeque<Effect<T>>,
+    counters: Counters,
+    staged_counters: Counters,
+    last_now: Now,
+    next_tick: Duration,
+}
+
+impl<D: Disk, T> Engine<D, T> {
+    /// `sessions` are the records that the spool gave back when it was opened.
+    pub fn new(
+        now: Now,
+        config: EngineConfig,
+        descriptors: Arc<DescriptorTable>,
+        plan: Arc<Plan>,
+        spool: Spool<D>,
+        evidence: EvidenceLog<D>,
+        sessions: SessionLedger,
+    ) -> Self {
+        Self {
+            config,
+            descriptors,
+            plan,
+            spool,
+            evidence,
+            sessions,
+            pending: Pending::default(),
+            notes: Vec::new(),
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+            staged_counters: Counters::default(),
+            last_now: now,
+            next_tick: now.monotonic,
+        }
+    }
+
+    /// Takes one event in. An error means that the process must stop.
+    pub fn apply(&mut self, now: Now, event: Event<T>) -> Result<(), EngineError> {
+        self.note_clock(now);
+        match event {
+            Event::Publication(publication) => self.handle_publication(now, publication),
+            Event::Release { client, packet_id, token } => {
+                self.sessions.release(&client, packet_id);
+                self.pending.answer(now.monotonic, Answer::Durable(token));
+            }
+            Event::SessionOpened { client, clean, token } => {
+                self.handle_session(now, client, clean, token);
+            }
+            Event::SessionForgotten { client } => self.sessions.forget(&client),
+            Event::Acknowledged { stream, through } => {
+                self.spool.release(stream, through)?;
+            }
+            Event::PlanChanged(plan) => {
+                // What came before the change is decided under the plan that was in force then.
+                self.commit(now)?;
+                self.change_plan(now, plan)?;
+            }
+            Event::Tick => self.handle_tick(now)?,
+            Event::Stop => return self.stop(now),
+        }
+        if self.is_commit_due(now) {
+            self.commit(now)?;
+        }
+        Ok(())
+    }
+
+    /// What must follow, in order; `None` when nothing is left.
+    pub fn poll_effect(&mut self) -> Option<Effect<T>> {
+        self.effects.pop_front()
+    }
+
+    /// When to call `apply(Tick)` at the latest, since boot.
+    pub fn poll_timeout(&self) -> Duration {
+        let commit = self.pending.since().map(|since| since + self.config.commit_window);
+        commit.map_or(self.next_tick, |commit| commit.min(self.next_tick))
+    }
+}
+
+impl<D: Disk, T> Engine<D, T> {
+    fn handle_publication(&mut self, now: Now, publication: Publication<T>) {
+        self.counters.publications += 1;
+        if let Some((client, id)) = &publication.held {
+            match self.sessions.hold(client, *id) {
+                // A repetition: the rows are durable or wait already, only the answer is due again.
+                Ok(false) => {
+                    let answer = Answer::Durable(publication.token);
+                    return self.pending.answer(now.monotonic, answer);
+                }
+                Ok(true) => {}
+                Err(full) => {
+                    return self.refuse(publication.token, Refusal::Sessions(full.to_string()));
+                }
+            }
+        }
+        self.pending.push(now.monotonic, publication);
+    }
+
+    fn handle_session(&mut self, now: Now, client: Arc<str>, clean: bool, token: T) {
+        let present = !clean && self.sessions.is_known(&client);
+        if clean {
+            self.sessions.forget(&client);
+        }
+        match self.sessions.open(&client) {
+            Ok(()) => {
+                self.pending.answer(now.monotonic, Answer::Session { client, present, token });
+            }
+            Err(full) => self.refuse(token, Refusal::Sessions(full.to_string())),
+        }
+    }
+}
+
+impl<D: Disk, T> Engine<D, T> {
+    /// Records the start, and what recovery found. First call after `new`.
+    pub fn start(
+        &mut self,
+        now: Now,
+        program: &Program,
+        spool: SpoolId,
+        salvage: Salvage,
+    ) -> Result<(), EngineError> {
+        self.note(now, LeafBody::Start { program: program.clone(), spool });
+        if salvage != Salvage::default() {
+            self.note(now, LeafBody::Salvage(salvage));
+        }
+        if let Some(lost) = self.evidence.lost() {
+            let body = LeafBody::LogGap {
+                from: lost.have,
+                through: lost.promised.saturating_sub(1),
+                reason: GapReason::Damage,
+            };
+            self.note(now, body);
+            self.effects.push_back(Effect::Alarm(format!(
+                "the evidence log lost entries: {} of {} signed ones are left; \
+                 keep the disk for examination",
+                lost.have, lost.promised
+            )));
+        }
+        self.commit(now)
+    }
+
+    /// Records something that is in force from here on.
+    pub fn note(&mut self, now: Now, body: LeafBody) {
+        self.notes.push((now, body));
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn spool_status(&self) -> SpoolStatus {
+        self.spool.status()
+    }
+
+    pub fn log_head(&self) -> LogHead {
+        self.evidence.head()
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn is_commit_due(&self, now: Now) -> bool {
+        let window = self.config.commit_window;
+        self.pending.is_full(self.config.rows_max)
+            || self.pending.since().is_some_and(|since| now.monotonic >= since + window)
+    }
+
+    fn handle_tick(&mut self, now: Now) -> Result<(), EngineError> {
+        if now.monotonic < self.next_tick {
+            return Ok(());
+        }
+        self.next_tick = now.monotonic + TICK;
+        for gap in self.spool.enforce(&now)? {
+            self.note_gap(now, &gap);
+        }
+        // Also makes releases, leaves and the enforcement durable when nothing else comes in.
+        if self.spool.is_dirty() || !self.notes.is_empty() {
+            self.commit(now)?;
+        }
+        self.checkpoint_if_due(now)
+    }
+
+    fn note_gap(&mut self, now: Now, gap: &GapRecord) {
+        self.effects.push_back(Effect::Alarm(format!(
+            "stream {}: batches {} to {} ({} rows) were dropped: {:?}",
+            gap.stream, gap.from, gap.through, gap.rows, gap.reason
+        )));
+        self.note(now, LeafBody::DataGap(data_gap(gap)));
+    }
+
+    fn checkpoint_if_due(&mut self, now: Now) -> Result<(), EngineError> {
+        let (interval, leaves) =
+            (self.config.checkpoint_interval, self.config.checkpoint_leaves_max);
+        if self.evidence.is_checkpoint_due(&now, interval, leaves) {
+            let text = self.evidence.sign_checkpoint(&now)?;
+            self.effects.push_back(Effect::Checkpoint(text));
+        }
+        Ok(())
+    }
+
+    fn change_plan(&mut self, now: Now, plan: Arc<Plan>) -> Result<(), EngineError> {
+        for body in plan_changes(&self.plan, &plan) {
+            self.note(now, body);
+        }
+        self.plan = plan;
+        self.commit(now)
+    }
+
+    fn stop(&mut self, now: Now) -> Result<(), EngineError> {
+        self.commit(now)?;
+        self.note(now, LeafBody::Stop);
+        self.commit(now)?;
+        let text = self.evidence.sign_checkpoint(&now)?;
+        self.effects.push_back(Effect::Checkpoint(text));
+        Ok(())
+    }
+
+    /// Notes a wall clock that jumped against the monotonic one, so that a checker can re-date.
+    fn note_clock(&mut self, now: Now) {
+        let elapsed = now.monotonic.saturating_sub(self.last_now.monotonic);
+        let expected = self.last_now.wall.saturating_add(elapsed);
+        let jump = now.wall.since(expected).max(expected.since(now.wall));
+        self.last_now = now;
+        if jump >= CLOCK_STEP_MIN {
+            self.note(now, LeafBody::ClockStep { from: expected, to: now.wall });
+        }
+    }
+}
+
+fn data_gap(gap: &GapRecord) -> DataGap {
+    let reason = GapReason::from_code(gap.reason as u8);
+    DataGap {
+        stream: gap.stream,
+        from: gap.from,
+        through: gap.through,
+        rows: gap.rows,
+        reason: reason.expect("both enums number the same reasons"),
+    }
+}
+
+/// What came into force and what ended between two plans.
+fn plan_changes(before: &Plan, after: &Plan) -> Vec<LeafBody> {
+    let change = |one: &InForce, outcome| LeafBody::ContractChange {
+        contract: one.contract.clone(),
+        version: one.version,
+        digest: one.digest,
+        plan: after.digest(),
+        outcome,
+    };
+    let ended = before.contracts().iter().filter(|one| !after.contracts().contains(one));
+    let begun = after.contracts().iter().filter(|one| !before.contracts().contains(one));
+    let ended = ended.map(|one| change(one, ContractOutcome::Ended));
+    ended.chain(begun.map(|one| change(one, ContractOutcome::Accepted))).collect()
+}
+
+#[cfg(test)]
+mod tests;

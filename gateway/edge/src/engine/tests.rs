@@ -1,0 +1,362 @@
+//! The engine on a simulated disk: promises 1, 3 and 4 in the small.
+
+use super::*;
+use guan_evidence::verify::LogVerifier;
+use guan_evidence::{Denial, Leaf, VerifierKey};
+use guan_identity::LogKeyFile;
+use guan_model::{
+    Class, ClockQuality, PointDescriptor, PointId, PointName, Quality, Unit, Value, ValueType,
+    WallTime,
+};
+use guan_policy::{Contract, TrustedKeys, sign};
+use guan_spool::disk::SimDisk;
+use guan_spool::{SpoolConfig, StreamConfig, WhenFull};
+use std::collections::BTreeSet;
+
+const T0: WallTime = WallTime(1_800_000_000_000_000_000);
+const DATA: StreamId = StreamId(1);
+
+struct Rig {
+    spool_disk: SimDisk,
+    log_disk: SimDisk,
+    key: Arc<LogKeyFile>,
+    bytes_max: u64,
+    boots: u32,
+}
+
+fn point(id: u32, name: &str, dataset: &str) -> PointDescriptor {
+    PointDescriptor {
+        id: PointId(id),
+        name: PointName::parse(name).unwrap(),
+        value_type: ValueType::I64,
+        unit: Unit::one(),
+        dataset: DatasetId::parse(dataset).unwrap(),
+        class: Class::General,
+        tags: BTreeSet::new(),
+    }
+}
+
+fn descriptors() -> Arc<DescriptorTable> {
+    let points =
+        vec![point(1, "a", "granted"), point(2, "secret", "granted"), point(3, "b", "denied")];
+    Arc::new(DescriptorTable::new(points).unwrap())
+}
+
+fn plan() -> Arc<Plan> {
+    let (key, _) = LogKeyFile::generate("space-1").unwrap();
+    let guan_model::PublicKey::Ed25519(public) = guan_model::Signer::public_key(&key) else {
+        panic!("an Ed25519 key")
+    };
+    let keys = TrustedKeys::new(vec![("space-1".to_owned(), public)]).unwrap();
+    let bare = br#"{"id":"C-1","version":1,"provider":"depot","consumer":"space-1",
+        "purpose":"test","datasets":["granted"],"points":"all",
+        "not_before":"2026-01-01T00:00:00Z","not_after":"2040-01-01T00:00:00Z",
+        "allow":["forward"],"mask":["secret"]}"#;
+    let signed = sign(bare, "space-1", &key).unwrap();
+    let contract = Contract::parse(&signed, &keys).unwrap();
+    Arc::new(Plan::compile(&[contract], &descriptors()))
+}
+
+fn at(millis: u64) -> Now {
+    let monotonic = Duration::from_millis(millis);
+    Now { wall: T0.saturating_add(monotonic), monotonic, quality: ClockQuality::Rtc }
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (key, _) = LogKeyFile::generate("guan/box-1").unwrap();
+        Self {
+            spool_disk: SimDisk::new(),
+            log_disk: SimDisk::new(),
+            key: Arc::new(key),
+            bytes_max: 1 << 20,
+            boots: 0,
+        }
+    }
+
+    fn start(&mut self) -> Engine<SimDisk, u32> {
+        self.boots += 1;
+        let stream = StreamConfig {
+            id: DATA,
+            name: "data".to_owned(),
+            bytes_max: self.bytes_max,
+            age_max: None,
+            when_full: WhenFull::Refuse,
+        };
+        let config = SpoolConfig {
+            segment_bytes_max: 4096,
+            total_bytes_max: 1 << 30,
+            streams: vec![stream],
+        };
+        let (spool, recovered) =
+            Spool::open(self.spool_disk.clone(), config, SpoolId([1; 16])).unwrap();
+        let sealed = evidence_log::sealed_size(&self.log_disk).unwrap();
+        let tail = spool.reader().leaves_from(sealed).unwrap();
+        let log = EvidenceLog::open(
+            self.log_disk.clone(),
+            "guan/box-1".to_owned(),
+            self.key.clone(),
+            tail,
+        );
+        let sessions =
+            SessionLedger::recover(&recovered.session_snapshot, &recovered.session_deltas).unwrap();
+        let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), DATA));
+        let config = EngineConfig {
+            boot: BootNumber(self.boots),
+            rows_max: 100,
+            commit_window: Duration::from_millis(20),
+            streams: BTreeMap::from(streams),
+            checkpoint_interval: Duration::from_secs(10),
+            checkpoint_leaves_max: 64,
+        };
+        let mut engine =
+            Engine::new(at(0), config, descriptors(), plan(), spool, log.unwrap(), sessions);
+        let program = Program::parse("guan test").unwrap();
+        engine.start(at(0), &program, SpoolId([1; 16]), Salvage::default()).unwrap();
+        engine
+    }
+
+    /// All leaves of the log and what a checker says of it.
+    fn check_log(&self) -> (Vec<Leaf>, bool) {
+        let mut all = Vec::new();
+        for number in 0..evidence_log::bundle_count(&self.log_disk).unwrap() {
+            all.extend(evidence_log::read_bundle(&self.log_disk, number).unwrap());
+        }
+        guan_spool::spool::verify(&self.spool_disk, &mut |index, leaf| {
+            if index == all.len() as u64 {
+                all.push(bytes::Bytes::copy_from_slice(leaf));
+            }
+        })
+        .unwrap();
+        let key = VerifierKey::of(self.key.as_ref()).unwrap();
+        let checkpoint = evidence_log::read_checkpoint(&self.log_disk).unwrap();
+        let mut verifier = LogVerifier::new();
+        for leaf in &all {
+            verifier.handle_leaf(leaf);
+        }
+        let texts: Vec<&str> = checkpoint.iter().map(String::as_str).collect();
+        let report = verifier.finish(&texts, &key);
+        let leaves = all.iter().map(|leaf| Leaf::decode(leaf).unwrap()).collect();
+        (leaves, report.is_valid())
+    }
+}
+
+fn rows(point: u32, count: i64) -> Vec<Row> {
+    (0..count)
+        .map(|number| Row {
+            point: PointId(point),
+            source_time: None,
+            gateway_time: T0,
+            quality: Quality::GOOD,
+            value: Some(Value::I64(number)),
+        })
+        .collect()
+}
+
+fn publish(engine: &mut Engine<SimDisk, u32>, now: Now, point: u32, count: i64, token: u32) {
+    let publication = Publication { held: None, rows: rows(point, count), token };
+    engine.apply(now, Event::Publication(publication)).unwrap();
+}
+
+/// Tokens that were answered, refused ones as negative numbers.
+fn answers(engine: &mut Engine<SimDisk, u32>) -> Vec<i64> {
+    let mut tokens = Vec::new();
+    while let Some(effect) = engine.poll_effect() {
+        match effect {
+            Effect::Durable(token) | Effect::SessionReady { token, .. } => {
+                tokens.push(i64::from(token));
+            }
+            Effect::Refused(token, _) => tokens.push(-i64::from(token)),
+            _ => {}
+        }
+    }
+    tokens
+}
+
+#[test]
+fn nothing_is_answered_before_the_flush() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    answers(&mut engine);
+    let before = rig.spool_disk.stats().syncs;
+    publish(&mut engine, at(100), 1, 3, 7);
+    publish(&mut engine, at(110), 3, 2, 8);
+    assert!(answers(&mut engine).is_empty(), "the window is open");
+    assert_eq!(rig.spool_disk.stats().syncs, before);
+    engine.apply(at(120), Event::Tick).unwrap();
+    assert_eq!(answers(&mut engine), [7, 8]);
+    assert_eq!(rig.spool_disk.stats().syncs, before + 1, "one flush for both");
+}
+
+#[test]
+fn what_was_answered_survives_a_power_cut() {
+    for seed in 0..40 {
+        let mut rig = Rig::new();
+        let mut engine = rig.start();
+        let mut answered = 0;
+        for step in 0..30_u32 {
+            publish(&mut engine, at(u64::from(step) * 15), 1, 1, step + 1);
+            answered += answers(&mut engine).iter().filter(|token| **token > 0).count() as u64;
+        }
+        drop(engine);
+        rig.spool_disk.crash(seed);
+        rig.log_disk.crash(seed);
+        rig.start().apply(at(1000), Event::Stop).unwrap();
+        let (leaves, is_valid) = rig.check_log();
+        assert!(is_valid, "seed {seed}");
+        let stored: u64 = leaves
+            .iter()
+            .map(|leaf| match &leaf.body {
+                LeafBody::Batch(batch) => batch.rows,
+                _ => 0,
+            })
+            .sum();
+        assert!(stored >= answered, "seed {seed}: {stored} of {answered}");
+    }
+}
+
+#[test]
+fn every_row_is_in_a_batch_or_in_a_denial() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    publish(&mut engine, at(100), 1, 250, 1);
+    publish(&mut engine, at(100), 2, 30, 2);
+    publish(&mut engine, at(100), 3, 40, 3);
+    engine.apply(at(200), Event::Stop).unwrap();
+    assert_eq!(answers(&mut engine), [1, 2, 3]);
+    let (leaves, is_valid) = rig.check_log();
+    assert!(is_valid);
+    let (mut batched, mut masked, mut denied) = (0, 0, 0);
+    for leaf in leaves {
+        match leaf.body {
+            LeafBody::Batch(batch) => batched += batch.rows,
+            LeafBody::Decision(decision) => {
+                masked += decision.masked;
+                denied += decision.denied.get(&Denial::NoContract).unwrap_or(&0);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((batched, masked, denied), (280, 30, 40));
+    let counters = engine.counters();
+    assert_eq!((counters.rows_permitted, counters.rows_refused), (280, 40));
+}
+
+#[test]
+fn a_held_packet_id_is_stored_once() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    let client: Arc<str> = Arc::from("c");
+    let id = NonZeroU16::new(5).unwrap();
+    let send = |engine: &mut Engine<SimDisk, u32>, token: u32| {
+        let held = Some((client.clone(), id));
+        let publication = Publication { held, rows: rows(1, 1), token };
+        let start = 100 * u64::from(token);
+        engine.apply(at(start), Event::Publication(publication)).unwrap();
+        engine.apply(at(start + 30), Event::Tick).unwrap();
+        assert!(answers(engine).contains(&i64::from(token)));
+    };
+    send(&mut engine, 1);
+    send(&mut engine, 2);
+    drop(engine);
+    let mut engine = rig.start();
+    send(&mut engine, 3);
+    let rows = |engine: &Engine<SimDisk, u32>| engine.counters().rows_permitted;
+    assert_eq!(rows(&engine), 0, "known from before the restart");
+    let release = Event::Release { client: client.clone(), packet_id: id, token: 4 };
+    engine.apply(at(400), release).unwrap();
+    send(&mut engine, 5);
+    assert_eq!(rows(&engine), 1, "a released id is a new message");
+}
+
+#[test]
+fn a_full_stream_refuses_only_its_own() {
+    let mut rig = Rig { bytes_max: 400, ..Rig::new() };
+    let mut engine = rig.start();
+    answers(&mut engine);
+    let mut refused = None;
+    for step in 0..20 {
+        publish(&mut engine, at(100 + u64::from(step) * 50), 1, 50, step + 1);
+        publish(&mut engine, at(100 + u64::from(step) * 50), 3, 1, step + 101);
+        engine.apply(at(130 + u64::from(step) * 50), Event::Tick).unwrap();
+        let tokens = answers(&mut engine);
+        assert!(tokens.contains(&i64::from(step + 101)), "what is denied needs no room");
+        if tokens.contains(&-i64::from(step + 1)) {
+            refused = Some(step);
+            break;
+        }
+    }
+    assert!(refused.is_some_and(|step| step > 0), "{refused:?}");
+    assert!(rig.check_log().1);
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    answers(&mut engine);
+    rig.spool_disk.set_capacity(Some(0));
+    publish(&mut engine, at(100), 1, 5, 1);
+    engine.apply(at(150), Event::Tick).unwrap();
+    assert_eq!(answers(&mut engine), [-1]);
+    rig.spool_disk.set_capacity(None);
+    publish(&mut engine, at(200), 1, 5, 2);
+    engine.apply(at(250), Event::Stop).unwrap();
+    assert_eq!(answers(&mut engine), [2]);
+    let (_, is_valid) = rig.check_log();
+    assert!(is_valid, "the undone commit left no trace");
+    assert_eq!(engine.counters().rows_permitted, 5);
+}
+
+#[test]
+fn a_failed_flush_stops_the_engine() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    answers(&mut engine);
+    rig.spool_disk.fail_next_sync();
+    publish(&mut engine, at(100), 1, 5, 1);
+    let fault = engine.apply(at(150), Event::Tick).unwrap_err();
+    assert!(matches!(fault, EngineError::Spool(_)), "{fault:?}");
+    assert!(answers(&mut engine).is_empty(), "nothing may be promised");
+}
+
+#[test]
+fn an_edited_leaf_is_seen() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    publish(&mut engine, at(100), 1, 5, 1);
+    engine.apply(at(150), Event::Stop).unwrap();
+    let (mut leaves, is_valid) = rig.check_log();
+    assert!(is_valid);
+    let key = VerifierKey::of(rig.key.as_ref()).unwrap();
+    let checkpoint = evidence_log::read_checkpoint(&rig.log_disk).unwrap().unwrap();
+    for index in 0..leaves.len() {
+        let before = leaves[index].clone();
+        leaves[index].wall = WallTime::from_millis(before.wall.millis() + 1);
+        let mut verifier = LogVerifier::new();
+        for leaf in &leaves {
+            verifier.handle_leaf(&leaf.encode());
+        }
+        assert!(!verifier.finish(&[&checkpoint], &key).is_valid(), "leaf {index}");
+        leaves[index] = before;
+    }
+}
+
+#[test]
+fn leaves_are_sealed_into_bundles() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    for step in 0..300_u32 {
+        let now = at(u64::from(step) * 30);
+        publish(&mut engine, now, 1, 1, step);
+        engine
+            .apply(Now { monotonic: now.monotonic + Duration::from_millis(25), ..now }, Event::Tick)
+            .unwrap();
+    }
+    assert_eq!(evidence_log::bundle_count(&rig.log_disk).unwrap(), 2);
+    drop(engine);
+    let engine = rig.start();
+    assert!(engine.log_head().size > 600);
+    drop(engine);
+    assert!(rig.check_log().1);
+}

@@ -1,0 +1,102 @@
+//! Small facts that change slowly, in sled: the boot number and the digests of what was last in force.
+//!
+//! sled's `flush` does not reach the disk's cache (research/datapath.md, section 2), so each change is
+//! followed by an fsync of its file here.
+//!
+//! Never here: anything whose loss would lose a reading; that lives in the spool.
+
+use guan_model::{BootNumber, Digest};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Why the metadata cannot be used; the disk or another running `guan` is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    #[error(
+        "{path} cannot be opened: if another guan runs on this state_dir stop it, else move the folder away, \
+         it holds nothing that cannot be made anew"
+    )]
+    Open { path: PathBuf, source: sled::Error },
+    #[error("{path} cannot be written: check the disk and its free space")]
+    Write { path: PathBuf, source: sled::Error },
+    #[error("{path} cannot be flushed: check the disk")]
+    Flush { path: PathBuf, source: std::io::Error },
+}
+
+/// The box's small metadata.
+#[derive(Debug)]
+pub struct Metadata {
+    db: sled::Db,
+    path: PathBuf,
+}
+
+impl Metadata {
+    pub fn open(state_dir: &Path) -> Result<Self, MetadataError> {
+        let path = state_dir.join("metadata");
+        let config = sled::Config::new().path(&path).cache_capacity(1 << 20);
+        let open = |source| MetadataError::Open { path: path.clone(), source };
+        let db = config.open().map_err(open)?;
+        Ok(Self { db, path })
+    }
+
+    /// Counts this start. `floor` is the newest boot number known from elsewhere (the log), so that a
+    /// lost metadata folder does not make numbers come twice.
+    pub fn count_boot(&self, floor: Option<BootNumber>) -> Result<BootNumber, MetadataError> {
+        let stored = self.number("boot")?.unwrap_or(0);
+        let boot = stored.max(floor.map_or(0, |boot| boot.0)).saturating_add(1);
+        self.put("boot", &boot.to_le_bytes())?;
+        Ok(BootNumber(boot))
+    }
+
+    /// Remembers the digest of something in force (`configuration`, `contracts`); `true` when it
+    /// differs from the last one.
+    pub fn note_digest(&self, what: &str, digest: Digest) -> Result<bool, MetadataError> {
+        let known = self.db.get(what).map_err(|source| self.write_error(source))?;
+        if known.as_deref() == Some(&digest.0[..]) {
+            return Ok(false);
+        }
+        self.put(what, &digest.0)?;
+        Ok(true)
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u32>, MetadataError> {
+        let value = self.db.get(key).map_err(|source| self.write_error(source))?;
+        Ok(value.and_then(|bytes| Some(u32::from_le_bytes(bytes.as_ref().try_into().ok()?))))
+    }
+
+    fn put(&self, key: &str, value: &[u8]) -> Result<(), MetadataError> {
+        self.db.insert(key, value).map_err(|source| self.write_error(source))?;
+        self.db.flush().map_err(|source| self.write_error(source))?;
+        let flush = |source| MetadataError::Flush { path: self.path.clone(), source };
+        File::open(self.path.join("db")).and_then(|file| file.sync_all()).map_err(flush)?;
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(flush)
+    }
+
+    fn write_error(&self, source: sled::Error) -> MetadataError {
+        MetadataError::Write { path: self.path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boots_are_counted_across_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let boot = |floor| Metadata::open(folder.path()).unwrap().count_boot(floor).unwrap();
+        assert_eq!(boot(None), BootNumber(1));
+        assert_eq!(boot(None), BootNumber(2));
+        assert_eq!(boot(Some(BootNumber(9))), BootNumber(10));
+        assert_eq!(boot(Some(BootNumber(3))), BootNumber(11));
+    }
+
+    #[test]
+    fn digests_are_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = Metadata::open(folder.path()).unwrap();
+        assert!(metadata.note_digest("contracts", Digest([1; 32])).unwrap());
+        assert!(!metadata.note_digest("contracts", Digest([1; 32])).unwrap());
+        assert!(metadata.note_digest("contracts", Digest([2; 32])).unwrap());
+    }
+}
