@@ -2,6 +2,7 @@
 
 use guan_model::BatchFault;
 use guan_model::bytes_io::ReadFault;
+use guan_model::descriptor::{TABLE_BYTES_MAX, TableReadFault};
 
 /// Why bytes are no batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,4 +25,13 @@ pub enum DecodeFault {
     Count,
     #[error("the series do not make a batch")]
     Batch(#[from] BatchFault),
+}
+
+/// Why bytes are no descriptor table.
+#[derive(Debug, thiserror::Error)]
+pub enum TableFault {
+    #[error("the descriptor table cannot be inflated to at most {TABLE_BYTES_MAX} bytes")]
+    Inflate,
+    #[error(transparent)]
+    Table(#[from] TableReadFault),
 }

@@ -14,10 +14,11 @@ mod column;
 mod fault;
 mod plain;
 
-pub use fault::DecodeFault;
+pub use fault::{DecodeFault, TableFault};
 
 use guan_model::bytes_io::{Reader, Writer};
-use guan_model::{Batch, Digest};
+use guan_model::descriptor::TABLE_BYTES_MAX;
+use guan_model::{Batch, DescriptorTable, Digest};
 
 /// First bytes of an encoded batch; the last one is the version.
 pub const MAGIC: &[u8; 4] = b"GKB1";
@@ -41,6 +42,18 @@ pub struct Encoded {
 pub struct Decoded {
     pub batch: Batch,
     pub digest: Digest,
+}
+
+/// Makes a descriptor table small for the wire: one zstd frame of its canonical bytes.
+pub fn pack_table(table: &DescriptorTable) -> Vec<u8> {
+    let plain = table.canonical_bytes();
+    zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd compresses into memory")
+}
+
+/// Reads a descriptor table that another party packed; takes at most `TABLE_BYTES_MAX` of memory.
+pub fn unpack_table(bytes: &[u8]) -> Result<DescriptorTable, TableFault> {
+    let plain = zstd::bulk::decompress(bytes, TABLE_BYTES_MAX).map_err(|_| TableFault::Inflate)?;
+    Ok(DescriptorTable::from_canonical_bytes(&plain)?)
 }
 
 /// Encodes a batch so that it can be decoded alone.

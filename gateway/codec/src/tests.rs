@@ -172,3 +172,16 @@ fn the_largest_batch_fits() {
     assert!(encoded.bytes.len() > 7 << 20);
     assert!(same(&decode(&encoded.bytes).unwrap().batch, &batch));
 }
+
+#[test]
+fn tables_survive_and_bombs_do_not_inflate() {
+    let table = DescriptorTable::new(Vec::new()).unwrap();
+    assert_eq!(unpack_table(&pack_table(&table)).unwrap().digest(), table.digest());
+    let check = |length: usize, inflates: bool| {
+        let bomb = zstd::bulk::compress(&vec![0; length], 3).unwrap();
+        let fault = unpack_table(&bomb).unwrap_err();
+        assert_eq!(matches!(fault, TableFault::Table(_)), inflates, "{length} bytes: {fault}");
+    };
+    check(TABLE_BYTES_MAX, true);
+    check(TABLE_BYTES_MAX + 1, false);
+}

@@ -71,15 +71,6 @@ impl Inbox for Memory {
         self.stored.lock().unwrap().report = Some(json.to_string());
     }
 
-    async fn judge(&self, _: &BoxId, _: StreamId, batch: &EncodedBatch) -> Result<(), Refusal> {
-        match self.refuse {
-            Some(seq) if seq == batch.seq => {
-                Err(Refusal { reason: RefuseReason::BadDigest, text: "no".to_owned() })
-            }
-            _ => Ok(()),
-        }
-    }
-
     async fn store(
         &self,
         _: &BoxId,
@@ -87,10 +78,13 @@ impl Inbox for Memory {
         _: StreamId,
         item: Item,
         receipt: Receipt,
-    ) -> Result<(), InboxFault> {
+    ) -> Result<Result<(), Refusal>, InboxFault> {
+        if self.refuse == Some(item.from()) && matches!(item, Item::Batch(_)) {
+            return Ok(Err(receipt.refuse(RefuseReason::BadDigest, "no".to_owned())));
+        }
         if self.fail_at.lock().unwrap().take_if(|at| *at == item.from()).is_some() {
             receipt.failed("the disk is gone");
-            return Ok(());
+            return Ok(Ok(()));
         }
         let mut stored = self.stored.lock().unwrap();
         assert_eq!(item.from(), stored.through.next(), "no holes, nothing twice");
@@ -99,7 +93,7 @@ impl Inbox for Memory {
             stored.items.push(batch.seq);
         }
         receipt.durable();
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

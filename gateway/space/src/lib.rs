@@ -1,6 +1,17 @@
 //! The program guan-space: receives, stores, acknowledges, exports.
+//!
+//! - `store`: the rules of what is kept; `runner`: the one task that owns it and commits in groups.
+//! - `inbox`: the link's seam to the runner; `admit`: who may come in, by `registry`.
+//! - `export`, `parquet_file`: readings for consumers. `status`: what runs, for people.
+//! - `init`: sets a space up.
 #![forbid(unsafe_code)]
 
+pub mod admit;
+pub mod export;
+pub mod inbox;
 pub mod init;
 pub mod parquet_file;
 pub mod registry;
+pub mod runner;
+pub mod status;
+pub mod store;

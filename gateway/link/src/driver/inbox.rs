@@ -1,6 +1,6 @@
 //! Where the space's side puts batches, and how the store answers.
 
-use crate::frame::{Cursor, EncodedBatch, Item, Offer, RefuseReason};
+use crate::frame::{Cursor, Item, Offer, RefuseReason};
 use crate::text::{CheckpointText, ReportJson};
 use bytes::Bytes;
 use guan_model::{BatchSeq, BoxId, SpoolId, StreamId};
@@ -50,17 +50,9 @@ pub trait Inbox: Clone + Send + Sync + 'static {
     /// What the box says about itself; kept or not, never waited for.
     fn report(&self, peer: &BoxId, json: ReportJson);
 
-    /// Whether the store will take a batch; asked before each `store`, and the next item of the box
-    /// waits for the answer. Here belong the checks of the batch's bytes and of its contract.
-    fn judge(
-        &self,
-        peer: &BoxId,
-        stream: StreamId,
-        batch: &EncodedBatch,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send;
-
-    /// Queues the next item of a stream; waits while the store's queue is full. The receipt is settled
-    /// when the item is on disk.
+    /// Checks and queues the next item of a stream; waits while the store's queue is full. The receipt
+    /// is settled when the item is on disk. The inner error is made with [`Receipt::refuse`]: the store
+    /// does not take the batch, and its place stays open.
     fn store(
         &self,
         peer: &BoxId,
@@ -68,7 +60,7 @@ pub trait Inbox: Clone + Send + Sync + 'static {
         stream: StreamId,
         item: Item,
         receipt: Receipt,
-    ) -> impl Future<Output = Result<(), InboxFault>> + Send;
+    ) -> impl Future<Output = Result<Result<(), Refusal>, InboxFault>> + Send;
 }
 
 /// What became of a queued item.
@@ -115,6 +107,14 @@ impl Receipt {
     pub fn failed(mut self, detail: &str) {
         let settled = self.settled.take().expect("a receipt is settled once");
         let _ = settled.send(Settled::Failed(InboxFault { detail: detail.to_owned() }));
+    }
+}
+
+impl Receipt {
+    /// The store does not take the item: for the answer of `Inbox::store`, before the item is queued.
+    pub fn refuse(mut self, reason: RefuseReason, text: String) -> Refusal {
+        self.settled = None;
+        Refusal { reason, text }
     }
 }
 

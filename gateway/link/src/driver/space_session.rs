@@ -205,19 +205,17 @@ impl<'a, I: Inbox> Streaming<'a, I> {
 
     async fn store(&mut self, stream: StreamId, item: Item) -> Result<(), End> {
         let (box_id, inbox) = (&self.session.box_id, &self.session.inbox);
-        if let Item::Batch(batch) = &item
-            && let Err(refusal) = inbox.judge(box_id, stream, batch).await
-        {
-            tracing::warn!(
-                box_id = %box_id, %stream, seq = %batch.seq, dataset = %batch.dataset,
-                reason = %refusal.text, "a batch was refused"
-            );
-            self.receiver.handle_refused(stream, batch.seq, refusal.reason, &refusal.text);
-            return Ok(());
-        }
         let spool = self.spool.expect("items come after the hello");
-        let receipt = Receipt::new(stream, item.through(), self.settled_out.clone());
-        Ok(inbox.store(box_id, spool, stream, item, receipt).await?)
+        let (from, through) = (item.from(), item.through());
+        let receipt = Receipt::new(stream, through, self.settled_out.clone());
+        if let Err(refusal) = inbox.store(box_id, spool, stream, item, receipt).await? {
+            tracing::warn!(
+                box_id = %box_id, %stream, seq = %from, reason = %refusal.text,
+                "a batch was refused"
+            );
+            self.receiver.handle_refused(stream, from, refusal.reason, &refusal.text);
+        }
+        Ok(())
     }
 
     fn handle_settled(&mut self, settled: Settled) -> Result<(), End> {

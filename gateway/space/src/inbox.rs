@@ -1,0 +1,171 @@
+//! Between the link's sessions and the store's task.
+
+use crate::runner::{QUEUED_BYTES_MAX, Request, StoreStatus};
+use crate::store::{Announcement, Delivery, Judged, Refused, StoredGap};
+use bytes::Bytes;
+use guan_link::driver::{Inbox, InboxFault, Receipt, Refusal};
+use guan_link::text::{CheckpointText, ReportJson};
+use guan_link::{Cursor, EncodedBatch, Item, Offer, RefuseReason};
+use guan_model::{BoxId, SpoolId, StreamId, WallTime};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Most boxes whose last report is kept.
+const REPORTS_MAX: usize = 4096;
+
+/// Last words of each box about itself, as JSON.
+pub type Reports = BTreeMap<BoxId, String>;
+
+/// Handed to the link; clones share the queue.
+#[derive(Clone)]
+pub struct StoreInbox {
+    requests: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
+    status: watch::Receiver<StoreStatus>,
+    reports: Arc<Mutex<Reports>>,
+    clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+}
+
+impl StoreInbox {
+    pub fn new(
+        requests: mpsc::Sender<Request>,
+        status: watch::Receiver<StoreStatus>,
+        clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
+        Self { requests, room, status, reports: Arc::default(), clock }
+    }
+
+    /// What the boxes last said about themselves.
+    pub fn reports(&self) -> Reports {
+        self.reports.lock().expect("nobody panics while holding it").clone()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), InboxFault> {
+        self.requests.send(request).await.map_err(|_| gone())
+    }
+
+    /// The batch is what it says, and its points are known.
+    fn judge(&self, delivery: Delivery) -> Result<Judged, Refused> {
+        let judged = Judged::judge(delivery)?;
+        let digest = judged.descriptors();
+        match self.status.borrow().tables.contains(&digest) {
+            true => Ok(judged),
+            false => Err(Refused::Descriptors { digest }),
+        }
+    }
+
+    fn delivery(
+        &self,
+        peer: &BoxId,
+        spool: SpoolId,
+        stream: StreamId,
+        batch: &EncodedBatch,
+    ) -> Delivery {
+        Delivery {
+            box_id: peer.clone(),
+            spool,
+            stream,
+            seq: batch.seq,
+            received: (self.clock)(),
+            dataset: batch.dataset.clone(),
+            contract: batch.contract.clone(),
+            rows: batch.rows,
+            digest: batch.digest,
+            bytes: batch.bytes.clone(),
+        }
+    }
+}
+
+/// The store's task has ended or dropped the question, because its disk failed.
+fn gone() -> InboxFault {
+    InboxFault { detail: "it does not answer".to_owned() }
+}
+
+fn reason(refused: &Refused) -> RefuseReason {
+    match refused {
+        Refused::Decode(_) => RefuseReason::Undecodable,
+        Refused::Digest { .. } | Refused::Header { .. } => RefuseReason::BadDigest,
+        Refused::Descriptors { .. } => RefuseReason::UnknownDataset,
+        Refused::Hole { .. } | Refused::Cursors => RefuseReason::Busy,
+    }
+}
+
+impl Inbox for StoreInbox {
+    async fn cursors(&self, peer: &BoxId, offer: &Offer) -> Result<Vec<Cursor>, InboxFault> {
+        let (reply, answer) = oneshot::channel();
+        let (box_id, spool) = (peer.clone(), offer.spool());
+        self.send(Request::Cursors { box_id, spool, reply }).await?;
+        let cursors = answer.await.map_err(|_| gone())?;
+        Ok(cursors.into_iter().map(|(stream, through)| Cursor { stream, through }).collect())
+    }
+
+    async fn describe(&self, peer: &BoxId, table: Bytes) -> Result<Result<(), String>, InboxFault> {
+        let table = match guan_codec::unpack_table(&table) {
+            Ok(table) => table,
+            Err(fault) => return Ok(Err(fault.to_string())),
+        };
+        let announcement = Announcement { box_id: peer.clone(), table };
+        if self.status.borrow().tables.contains(&announcement.digest()) {
+            return Ok(Ok(()));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Describe { announcement, reply }).await?;
+        answer.await.map(Ok).map_err(|_| gone())
+    }
+
+    async fn checkpoint(
+        &self,
+        peer: &BoxId,
+        text: CheckpointText,
+    ) -> Result<Result<u64, String>, InboxFault> {
+        let (reply, answer) = oneshot::channel();
+        let (box_id, text) = (peer.clone(), text.to_string());
+        self.send(Request::Checkpoint { box_id, text, reply }).await?;
+        answer.await.map_err(|_| gone())
+    }
+
+    fn report(&self, peer: &BoxId, json: ReportJson) {
+        let mut reports = self.reports.lock().expect("nobody panics while holding it");
+        if reports.len() < REPORTS_MAX || reports.contains_key(peer) {
+            reports.insert(peer.clone(), json.to_string());
+        }
+    }
+
+    async fn store(
+        &self,
+        peer: &BoxId,
+        spool: SpoolId,
+        stream: StreamId,
+        item: Item,
+        receipt: Receipt,
+    ) -> Result<Result<(), Refusal>, InboxFault> {
+        let request = match item {
+            Item::Gap(gap) => {
+                let gap = StoredGap {
+                    box_id: peer.clone(),
+                    spool,
+                    stream,
+                    from: gap.from,
+                    through: gap.through,
+                    rows: gap.rows,
+                    reason: gap.reason,
+                };
+                Request::Gap { gap, receipt }
+            }
+            Item::Batch(batch) => {
+                let bytes = u32::try_from(batch.bytes.len()).expect("the link bounds batches");
+                let room = self.room.clone().acquire_many_owned(bytes).await;
+                let room = room.expect("the semaphore is never closed");
+                match self.judge(self.delivery(peer, spool, stream, &batch)) {
+                    Ok(judged) => Request::Batch { judged: Box::new(judged), receipt, room },
+                    Err(refused) => {
+                        return Ok(Err(receipt.refuse(reason(&refused), refused.to_string())));
+                    }
+                }
+            }
+        };
+        self.send(request).await.map(Ok)
+    }
+}

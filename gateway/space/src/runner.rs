@@ -1,0 +1,251 @@
+//! The task that owns the store: takes what the sessions queue, commits it in groups, answers.
+//!
+//! Invariant: a receipt is settled as durable only after the fdatasync that holds its item. On the real
+//! disk it runs on a thread of its own; in the simulator it is a task.
+
+use crate::store::{
+    Announcement, DatasetTotals, Judged, Store, StoreCounters, StoreError, StoredGap, StreamKey,
+};
+use guan_evidence::Checkpoint;
+use guan_link::driver::Receipt;
+use guan_model::{BatchSeq, BoxId, DatasetId, Digest, SpoolId, StreamId};
+use guan_spool::{Disk, JournalError};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+/// Most requests that wait for the store.
+pub const REQUESTS_MAX: usize = 1024;
+/// Most bytes of batches that wait for the store, of all boxes together.
+pub const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// Most requests of one commit.
+const COMMIT_REQUESTS_MAX: usize = 512;
+/// Most alarms that status shows; later ones push out earlier ones.
+const ALARMS_SHOWN: usize = 16;
+
+/// What sessions ask of the store.
+#[derive(Debug)]
+pub enum Request {
+    Cursors {
+        box_id: BoxId,
+        spool: SpoolId,
+        reply: oneshot::Sender<BTreeMap<StreamId, BatchSeq>>,
+    },
+    Batch {
+        judged: Box<Judged>,
+        receipt: Receipt,
+        room: OwnedSemaphorePermit,
+    },
+    Gap {
+        gap: StoredGap,
+        receipt: Receipt,
+    },
+    Describe {
+        announcement: Announcement,
+        reply: oneshot::Sender<()>,
+    },
+    /// The inner error blames the box.
+    Checkpoint {
+        box_id: BoxId,
+        text: String,
+        reply: oneshot::Sender<Result<u64, String>>,
+    },
+}
+
+/// What the store looks like after a commit.
+#[derive(Debug, Clone, Default)]
+pub struct StoreStatus {
+    pub counters: StoreCounters,
+    pub totals: BTreeMap<DatasetId, DatasetTotals>,
+    pub cursors: BTreeMap<StreamKey, BatchSeq>,
+    pub checkpoints: BTreeMap<BoxId, String>,
+    /// Digests of the tables that batches may refer to.
+    pub tables: BTreeSet<Digest>,
+    pub disk_bytes: u64,
+    /// The last commit failed because the disk was full.
+    pub is_full: bool,
+    pub alarms: Vec<String>,
+}
+
+/// An answer that is due after the commit.
+enum Answer {
+    Receipt(Receipt, Option<OwnedSemaphorePermit>),
+    Cursors(BoxId, SpoolId, oneshot::Sender<BTreeMap<StreamId, BatchSeq>>),
+    Described(oneshot::Sender<()>),
+    Checkpoint(oneshot::Sender<Result<u64, String>>, Result<u64, String>),
+}
+
+/// Runs until all senders are gone, or the disk can no longer be trusted.
+pub async fn run<D: Disk>(
+    mut store: Store<D>,
+    mut requests: mpsc::Receiver<Request>,
+    status: watch::Sender<StoreStatus>,
+) -> Result<(), StoreError> {
+    publish(&store, &status, false);
+    let mut batch = Vec::new();
+    while requests.recv_many(&mut batch, COMMIT_REQUESTS_MAX).await > 0 {
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut outcome = Ok(());
+        for request in batch.drain(..) {
+            match stage(&mut store, request, &status) {
+                Ok(answer) => answers.extend(answer),
+                Err(fault) => outcome = Err(fault),
+            }
+        }
+        match outcome.and_then(|()| store.commit()) {
+            Ok(()) => {
+                publish(&store, &status, false);
+                answers.into_iter().for_each(|answer| settle(&store, answer));
+            }
+            // Undone: nothing is acknowledged, the boxes keep it and come again.
+            Err(StoreError::Journal(JournalError::NoSpace)) => {
+                tracing::error!("the disk of the space is full: free space in space.state_dir");
+                publish(&store, &status, true);
+                store.rollback();
+                answers.into_iter().for_each(|answer| fail(answer, "its disk is full"));
+            }
+            Err(fault) => {
+                answers.into_iter().for_each(|answer| fail(answer, "its disk cannot be trusted"));
+                return Err(fault);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stage<D: Disk>(
+    store: &mut Store<D>,
+    request: Request,
+    status: &watch::Sender<StoreStatus>,
+) -> Result<Option<Answer>, StoreError> {
+    Ok(match request {
+        Request::Cursors { box_id, spool, reply } => Some(Answer::Cursors(box_id, spool, reply)),
+        Request::Batch { judged, receipt, room } => match store.deliver(&judged)? {
+            Ok(_) => Some(Answer::Receipt(receipt, Some(room))),
+            Err(refused) => {
+                receipt.failed(&refused.to_string());
+                None
+            }
+        },
+        Request::Gap { gap, receipt } => match store.note_gap(&gap)? {
+            Ok(_) => Some(Answer::Receipt(receipt, None)),
+            Err(refused) => {
+                receipt.failed(&refused.to_string());
+                None
+            }
+        },
+        Request::Describe { announcement, reply } => {
+            store.announce(&announcement)?;
+            Some(Answer::Described(reply))
+        }
+        Request::Checkpoint { box_id, text, reply } => {
+            let known = store.checkpoints().get(&box_id);
+            let verdict = compare_heads(known.map(String::as_str), &text);
+            match &verdict {
+                Ok(size) if known != Some(&text) => {
+                    tracing::debug!(%box_id, size, "a signed head of a log");
+                    store.note_checkpoint(&box_id, &text)?;
+                }
+                Ok(_) => {}
+                Err(alarm) => raise(status, &box_id, alarm),
+            }
+            Some(Answer::Checkpoint(reply, verdict))
+        }
+    })
+}
+
+/// A log only grows, and one size has one root. Whoever signs otherwise shows two logs.
+fn compare_heads(known: Option<&str>, new: &str) -> Result<u64, String> {
+    let new = Checkpoint::parse_unverified(new).map_err(|fault| fault.to_string())?;
+    let Some(known) = known.and_then(|text| Checkpoint::parse_unverified(text).ok()) else {
+        return Ok(new.size);
+    };
+    if new.size < known.size {
+        return Err(format!("the log shrank from {} to {} entries", known.size, new.size));
+    }
+    if new.size == known.size && new.root != known.root {
+        return Err(format!("the log of {} entries has two roots: a fork", new.size));
+    }
+    Ok(new.size)
+}
+
+fn raise(status: &watch::Sender<StoreStatus>, box_id: &BoxId, alarm: &str) {
+    tracing::error!(%box_id, alarm, "the evidence log of a box is not what it was");
+    status.send_modify(|status| {
+        let line = format!("{box_id}: {alarm}");
+        if !status.alarms.contains(&line) {
+            if status.alarms.len() == ALARMS_SHOWN {
+                status.alarms.remove(0);
+            }
+            status.alarms.push(line);
+        }
+    });
+}
+
+fn publish<D: Disk>(store: &Store<D>, status: &watch::Sender<StoreStatus>, is_full: bool) {
+    status.send_modify(|status| {
+        status.counters = store.counters();
+        status.totals.clone_from(store.totals());
+        status.cursors.clone_from(store.all_cursors());
+        status.checkpoints.clone_from(store.checkpoints());
+        if status.tables.len() != store.tables().len() {
+            status.tables.clone_from(store.tables());
+        }
+        status.disk_bytes = store.disk_bytes();
+        status.is_full = is_full;
+    });
+}
+
+// A session that is gone needs no answer: its successor asks for the cursors.
+fn settle<D: Disk>(store: &Store<D>, answer: Answer) {
+    match answer {
+        Answer::Receipt(receipt, room) => {
+            receipt.durable();
+            drop(room);
+        }
+        Answer::Cursors(box_id, spool, reply) => {
+            let _ = reply.send(store.cursors(&box_id, spool));
+        }
+        Answer::Described(reply) => {
+            let _ = reply.send(());
+        }
+        Answer::Checkpoint(reply, verdict) => {
+            let _ = reply.send(verdict);
+        }
+    }
+}
+
+/// Replies that are dropped tell the session that the store failed.
+fn fail(answer: Answer, detail: &str) {
+    if let Answer::Receipt(receipt, _) = answer {
+        receipt.failed(detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guan_model::Signer;
+
+    #[test]
+    fn a_log_that_forks_or_shrinks_is_seen() {
+        let (key, _) = guan_identity::LogKeyFile::generate("guan/box-1").unwrap();
+        let signer: &dyn Signer = &key;
+        let head = |size: u64, root: u8| {
+            Checkpoint::sign("guan/box-1", size, &Digest([root; 32]), signer).unwrap()
+        };
+        let check = |known: Option<String>, new: &str, expect: Result<u64, &str>| match (
+            compare_heads(known.as_deref(), new),
+            expect,
+        ) {
+            (Ok(size), Ok(expected)) => assert_eq!(size, expected),
+            (Err(alarm), Err(part)) => assert!(alarm.contains(part), "{alarm}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        };
+        check(None, &head(5, 1), Ok(5));
+        check(Some(head(5, 1)), &head(5, 1), Ok(5));
+        check(Some(head(5, 1)), &head(6, 2), Ok(6));
+        check(Some(head(5, 1)), &head(5, 2), Err("two roots"));
+        check(Some(head(5, 1)), &head(4, 1), Err("shrank"));
+        check(None, "nonsense", Err("line"));
+    }
+}

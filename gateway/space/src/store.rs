@@ -1,0 +1,313 @@
+//! The embedded store of the space: what boxes delivered, each batch once, durable before the ack.
+//!
+//! Built on the spool's journal. Cursors, totals and names of points are derived from the files: each
+//! segment begins with a snapshot of them, the last one is replayed. Invariants:
+//! - Batches of a box's stream are stored without holes; what comes again is dropped and counted.
+//! - `commit` is one fdatasync for everything that came in since the last one.
+//! - A batch is stored only if it decodes and is what it says it is.
+//!
+//! Never here: connections, certificates, Parquet.
+
+mod record;
+
+pub use record::{Announcement, DatasetTotals, Delivery, StoredGap, StoredRecord};
+
+use guan_codec::DecodeFault;
+use guan_model::{BatchSeq, BoxId, DatasetId, Digest, SpoolId, StreamId};
+use guan_spool::{Disk, Journal, JournalConfig, JournalError, Salvage, Visit, journal};
+use record::{
+    KIND_BATCH, KIND_CHECKPOINT, KIND_DESCRIPTORS, KIND_GAP, Snapshot, encode_checkpoint,
+    encode_descriptors,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most streams of all boxes together whose cursors are kept.
+pub const CURSORS_MAX: usize = 65_536;
+
+/// Why the store cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("a {what} record in the store cannot be read; it was written by another program")]
+    Record { what: &'static str },
+}
+
+/// Why a delivery is not stored; the box that sent it is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("the batch cannot be decoded")]
+    Decode(#[source] DecodeFault),
+    #[error("the batch has digest {found}, {announced} was announced")]
+    Digest { found: Digest, announced: Digest },
+    #[error("the batch says {what} {found}, {announced} was announced")]
+    Header { what: &'static str, found: String, announced: String },
+    #[error("batch {seq} of stream {stream} came after {through}: batches between are missing")]
+    Hole { stream: StreamId, seq: BatchSeq, through: BatchSeq },
+    #[error("the descriptor table {digest} was not announced before the batch that uses it")]
+    Descriptors { digest: Digest },
+    #[error("the space keeps {CURSORS_MAX} streams, none is free for a new one")]
+    Cursors,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Staged; durable after the next commit.
+    New,
+    /// Known already.
+    Duplicate,
+}
+
+/// A delivery whose bytes are what was announced.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    delivery: Delivery,
+    descriptors: Digest,
+}
+
+impl Judged {
+    /// Decodes the whole batch: what does not decode must not be acknowledged.
+    pub fn judge(delivery: Delivery) -> Result<Self, Refused> {
+        let decoded = guan_codec::decode(&delivery.bytes).map_err(Refused::Decode)?;
+        if decoded.digest != delivery.digest {
+            let (found, announced) = (decoded.digest, delivery.digest);
+            return Err(Refused::Digest { found, announced });
+        }
+        let header = &decoded.batch.header;
+        let contract = header.contract.as_ref().map(ToString::to_string).unwrap_or_default();
+        let pairs = [
+            ("dataset", header.dataset.to_string(), delivery.dataset.to_string()),
+            ("contract", contract, delivery.contract.to_string()),
+            ("rows", decoded.batch.rows().to_string(), delivery.rows.to_string()),
+        ];
+        for (what, found, announced) in pairs {
+            if found != announced {
+                return Err(Refused::Header { what, found, announced });
+            }
+        }
+        let descriptors = header.descriptors;
+        Ok(Self { delivery, descriptors })
+    }
+
+    /// The descriptor table that the batch refers to.
+    pub fn descriptors(&self) -> Digest {
+        self.descriptors
+    }
+}
+
+/// Identity of one stream of one life of a box.
+pub type StreamKey = (BoxId, SpoolId, StreamId);
+
+/// Counters since the program started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreCounters {
+    pub commits: u64,
+    pub batches: u64,
+    pub duplicates: u64,
+    pub refused: u64,
+}
+
+/// The store; one thread owns it.
+pub struct Store<D: Disk> {
+    journal: Journal<D>,
+    /// With what is staged; equal to the durable state after each commit.
+    state: Snapshot,
+    durable: Snapshot,
+    counters: StoreCounters,
+}
+
+impl<D: Disk> Store<D> {
+    pub fn open(
+        disk: D,
+        segment_bytes_max: u64,
+        id: [u8; 16],
+    ) -> Result<(Self, Salvage), StoreError> {
+        let mut state = Snapshot::default();
+        let mut fault = None;
+        let config = JournalConfig { segment_bytes_max };
+        let (journal, salvage) = Journal::open(disk, config, id, &mut |visit| {
+            if let Err(bad) = replay(&mut state, visit) {
+                fault.get_or_insert(bad);
+            }
+        })?;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        let durable = state.clone();
+        Ok((Self { journal, state, durable, counters: StoreCounters::default() }, salvage))
+    }
+
+    /// How far each stream of a spool is durable.
+    pub fn cursors(&self, box_id: &BoxId, spool: SpoolId) -> BTreeMap<StreamId, BatchSeq> {
+        let all = self.durable.cursors.iter();
+        let own = all.filter(|((owner, life, _), _)| owner == box_id && *life == spool);
+        own.map(|((_, _, stream), through)| (*stream, *through)).collect()
+    }
+
+    /// Stages the points of a box. Known tables cost nothing.
+    pub fn announce(&mut self, table: &Announcement) -> Result<(), StoreError> {
+        if self.state.tables.contains(&table.digest()) {
+            return Ok(());
+        }
+        self.ensure_segment()?;
+        self.journal.append(KIND_DESCRIPTORS, &[&encode_descriptors(table)])?;
+        self.state.tables.insert(table.digest());
+        Ok(())
+    }
+
+    /// Stages a batch.
+    pub fn deliver(&mut self, judged: &Judged) -> Result<Result<Taken, Refused>, StoreError> {
+        let delivery = &judged.delivery;
+        let key = (delivery.box_id.clone(), delivery.spool, delivery.stream);
+        let through = self.through(&key);
+        if delivery.seq <= through {
+            self.counters.duplicates += 1;
+            return Ok(Ok(Taken::Duplicate));
+        }
+        if let Err(refused) = self.check(judged, through, &key) {
+            self.counters.refused += 1;
+            return Ok(Err(refused));
+        }
+        self.ensure_segment()?;
+        self.journal.append(KIND_BATCH, &[&delivery.encode_head(), &delivery.bytes])?;
+        self.state.note_batch(delivery);
+        Ok(Ok(Taken::New))
+    }
+
+    /// Stages a gap: these batches will never come.
+    pub fn note_gap(&mut self, gap: &StoredGap) -> Result<Result<Taken, Refused>, StoreError> {
+        let key = (gap.box_id.clone(), gap.spool, gap.stream);
+        let through = self.through(&key);
+        if gap.through <= through {
+            return Ok(Ok(Taken::Duplicate));
+        }
+        if gap.from > through.next() {
+            let (stream, seq) = (gap.stream, gap.from);
+            return Ok(Err(Refused::Hole { stream, seq, through }));
+        }
+        self.ensure_segment()?;
+        self.journal.append(KIND_GAP, &[&gap.encode()])?;
+        self.state.note_gap(gap);
+        Ok(Ok(Taken::New))
+    }
+
+    /// Stages the newest signed head of a box's log.
+    pub fn note_checkpoint(&mut self, box_id: &BoxId, text: &str) -> Result<(), StoreError> {
+        self.ensure_segment()?;
+        self.journal.append(KIND_CHECKPOINT, &[&encode_checkpoint(box_id, text)])?;
+        self.state.checkpoints.insert(box_id.clone(), text.to_owned());
+        Ok(())
+    }
+
+    /// Makes everything staged durable. When the disk is full it is undone and must be sent again.
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        if let Err(fault) = self.journal.commit() {
+            self.rollback();
+            return Err(fault.into());
+        }
+        self.counters.batches += self.state.batches - self.durable.batches;
+        self.counters.commits += 1;
+        self.durable.clone_from(&self.state);
+        Ok(())
+    }
+
+    /// Forgets what is staged.
+    pub fn rollback(&mut self) {
+        self.journal.rollback();
+        self.state = self.durable.clone();
+    }
+
+    pub fn counters(&self) -> StoreCounters {
+        self.counters
+    }
+
+    /// Rows, batches and bytes of each dataset over the life of the store.
+    pub fn totals(&self) -> &BTreeMap<DatasetId, DatasetTotals> {
+        &self.durable.totals
+    }
+
+    /// Digests of the descriptor tables that batches may refer to.
+    pub fn tables(&self) -> &BTreeSet<Digest> {
+        &self.durable.tables
+    }
+
+    pub fn all_cursors(&self) -> &BTreeMap<StreamKey, BatchSeq> {
+        &self.durable.cursors
+    }
+
+    pub fn checkpoints(&self) -> &BTreeMap<BoxId, String> {
+        &self.durable.checkpoints
+    }
+
+    pub fn disk_bytes(&self) -> u64 {
+        self.journal.bytes()
+    }
+
+    fn through(&self, key: &StreamKey) -> BatchSeq {
+        self.state.cursors.get(key).copied().unwrap_or(BatchSeq::ZERO)
+    }
+
+    fn check(&self, judged: &Judged, through: BatchSeq, key: &StreamKey) -> Result<(), Refused> {
+        let delivery = &judged.delivery;
+        if delivery.seq != through.next() {
+            let (stream, seq) = (delivery.stream, delivery.seq);
+            return Err(Refused::Hole { stream, seq, through });
+        }
+        let is_known = self.state.cursors.contains_key(key);
+        if !is_known && self.state.cursors.len() >= CURSORS_MAX {
+            return Err(Refused::Cursors);
+        }
+        if !self.state.tables.contains(&judged.descriptors) {
+            return Err(Refused::Descriptors { digest: judged.descriptors });
+        }
+        Ok(())
+    }
+
+    fn ensure_segment(&mut self) -> Result<(), StoreError> {
+        if self.journal.needs_segment() {
+            // Segments change between commits only, so the state is the durable one here.
+            self.journal.begin(&[], self.durable.encode())?;
+        }
+        Ok(())
+    }
+}
+
+fn replay(state: &mut Snapshot, visit: Visit<'_>) -> Result<(), StoreError> {
+    match visit {
+        Visit::Sealed { .. } | Visit::Segment { snapshot: None, .. } => {}
+        Visit::Segment { snapshot: Some(snapshot), .. } => *state = Snapshot::decode(snapshot)?,
+        Visit::Frame { kind, payload, .. } => match StoredRecord::decode(kind, payload)? {
+            StoredRecord::Batch(delivery) => state.note_batch(&delivery),
+            StoredRecord::Gap(gap) => state.note_gap(&gap),
+            StoredRecord::Checkpoint { box_id, text } => {
+                state.checkpoints.insert(box_id, text);
+            }
+            StoredRecord::Descriptors(table) => {
+                state.tables.insert(table.digest());
+            }
+            StoredRecord::Unknown => {}
+        },
+    }
+    Ok(())
+}
+
+/// Reads everything that the store holds, in order, while the daemon may be running.
+pub fn read_all(
+    disk: &impl Disk,
+    handle: &mut dyn FnMut(StoredRecord) -> Result<(), StoreError>,
+) -> Result<Salvage, StoreError> {
+    let mut fault = None;
+    let salvage = journal::survey(disk, &mut |visit| {
+        if let Visit::Frame { kind, payload, .. } = visit
+            && fault.is_none()
+            && let Err(bad) = StoredRecord::decode(kind, payload).and_then(&mut *handle)
+        {
+            fault = Some(bad);
+        }
+    })?;
+    fault.map_or(Ok(salvage), Err)
+}
+
+#[cfg(test)]
+mod tests;
