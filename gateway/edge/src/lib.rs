@@ -3,7 +3,7 @@
 //! - `decode`: payloads to readings; pure.
 //! - `engine`: the one writer's rules; pure of threads and system clocks.
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
-//! - `contracts`, `metadata`, `sessions`, `system_clock`: what the names say.
+//! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod contracts;
@@ -11,5 +11,8 @@ pub mod decode;
 pub mod engine;
 pub mod metadata;
 pub mod sessions;
+pub mod status;
 pub mod system_clock;
+pub mod tables;
+pub mod uplink;
 pub mod writer;
