@@ -1,0 +1,197 @@
+//! Configuration of a box.
+
+mod intake;
+mod mapping;
+mod points;
+mod storage;
+
+pub use intake::{BrokerConfig, MqttConfig, MqttTlsConfig, RightsConfig, UserConfig};
+pub use mapping::{
+    EncodingName, FieldConfig, FormatConfig, MappingConfig, TimeFormatName, UndecodableConfig,
+};
+pub use points::{DATASETS_MAX, DatasetConfig};
+pub use storage::{
+    BatchConfig, ContractsConfig, EvidenceConfig, LinkConfig, SpoolConfig, StreamConfig,
+    TrustedKeyConfig, WhenFull,
+};
+
+use crate::fault::ConfigFaults;
+use crate::schema::{self, Effective, KeyReference, Kind, Node};
+use guan_model::{BoxId, DescriptorTable};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Everything that a box is told.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EdgeConfig {
+    pub box_id: BoxId,
+    pub state_dir: PathBuf,
+    pub identity: IdentityConfig,
+    pub mqtt: Option<MqttConfig>,
+    pub brokers: Vec<BrokerConfig>,
+    pub spool: SpoolConfig,
+    pub batch: BatchConfig,
+    pub evidence: EvidenceConfig,
+    pub link: LinkConfig,
+    pub contracts: ContractsConfig,
+    pub datasets: Vec<DatasetConfig>,
+    pub descriptors: Arc<DescriptorTable>,
+    pub mappings: Vec<MappingConfig>,
+    effective: Vec<Effective>,
+    file: String,
+}
+
+/// Keys and certificates, as paths. The tier of this release is `unattested`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IdentityConfig {
+    pub key_file: PathBuf,
+    pub certificate_file: PathBuf,
+    pub space_ca_file: PathBuf,
+    pub log_key_file: PathBuf,
+}
+
+/// What is read before the parts are put together.
+struct Parts {
+    box_id: BoxId,
+    state_dir: PathBuf,
+    identity: IdentityConfig,
+    mqtt: Option<MqttConfig>,
+    brokers: Vec<BrokerConfig>,
+    spool: SpoolConfig,
+    batch: BatchConfig,
+    evidence: EvidenceConfig,
+    link: LinkConfig,
+    contracts: ContractsConfig,
+    datasets: Vec<DatasetConfig>,
+    descriptors: Arc<DescriptorTable>,
+    mappings: Vec<MappingConfig>,
+}
+
+impl EdgeConfig {
+    /// `file` names the text in faults and origins; relative paths count from `base`.
+    pub fn parse(text: &str, file: &str, base: &Path) -> Result<Self, ConfigFaults> {
+        let parsed = schema::parse(text, file, base, read)?;
+        let parts = parsed.config;
+        Ok(Self {
+            box_id: parts.box_id,
+            state_dir: parts.state_dir,
+            identity: parts.identity,
+            mqtt: parts.mqtt,
+            brokers: parts.brokers,
+            spool: parts.spool,
+            batch: parts.batch,
+            evidence: parts.evidence,
+            link: parts.link,
+            contracts: parts.contracts,
+            datasets: parts.datasets,
+            descriptors: parts.descriptors,
+            mappings: parts.mappings,
+            effective: parsed.effective,
+            file: file.to_owned(),
+        })
+    }
+
+    /// Every value in force, with its origin.
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// The effective configuration as TOML with an origin behind each value.
+    pub fn to_toml(&self) -> String {
+        schema::to_toml(&self.effective, &self.file)
+    }
+
+    /// All keys of the file.
+    pub fn reference() -> Vec<KeyReference> {
+        schema::describe(read)
+    }
+}
+
+fn read(root: &Node<'_>) -> Option<Parts> {
+    let own = root.table("box");
+    let name = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
+    let box_id = own.text("id", "Name of this box in the space.", &name, None, |text| {
+        BoxId::parse(text).map_err(|fault| fault.to_string())
+    });
+    let state_dir =
+        own.path("state_dir", "Folder of spool, log and keys; on a disk that lasts.", None);
+    own.finish();
+    let identity = read_identity(root);
+    let mqtt = root.optional_table("mqtt").and_then(|node| intake::read_mqtt(&node));
+    let brokers = intake::read_brokers(root);
+    let spool = storage::read_spool(root);
+    let batch = storage::read_batch(root);
+    let evidence = storage::read_evidence(root, box_id.as_ref());
+    let link = storage::read_link(root);
+    let contracts = storage::read_contracts(root);
+    let streams: &[StreamConfig] = spool.as_ref().map_or(&[], |spool| &spool.streams);
+    let datasets = points::read_datasets(root, streams);
+    let descriptors = points::read_points(root, &datasets);
+    let mappings = mapping::read_mappings(root);
+    Some(Parts {
+        box_id: box_id?,
+        state_dir: state_dir?,
+        identity: identity?,
+        mqtt,
+        brokers,
+        spool: spool?,
+        batch,
+        evidence: evidence?,
+        link: link?,
+        contracts: contracts?,
+        datasets,
+        descriptors: descriptors?,
+        mappings,
+    })
+}
+
+fn read_identity(root: &Node<'_>) -> Option<IdentityConfig> {
+    let node = root.table("identity");
+    let about = "What vouches for the key. `unattested` is a key file, which proves nothing about \
+                 the machine; the TPM tiers are not built yet.";
+    // Has no default on purpose: whoever runs without a TPM must have said so.
+    let tier = node.choice("tier", about, &[("unattested", ())], None);
+    let key_file =
+        node.path("key_file", "Private key of the box (P-256, PEM).", Some("identity/key.pem"));
+    let certificate_file = node.path(
+        "certificate_file",
+        "Certificate that the space issued.",
+        Some("identity/certificate.pem"),
+    );
+    let space_ca_file = node.path(
+        "space_ca_file",
+        "Certificate of the space's authority.",
+        Some("identity/space-ca.pem"),
+    );
+    let log_key_file = node.path(
+        "log_key_file",
+        "Private key that signs the log (Ed25519, PEM).",
+        Some("identity/log-key.pem"),
+    );
+    node.finish();
+    tier?;
+    Some(IdentityConfig {
+        key_file: key_file?,
+        certificate_file: certificate_file?,
+        space_ca_file: space_ca_file?,
+        log_key_file: log_key_file?,
+    })
+}
+
+/// `host:port`, an IPv6 host in brackets.
+fn parse_host_port(text: &str) -> Result<(String, u16), String> {
+    let fault =
+        || "must be host:port, such as space.example.org:4433 or [2001:db8::1]:4433".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(fault)?;
+    let port: u16 = port.parse().map_err(|_| fault())?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_plain = !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let is_v6 = bare.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    match port != 0 && (is_plain || is_v6) {
+        true => Ok((bare.unwrap_or(host).to_owned(), port)),
+        false => Err(fault()),
+    }
+}

@@ -1,0 +1,247 @@
+//! Spool, batches, log, link and contracts.
+
+use super::parse_host_port;
+use crate::schema::{Kind, Node};
+use guan_model::{BoxId, ROWS_PER_BATCH_MAX, StreamId};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Most streams of a box.
+const STREAMS_MAX: usize = 8;
+const TRUSTED_KEYS_MAX: usize = 64;
+const ORIGIN_BYTES_MAX: usize = 128;
+
+/// What survives on disk.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SpoolConfig {
+    pub segment_size_bytes: u64,
+    pub size_bytes_max: u64,
+    pub streams: Vec<StreamConfig>,
+}
+
+/// One stream; its priority is its id.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StreamConfig {
+    pub id: StreamId,
+    pub name: String,
+    pub size_bytes_max: u64,
+    pub age_max: Option<Duration>,
+    pub when_full: WhenFull,
+}
+
+/// What a stream does at its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    Refuse,
+    DropOldest,
+}
+
+/// How readings become batches.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BatchConfig {
+    pub rows_max: usize,
+    pub commit_window: Duration,
+}
+
+/// The signed log.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EvidenceConfig {
+    pub origin: String,
+    pub checkpoint_interval: Duration,
+    pub checkpoint_leaves_max: u64,
+}
+
+/// The way to the space.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LinkConfig {
+    pub is_enabled: bool,
+    pub host: String,
+    pub port: u16,
+    /// Name in the space's certificate.
+    pub server_name: String,
+    pub keep_alive: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// Contracts and who may sign them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ContractsConfig {
+    pub directory: PathBuf,
+    pub reload: Duration,
+    pub trusted_keys: Vec<TrustedKeyConfig>,
+}
+
+/// A party whose signature counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrustedKeyConfig {
+    pub party: String,
+    pub ed25519: [u8; 32],
+}
+
+pub(super) fn read_spool(root: &Node<'_>) -> Option<SpoolConfig> {
+    let node = root.table("spool");
+    let about = "Size of one segment file. A power cut costs at most the time to read one.";
+    let segment_size_bytes =
+        node.integer("segment_size_bytes", about, 64 << 10..=256 << 20, Some(16 << 20));
+    let about = "Size of all segment files together.";
+    let size_bytes_max = node.integer("size_bytes_max", about, 1 << 20..=1 << 42, Some(4 << 30));
+    if size_bytes_max < 4 * segment_size_bytes {
+        node.fault("size_bytes_max", "must be at least four segments (spool.segment_size_bytes)");
+    }
+    let mut streams: Vec<StreamConfig> = Vec::new();
+    for stream in node.tables("stream", STREAMS_MAX) {
+        let Some(read) = read_stream(&stream, size_bytes_max) else { continue };
+        if streams.iter().any(|other| other.name == read.name) {
+            stream.fault("name", format!("{} is there twice", read.name));
+        }
+        if streams.iter().any(|other| other.id == read.id) {
+            stream.fault("priority", format!("{} is there twice", read.id));
+        }
+        streams.push(read);
+    }
+    if streams.is_empty() {
+        streams.push(StreamConfig {
+            id: StreamId(1),
+            name: "data".to_owned(),
+            size_bytes_max,
+            age_max: None,
+            when_full: WhenFull::Refuse,
+        });
+    }
+    node.finish();
+    Some(SpoolConfig { segment_size_bytes, size_bytes_max, streams })
+}
+
+fn read_stream(node: &Node<'_>, total: u64) -> Option<StreamConfig> {
+    let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
+    let name = node.text("name", "Name that datasets refer to.", &kind, None, |text| {
+        BoxId::parse(text)
+            .map(|_| text.to_owned())
+            .map_err(|_| format!("must be {}", kind.accepted))
+    });
+    let about = "Lower goes first. Also the stream's number on the wire: do not change it while \
+                 batches wait.";
+    let priority = node.integer("priority", about, 0..=7, None);
+    let about = "Bytes of batches that may wait for the space.";
+    let size_bytes_max = node.integer("size_bytes_max", about, 1 << 16..=1 << 42, Some(total));
+    if size_bytes_max > total {
+        node.fault("size_bytes_max", format!("is above spool.size_bytes_max = {total}"));
+    }
+    let about = "Batches that have waited longer are dropped, with a recorded gap.";
+    let age_s_max = node.optional_integer("age_s_max", about, 1..=315_576_000);
+    let choices = [("refuse", WhenFull::Refuse), ("drop-oldest", WhenFull::DropOldest)];
+    let about =
+        "At the limit: refuse new messages, or drop the oldest batches with a recorded gap.";
+    let when_full = node.choice("when_full", about, &choices, Some("refuse"));
+    node.finish();
+    let id = StreamId(u8::try_from(priority).expect("within its range"));
+    let age_max = age_s_max.map(Duration::from_secs);
+    Some(StreamConfig { id, name: name?, size_bytes_max, age_max, when_full: when_full? })
+}
+
+pub(super) fn read_batch(root: &Node<'_>) -> BatchConfig {
+    let node = root.table("batch");
+    let about = "Readings that close a batch.";
+    let rows_max = node.integer("rows_max", about, 1..=ROWS_PER_BATCH_MAX as u64, Some(4096));
+    let about = "How long a message may wait for others before both are made durable together.";
+    let window = node.integer("commit_window_ms", about, 0..=1000, Some(20));
+    node.finish();
+    let rows_max = usize::try_from(rows_max).expect("within its range");
+    BatchConfig { rows_max, commit_window: Duration::from_millis(window) }
+}
+
+pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<EvidenceConfig> {
+    let node = root.table("evidence");
+    let about = "Longest time between two signed heads while the log grows.";
+    let interval = node.integer("checkpoint_interval_s", about, 1..=86_400, Some(10));
+    let about = "Entries after which a head is signed earlier.";
+    let checkpoint_leaves_max =
+        node.integer("checkpoint_leaves_max", about, 1..=1_000_000, Some(4096));
+    let kind = Kind { name: "name", accepted: "1 to 128 printable characters without blanks or +" };
+    let about = "Name of the log in its signed heads. By default `guan/` and the id of the box.";
+    let default = format!("guan/{}", box_id.map_or("", BoxId::as_str));
+    let origin = node.text("origin", about, &kind, Some(&default), |text| {
+        let fits = (1..=ORIGIN_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'+');
+        fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", kind.accepted))
+    });
+    node.finish();
+    let checkpoint_interval = Duration::from_secs(interval);
+    Some(EvidenceConfig { origin: origin?, checkpoint_interval, checkpoint_leaves_max })
+}
+
+pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
+    let node = root.table("link");
+    let about = "Off: the box only collects and keeps.";
+    let is_enabled = node.flag("enabled", about, true);
+    let address = Kind { name: "address", accepted: "host:port" };
+    let about = "Where the space listens (UDP).";
+    let space = node.text("space", about, &address, None, parse_host_port);
+    let kind = Kind { name: "name", accepted: "a DNS name or IP address" };
+    let about = "Name that the space's certificate must carry; by default the host of link.space.";
+    let host = space.as_ref().map_or("", |(host, _)| host.as_str());
+    let server_name = node.text("server_name", about, &kind, Some(host), |text| {
+        let fits = text.len() <= 253
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte));
+        fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", kind.accepted))
+    });
+    let about = "Sent when nothing else is: shorter than what NATs on the way remember.";
+    let keep_alive = node.integer("keep_alive_s", about, 1..=300, Some(15));
+    let about = "A silent space is given up after this.";
+    let idle = node.integer("idle_timeout_s", about, 2..=600, Some(30));
+    if keep_alive >= idle {
+        node.fault("idle_timeout_s", "must be above keep_alive_s, or the link drops when idle");
+    }
+    node.finish();
+    let (host, port) = space?;
+    Some(LinkConfig {
+        is_enabled,
+        host,
+        port,
+        server_name: server_name?,
+        keep_alive: Duration::from_secs(keep_alive),
+        idle_timeout: Duration::from_secs(idle),
+    })
+}
+
+pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
+    let node = root.table("contracts");
+    let about = "Folder of signed contracts, *.json. Without a contract nothing leaves the box.";
+    let directory = node.path("directory", about, Some("contracts"));
+    let about = "How often the folder is looked at.";
+    let reload = node.integer("reload_s", about, 1..=3600, Some(5));
+    let mut trusted_keys: Vec<TrustedKeyConfig> = Vec::new();
+    for key in node.tables("trusted_key", TRUSTED_KEYS_MAX) {
+        let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
+        let party = key.text("party", "Party whose contracts count.", &kind, None, |text| {
+            BoxId::parse(text)
+                .map(|id| id.to_string())
+                .map_err(|_| format!("must be {}", kind.accepted))
+        });
+        let kind = Kind { name: "key", accepted: "64 hex digits" };
+        let about = "Its public Ed25519 key; `guan-space contract key` prints it.";
+        let ed25519 = key.text("ed25519", about, &kind, None, |text| {
+            let mut bytes = [0; 32];
+            hex::decode_to_slice(text, &mut bytes)
+                .map(|()| bytes)
+                .map_err(|_| format!("must be {}", kind.accepted))
+        });
+        key.finish();
+        let (Some(party), Some(ed25519)) = (party, ed25519) else { continue };
+        let trusted = TrustedKeyConfig { party, ed25519 };
+        if trusted_keys.contains(&trusted) {
+            key.fault("ed25519", "is there twice");
+        }
+        trusted_keys.push(trusted);
+    }
+    node.finish();
+    let reload = Duration::from_secs(reload);
+    Some(ContractsConfig { directory: directory?, reload, trusted_keys })
+}

@@ -1,0 +1,204 @@
+//! Faults as the operator sees them, the samples, and texts that are no configuration.
+
+use super::*;
+use crate::edge::{FormatConfig, WhenFull};
+use proptest::prelude::*;
+use std::path::Path;
+use std::time::Duration;
+
+const EDGE: &str = include_str!("../edge.toml");
+const DEMO: &str = include_str!("../demo/edge.toml");
+const SPACE: &str = include_str!("../space.toml");
+
+const SMALL: &str = r#"schema = 1
+[box]
+id = "b"
+state_dir = "s"
+[identity]
+tier = "unattested"
+[link]
+space = "localhost:4433"
+"#;
+
+fn edge(text: &str) -> Result<EdgeConfig, ConfigFaults> {
+    EdgeConfig::parse(text, "edge.toml", Path::new("/etc/guan"))
+}
+
+/// Adds lines to a small valid file and compares the report's lines.
+fn check(added: &str, expect: &[&str]) {
+    let report = edge(&format!("{SMALL}{added}")).map(|_| ()).unwrap_err().to_string();
+    let lines: Vec<&str> = report.lines().skip(1).map(str::trim).collect();
+    assert_eq!(lines, expect, "{added}");
+}
+
+#[test]
+fn samples_are_valid() {
+    let config = edge(EDGE).unwrap();
+    assert_eq!(config.descriptors.iter().count(), 6);
+    assert_eq!(config.spool.streams[1].when_full, WhenFull::DropOldest);
+    let demo = edge(DEMO).unwrap();
+    assert_eq!(demo.descriptors.iter().count(), 3 + 146);
+    assert_eq!(demo.state_dir, Path::new("/etc/guan/state"));
+    assert!(matches!(demo.mappings[3].format, FormatConfig::Raw { .. }));
+    for text in [SPACE, include_str!("../demo/space.toml")] {
+        SpaceConfig::parse(text, "space.toml", Path::new("")).unwrap();
+    }
+}
+
+#[test]
+fn the_reference_sample_names_every_key() {
+    let check = |reference: Vec<KeyReference>, sample: &str| {
+        for key in reference {
+            let name = key.key.rsplit('.').next().unwrap();
+            assert!(sample.contains(&format!("{name} = ")), "{} is not in the sample", key.key);
+            assert!(!key.about.is_empty() && !key.accepted.is_empty(), "{key:?}");
+        }
+    };
+    let listed = ["each", "quality", "encoding"];
+    let edge: Vec<_> = EdgeConfig::reference();
+    assert!(edge.len() > 60);
+    let (shown, special): (Vec<_>, Vec<_>) =
+        edge.into_iter().partition(|key| !listed.iter().any(|name| key.key.ends_with(name)));
+    assert!(!special.is_empty());
+    check(shown, EDGE);
+    check(SpaceConfig::reference(), SPACE);
+}
+
+#[test]
+fn defaults_are_filled_in_and_shown() {
+    let config = edge(SMALL).unwrap();
+    assert_eq!(config.batch.commit_window, Duration::from_millis(20));
+    assert_eq!(config.evidence.origin, "guan/b");
+    assert_eq!(config.link.server_name, "localhost");
+    assert_eq!(config.spool.streams.len(), 1);
+    assert!(config.mqtt.is_none());
+    let shown = config.to_toml();
+    let line = |key: &str| shown.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    assert!(line("commit_window_ms").ends_with("# default"), "{shown}");
+    assert!(line("space = ").ends_with("# edge.toml:8"), "{shown}");
+    let again = edge(&shown).unwrap();
+    assert_eq!(again.batch.rows_max, config.batch.rows_max);
+    let again = edge(&edge(EDGE).unwrap().to_toml()).unwrap();
+    assert_eq!(again.descriptors.digest(), edge(EDGE).unwrap().descriptors.digest());
+}
+
+#[test]
+fn faults_name_line_limit_and_remedy() {
+    check(
+        "keepalive_s = 3",
+        &["line 9: link.keepalive_s: unknown key; did you mean keep_alive_s?"],
+    );
+    check(
+        "keep_alive_s = 30",
+        &["line 7: link.idle_timeout_s: must be above keep_alive_s, or the link drops when idle"],
+    );
+    check(
+        "[spool]\nsegment_size_bytes = 12",
+        &["line 10: spool.segment_size_bytes: = 12: must be 65536 to 268435456 (default 16777216)"],
+    );
+    check(
+        "[batch]\nrows_max = \"many\"",
+        &["line 10: batch.rows_max: is a string; give an integer"],
+    );
+    check(
+        "[mqtt]",
+        &["line 9: mqtt.allow_anonymous: is false and there is no [[mqtt.user]]: nobody could \
+         connect; add a user, or set it to true"],
+    );
+    check(
+        "[[dataset]]\nid = \"d\"\nclass = \"genral\"",
+        &["line 11: dataset[0].class: = \"genral\": must be one of general, important, core; \
+         did you mean general?"],
+    );
+    check(
+        "[[dataset]]\nid = \"d\"\n[[point]]\nid = 1\nname = \"p\"\ntype = \"f64\"\ndataset = \"e\"",
+        &["line 15: point[0].dataset: = \"e\": is no [[dataset]]"],
+    );
+    check(
+        "[[mapping]]\ntopic = \"a#\"\nformat = \"raw\"\npoint = \"p\"",
+        &["line 10: mapping[0].topic: = \"a#\": '+' and '#' must fill a whole level"],
+    );
+    check(
+        "[[contracts.trusted_key]]\nparty = \"x\"\ned25519 = \"12\"",
+        &["line 11: contracts.trusted_key[0].ed25519: = \"12\": must be 64 hex digits"],
+    );
+    check(
+        "[batch]\nrows_max = 0\n[nonsense]\nx = 1\n[evidence]\norigin = \"a b\"",
+        &[
+            "line 10: batch.rows_max: = 0: must be 1 to 8192 (default 4096)",
+            "line 11: nonsense: unknown key",
+            "line 14: evidence.origin: = \"a b\": must be 1 to 128 printable characters without blanks \
+         or +",
+        ],
+    );
+}
+
+#[test]
+fn what_must_be_said_has_no_default() {
+    let report = edge("schema = 1").map(|_| ()).unwrap_err();
+    let keys: Vec<&str> = report.faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["box.id", "box.state_dir", "identity.tier", "link.space"]);
+    let check = |tier: &str, part: &str| {
+        let text = SMALL.replace("unattested", tier);
+        let report = edge(&text).map(|_| ()).unwrap_err().to_string();
+        assert!(report.contains(part), "{report}");
+    };
+    check("hardware", "must be one of unattested");
+    let space = SPACE.replace("[\"unattested\"]", "[\"hardware\"]");
+    let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
+    assert!(report.to_string().contains("is not built yet"), "{report}");
+    let report = edge("schema = 2").map(|_| ()).unwrap_err().to_string();
+    assert!(report.contains("schema: = 2: must be 1"), "{report}");
+}
+
+#[test]
+fn clashes_are_seen() {
+    let point = |id: u32, name: &str| {
+        format!("[[point]]\nid = {id}\nname = \"{name}\"\ntype = \"bool\"\ndataset = \"d\"\n")
+    };
+    let dataset = "[[dataset]]\nid = \"d\"\n";
+    check(
+        &format!("{dataset}{}{}", point(1, "a"), point(1, "b")),
+        &["line 17: point[1].id: 1 is taken by a; give each point its own"],
+    );
+    check(
+        &format!("{dataset}{}{}", point(1, "a"), point(2, "a")),
+        &["line 18: point[1].name: a is there twice"],
+    );
+    check(&format!("{dataset}{dataset}"), &["line 12: dataset[1].id: d is there twice"]);
+    check(
+        &format!("{dataset}{}", point(1, "a{}")),
+        &["line 13: point[0].name: = \"a{}\": holds `{}` without `each`"],
+    );
+}
+
+#[test]
+fn no_toml_and_too_long_files_are_refused() {
+    let report = edge("schema = \n").map(|_| ()).unwrap_err();
+    assert_eq!(report.faults[0].line, 1);
+    let long = format!("{SMALL}#{}", " ".repeat(CONFIG_BYTES_MAX - SMALL.len() - 1));
+    assert!(edge(&long).is_ok());
+    let report = edge(&format!("{long} ")).map(|_| ()).unwrap_err().to_string();
+    assert!(report.contains("the limit is 1048576"), "{report}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn damaged_files_are_faults_and_never_a_panic(
+        at in any::<prop::sample::Index>(),
+        length in 0..40_usize,
+        with in "[\\PC\n]{0,12}",
+    ) {
+        for text in [EDGE, SPACE] {
+            let from = text.floor_char_boundary(at.index(text.len()));
+            let to = text.floor_char_boundary((from + length).min(text.len()));
+            let damaged = format!("{}{with}{}", &text[..from], &text[to..]);
+            if let Err(faults) = edge(&damaged) {
+                prop_assert!(!faults.faults.is_empty());
+            }
+            let _ = SpaceConfig::parse(&damaged, "s", Path::new(""));
+        }
+    }
+}
