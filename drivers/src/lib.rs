@@ -1,2 +1,15 @@
 //! Touch the world: the MQTT listener and the MQTT client.
+//!
+//! Everything that comes in becomes a [`Submission`] on one bounded channel, and nothing is acknowledged to
+//! a client before the other end of that channel has settled it.
+//!
+//! Never here: what a payload means, who may use it, disks.
 #![forbid(unsafe_code)]
+
+pub mod broker_client;
+pub mod mqtt;
+mod submission;
+
+pub use submission::{
+    Outcome, Publication, QoS, RefuseReason, ReplyHandle, SessionState, Submission,
+};

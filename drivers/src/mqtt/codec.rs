@@ -1,0 +1,403 @@
+//! From and to bytes. rmqtt-codec reads and writes bodies; the frame around them is cut here.
+//!
+//! The codec's own framing reserves memory for a length that was only announced, so it is handed whole
+//! packets whose length was checked.
+
+use super::limits::KEEP_ALIVE_MAX_S;
+use super::packet::{Connect, ConnectRefusal, Goodbye, Inbound, Outbound, Publish, Version, Will};
+use crate::submission::{QoS, RefuseReason};
+use bytes::{Bytes, BytesMut};
+use rmqtt_codec::{types, v3, v5};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use tokio_util::codec::{Decoder, Encoder};
+use zeroize::Zeroizing;
+
+const CONNECT_BYTE: u8 = 0x10;
+/// Longest text that we put into a packet.
+const REASON_BYTES_MAX: usize = 256;
+
+/// Where a packet ends, as far as its first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// The length is not there yet.
+    Incomplete,
+    /// Bytes of the fixed header, and of what follows.
+    Length { head: usize, body: usize },
+}
+
+/// The peer sent what is no packet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed packet: {0}")]
+pub(super) struct Malformed(pub(super) String);
+
+/// Reads the fixed header (MQTT 5, section 2.1).
+pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Malformed> {
+    let mut body = 0;
+    for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        body |= usize::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Frame::Length { head: index + 2, body });
+        }
+    }
+    match bytes.len() {
+        0..=4 => Ok(Frame::Incomplete),
+        _ => Err(Malformed("a length of more than four bytes".to_owned())),
+    }
+}
+
+/// The version that a whole CONNECT packet asks for.
+pub(super) fn version(packet: &[u8]) -> Result<Version, Malformed> {
+    let bad = |why: &str| Malformed(why.to_owned());
+    let Frame::Length { head, .. } = frame(packet)? else { return Err(bad("too short")) };
+    if packet[0] != CONNECT_BYTE {
+        return Err(bad("the first packet must be CONNECT"));
+    }
+    match packet.get(head..head + 7) {
+        Some([0, 4, b'M', b'Q', b'T', b'T', 4]) => Ok(Version::V3),
+        Some([0, 4, b'M', b'Q', b'T', b'T', 5]) => Ok(Version::V5),
+        _ => Err(bad("this listener speaks MQTT 3.1.1 and 5")),
+    }
+}
+
+/// Codec of one connection, once its version is known.
+pub(super) enum PacketCodec {
+    V3(v3::Codec),
+    V5(v5::Codec),
+}
+
+impl PacketCodec {
+    pub(super) fn new(version: Version) -> Self {
+        match version {
+            Version::V3 => Self::V3(v3::Codec::new(0)),
+            Version::V5 => Self::V5(v5::Codec::new(0, 0)),
+        }
+    }
+
+    /// Reads one whole packet.
+    pub(super) fn decode(&mut self, packet: &mut BytesMut) -> Result<Inbound, Malformed> {
+        let bad = |fault: rmqtt_codec::error::DecodeError| Malformed(fault.to_string());
+        let missing = || Malformed("the packet is not whole".to_owned());
+        match self {
+            Self::V3(codec) => {
+                let (packet, _) = codec.decode(packet).map_err(bad)?.ok_or_else(missing)?;
+                Ok(from_v3(packet))
+            }
+            Self::V5(codec) => {
+                let (packet, _) = codec.decode(packet).map_err(bad)?.ok_or_else(missing)?;
+                Ok(from_v5(packet))
+            }
+        }
+    }
+
+    /// Writes one packet; one that the client does not take, or its version does not have, is left out.
+    pub(super) fn encode(&mut self, packet: Outbound, limit: Advertised, out: &mut BytesMut) {
+        let before = out.len();
+        let written = match self {
+            Self::V3(codec) => match to_v3(packet) {
+                Some(packet) => codec.encode(packet, out).map_err(|fault| fault.to_string()),
+                None => Ok(()),
+            },
+            Self::V5(codec) => {
+                let packet = to_v5(packet, limit);
+                codec.encode(packet, out).map_err(|fault| fault.to_string())
+            }
+        };
+        if let Err(fault) = written {
+            tracing::warn!(fault, "a packet could not be written");
+            out.truncate(before);
+        }
+    }
+
+    pub(super) fn set_packet_bytes_max(&mut self, limit: u32) {
+        if let Self::V5(codec) = self {
+            codec.set_max_outbound_size(limit);
+        }
+    }
+}
+
+/// What CONNACK tells a version 5 client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Advertised {
+    pub(super) receive_maximum: u16,
+    pub(super) packet_bytes_max: usize,
+    pub(super) topic_aliases_max: u16,
+}
+
+fn qos(qos: types::QoS) -> QoS {
+    match qos {
+        types::QoS::AtMostOnce => QoS::AtMostOnce,
+        types::QoS::AtLeastOnce => QoS::AtLeastOnce,
+        types::QoS::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}
+
+fn publish(publish: types::Publish) -> Inbound {
+    let alias = publish.properties.as_ref().and_then(|properties| properties.topic_alias);
+    Inbound::Publish(Publish {
+        topic: publish.topic.to_string(),
+        alias,
+        payload: publish.payload,
+        qos: qos(publish.qos),
+        packet_id: publish.packet_id,
+        retain: publish.retain,
+    })
+}
+
+fn password(bytes: Option<Bytes>) -> Option<Zeroizing<Vec<u8>>> {
+    bytes.map(|bytes| Zeroizing::new(bytes.to_vec()))
+}
+
+fn from_v3(packet: v3::Packet) -> Inbound {
+    use v3::Packet as P;
+    match packet {
+        P::Connect(connect) => Inbound::Connect(Box::new(Connect {
+            client_id: connect.client_id.to_string(),
+            clean: connect.clean_session,
+            keep_alive_s: connect.keep_alive,
+            user: connect.username.map(|name| name.to_string()),
+            password: password(connect.password),
+            will: connect
+                .last_will
+                .map(|will| Will { topic: Arc::from(&*will.topic), payload: will.message }),
+            session_expiry_s: if connect.clean_session { 0 } else { u32::MAX },
+            packet_bytes_max: None,
+            wants_extended_auth: false,
+        })),
+        P::Publish(message) => publish(*message),
+        P::PublishRelease { packet_id } => Inbound::Release(packet_id),
+        P::Subscribe { packet_id, topic_filters } => Inbound::Subscribe {
+            packet_id,
+            filters: topic_filters.into_iter().map(|(filter, _)| filter.to_string()).collect(),
+            has_identifier: false,
+        },
+        P::Unsubscribe { packet_id, topic_filters } => Inbound::Unsubscribe {
+            packet_id,
+            filters: topic_filters.iter().map(ToString::to_string).collect(),
+        },
+        P::PingRequest => Inbound::Ping,
+        P::Disconnect => Inbound::Disconnect { with_will: false, session_expiry_s: None },
+        P::PublishAck { .. } | P::PublishReceived { .. } | P::PublishComplete { .. } => {
+            Inbound::Unexpected("an acknowledgement of nothing")
+        }
+        _ => Inbound::Unexpected("a packet that only servers send"),
+    }
+}
+
+fn from_v5(packet: v5::Packet) -> Inbound {
+    use v5::Packet as P;
+    match packet {
+        P::Connect(connect) => Inbound::Connect(Box::new(Connect {
+            client_id: connect.client_id.to_string(),
+            clean: connect.clean_start,
+            keep_alive_s: connect.keep_alive,
+            user: connect.username.map(|name| name.to_string()),
+            password: password(connect.password),
+            will: connect
+                .last_will
+                .map(|will| Will { topic: Arc::from(&*will.topic), payload: will.message }),
+            session_expiry_s: connect.session_expiry_interval_secs,
+            packet_bytes_max: connect.max_packet_size.map(|limit| limit.get()),
+            wants_extended_auth: connect.auth_method.is_some(),
+        })),
+        P::Publish(message) => publish(*message),
+        P::PublishRelease(release) => Inbound::Release(release.packet_id),
+        P::Subscribe(subscribe) => Inbound::Subscribe {
+            packet_id: subscribe.packet_id,
+            has_identifier: subscribe.id.is_some(),
+            filters: subscribe.topic_filters.iter().map(|(filter, _)| filter.to_string()).collect(),
+        },
+        P::Unsubscribe(unsubscribe) => Inbound::Unsubscribe {
+            packet_id: unsubscribe.packet_id,
+            filters: unsubscribe.topic_filters.iter().map(ToString::to_string).collect(),
+        },
+        P::PingRequest => Inbound::Ping,
+        P::Disconnect(disconnect) => Inbound::Disconnect {
+            with_will: disconnect.reason_code
+                == v5::DisconnectReasonCode::DisconnectWithWillMessage,
+            session_expiry_s: disconnect.session_expiry_interval_secs,
+        },
+        P::Auth(_) => Inbound::Unexpected("AUTH, which was not agreed on"),
+        P::PublishAck(_) | P::PublishReceived(_) | P::PublishComplete(_) => {
+            Inbound::Unexpected("an acknowledgement of nothing")
+        }
+        _ => Inbound::Unexpected("a packet that only servers send"),
+    }
+}
+
+fn message(
+    topic: &Arc<str>,
+    payload: Bytes,
+    properties: Option<v5::PublishProperties>,
+) -> types::Publish {
+    types::Publish {
+        dup: false,
+        retain: false,
+        qos: types::QoS::AtMostOnce,
+        topic: topic.to_string().into(),
+        packet_id: None,
+        payload,
+        properties,
+    }
+}
+
+/// `None`: version 3.1.1 has no such packet; the connection is just closed.
+fn to_v3(packet: Outbound) -> Option<v3::Packet> {
+    use v3::Packet as P;
+    Some(match packet {
+        Outbound::Accepted { session_present, .. } => P::ConnectAck(v3::ConnectAck {
+            return_code: v3::ConnectAckReason::ConnectionAccepted,
+            session_present,
+        }),
+        Outbound::TurnedAway(refusal) => {
+            let return_code = match refusal {
+                ConnectRefusal::ClientId => v3::ConnectAckReason::IdentifierRejected,
+                ConnectRefusal::Credentials => v3::ConnectAckReason::BadUserNameOrPassword,
+                ConnectRefusal::ExtendedAuth => v3::ConnectAckReason::NotAuthorized,
+                ConnectRefusal::Busy | ConnectRefusal::Full => {
+                    v3::ConnectAckReason::ServiceUnavailable
+                }
+            };
+            P::ConnectAck(v3::ConnectAck { return_code, session_present: false })
+        }
+        // The version has no refusal: the session decides whether to acknowledge or to close.
+        Outbound::Acknowledge(packet_id, _) => P::PublishAck { packet_id },
+        Outbound::Received(packet_id, _) => P::PublishReceived { packet_id },
+        Outbound::Complete { packet_id, .. } => P::PublishComplete { packet_id },
+        Outbound::Subscribed(packet_id, granted) => {
+            let status = granted.into_iter().map(|granted| match granted {
+                true => v3::SubscribeReturnCode::Success(types::QoS::AtMostOnce),
+                false => v3::SubscribeReturnCode::Failure,
+            });
+            P::SubscribeAck { packet_id, status: status.collect() }
+        }
+        Outbound::Unsubscribed(packet_id, _) => P::UnsubscribeAck { packet_id },
+        Outbound::Pong => P::PingResponse,
+        Outbound::Message { topic, payload } => {
+            P::Publish(Box::new(message(&topic, payload, None)))
+        }
+        Outbound::Goodbye(_) => return None,
+    })
+}
+
+fn acknowledgement(
+    packet_id: NonZeroU16,
+    refusal: Option<(RefuseReason, String)>,
+) -> v5::PublishAck {
+    let mut ack = v5::PublishAck { packet_id, ..v5::PublishAck::default() };
+    if let Some((reason, mut text)) = refusal {
+        ack.reason_code = match reason {
+            RefuseReason::Quota => v5::PublishAckReason::QuotaExceeded,
+            RefuseReason::NotAuthorized => v5::PublishAckReason::NotAuthorized,
+            RefuseReason::PayloadInvalid => v5::PublishAckReason::PayloadFormatInvalid,
+        };
+        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+        ack.reason_string = Some(text.into());
+    }
+    ack
+}
+
+fn accepted(
+    session_present: bool,
+    keep_alive_s: Option<u16>,
+    assigned_id: Option<&Arc<str>>,
+    limit: Advertised,
+) -> v5::Packet {
+    v5::Packet::ConnectAck(Box::new(v5::ConnectAck {
+        session_present,
+        receive_max: NonZeroU16::new(limit.receive_maximum).unwrap_or(NonZeroU16::MIN),
+        max_packet_size: u32::try_from(limit.packet_bytes_max).ok(),
+        topic_alias_max: limit.topic_aliases_max,
+        retain_available: false,
+        subscription_identifiers_available: false,
+        shared_subscription_available: false,
+        server_keepalive_sec: keep_alive_s.map(|keep_alive| keep_alive.min(KEEP_ALIVE_MAX_S)),
+        assigned_client_id: assigned_id.map(|id| id.to_string().into()),
+        ..v5::ConnectAck::default()
+    }))
+}
+
+fn to_v5(packet: Outbound, limit: Advertised) -> v5::Packet {
+    use v5::Packet as P;
+    match packet {
+        Outbound::Accepted { session_present, keep_alive_s, assigned_id } => {
+            accepted(session_present, keep_alive_s, assigned_id.as_ref(), limit)
+        }
+        Outbound::TurnedAway(refusal) => {
+            let reason_code = match refusal {
+                ConnectRefusal::ClientId => v5::ConnectAckReason::ClientIdentifierNotValid,
+                ConnectRefusal::Credentials => v5::ConnectAckReason::BadUserNameOrPassword,
+                ConnectRefusal::ExtendedAuth => v5::ConnectAckReason::BadAuthenticationMethod,
+                ConnectRefusal::Busy => v5::ConnectAckReason::ServerBusy,
+                ConnectRefusal::Full => v5::ConnectAckReason::QuotaExceeded,
+            };
+            P::ConnectAck(Box::new(v5::ConnectAck { reason_code, ..v5::ConnectAck::default() }))
+        }
+        Outbound::Acknowledge(packet_id, refusal) => {
+            P::PublishAck(acknowledgement(packet_id, refusal))
+        }
+        Outbound::Received(packet_id, refusal) => {
+            P::PublishReceived(acknowledgement(packet_id, refusal))
+        }
+        Outbound::Complete { packet_id, is_known } => {
+            let reason_code = match is_known {
+                true => v5::PublishAck2Reason::Success,
+                false => v5::PublishAck2Reason::PacketIdNotFound,
+            };
+            P::PublishComplete(v5::PublishAck2 {
+                packet_id,
+                reason_code,
+                ..v5::PublishAck2::default()
+            })
+        }
+        Outbound::Subscribed(packet_id, granted) => P::SubscribeAck(v5::SubscribeAck {
+            packet_id,
+            properties: Vec::default(),
+            reason_string: None,
+            status: granted
+                .into_iter()
+                .map(|granted| match granted {
+                    true => v5::SubscribeAckReason::GrantedQos0,
+                    false => v5::SubscribeAckReason::NotAuthorized,
+                })
+                .collect(),
+        }),
+        Outbound::Unsubscribed(packet_id, known) => P::UnsubscribeAck(v5::UnsubscribeAck {
+            packet_id,
+            properties: Vec::default(),
+            reason_string: None,
+            status: known
+                .into_iter()
+                .map(|known| match known {
+                    true => v5::UnsubscribeAckReason::Success,
+                    false => v5::UnsubscribeAckReason::NoSubscriptionExisted,
+                })
+                .collect(),
+        }),
+        Outbound::Pong => P::PingResponse,
+        Outbound::Message { topic, payload } => {
+            P::Publish(Box::new(message(&topic, payload, Some(v5::PublishProperties::default()))))
+        }
+        Outbound::Goodbye(goodbye) => P::Disconnect(v5::Disconnect {
+            reason_code: goodbye_code(goodbye),
+            ..v5::Disconnect::default()
+        }),
+    }
+}
+
+fn goodbye_code(goodbye: Goodbye) -> v5::DisconnectReasonCode {
+    use v5::DisconnectReasonCode as Code;
+    match goodbye {
+        Goodbye::Malformed => Code::MalformedPacket,
+        Goodbye::Protocol => Code::ProtocolError,
+        Goodbye::TooLarge => Code::PacketTooLarge,
+        Goodbye::TopicName => Code::TopicNameInvalid,
+        Goodbye::TopicAlias => Code::TopicAliasInvalid,
+        Goodbye::ReceiveMaximum => Code::ReceiveMaximumExceeded,
+        Goodbye::Retain => Code::RetainNotSupported,
+        Goodbye::KeepAlive => Code::KeepAliveTimeout,
+        Goodbye::TakenOver => Code::SessionTakenOver,
+        Goodbye::Stopping => Code::ServerShuttingDown,
+        Goodbye::Busy => Code::ServerBusy,
+    }
+}

@@ -1,0 +1,209 @@
+//! Accepts connections, up to a limit, and knows who is connected.
+
+use super::auth::Authenticator;
+use super::connection;
+use super::limits::{ListenerLimits, TAKEOVER_WAIT, TURNED_AWAY_MAX};
+use super::tap::TapHub;
+use crate::submission::Submission;
+use guan_model::WallTime;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// Pause after the system could not accept (no file descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads the name out of a client certificate that TLS has verified.
+pub type CertificateName = Arc<dyn Fn(&[u8]) -> Option<String> + Send + Sync>;
+
+/// Everything that the listener needs.
+pub struct ListenerConfig {
+    pub limits: ListenerLimits,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub certificate_name: CertificateName,
+    pub authenticator: Authenticator,
+    pub submissions: mpsc::Sender<Submission>,
+    pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+}
+
+/// Counts since the start; the first is of the moment.
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    pub connections: AtomicU64,
+    pub connections_accepted: AtomicU64,
+    pub connections_turned_away: AtomicU64,
+    pub messages: AtomicU64,
+    /// Messages that their client had no right to publish.
+    pub messages_denied: AtomicU64,
+    /// Connections that ended because of what the client sent.
+    pub clients_misbehaved: AtomicU64,
+    /// Copies that slow local subscribers missed.
+    pub taps_dropped: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) config: ListenerConfig,
+    pub(super) ingest: Arc<Semaphore>,
+    pub(super) taps: TapHub,
+    pub(super) stats: Arc<ListenerStats>,
+    pub(super) stop: watch::Receiver<bool>,
+    clients: Mutex<BTreeMap<Arc<str>, Holder>>,
+}
+
+struct Holder {
+    connection: u64,
+    kick: Arc<Notify>,
+    gone: watch::Receiver<()>,
+}
+
+/// A bound listener.
+pub struct Listener {
+    socket: TcpListener,
+    config: ListenerConfig,
+    stats: Arc<ListenerStats>,
+}
+
+impl Listener {
+    pub async fn bind(address: SocketAddr, config: ListenerConfig) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self { socket, config, stats: Arc::default() })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    pub fn stats(&self) -> Arc<ListenerStats> {
+        self.stats.clone()
+    }
+
+    /// Runs until it is stopped; connections say goodbye.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let limits = self.config.limits;
+        let tls = self.config.tls.clone().map(TlsAcceptor::from);
+        let shared = Arc::new(Shared {
+            config: self.config,
+            ingest: Arc::new(Semaphore::new(limits.ingest_bytes_max)),
+            taps: TapHub::default(),
+            stats: self.stats,
+            stop: stop.clone(),
+            clients: Mutex::default(),
+        });
+        let mut stopping = stop;
+        let mut connections = JoinSet::new();
+        let mut turned_away = JoinSet::new();
+        for number in 0.. {
+            let accepted = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            while turned_away.try_join_next().is_some() {}
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(fault) => {
+                    tracing::warn!(%fault, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Small packets go out at once; a failure costs latency only.
+            let _ = stream.set_nodelay(true);
+            if connections.len() < limits.connections_max {
+                let (shared, tls) = (shared.clone(), tls.clone());
+                connections.spawn(run_connection(shared, number, stream, address, tls));
+                continue;
+            }
+            count(&shared.stats.connections_turned_away);
+            tracing::warn!(
+                %address, limit = limits.connections_max,
+                "a connection is turned away; raise mqtt.connections_max if it is wanted"
+            );
+            if turned_away.len() < TURNED_AWAY_MAX && tls.is_none() {
+                turned_away.spawn(connection::turn_away(shared.clone(), stream));
+            }
+        }
+        turned_away.shutdown().await;
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+async fn run_connection(
+    shared: Arc<Shared>,
+    number: u64,
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+) {
+    count(&shared.stats.connections_accepted);
+    shared.stats.connections.fetch_add(1, Ordering::Relaxed);
+    match tls {
+        None => connection::serve(&shared, number, stream, address, None).await,
+        Some(acceptor) => match connection::handshake(acceptor, stream).await {
+            Ok(stream) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let name = chain
+                    .and_then(<[_]>::first)
+                    .and_then(|certificate| (shared.config.certificate_name)(certificate.as_ref()));
+                connection::serve(&shared, number, stream, address, name).await;
+            }
+            Err(fault) => tracing::warn!(%address, %fault, "a TLS handshake failed"),
+        },
+    }
+    shared.stats.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// A connection's hold on its client id; ends with it.
+pub(super) struct Hold<'a> {
+    shared: &'a Shared,
+    client: Arc<str>,
+    connection: u64,
+    /// Told when another connection takes the client id.
+    pub(super) kick: Arc<Notify>,
+    _gone: watch::Sender<()>,
+}
+
+impl Shared {
+    /// Takes a client id; a connection that has it gives way first. `None` when it does not.
+    pub(super) async fn hold(&self, client: &Arc<str>, connection: u64) -> Option<Hold<'_>> {
+        let (gone_out, gone) = watch::channel(());
+        let kick = Arc::new(Notify::new());
+        let holder = Holder { connection, kick: kick.clone(), gone };
+        let previous = {
+            let mut clients = self.clients.lock().expect("nobody panics while holding it");
+            clients.insert(client.clone(), holder)
+        };
+        let hold = Hold { shared: self, client: client.clone(), connection, kick, _gone: gone_out };
+        if let Some(mut previous) = previous {
+            previous.kick.notify_one();
+            // The sender is dropped when the other connection has ended.
+            let ended = tokio::time::timeout(TAKEOVER_WAIT, async {
+                while previous.gone.changed().await.is_ok() {}
+            });
+            ended.await.ok()?;
+        }
+        Some(hold)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut clients = self.shared.clients.lock().expect("nobody panics while holding it");
+        if clients.get(&self.client).is_some_and(|holder| holder.connection == self.connection) {
+            clients.remove(&self.client);
+        }
+    }
+}

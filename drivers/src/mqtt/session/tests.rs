@@ -1,0 +1,263 @@
+//! The rules as tables, and any bytes that a client may send.
+
+use super::*;
+use proptest::prelude::*;
+
+fn id(number: u16) -> NonZeroU16 {
+    NonZeroU16::new(number).unwrap()
+}
+
+fn session_with(version: Version, held: Vec<NonZeroU16>) -> Session {
+    let rights = Rights {
+        publish: vec![TopicFilter::parse("a/#").unwrap()],
+        subscribe: vec![TopicFilter::parse("a/#").unwrap()],
+    };
+    let config = SessionConfig {
+        version,
+        rights: Arc::new(rights),
+        receive_maximum: 3,
+        keep_alive: Some(Duration::from_secs(10)),
+        held,
+    };
+    Session::new(Duration::ZERO, config)
+}
+
+fn publish(topic: &str, qos: QoS, packet_id: Option<u16>) -> Inbound {
+    Inbound::Publish(Publish {
+        topic: topic.to_owned(),
+        alias: None,
+        payload: Bytes::from_static(b"x"),
+        qos,
+        packet_id: packet_id.map(id),
+        retain: false,
+    })
+}
+
+fn packets(session: &mut Session) -> Vec<Outbound> {
+    std::iter::from_fn(|| session.poll_packet()).collect()
+}
+
+fn tickets(session: &mut Session) -> Vec<u64> {
+    std::iter::from_fn(|| session.poll_request())
+        .map(|request| match request {
+            Request::Publish { ticket, .. } | Request::Release { ticket, .. } => ticket,
+        })
+        .collect()
+}
+
+fn refused(reason: RefuseReason) -> Outcome {
+    Outcome::Refused { reason, text: "no".to_owned() }
+}
+
+#[test]
+fn acknowledgements_wait_for_their_outcome_and_keep_their_order() {
+    let mut session = session_with(Version::V5, vec![]);
+    for number in 1..=3 {
+        session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(number)));
+    }
+    let tickets = tickets(&mut session);
+    assert!(packets(&mut session).is_empty(), "nothing before the outcome");
+    session.handle_outcome(tickets[2], Outcome::Durable);
+    session.handle_outcome(tickets[1], Outcome::Durable);
+    assert!(packets(&mut session).is_empty(), "the first one is still on its way");
+    session.handle_outcome(tickets[0], Outcome::Durable);
+    let expect: Vec<_> = (1..=3).map(|number| Outbound::Acknowledge(id(number), None)).collect();
+    assert_eq!(packets(&mut session), expect);
+}
+
+#[test]
+fn refusals_are_told_or_end_the_connection() {
+    use RefuseReason::{PayloadInvalid, Quota};
+    let check = |version, qos, outcome: Outcome, expect: Option<Outbound>| {
+        let mut session = session_with(version, vec![]);
+        session.handle_packet(Duration::ZERO, publish("a/b", qos, Some(1)));
+        let ticket = tickets(&mut session)[0];
+        session.handle_outcome(ticket, outcome.clone());
+        let packets = packets(&mut session);
+        match expect {
+            Some(packet) => assert_eq!(packets, [packet], "{version:?} {qos:?} {outcome:?}"),
+            None => {
+                assert!(session.ended().is_some(), "{version:?} {qos:?} {outcome:?}");
+                assert!(matches!(packets[..], [Outbound::Goodbye(_)]));
+            }
+        }
+    };
+    let no = |reason| Some((reason, "no".to_owned()));
+    let (one, two) = (QoS::AtLeastOnce, QoS::ExactlyOnce);
+    let (v3, v5) = (Version::V3, Version::V5);
+    check(v5, one, refused(Quota), Some(Outbound::Acknowledge(id(1), no(Quota))));
+    check(v5, two, refused(Quota), Some(Outbound::Received(id(1), no(Quota))));
+    check(v3, one, refused(Quota), None);
+    check(v3, two, refused(Quota), None);
+    let invalid = no(PayloadInvalid);
+    check(v3, one, refused(PayloadInvalid), Some(Outbound::Acknowledge(id(1), invalid.clone())));
+    check(v3, two, refused(PayloadInvalid), Some(Outbound::Received(id(1), invalid)));
+    check(v5, one, Outcome::Lost, None);
+    check(v3, two, Outcome::Lost, None);
+}
+
+#[test]
+fn exactly_once_is_submitted_once() {
+    let mut session = session_with(Version::V3, vec![id(9)]);
+    let two = |number| publish("a/b", QoS::ExactlyOnce, Some(number));
+    session.handle_packet(Duration::ZERO, two(9));
+    assert_eq!(packets(&mut session), [Outbound::Received(id(9), None)], "held from before");
+    session.handle_packet(Duration::ZERO, two(1));
+    session.handle_packet(Duration::ZERO, two(1));
+    let submitted = tickets(&mut session);
+    assert_eq!(submitted.len(), 1);
+    session.handle_outcome(submitted[0], Outcome::Durable);
+    session.handle_packet(Duration::ZERO, two(1));
+    assert!(tickets(&mut session).is_empty());
+    let received = Outbound::Received(id(1), None);
+    assert_eq!(packets(&mut session), [received.clone(), received]);
+    session.handle_packet(Duration::ZERO, Inbound::Release(id(1)));
+    session.handle_packet(Duration::ZERO, Inbound::Release(id(1)));
+    let release = tickets(&mut session);
+    assert_eq!(release.len(), 1);
+    assert!(packets(&mut session).is_empty(), "a release waits for the disk too");
+    session.handle_outcome(release[0], Outcome::Durable);
+    let complete = |is_known| Outbound::Complete { packet_id: id(1), is_known };
+    assert_eq!(packets(&mut session), [complete(true)]);
+    session.handle_packet(Duration::ZERO, Inbound::Release(id(1)));
+    assert_eq!(packets(&mut session), [complete(false)]);
+    session.handle_packet(Duration::ZERO, two(1));
+    assert_eq!(tickets(&mut session).len(), 1, "a released id is a new message");
+}
+
+#[test]
+fn the_receive_maximum_is_exact() {
+    let mut session = session_with(Version::V5, vec![id(100)]);
+    for number in 1..=2 {
+        session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(number)));
+    }
+    assert!(session.ended().is_none());
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtMostOnce, None));
+    assert!(session.ended().is_none(), "QoS 0 does not count");
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(3)));
+    assert_eq!(packets(&mut session), [Outbound::Goodbye(Goodbye::ReceiveMaximum)]);
+}
+
+#[test]
+fn faults_end_the_session_with_their_reason() {
+    let check = |version, packet: Inbound, expect: Goodbye| {
+        let mut session = session_with(version, vec![]);
+        session.handle_packet(Duration::ZERO, packet);
+        assert_eq!(packets(&mut session), [Outbound::Goodbye(expect)]);
+        let ended = session.ended().unwrap();
+        assert!(ended.with_will && !ended.why.is_empty());
+    };
+    let zero = QoS::AtMostOnce;
+    let with = |alias, retain| {
+        let Inbound::Publish(mut message) = publish("", zero, None) else { unreachable!() };
+        message.alias = NonZeroU16::new(alias);
+        message.retain = retain;
+        if retain {
+            message.topic = "a/b".to_owned();
+        }
+        Inbound::Publish(message)
+    };
+    check(Version::V3, publish("a/+", zero, None), Goodbye::TopicName);
+    check(Version::V3, publish("", zero, None), Goodbye::TopicName);
+    check(Version::V3, publish("a/b", QoS::AtLeastOnce, None), Goodbye::Malformed);
+    check(Version::V5, with(1, false), Goodbye::TopicAlias);
+    check(Version::V5, with(TOPIC_ALIASES_MAX + 1, false), Goodbye::TopicAlias);
+    check(Version::V5, with(0, true), Goodbye::Retain);
+    check(Version::V3, Inbound::Unexpected("x"), Goodbye::Protocol);
+    let nothing = Inbound::Subscribe { packet_id: id(1), filters: vec![], has_identifier: false };
+    check(Version::V3, nothing, Goodbye::Protocol);
+}
+
+#[test]
+fn a_client_without_the_right_is_told_and_counted() {
+    let mut session = session_with(Version::V5, vec![]);
+    session.handle_packet(Duration::ZERO, publish("b", QoS::AtLeastOnce, Some(1)));
+    session.handle_packet(Duration::ZERO, publish("b", QoS::AtMostOnce, None));
+    assert!(tickets(&mut session).is_empty());
+    let packets = packets(&mut session);
+    assert!(matches!(
+        packets[..],
+        [Outbound::Acknowledge(_, Some((RefuseReason::NotAuthorized, _)))]
+    ));
+    assert_eq!(session.denied(), 2);
+}
+
+#[test]
+fn silence_ends_after_one_and_a_half_keep_alives() {
+    let mut session = session_with(Version::V5, vec![]);
+    session.handle_packet(Duration::from_secs(5), Inbound::Ping);
+    session.handle_timeout(Duration::from_millis(19_999));
+    assert!(session.ended().is_none());
+    session.handle_timeout(Duration::from_secs(20));
+    assert_eq!(packets(&mut session)[1], Outbound::Goodbye(Goodbye::KeepAlive));
+}
+
+#[test]
+fn subscriptions_are_bounded() {
+    let mut session = session_with(Version::V5, vec![]);
+    let subscribe = |filters: Vec<String>| Inbound::Subscribe {
+        packet_id: id(1),
+        filters,
+        has_identifier: false,
+    };
+    let many: Vec<String> = (0..=SUBSCRIPTIONS_MAX).map(|number| format!("a/{number}")).collect();
+    session.handle_packet(Duration::ZERO, subscribe(many));
+    let packets = packets(&mut session);
+    let Outbound::Subscribed(_, granted) = &packets[0] else { panic!("{packets:?}") };
+    assert_eq!(granted.iter().filter(|granted| **granted).count(), SUBSCRIPTIONS_MAX);
+    assert_eq!(session.poll_subscriptions().unwrap().len(), SUBSCRIPTIONS_MAX);
+    assert!(session.poll_subscriptions().is_none());
+    session.handle_packet(Duration::ZERO, subscribe(vec!["a/#/b".into(), "$share/g/a".into()]));
+    let refused = Outbound::Subscribed(id(1), vec![false, false]);
+    assert_eq!(session.poll_packet(), Some(refused));
+}
+
+/// CONNECT and a few packets of each kind, in both versions.
+fn conversations() -> Vec<Vec<u8>> {
+    let v3: &[&[u8]] = &[
+        b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x0a\x00\x03abc",
+        b"\x30\x06\x00\x03a/bh",
+        b"\x32\x08\x00\x03a/b\x00\x01x",
+        b"\x34\x08\x00\x03a/b\x00\x02y",
+        b"\x62\x02\x00\x02",
+        b"\x82\x08\x00\x03\x00\x03a/#\x00",
+        b"\xa2\x07\x00\x04\x00\x03a/#",
+        b"\xc0\x00",
+        b"\xe0\x00",
+    ];
+    let v5: &[&[u8]] = &[
+        b"\x10\x15\x00\x04MQTT\x05\x02\x00\x0a\x05\x11\x00\x00\x00\x3c\x00\x03abc",
+        b"\x32\x0c\x00\x03a/b\x00\x01\x03\x23\x00\x01x",
+        b"\x34\x09\x00\x00\x00\x02\x03\x23\x00\x01y",
+        b"\x62\x02\x00\x02",
+        b"\x82\x09\x00\x03\x00\x00\x03a/#\x00",
+        b"\xc0\x00",
+        b"\xe0\x00",
+    ];
+    vec![v3.concat(), v5.concat()]
+}
+
+#[test]
+fn the_conversations_are_understood() {
+    assert_eq!(drive(&conversations()[0]), 4, "three messages and a release");
+    assert_eq!(drive(&conversations()[1]), 3, "the second message comes by its alias");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50_000))]
+
+    #[test]
+    fn any_bytes_end_without_a_panic(
+        which in 0..2_usize,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = conversations().swap_remove(which);
+        for (at, value) in edits {
+            let index = at.index(bytes.len());
+            bytes[index] = value;
+        }
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        drive(&bytes);
+    }
+}
