@@ -44,8 +44,7 @@ pub fn read_contracts(folder: &Path, keys: &TrustedKeys) -> Result<ContractSet, 
         }
     }
     paths.sort();
-    let mut set =
-        ContractSet { contracts: Vec::new(), refused: Vec::new(), digest: Digest([0; 32]) };
+    let mut set = none();
     for path in paths {
         if set.contracts.len() == CONTRACTS_MAX {
             set.refused.push(ContractFileError::TooMany { path });
@@ -65,6 +64,11 @@ pub fn read_contracts(folder: &Path, keys: &TrustedKeys) -> Result<ContractSet, 
         }
     }
     Ok(set)
+}
+
+/// No contract at all: nothing may leave.
+pub fn none() -> ContractSet {
+    ContractSet { contracts: Vec::new(), refused: Vec::new(), digest: Digest([0; 32]) }
 }
 
 fn read_one(path: &Path) -> Result<Vec<u8>, ContractFileError> {

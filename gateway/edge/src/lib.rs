@@ -3,16 +3,20 @@
 //! - `decode`: payloads to readings; pure.
 //! - `engine`: the one writer's rules; pure of threads and system clocks.
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
+//! - `run`: the running program; `wiring`: from configuration to what its parts are told.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod contracts;
 pub mod decode;
 pub mod engine;
+pub mod ingest;
 pub mod metadata;
+pub mod run;
 pub mod sessions;
 pub mod status;
 pub mod system_clock;
 pub mod tables;
 pub mod uplink;
+pub mod wiring;
 pub mod writer;

@@ -1,6 +1,7 @@
 //! The only reader of the system's clocks in this program.
 
-use guan_model::{Clock, Now, WallTime};
+use guan_model::{Clock, ClockQuality, Now, WallTime};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Source of `now` for the engine. A simulator brings its own.
@@ -24,13 +25,34 @@ impl SystemClock {
     }
 }
 
-impl TimeSource for SystemClock {
+/// One clock for all tasks, so that no two of them disagree about what time it is.
+#[derive(Debug, Clone)]
+pub struct SharedClock(Arc<Mutex<SystemClock>>);
+
+impl SharedClock {
+    pub fn new(clock: SystemClock) -> Self {
+        Self(Arc::new(Mutex::new(clock)))
+    }
+
+    /// The moment as the box knows it.
+    pub fn read(&self) -> Now {
+        let mut guarded = self.0.lock().expect("nobody panics while holding it");
+        let monotonic = guarded.started.elapsed();
+        guarded.clock.observe(wall_time(), monotonic)
+    }
+
+    pub fn quality(&self) -> ClockQuality {
+        self.read().quality
+    }
+}
+
+impl TimeSource for SharedClock {
     fn now(&mut self) -> Now {
-        self.clock.observe(wall_time(), self.started.elapsed())
+        self.read()
     }
 
     fn handle_durable(&mut self, now: Now) {
-        self.clock.handle_durable(now);
+        self.0.lock().expect("nobody panics while holding it").clock.handle_durable(now);
     }
 }
 

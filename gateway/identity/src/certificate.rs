@@ -72,6 +72,15 @@ fn only<'a>(names: &[GeneralName<'a>], urn: &'static str) -> Result<&'a str, Cer
     }
 }
 
+/// Common name of a client certificate of the site's own authority, which TLS must have verified before.
+/// `None` when there is none or more than one.
+pub fn common_name(certificate: &[u8]) -> Option<String> {
+    let certificate = parse(certificate).ok()?;
+    let mut names = certificate.subject().iter_common_name();
+    let name = names.next()?.as_str().ok()?.to_owned();
+    names.next().is_none().then_some(name)
+}
+
 /// When the certificate may be used.
 pub fn validity(certificate: &[u8]) -> Result<Validity, CertFault> {
     let certificate = parse(certificate)?;

@@ -21,7 +21,9 @@ pub mod tier;
 pub mod tls;
 
 pub use ca::{CaFault, SmallCa};
-pub use certificate::{CertFault, Validity, peer_identity, read_certificates, validity};
+pub use certificate::{
+    CertFault, Validity, common_name, peer_identity, read_certificates, validity,
+};
 pub use key_file::{KeyFault, KeyFile, LogKeyFile};
 pub use pem::PemFault;
 pub use request::{RequestFault, certificate_request};

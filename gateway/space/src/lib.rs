@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod init;
 pub mod parquet_file;
 pub mod registry;
+pub mod run;
 pub mod runner;
 pub mod status;
 pub mod store;

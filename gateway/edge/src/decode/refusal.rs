@@ -143,6 +143,23 @@ pub enum MappingFault {
     PointType { mapping: usize, point: String, found: &'static str, wanted: &'static str },
 }
 
+impl MappingFault {
+    /// Number of the mapping, from 1; 0 when no single one is to blame.
+    pub fn mapping(&self) -> usize {
+        match self {
+            Self::TooManyMappings { .. } => 0,
+            Self::Filter { mapping, .. }
+            | Self::Template { mapping, .. }
+            | Self::NoSuchPoint { mapping, .. }
+            | Self::Pointer { mapping, .. }
+            | Self::Fields { mapping, .. }
+            | Self::EncodingMissing { mapping, .. }
+            | Self::EncodingNeedless { mapping, .. }
+            | Self::PointType { mapping, .. } => *mapping,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -306,6 +306,11 @@ impl<D: Disk, T> Engine<D, T> {
         self.notes.push((now, body));
     }
 
+    /// A reader of what is committed, for the link.
+    pub fn reader(&self) -> guan_spool::SpoolReader<D> {
+        self.spool.reader()
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

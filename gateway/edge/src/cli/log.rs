@@ -1,0 +1,122 @@
+//! `guan log`.
+
+use super::{Common, load, print_json};
+use anyhow::Context;
+use bytes::Bytes;
+use guan_configs::EdgeConfig;
+use guan_edge::engine::{bundle_count, read_bundle, read_checkpoint};
+use guan_evidence::verify::LogVerifier;
+use guan_evidence::{Leaf, LeafBody, VerifierKey};
+use guan_identity::LogKeyFile;
+use guan_spool::{OsDisk, spool};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+fn disk(config: &EdgeConfig, folder: &str) -> anyhow::Result<OsDisk> {
+    let path = config.state_dir.join(folder);
+    OsDisk::open_read_only(&path).with_context(|| {
+        format!("there is no {folder} in {}; start `guan run` first", config.state_dir.display())
+    })
+}
+
+fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
+    let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)?;
+    Ok(VerifierKey::of(&key)?)
+}
+
+/// All leaves in order: the full bundles, then what still lies in the spool.
+fn read_leaves(config: &EdgeConfig, handle: &mut dyn FnMut(&[u8])) -> anyhow::Result<()> {
+    let log = disk(config, guan_edge::run::LOG_DIR)?;
+    let mut count: u64 = 0;
+    for number in 0..bundle_count(&log)? {
+        for leaf in read_bundle(&log, number)? {
+            handle(&leaf);
+            count += 1;
+        }
+    }
+    let mut tail: Vec<Bytes> = Vec::new();
+    spool::verify(&disk(config, guan_edge::run::SPOOL_DIR)?, &mut |index, leaf| {
+        if index == count {
+            tail.push(Bytes::copy_from_slice(leaf));
+            count += 1;
+        }
+    })?;
+    tail.iter().for_each(|leaf| handle(leaf));
+    Ok(())
+}
+
+/// Rows that were denied, by dataset and reason: what the log itself says.
+fn count_denied(denied: &mut BTreeMap<String, BTreeMap<String, u64>>, leaf: &[u8]) {
+    let Ok(Leaf { body: LeafBody::Decision(decision), .. }) = Leaf::decode(leaf) else { return };
+    for (reason, rows) in &decision.denied {
+        let dataset = denied.entry(decision.dataset.to_string()).or_default();
+        *dataset.entry(reason.name().to_owned()).or_insert(0) += rows;
+    }
+}
+
+pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let key = verifier_key(&config)?;
+    let mut verifier = LogVerifier::new();
+    let mut denied = BTreeMap::new();
+    read_leaves(&config, &mut |leaf| {
+        verifier.handle_leaf(leaf);
+        count_denied(&mut denied, leaf);
+    })?;
+    let head = read_checkpoint(&disk(&config, guan_edge::run::LOG_DIR)?)?;
+    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
+    let report = verifier.finish(&heads, &key);
+    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    let denied_total: u64 = denied.values().flat_map(BTreeMap::values).sum();
+    if common.json {
+        print_json(&json!({
+            "verified": report.is_valid(), "origin": report.origin, "entries": report.entries,
+            "signed_entries": report.signed_entries, "root": report.root.to_string(),
+            "batches": report.batches, "rows": report.rows, "denied": denied,
+            "denied_rows": denied_total, "faults": faults,
+            "faults_left_out": report.faults_left_out,
+        }))?;
+    } else {
+        println!(
+            "log        {} entries, {} under a signed head",
+            report.entries, report.signed_entries
+        );
+        println!("root       {}", report.root);
+        println!("batches    {} with {} readings", report.batches, report.rows);
+        for (dataset, reasons) in &denied {
+            for (reason, rows) in reasons {
+                println!("denied     {rows} readings of {dataset}: {reason}");
+            }
+        }
+        for fault in &faults {
+            println!("FAULT      {fault}");
+        }
+        println!(
+            "{}",
+            if report.is_valid() {
+                "verified"
+            } else {
+                "NOT verified: keep the disk as it is for examination"
+            }
+        );
+    }
+    Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let text = read_checkpoint(&disk(&config, guan_edge::run::LOG_DIR)?)?
+        .context("no head has been signed yet; it follows the first entries")?;
+    let key = verifier_key(&config)?;
+    if common.json {
+        let head = guan_evidence::Checkpoint::parse_and_verify(&text, &key)?;
+        print_json(&json!({
+            "origin": head.origin, "size": head.size, "root": head.root.to_string(),
+            "key": key.to_string(), "checkpoint": text,
+        }))?;
+    } else {
+        print!("{text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

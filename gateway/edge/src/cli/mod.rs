@@ -1,0 +1,150 @@
+//! Commands and their options.
+
+mod contract;
+mod identity;
+mod log;
+mod show;
+mod spool;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use guan_configs::EdgeConfig;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Guankou (关口): collects, decides, records and forwards the readings of one site.
+///
+/// Every command reads the configuration file; `guan config reference` explains its keys.
+#[derive(Parser)]
+#[command(name = "guan", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Common {
+    /// Configuration file of the box.
+    #[arg(long, value_name = "FILE", default_value = "/etc/guan/edge.toml")]
+    config: PathBuf,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT. What it does goes to the standard error output;
+    /// the environment variable GUAN_LOG sets how much (error, warn, info, debug).
+    Run {
+        /// Configuration file of the box.
+        #[arg(long, value_name = "FILE", default_value = "/etc/guan/edge.toml")]
+        config: PathBuf,
+    },
+    /// What the running gateway is doing.
+    Status(Common),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make the keys of this box.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Look at what waits on disk.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+    /// Check the signed log of decisions.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Look at the contracts of this box.
+    #[command(subcommand)]
+    Contract(ContractCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the file: all faults at once, each with its line and a remedy.
+    Check(Common),
+    /// Print every value in force and where it comes from.
+    Show(Common),
+    /// Explain every key: kind, range, default, meaning.
+    Reference {
+        /// Print JSON for programs instead of text for people.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum IdentityCommand {
+    /// Make the key of the box, the key of its log, and a request for a certificate. Existing keys
+    /// are kept.
+    Init(Common),
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// Sizes, limits and cursors, from the files. Works while the gateway runs.
+    Status(Common),
+    /// Read every byte and report damage. Changes nothing.
+    Verify(Common),
+}
+
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Check tree, signed head and rules of the whole log. Changes nothing.
+    Verify(Common),
+    /// Print the newest signed head.
+    Head(Common),
+}
+
+#[derive(Subcommand)]
+enum ContractCommand {
+    /// Which contracts are in force, which are refused and why.
+    Check(Common),
+}
+
+/// Runs one command.
+pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        Command::Run { config } => run(config),
+        Command::Status(common) => show::status(common),
+        Command::Config(ConfigCommand::Check(common)) => show::config_check(common),
+        Command::Config(ConfigCommand::Show(common)) => show::config_show(common),
+        Command::Config(ConfigCommand::Reference { json }) => show::config_reference(*json),
+        Command::Identity(IdentityCommand::Init(common)) => identity::init(common),
+        Command::Spool(SpoolCommand::Status(common)) => spool::status(common),
+        Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
+        Command::Log(LogCommand::Verify(common)) => log::verify(common),
+        Command::Log(LogCommand::Head(common)) => log::head(common),
+        Command::Contract(ContractCommand::Check(common)) => contract::check(common),
+    }
+}
+
+/// Reads and checks the configuration, with paths from the folder of the file.
+fn load(path: &Path) -> anyhow::Result<EdgeConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("{} cannot be read; name the file with --config", path.display())
+    })?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let config = EdgeConfig::parse(&text, &path.display().to_string(), base)?;
+    guan_edge::wiring::decoder(&config, &path.display().to_string())?;
+    Ok(config)
+}
+
+fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Libraries that make TLS configurations of their own take it from here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = load(path)?;
+    let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
+    runtime.block_on(guan_edge::run::run(config, &path.display().to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a JSON value as one line.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! From the drivers to the writer: payloads become rows, refusals get their reason.
+//!
+//! One task, so that the messages of a client keep their order. Waits for the writer (bounded channel),
+//! which holds the drivers up in turn; nothing is dropped here.
+
+use crate::decode::Decoder;
+use crate::engine::{Effect, Event, Publication, Refusal};
+use crate::status::IntakeStatus;
+use crate::system_clock::SharedClock;
+use guan_drivers::{Outcome, RefuseReason, ReplyHandle, SessionState, Submission};
+use guan_model::WallTime;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+/// Most submissions that wait for decoding, of all drivers together.
+pub const SUBMISSIONS_MAX: usize = 4096;
+/// Refusals whose text is logged in one second; the others are counted.
+const REFUSALS_LOGGED_PER_S: u32 = 10;
+
+/// What the engine hands back with its answer.
+#[derive(Debug)]
+pub enum Token {
+    /// The permit frees the message's memory with the answer.
+    Message(ReplyHandle, Option<OwnedSemaphorePermit>),
+    Session(oneshot::Sender<SessionState>),
+}
+
+/// Runs until all drivers are gone, or the writer is.
+pub async fn run(
+    mut submissions: mpsc::Receiver<Submission>,
+    decoder: Arc<Decoder>,
+    clock: SharedClock,
+    events: mpsc::Sender<Event<Token>>,
+    status: watch::Sender<IntakeStatus>,
+) {
+    let mut refusals = Refusals { status, window: Instant::now(), logged: 0, left_out: 0 };
+    while let Some(submission) = submissions.recv().await {
+        let event = match submission {
+            Submission::Publish(publication) => {
+                match decode(&decoder, &clock, publication, &mut refusals) {
+                    Some(event) => event,
+                    None => continue,
+                }
+            }
+            Submission::Release { client, packet_id, reply } => {
+                Event::Release { client, packet_id, token: Token::Message(reply, None) }
+            }
+            Submission::SessionOpened { client, clean, reply } => {
+                Event::SessionOpened { client, clean, token: Token::Session(reply) }
+            }
+            Submission::SessionForgotten { client } => Event::SessionForgotten { client },
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn decode(
+    decoder: &Decoder,
+    clock: &SharedClock,
+    publication: guan_drivers::Publication,
+    refusals: &mut Refusals,
+) -> Option<Event<Token>> {
+    let guan_drivers::Publication { client, topic, payload, held, received, reply, permit, .. } =
+        publication;
+    let quality = clock.quality();
+    // Milliseconds are what the gateway vouches for, and what its column costs least with.
+    let received = WallTime::from_millis(received.millis());
+    match decoder.decode(&topic, &payload, received, quality) {
+        Ok(rows) => {
+            let held = held.map(|id| (client, id));
+            let token = Token::Message(reply, permit);
+            refusals.status.send_modify(|status| status.publications += 1);
+            Some(Event::Publication(Publication { held, rows, token }))
+        }
+        Err(refusal) => {
+            refusals.note(&client, refusal.code().name(), refusal.text());
+            let text = refusal.text().to_owned();
+            reply.settle(Outcome::Refused { reason: RefuseReason::PayloadInvalid, text });
+            None
+        }
+    }
+}
+
+/// Counts every refusal and logs the first of each second.
+struct Refusals {
+    status: watch::Sender<IntakeStatus>,
+    window: Instant,
+    logged: u32,
+    left_out: u64,
+}
+
+impl Refusals {
+    fn note(&mut self, client: &str, reason: &str, text: &str) {
+        self.status.send_modify(|status| {
+            *status.refused.entry(reason.to_owned()).or_insert(0) += 1;
+            status.last_refusal = Some(text.to_owned());
+        });
+        if self.window.elapsed() >= Duration::from_secs(1) {
+            if self.left_out > 0 {
+                let count = self.left_out;
+                tracing::warn!(count, "more messages were refused in the last second");
+            }
+            (self.window, self.logged, self.left_out) = (Instant::now(), 0, 0);
+        }
+        if self.logged < REFUSALS_LOGGED_PER_S {
+            self.logged += 1;
+            tracing::warn!(client, reason, text, "a message was refused");
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+/// Answers the drivers. Effects that are not answers are returned.
+pub fn answer(effect: Effect<Token>) -> Option<Effect<Token>> {
+    match effect {
+        Effect::Durable(Token::Message(reply, permit)) => {
+            reply.settle(Outcome::Durable);
+            drop(permit);
+        }
+        Effect::Refused(Token::Message(reply, permit), refusal) => {
+            let text = refusal.to_string();
+            reply.settle(Outcome::Refused { reason: RefuseReason::Quota, text });
+            drop(permit);
+        }
+        Effect::SessionReady { token: Token::Session(reply), present, held } => {
+            // A client that is gone opens its session again.
+            let _ = reply.send(SessionState { present, held });
+        }
+        // Dropped replies turn the client away; it comes again.
+        Effect::Refused(Token::Session(_), refusal) => log_session_refusal(&refusal),
+        Effect::Durable(Token::Session(_)) | Effect::SessionReady { .. } => {
+            unreachable!("sessions are answered with SessionReady, messages with Durable")
+        }
+        other => return Some(other),
+    }
+    None
+}
+
+fn log_session_refusal(refusal: &Refusal) {
+    tracing::warn!(%refusal, "a client's session could not be opened");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system_clock::SystemClock;
+    use bytes::Bytes;
+    use guan_drivers::QoS;
+    use guan_model::DescriptorTable;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_refused_with_its_reason_and_counted() {
+        let table = DescriptorTable::new(Vec::new()).unwrap();
+        let decoder = Arc::new(Decoder::compile(&[], &table).unwrap());
+        let clock = SharedClock::new(SystemClock::new(None));
+        let (submissions, received) = mpsc::channel(8);
+        let (events, _events) = mpsc::channel(8);
+        let (status, shown) = watch::channel(IntakeStatus::default());
+        let task = tokio::spawn(run(received, decoder, clock, events, status));
+        let (outcomes, mut settled) = mpsc::unbounded_channel();
+        let publication = guan_drivers::Publication {
+            client: Arc::from("c"),
+            topic: Arc::from("nowhere"),
+            payload: Bytes::from_static(b"{}"),
+            qos: QoS::AtLeastOnce,
+            held: None,
+            received: WallTime(0),
+            reply: ReplyHandle::new(3, outcomes),
+            permit: None,
+        };
+        submissions.send(Submission::Publish(publication)).await.unwrap();
+        let (ticket, outcome) = settled.recv().await.unwrap();
+        assert_eq!(ticket, 3);
+        let Outcome::Refused { reason, text } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(reason, RefuseReason::PayloadInvalid);
+        assert!(text.contains("nowhere") && text.contains("[[mapping]]"), "{text}");
+        drop(submissions);
+        task.await.unwrap();
+        assert_eq!(shown.borrow().refused["no-mapping"], 1);
+    }
+}

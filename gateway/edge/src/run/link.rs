@@ -1,0 +1,203 @@
+//! The link's endpoint, its certificates, and what its events mean for the operator.
+
+use super::Board;
+use super::state::Opened;
+use crate::uplink::SpoolSource;
+use crate::wiring::{self, WiringFault};
+use guan_configs::EdgeConfig;
+use guan_identity::{CertFault, KeyFault, KeyFile, TimeCell, TlsFault, peer_identity};
+use guan_link::driver::{
+    BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning, TuningFault,
+};
+use guan_link::text::ReportJson;
+use guan_model::{BoxId, Signer};
+use guan_spool::OsDisk;
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::CertificateDer;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Most events that wait to be logged.
+const EVENTS_MAX: usize = 256;
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why the link cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkSetupFault {
+    #[error(transparent)]
+    Wiring(#[from] WiringFault),
+    #[error("the key of the box cannot be used; `guan identity init` makes one")]
+    Key(#[source] KeyFault),
+    #[error("a certificate cannot be used; get it from the space again")]
+    Certificate(#[from] CertFault),
+    #[error(
+        "the certificate is for box {found}, the configuration says {configured}: enrol this box, or \
+         correct box.id"
+    )]
+    OtherBox { found: BoxId, configured: BoxId },
+    #[error("the certificate file holds no certificate; `guan-space box enrol` writes it")]
+    NoCertificate,
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    #[error(transparent)]
+    Tuning(#[from] TuningFault),
+    #[error("no UDP socket can be opened")]
+    Socket(#[source] io::Error),
+}
+
+/// A link that is ready to run.
+pub(super) struct Uplink {
+    endpoint: quinn::Endpoint,
+    config: quinn::ClientConfig,
+    locate: HostPort,
+    server_name: String,
+    source: SpoolSource<OsDisk>,
+    time: Arc<TimeCell>,
+}
+
+/// `None` when the link is off.
+pub(super) fn prepare(
+    config: &EdgeConfig,
+    opened: &Opened,
+    board: &Board,
+) -> Result<Option<Uplink>, LinkSetupFault> {
+    if !config.link.is_enabled {
+        tracing::info!("link.enabled is false: everything stays in the spool");
+        return Ok(None);
+    }
+    let identity = &config.identity;
+    let key = KeyFile::load(&identity.key_file, config.box_id.as_str());
+    let key: Arc<dyn Signer> = Arc::new(key.map_err(LinkSetupFault::Key)?);
+    let chain = guan_identity::read_certificates(&wiring::read_text(&identity.certificate_file)?)?;
+    check_name(&chain, &config.box_id)?;
+    let roots = guan_identity::read_certificates(&wiring::read_text(&identity.space_ca_file)?)?;
+    let time = Arc::new(TimeCell::new(board.clock.read().wall));
+    let tls = guan_identity::client_config(chain, key, roots, guan_link::ALPN, time.clone())?;
+    let tuning = LinkTuning {
+        keep_alive: config.link.keep_alive,
+        idle_timeout: config.link.idle_timeout,
+        ..LinkTuning::default()
+    };
+    let local = match config.link.host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+    };
+    Ok(Some(Uplink {
+        endpoint: quinn::Endpoint::client(local).map_err(LinkSetupFault::Socket)?,
+        config: tuning.client(tls)?,
+        locate: HostPort { host: config.link.host.clone(), port: config.link.port },
+        server_name: config.link.server_name.clone(),
+        source: SpoolSource::new(
+            opened.engine.reader(),
+            opened.spool_id,
+            opened.streams.clone(),
+            opened.tables.clone(),
+        ),
+        time,
+    }))
+}
+
+fn check_name(chain: &[CertificateDer<'_>], configured: &BoxId) -> Result<(), LinkSetupFault> {
+    let first = chain.first().ok_or(LinkSetupFault::NoCertificate)?;
+    let (found, _) = peer_identity(first)?;
+    match found == *configured {
+        true => Ok(()),
+        false => Err(LinkSetupFault::OtherBox { found, configured: configured.clone() }),
+    }
+}
+
+impl Uplink {
+    pub(super) fn spawn(self, stop: &watch::Receiver<bool>, board: &Board) -> JoinHandle<()> {
+        let (events, received) = mpsc::channel(EVENTS_MAX);
+        let (report_out, report) = watch::channel(None);
+        let random = SystemRandom::new();
+        let link = BoxLink {
+            endpoint: self.endpoint,
+            config: self.config,
+            locate: self.locate,
+            server_name: self.server_name,
+            source: self.source,
+            inputs: BoxInputs {
+                committed: board.committed.subscribe(),
+                checkpoint: board.checkpoint.subscribe(),
+                report,
+                stop: stop.clone(),
+            },
+            outputs: BoxOutputs {
+                released: board.released.clone(),
+                events,
+                status: board.link.clone(),
+            },
+            random: Box::new(move || {
+                let mut bytes = [0; 8];
+                // Without randomness the waits are only less spread.
+                let _ = random.fill(&mut bytes);
+                u64::from_le_bytes(bytes)
+            }),
+        };
+        tokio::spawn(handle_events(received, board.clone()));
+        tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
+        tokio::spawn(link.run())
+    }
+}
+
+/// Keeps the time of certificate checks and the report to the space up to date.
+async fn tell(
+    report: watch::Sender<Option<ReportJson>>,
+    time: Arc<TimeCell>,
+    board: Board,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        time.set(board.clock.read().wall);
+        let engine = board.engine.borrow().clone();
+        if let Some(engine) = engine {
+            let queued: u64 = engine.spool.streams.iter().map(|stream| stream.queued_batches).sum();
+            let json = serde_json::json!({
+                "schema": 1,
+                "program": concat!("guan ", env!("CARGO_PKG_VERSION")),
+                "queued_batches": queued,
+                "spool_bytes": engine.spool.disk_bytes.0,
+                "log_entries": engine.log.size,
+                "rows_permitted": engine.counters.rows_permitted,
+                "rows_refused": engine.counters.rows_refused,
+            });
+            report.send_replace(ReportJson::parse(&json.to_string()).ok());
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(REPORT_INTERVAL) => {}
+        }
+    }
+}
+
+async fn handle_events(mut events: mpsc::Receiver<LinkEvent>, board: Board) {
+    while let Some(event) = events.recv().await {
+        match event {
+            LinkEvent::Connected { version, address } => {
+                tracing::info!(%address, version, "the space welcomed this box");
+            }
+            // The link has logged it with its reason.
+            LinkEvent::Disconnected { .. } => {}
+            LinkEvent::CheckpointSeen { size } => {
+                tracing::debug!(size, "the space keeps a signed head of the log");
+            }
+            LinkEvent::SpaceBehind { stream, space, ours } => board.alarm(format!(
+                "stream {stream}: the space forgot batches {} to {ours}, which it had acknowledged; \
+                 ask its operator for the backup",
+                space.next()
+            )),
+            LinkEvent::Refused { stream, seq, rows, text, .. } => board.alarm(format!(
+                "stream {stream}: the space refuses batch {seq} ({rows} rows): {text}"
+            )),
+            LinkEvent::Missing { stream, from, through } => board.alarm(format!(
+                "stream {stream}: batches {from} to {through} are missing in the spool; the space \
+                 was told of the gap"
+            )),
+        }
+    }
+}

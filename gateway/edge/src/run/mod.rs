@@ -1,0 +1,294 @@
+//! The running program: opens what is on disk, starts one task for each line of the flow, stops in order.
+//!
+//! Drivers -> ingest -> writer -> spool -> link. On the way back run acknowledgements and cursors, which
+//! take slots or fixed room, so that no circle of full queues can form.
+
+mod link;
+mod mqtt;
+mod report;
+mod state;
+
+pub use state::{LOG_DIR, SPOOL_DIR, TABLES_DIR};
+
+use crate::contracts::{self, ContractSet};
+use crate::engine::{Effect, Event};
+use crate::ingest::{self, SUBMISSIONS_MAX, Token};
+use crate::status::{EngineStatus, IntakeStatus};
+use crate::system_clock::SharedClock;
+use crate::wiring::{self, WiringFault};
+use crate::writer::{self, EVENT_QUEUE_MAX, Inputs};
+use guan_configs::{ConfigFaults, EdgeConfig};
+use guan_link::driver::{LinkStatus, Released};
+use guan_link::text::CheckpointText;
+use guan_model::Now;
+use guan_policy::{Plan, TrustedKeys};
+use state::{BoxEngine, Opened};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// How long drivers may take to say goodbye.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why guan does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigFaults),
+    #[error(transparent)]
+    Wiring(#[from] WiringFault),
+    #[error(transparent)]
+    State(#[from] state::StateFault),
+    #[error(transparent)]
+    Link(#[from] link::LinkSetupFault),
+    #[error(transparent)]
+    Mqtt(#[from] mqtt::MqttSetupFault),
+    #[error("the contracts cannot be read")]
+    Contracts(#[source] contracts::ContractFileError),
+    #[error("the writer stopped: {0}")]
+    Writer(String),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+}
+
+/// What the tasks share.
+#[derive(Clone)]
+pub(crate) struct Board {
+    pub(crate) clock: SharedClock,
+    pub(crate) committed: watch::Sender<u64>,
+    pub(crate) checkpoint: watch::Sender<Option<CheckpointText>>,
+    pub(crate) engine: watch::Sender<Option<EngineStatus>>,
+    pub(crate) intake: watch::Sender<IntakeStatus>,
+    pub(crate) link: watch::Sender<LinkStatus>,
+    pub(crate) released: watch::Sender<Released>,
+    pub(crate) alarms: Arc<Mutex<Vec<String>>>,
+    pub(crate) contracts: watch::Sender<Vec<String>>,
+}
+
+impl Board {
+    fn new(clock: SharedClock) -> Self {
+        Self {
+            clock,
+            committed: watch::Sender::new(0),
+            checkpoint: watch::Sender::new(None),
+            engine: watch::Sender::new(None),
+            intake: watch::Sender::new(IntakeStatus::default()),
+            link: watch::Sender::new(LinkStatus::default()),
+            released: watch::Sender::new(Released::new()),
+            alarms: Arc::default(),
+            contracts: watch::Sender::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn alarm(&self, text: String) {
+        tracing::error!(alarm = %text, "an operator should look at this");
+        let mut alarms = self.alarms.lock().expect("nobody panics while holding it");
+        if !alarms.contains(&text) {
+            if alarms.len() == crate::status::ALARMS_SHOWN {
+                alarms.remove(0);
+            }
+            alarms.push(text);
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
+pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
+    let decoder = Arc::new(wiring::decoder(&config, file)?);
+    let keys = wiring::trusted_keys(&config)?;
+    let set = read_contracts(&config, &keys)?;
+    let opened = state::open(&config)?;
+    let board = Board::new(opened.clock.clone());
+    let (stop, stopping) = watch::channel(false);
+    // Everything that can be refused is refused before anything runs.
+    let uplink = link::prepare(&config, &opened, &board)?;
+    let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
+    let intake = mqtt::prepare(&config, submissions_out, &board).await?;
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+
+    let Opened { engine, boot, locks, .. } = opened;
+    let (events_out, events) = mpsc::channel(EVENT_QUEUE_MAX);
+    let writer = spawn_writer(engine, events, &board);
+    let plan = contracts::compile(&set, &config.descriptors);
+    show_contracts(&board, &plan);
+    // The engine starts with an empty plan: what is in force is recorded at each start.
+    let _ = events_out.send(Event::PlanChanged(plan)).await;
+    let ingest = tokio::spawn(ingest::run(
+        submissions,
+        decoder,
+        board.clock.clone(),
+        events_out.clone(),
+        board.intake.clone(),
+    ));
+    let listening = intake.address();
+    let stats = intake.stats();
+    let mut drivers = JoinSet::new();
+    intake.spawn(&mut drivers, &stopping);
+    let mut others = JoinSet::new();
+    others.spawn(reload(config.clone(), keys, set, events_out.clone(), board.clone()));
+    let status = report::Reporter::new(&config, boot, listening.clone(), stats, board.clone());
+    others.spawn(status.run());
+    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board));
+
+    let listening = listening.unwrap_or_else(|| "nothing".to_owned());
+    tracing::info!(box_id = %config.box_id, mqtt = %listening, boot = boot.0, "ready");
+    let mut writer = writer;
+    let failed = tokio::select! {
+        () = signals.wait() => None,
+        outcome = &mut writer => Some(outcome),
+    };
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    let drained = async { while drivers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(STOP_WAIT, drained).await;
+    drivers.shutdown().await;
+    others.shutdown().await;
+    // All drivers are gone, so ingest comes to its end, then the writer gets its last event.
+    let _ = tokio::time::timeout(STOP_WAIT, ingest).await;
+    let outcome = match failed {
+        Some(outcome) => outcome,
+        None => {
+            let _ = events_out.send(Event::Stop).await;
+            writer.await
+        }
+    };
+    if let Some(link) = link {
+        let _ = tokio::time::timeout(STOP_WAIT, link).await;
+    }
+    drop(locks);
+    outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Writer)
+}
+
+/// The writer blocks while the disk flushes, so it has a thread to itself.
+fn spawn_writer(
+    mut engine: BoxEngine,
+    events: mpsc::Receiver<Event<Token>>,
+    board: &Board,
+) -> tokio::task::JoinHandle<Result<(), String>> {
+    let board = board.clone();
+    let inputs = Inputs { events, cursors: board.released.subscribe() };
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|fault| fault.to_string())?;
+        let mut clock = board.clock.clone();
+        publish(&engine, &board);
+        let outcome =
+            runtime.block_on(writer::run(&mut engine, &mut clock, inputs, |engine, effect| {
+                handle_effect(engine, effect, &board)
+            }));
+        publish(&engine, &board);
+        outcome.map_err(|fault| guan_link::driver::describe(&fault))
+    })
+}
+
+fn publish(engine: &BoxEngine, board: &Board) {
+    board.engine.send_replace(Some(EngineStatus {
+        counters: engine.counters().clone(),
+        spool: engine.spool_status(),
+        log: engine.log_head(),
+        sessions: engine.sessions(),
+    }));
+}
+
+fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board) {
+    match ingest::answer(effect) {
+        Some(Effect::Committed(_)) => {
+            board.committed.send_modify(|count| *count += 1);
+            publish(engine, board);
+        }
+        Some(Effect::Checkpoint(text)) => match CheckpointText::parse(&text) {
+            Ok(text) => drop(board.checkpoint.send_replace(Some(text))),
+            Err(fault) => board.alarm(format!("a signed head is too long for the link: {fault}")),
+        },
+        Some(Effect::Alarm(text)) => board.alarm(text),
+        _ => {}
+    }
+}
+
+fn read_contracts(config: &EdgeConfig, keys: &TrustedKeys) -> Result<ContractSet, RunError> {
+    let folder = &config.contracts.directory;
+    if !folder.exists() {
+        tracing::warn!(folder = %folder.display(), "the folder of contracts is missing: nothing may leave");
+        return Ok(contracts::none());
+    }
+    let set = contracts::read_contracts(folder, keys).map_err(RunError::Contracts)?;
+    log_refused(&set);
+    Ok(set)
+}
+
+fn log_refused(set: &ContractSet) {
+    for refused in &set.refused {
+        let text = guan_link::driver::describe(refused);
+        tracing::error!(%text, "a contract is not in force");
+    }
+}
+
+fn show_contracts(board: &Board, plan: &Plan) {
+    for warning in plan.warnings() {
+        tracing::warn!(%warning, "a contract has no full effect");
+    }
+    let names = plan.contracts().iter().map(|one| format!("{} v{}", one.contract, one.version));
+    board.contracts.send_replace(names.collect());
+}
+
+/// Looks at the folder of contracts and compiles a new plan when it has changed.
+async fn reload(
+    config: EdgeConfig,
+    keys: TrustedKeys,
+    mut present: ContractSet,
+    events: mpsc::Sender<Event<Token>>,
+    board: Board,
+) {
+    let folder = config.contracts.directory.clone();
+    loop {
+        tokio::time::sleep(config.contracts.reload).await;
+        let set = match contracts::read_contracts(&folder, &keys) {
+            Ok(set) => set,
+            // A folder that is gone for a moment must not deny everything: keep what is in force.
+            Err(fault) => {
+                tracing::debug!(%fault, "the contracts stay as they are");
+                continue;
+            }
+        };
+        if set.digest == present.digest {
+            continue;
+        }
+        log_refused(&set);
+        let plan = contracts::compile(&set, &config.descriptors);
+        show_contracts(&board, &plan);
+        tracing::info!(contracts = plan.contracts().len(), "contracts were read again");
+        present = set;
+        if events.send(Event::PlanChanged(plan)).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The present moment of the box's clock in milliseconds, for status.
+pub(crate) fn millis(now: Now) -> i64 {
+    now.wall.millis()
+}

@@ -1,0 +1,143 @@
+//! Starts the drivers: our listener, and a client for each broker of the site.
+
+use super::Board;
+use crate::wiring::{self, WiringFault};
+use guan_configs::EdgeConfig;
+use guan_configs::edge::{BrokerConfig as BrokerSettings, MqttTlsConfig};
+use guan_drivers::Submission;
+use guan_drivers::broker_client::{BrokerClient, BrokerConfig};
+use guan_drivers::mqtt::{Listener, ListenerConfig, ListenerStats};
+use guan_identity::common_name;
+use guan_model::WallTime;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Longest packet from a broker of the site.
+const BROKER_PACKET_BYTES_MAX: usize = 1 << 20;
+
+/// Why the drivers cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum MqttSetupFault {
+    #[error(transparent)]
+    Wiring(#[from] WiringFault),
+    #[error("MQTT cannot listen on {address}: check mqtt.listen, and that no other program does")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("{path} is no PEM file of the kind that is needed there")]
+    Pem { path: PathBuf, source: rustls_pki_types::pem::Error },
+    #[error("the TLS files of [mqtt.tls] do not fit together: {detail}")]
+    Tls { detail: String },
+}
+
+/// Drivers that are ready to run.
+pub(super) struct Intake {
+    listener: Option<Listener>,
+    brokers: Vec<BrokerClient>,
+}
+
+pub(super) async fn prepare(
+    config: &EdgeConfig,
+    submissions: mpsc::Sender<Submission>,
+    board: &Board,
+) -> Result<Intake, MqttSetupFault> {
+    let clock = board.clock.clone();
+    let clock: Arc<dyn Fn() -> WallTime + Send + Sync> = Arc::new(move || clock.read().wall);
+    let listener = match &config.mqtt {
+        None => None,
+        Some(mqtt) => {
+            let listener = ListenerConfig {
+                limits: wiring::listener_limits(mqtt),
+                tls: mqtt.tls.as_ref().map(server_tls).transpose()?,
+                certificate_name: Arc::new(common_name),
+                authenticator: wiring::authenticator(mqtt)?,
+                submissions: submissions.clone(),
+                clock: clock.clone(),
+            };
+            let address = mqtt.listen;
+            let listen = |source| MqttSetupFault::Listen { address, source };
+            Some(Listener::bind(address, listener).await.map_err(listen)?)
+        }
+    };
+    let brokers = config.brokers.iter();
+    let brokers: Result<Vec<_>, MqttSetupFault> =
+        brokers.map(|broker| client(broker, &submissions, &clock)).collect();
+    Ok(Intake { listener, brokers: brokers? })
+}
+
+fn client(
+    broker: &BrokerSettings,
+    submissions: &mpsc::Sender<Submission>,
+    clock: &Arc<dyn Fn() -> WallTime + Send + Sync>,
+) -> Result<BrokerClient, MqttSetupFault> {
+    let password = broker.password_file.as_deref().map(wiring::password).transpose()?;
+    let authority = broker.ca_file.as_deref().map(wiring::read_text).transpose()?;
+    Ok(BrokerClient::new(BrokerConfig {
+        name: broker.name.clone(),
+        host: broker.host.clone(),
+        port: broker.port,
+        client_id: broker.client_id.clone(),
+        topics: broker.topics.clone(),
+        credentials: broker.username.clone().map(|name| (name, password.unwrap_or_default())),
+        authority: authority.map(String::into_bytes),
+        packet_bytes_max: BROKER_PACKET_BYTES_MAX,
+        submissions: submissions.clone(),
+        clock: clock.clone(),
+    }))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, MqttSetupFault> {
+    let pem = |source| MqttSetupFault::Pem { path: path.to_path_buf(), source };
+    CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)
+}
+
+fn server_tls(config: &MqttTlsConfig) -> Result<Arc<rustls::ServerConfig>, MqttSetupFault> {
+    let tls = |detail: String| MqttSetupFault::Tls { detail };
+    let chain = certificates(&config.certificate_file)?;
+    let path = &config.key_file;
+    let key = PrivateKeyDer::from_pem_file(path)
+        .map_err(|source| MqttSetupFault::Pem { path: path.clone(), source })?;
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(ring.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|fault| tls(fault.to_string()))?;
+    let builder = match &config.client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|fault| tls(fault.to_string()))?;
+            }
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), ring).build();
+            builder.with_client_cert_verifier(verifier.map_err(|fault| tls(fault.to_string()))?)
+        }
+    };
+    let config = builder.with_single_cert(chain, key).map_err(|fault| tls(fault.to_string()))?;
+    Ok(Arc::new(config))
+}
+
+impl Intake {
+    pub(super) fn address(&self) -> Option<String> {
+        let address = self.listener.as_ref()?.local_addr().ok()?;
+        Some(address.to_string())
+    }
+
+    pub(super) fn stats(&self) -> Option<Arc<ListenerStats>> {
+        self.listener.as_ref().map(Listener::stats)
+    }
+
+    pub(super) fn spawn(self, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
+        for broker in self.brokers {
+            tasks.spawn(broker.run(stop.clone()));
+        }
+        if let Some(listener) = self.listener {
+            tasks.spawn(listener.run(stop.clone()));
+        }
+    }
+}

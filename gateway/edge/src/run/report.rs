@@ -1,0 +1,91 @@
+//! Writes the status file each second.
+
+use super::{Board, STATUS_INTERVAL, millis};
+use crate::status::{GuanStatus, IntakeStatus, LinkView};
+use crate::wiring;
+use guan_configs::EdgeConfig;
+use guan_drivers::mqtt::ListenerStats;
+use guan_link::driver::LinkStatus;
+use guan_model::BootNumber;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) struct Reporter {
+    folder: PathBuf,
+    box_id: String,
+    boot: BootNumber,
+    listening: Option<String>,
+    stats: Option<Arc<ListenerStats>>,
+    board: Board,
+}
+
+impl Reporter {
+    pub(super) fn new(
+        config: &EdgeConfig,
+        boot: BootNumber,
+        listening: Option<String>,
+        stats: Option<Arc<ListenerStats>>,
+        board: Board,
+    ) -> Self {
+        let (folder, box_id) = (config.state_dir.clone(), config.box_id.to_string());
+        Self { folder, box_id, boot, listening, stats, board }
+    }
+
+    pub(super) async fn run(self) {
+        let mut has_failed = false;
+        loop {
+            let written = self.compose().write(&self.folder);
+            if let (Err(fault), false) = (&written, has_failed) {
+                tracing::warn!(%fault, "the status cannot be written");
+            }
+            has_failed = written.is_err();
+            tokio::time::sleep(STATUS_INTERVAL).await;
+        }
+    }
+
+    fn compose(&self) -> GuanStatus {
+        let board = &self.board;
+        let now = board.clock.read();
+        let mut status = GuanStatus {
+            schema: 1,
+            box_id: self.box_id.clone(),
+            written_ms: millis(now),
+            process: std::process::id(),
+            boot: self.boot.0,
+            tier: wiring::TIER.name().to_owned(),
+            clock: now.quality.to_string(),
+            mqtt_listen: self.listening.clone(),
+            intake: self.intake(),
+            link: LinkView::from(&LinkStatus::clone(&board.link.borrow())),
+            queued_batches: 0,
+            queued_bytes: 0,
+            spool_bytes: 0,
+            spool_bytes_max: 0,
+            streams: Vec::new(),
+            datasets: BTreeMap::new(),
+            commits: 0,
+            log_entries: 0,
+            contracts: board.contracts.borrow().clone(),
+            alarms: board.alarms.lock().expect("nobody panics while holding it").clone(),
+        };
+        if let Some(engine) = &*board.engine.borrow() {
+            status.set_engine(engine);
+        }
+        status
+    }
+
+    fn intake(&self) -> IntakeStatus {
+        let mut intake = self.board.intake.borrow().clone();
+        if let Some(stats) = &self.stats {
+            intake.connections = stats.connections.load(Ordering::Relaxed);
+            intake.connections_refused = stats.connections_turned_away.load(Ordering::Relaxed);
+            let denied = stats.messages_denied.load(Ordering::Relaxed);
+            if denied > 0 {
+                intake.refused.insert("not-authorized".to_owned(), denied);
+            }
+        }
+        intake
+    }
+}

@@ -1,0 +1,131 @@
+//! Opens what is on disk: spool, log, sessions, tables, metadata. Recovery happens here.
+
+use crate::engine::{Engine, EngineError, EvidenceLog, EvidenceLogError, sealed_size};
+use crate::ingest::Token;
+use crate::metadata::{Metadata, MetadataError};
+use crate::sessions::{LedgerFault, SessionLedger};
+use crate::system_clock::{SharedClock, SystemClock};
+use crate::tables::{self, TablesError};
+use crate::wiring;
+use bytes::Bytes;
+use guan_configs::EdgeConfig;
+use guan_evidence::{Program, Salvage};
+use guan_identity::{KeyFault, LogKeyFile};
+use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId};
+use guan_policy::Plan;
+use guan_spool::{OsDisk, Spool, SpoolError};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folders in `box.state_dir`.
+pub const SPOOL_DIR: &str = "spool";
+pub const LOG_DIR: &str = "log";
+pub const TABLES_DIR: &str = "descriptors";
+
+/// The engine on a real disk.
+pub(super) type BoxEngine = Engine<OsDisk, Token>;
+
+/// Why the state on disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFault {
+    #[error("{path} cannot be opened: check rights and disk, and that no other guan runs on it")]
+    Open { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Log(#[from] EvidenceLogError),
+    #[error(transparent)]
+    Sessions(#[from] LedgerFault),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    #[error("the key of the log cannot be used; `guan identity init` makes one")]
+    LogKey(#[source] KeyFault),
+    #[error("the system gives no random numbers")]
+    Random,
+    #[error("the first entry of the log cannot be written")]
+    Start(#[source] EngineError),
+}
+
+/// What is open.
+pub(super) struct Opened {
+    pub engine: BoxEngine,
+    pub spool_id: SpoolId,
+    pub streams: Vec<StreamId>,
+    pub tables: Vec<Bytes>,
+    pub clock: SharedClock,
+    pub boot: BootNumber,
+    pub locks: Locks,
+}
+
+/// Held as long as the program runs, so that a second one is turned away.
+pub(super) struct Locks {
+    _metadata: Metadata,
+    _tables: OsDisk,
+}
+
+fn disk(path: &Path) -> Result<OsDisk, StateFault> {
+    let opened = std::fs::create_dir_all(path).and_then(|()| OsDisk::open_exclusive(path));
+    opened.map_err(|source| StateFault::Open { path: path.to_path_buf(), source })
+}
+
+/// Opens everything and records the start.
+pub(super) fn open(config: &EdgeConfig) -> Result<Opened, StateFault> {
+    let dir = &config.state_dir;
+    let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin);
+    let key = Arc::new(key.map_err(StateFault::LogKey)?);
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
+    let spool_config = wiring::spool_config(config);
+    let streams = spool_config.streams.iter().map(|stream| stream.id).collect();
+    let (spool, recovered) = Spool::open(disk(&dir.join(SPOOL_DIR))?, spool_config, SpoolId(id))?;
+    let clock = SharedClock::new(SystemClock::new(recovered.last_wall));
+    let log_disk = disk(&dir.join(LOG_DIR))?;
+    let tail = spool.reader().leaves_from(sealed_size(&log_disk)?)?;
+    let log = EvidenceLog::open(log_disk, config.evidence.origin.clone(), key, tail)?;
+    let sessions = SessionLedger::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
+    let metadata = Metadata::open(dir)?;
+    let boot = metadata.count_boot(log.last_boot())?;
+    let tables_disk = disk(&dir.join(TABLES_DIR))?;
+    let queued = |stream: &guan_spool::spool::StreamStatus| stream.queued_batches > 0;
+    let is_empty = !spool.status().streams.iter().any(queued);
+    let tables = tables::keep(&tables_disk, &config.descriptors, is_empty)?;
+    let spool_id = spool.id();
+    let now = clock.read();
+    let mut engine = Engine::new(
+        now,
+        wiring::engine_config(config, boot),
+        config.descriptors.clone(),
+        empty_plan(&config.descriptors),
+        spool,
+        log,
+        sessions,
+    );
+    let program = Program::parse(concat!("guan ", env!("CARGO_PKG_VERSION")));
+    let program = program.expect("name and version are short and plain");
+    let salvage = salvage(&recovered.salvage);
+    if salvage != Salvage::default() {
+        tracing::warn!(?salvage, "the spool was not closed in order; what was readable is kept");
+    }
+    engine.start(now, &program, spool_id, salvage).map_err(StateFault::Start)?;
+    let locks = Locks { _metadata: metadata, _tables: tables_disk };
+    Ok(Opened { engine, spool_id, streams, tables, clock, boot, locks })
+}
+
+/// Nothing is permitted by it.
+fn empty_plan(descriptors: &DescriptorTable) -> Arc<Plan> {
+    Arc::new(Plan::compile(&[], descriptors))
+}
+
+/// The log counts frames and the spool places; both mean "at least so many".
+fn salvage(found: &guan_spool::Salvage) -> Salvage {
+    Salvage {
+        files_set_aside: found.files_set_aside,
+        frames_lost: found.damaged_places,
+        bytes_lost: found.damaged_bytes,
+        torn_tail_bytes: found.torn_bytes,
+    }
+}

@@ -1,0 +1,201 @@
+//! Commands and their options.
+
+mod contract;
+mod enrol;
+mod show;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use guan_configs::SpaceConfig;
+use guan_model::{BoxId, WallTime};
+use guan_space::init::{NewSpace, create};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The space's end of Guankou (关口): receives, stores and exports what boxes deliver.
+#[derive(Parser)]
+#[command(name = "guan-space", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Common {
+    /// Configuration file of the space.
+    #[arg(long, value_name = "FILE", default_value = "/etc/guan-space/space.toml")]
+    config: PathBuf,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set a space up: authority, server certificate, contract key, configuration.
+    Init {
+        /// Folder to make them in.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Name of the space, as contracts name it.
+        #[arg(long)]
+        id: String,
+        /// DNS names and IP addresses by which boxes reach it; repeat for several.
+        #[arg(long, required = true)]
+        host: Vec<String>,
+        /// Where it will listen (UDP).
+        #[arg(long, default_value = "0.0.0.0:4433")]
+        listen: String,
+    },
+    /// Run the space until SIGTERM or SIGINT. The environment variable GUAN_LOG sets how much is
+    /// logged (error, warn, info, debug).
+    Run {
+        /// Configuration file of the space.
+        #[arg(long, value_name = "FILE", default_value = "/etc/guan-space/space.toml")]
+        config: PathBuf,
+    },
+    /// What the running space is doing.
+    Status(Common),
+    /// Write all readings as Parquet, one file for each dataset. Works while the space runs.
+    Export {
+        #[command(flatten)]
+        common: Common,
+        /// Folder for the files; existing ones are replaced.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Boxes that may deliver.
+    #[command(subcommand)]
+    Box(BoxCommand),
+    /// Contracts of this space.
+    #[command(subcommand)]
+    Contract(ContractCommand),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum BoxCommand {
+    /// Issue a certificate for a box and let it deliver.
+    Enrol {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box; the request must carry the same.
+        #[arg(long = "box")]
+        id: String,
+        /// Certificate request of the box (`guan identity init` makes it).
+        #[arg(long)]
+        csr: PathBuf,
+        /// What vouches for its key.
+        #[arg(long)]
+        tier: String,
+        /// File for the certificate.
+        #[arg(long)]
+        out: PathBuf,
+        /// How long the certificate is valid.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+    },
+    /// All boxes.
+    List(Common),
+    /// Turn a box away from its next connection on.
+    Revoke {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ContractCommand {
+    /// Sign a contract, so that boxes that trust this space act on it.
+    Sign {
+        #[command(flatten)]
+        common: Common,
+        /// The contract: a JSON object.
+        #[arg(long = "in", value_name = "FILE")]
+        input: PathBuf,
+        /// File for the signed contract.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Print the key that boxes must trust, as lines for their configuration.
+    Key(Common),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the file: all faults at once, each with its line and a remedy.
+    Check(Common),
+    /// Print every value in force and where it comes from.
+    Show(Common),
+    /// Explain every key: kind, range, default, meaning.
+    Reference,
+}
+
+/// Runs one command.
+pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        Command::Init { dir, id, host, listen } => init(dir, id, host, listen)?,
+        Command::Run { config } => run(config)?,
+        Command::Status(common) => return show::status(common),
+        Command::Export { common, out } => show::export(common, out)?,
+        Command::Box(BoxCommand::Enrol { common, id, csr, tier, out, days }) => {
+            enrol::enrol(common, &enrol::Request { id, csr, tier, out, days: *days })?;
+        }
+        Command::Box(BoxCommand::List(common)) => enrol::list(common)?,
+        Command::Box(BoxCommand::Revoke { common, id }) => enrol::revoke(common, id)?,
+        Command::Contract(ContractCommand::Sign { common, input, out }) => {
+            contract::sign(common, input, out)?;
+        }
+        Command::Contract(ContractCommand::Key(common)) => contract::key(common)?,
+        Command::Config(ConfigCommand::Check(common)) => show::config_check(common)?,
+        Command::Config(ConfigCommand::Show(common)) => show::config_show(common)?,
+        Command::Config(ConfigCommand::Reference) => show::config_reference(),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads and checks the configuration, with paths from the folder of the file.
+fn load(path: &Path) -> anyhow::Result<SpaceConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("{} cannot be read; name the file with --config", path.display())
+    })?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    Ok(SpaceConfig::parse(&text, &path.display().to_string(), base)?)
+}
+
+fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn init(dir: &Path, id: &str, hosts: &[String], listen: &str) -> anyhow::Result<()> {
+    let id = BoxId::parse(id)?;
+    let config = create(&NewSpace { dir, id: &id, hosts, listen, now: wall_time() })?;
+    println!("space      {id}");
+    println!("config     {}", config.display());
+    println!("\nNext:");
+    println!("  guan-space run --config {}", config.display());
+    println!("  guan-space contract key --config {}   (what boxes must trust)", config.display());
+    Ok(())
+}
+
+fn run(path: &Path) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = load(path)?;
+    let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
+    runtime.block_on(guan_space::run::run(config))?;
+    Ok(())
+}
+
+/// Prints a JSON value as one line.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}

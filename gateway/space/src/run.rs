@@ -1,0 +1,183 @@
+//! The running space: store, link, status; stops in order.
+
+use crate::admit::Admission;
+use crate::inbox::StoreInbox;
+use crate::registry::Registry;
+use crate::runner::{self, REQUESTS_MAX, StoreStatus};
+use crate::status;
+use crate::store::{Store, StoreError};
+use guan_configs::{SpaceConfig, Tier as AcceptedTier};
+use guan_identity::{CertFault, KeyFault, KeyFile, Tier, TimeCell, TlsFault};
+use guan_link::driver::{LinkTuning, Peers, SpaceLink, TuningFault};
+use guan_model::{Signer, WallTime};
+use guan_spool::OsDisk;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+
+/// Folder of the store in `space.state_dir`.
+pub const STORE_DIR: &str = "store";
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Why the space does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(
+        "{path} cannot be used: check rights and disk, and that no other guan-space runs on it"
+    )]
+    Open { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the key of the server cannot be used")]
+    Key(#[from] KeyFault),
+    #[error("a certificate cannot be used")]
+    Certificate(#[from] CertFault),
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    #[error(transparent)]
+    Tuning(#[from] TuningFault),
+    #[error("{address} (UDP) cannot be listened on: check listen.address")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the store stopped: {0}")]
+    Stopped(String),
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+}
+
+/// The system's clock.
+fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn read(path: &Path) -> Result<String, RunError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| RunError::Open { path: path.to_path_buf(), source })
+}
+
+fn open_store(config: &SpaceConfig) -> Result<Store<OsDisk>, RunError> {
+    let path = config.state_dir.join(STORE_DIR);
+    let disk = std::fs::create_dir_all(&path).and_then(|()| OsDisk::open_exclusive(&path));
+    let disk = disk.map_err(|source| RunError::Open { path, source })?;
+    let (store, salvage) = Store::open(disk, config.segment_size_bytes, [0; 16])?;
+    if salvage != guan_spool::Salvage::default() {
+        tracing::warn!(?salvage, "the store was not closed in order; what was readable is kept");
+    }
+    Ok(store)
+}
+
+fn endpoint(config: &SpaceConfig, time: Arc<TimeCell>) -> Result<quinn::Endpoint, RunError> {
+    let chain = guan_identity::read_certificates(&read(&config.certificate_file)?)?;
+    let roots = guan_identity::read_certificates(&read(&config.ca_certificate_file)?)?;
+    let key: Arc<dyn Signer> = Arc::new(KeyFile::load(&config.key_file, "space server")?);
+    let tls = guan_identity::server_config(chain, key, roots, guan_link::ALPN, time)?;
+    let server = LinkTuning::default().server(tls)?;
+    let address = config.listen;
+    quinn::Endpoint::server(server, address).map_err(|source| RunError::Listen { address, source })
+}
+
+/// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
+pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
+    let store = open_store(&config)?;
+    let time = Arc::new(TimeCell::new(wall_time()));
+    let endpoint = endpoint(&config, time.clone())?;
+    let listen = endpoint.local_addr().map_or(config.listen, |address| address).to_string();
+    let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
+    let (status_out, store_status) = watch::channel(StoreStatus::default());
+    let mut runner = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|fault| fault.to_string())?;
+        let outcome = runtime.block_on(runner::run(store, requests, status_out));
+        outcome.map_err(|fault| guan_link::driver::describe(&fault))
+    });
+    let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
+    let tiers: Vec<Tier> = config
+        .accept_tiers
+        .iter()
+        .map(|tier| match tier {
+            AcceptedTier::Unattested => Tier::Unattested,
+        })
+        .collect();
+    let (stop, stopping) = watch::channel(false);
+    let (peers_out, peers) = watch::channel(Peers::new());
+    let link = SpaceLink {
+        endpoint,
+        inbox: inbox.clone(),
+        admit: Admission::new(Registry::new(&config.state_dir), &tiers),
+        peers_max: config.peers_max,
+        peers: peers_out,
+        stop: stopping,
+    };
+    let mut link = tokio::spawn(link.run());
+    let parts = StatusParts { store: store_status, peers, inbox: inbox.clone(), time };
+    let reporter = tokio::spawn(report(config.clone(), listen.clone(), parts));
+    tracing::info!(space = %config.id, %listen, "ready");
+    let failed = tokio::select! {
+        outcome = signalled() => {
+            outcome?;
+            None
+        }
+        outcome = &mut runner => Some(outcome),
+    };
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(STOP_WAIT, &mut link).await;
+    link.abort();
+    reporter.abort();
+    // The last senders go, so the store commits what is queued and comes to its end.
+    drop(inbox);
+    let _ = reporter.await;
+    let _ = link.await;
+    let outcome = match failed {
+        Some(outcome) => outcome,
+        None => runner.await,
+    };
+    outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Stopped)
+}
+
+async fn signalled() -> Result<(), RunError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+struct StatusParts {
+    store: watch::Receiver<StoreStatus>,
+    peers: watch::Receiver<Peers>,
+    inbox: StoreInbox,
+    time: Arc<TimeCell>,
+}
+
+/// Writes the status file each second, and keeps the time of certificate checks.
+async fn report(config: SpaceConfig, listen: String, parts: StatusParts) {
+    let id = config.id.to_string();
+    let mut has_failed = false;
+    loop {
+        let now = wall_time();
+        parts.time.set(now);
+        let reports = parts.inbox.reports();
+        let status = status::compose(
+            &id,
+            &listen,
+            now,
+            &parts.store.borrow(),
+            &parts.peers.borrow(),
+            &reports,
+        );
+        let written = status::write(&config.state_dir, &status);
+        if let (Err(fault), false) = (&written, has_failed) {
+            tracing::warn!(%fault, "the status cannot be written");
+        }
+        has_failed = written.is_err();
+        tokio::time::sleep(STATUS_INTERVAL).await;
+    }
+}
