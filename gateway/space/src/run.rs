@@ -125,13 +125,14 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     };
     tracing::info!("stopping");
     let _ = stop.send(true);
-    let _ = tokio::time::timeout(STOP_WAIT, &mut link).await;
-    link.abort();
+    if tokio::time::timeout(STOP_WAIT, &mut link).await.is_err() {
+        link.abort();
+        let _ = link.await;
+    }
     reporter.abort();
     // The last senders go, so the store commits what is queued and comes to its end.
     drop(inbox);
     let _ = reporter.await;
-    let _ = link.await;
     let outcome = match failed {
         Some(outcome) => outcome,
         None => runner.await,

@@ -1,0 +1,174 @@
+//! Sets box and space up as an operator would, with the programs' own commands, and runs them.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs::File;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const READY_WAIT: Duration = Duration::from_secs(20);
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
+/// Folder, programs and ports of one run.
+pub(crate) struct Stage {
+    pub(crate) folder: PathBuf,
+    programs: PathBuf,
+    configs: PathBuf,
+    pub(crate) mqtt_port: u16,
+    pub(crate) relay_port: u16,
+    pub(crate) space_port: u16,
+}
+
+/// A running program, killed when it is dropped.
+pub(crate) struct Running {
+    child: Child,
+    name: &'static str,
+}
+
+impl Stage {
+    pub(crate) fn new(
+        folder: PathBuf,
+        programs: PathBuf,
+        configs: PathBuf,
+        ports: [u16; 3],
+    ) -> Self {
+        let [mqtt_port, relay_port, space_port] = ports;
+        Self { folder, programs, configs, mqtt_port, relay_port, space_port }
+    }
+
+    fn space_config(&self) -> PathBuf {
+        self.folder.join("space/space.toml")
+    }
+
+    fn box_config(&self) -> PathBuf {
+        self.folder.join("box/edge.toml")
+    }
+
+    /// Authority, keys, enrolment, contracts, configuration.
+    pub(crate) fn set_up(&self, contracts: &[&str]) -> Result<()> {
+        let (space, edge) = (self.folder.join("space"), self.folder.join("box"));
+        std::fs::create_dir_all(edge.join("contracts"))?;
+        let listen = format!("127.0.0.1:{}", self.space_port);
+        let dir = space.display().to_string();
+        let init = ["init", "--dir", &dir, "--id", "space-1", "--host", "localhost"];
+        self.space(&[&init[..], &["--listen", &listen]].concat())?;
+        let key = self.space_json(&["contract", "key"])?;
+        let key = key["ed25519"].as_str().context("contract key prints ed25519")?;
+        let sample = self.configs.join("demo/edge.toml");
+        let text = std::fs::read_to_string(&sample)
+            .with_context(|| format!("{} cannot be read", sample.display()))?
+            .replace("127.0.0.1:18830", &format!("127.0.0.1:{}", self.mqtt_port))
+            .replace("127.0.0.1:14433", &format!("127.0.0.1:{}", self.relay_port))
+            .replace(&"0".repeat(64), key);
+        std::fs::write(self.box_config(), text)?;
+        let identity = self.guan_json(&["identity", "init"])?;
+        let request =
+            identity["request_file"].as_str().context("identity init names the request")?;
+        let certificate = edge.join("identity/certificate.pem").display().to_string();
+        let enrol = ["box", "enrol", "--box", "demo-box", "--csr", request];
+        self.space_json(&[&enrol[..], &["--tier", "unattested", "--out", &certificate]].concat())?;
+        std::fs::copy(space.join("ca.pem"), edge.join("identity/space-ca.pem"))?;
+        for name in contracts {
+            let input = self.configs.join(format!("contracts/{name}.json")).display().to_string();
+            let output = edge.join(format!("contracts/{name}.json")).display().to_string();
+            self.space_json(&["contract", "sign", "--in", &input, "--out", &output])?;
+        }
+        self.guan_json(&["contract", "check"])?;
+        Ok(())
+    }
+
+    fn space(&self, arguments: &[&str]) -> Result<String> {
+        output(Command::new(self.programs.join("guan-space")).args(arguments))
+    }
+
+    pub(crate) fn space_json(&self, arguments: &[&str]) -> Result<Value> {
+        let config = self.space_config().display().to_string();
+        let text = self.space(&[arguments, &["--config", &config, "--json"]].concat())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub(crate) fn guan_json(&self, arguments: &[&str]) -> Result<Value> {
+        let config = self.box_config();
+        let mut command = Command::new(self.programs.join("guan"));
+        let text = output(command.args(arguments).arg("--config").arg(config).arg("--json"))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub(crate) fn start_space(&self) -> Result<Running> {
+        self.start("guan-space", &self.space_config())
+    }
+
+    /// Returns when MQTT clients can connect.
+    pub(crate) fn start_guan(&self) -> Result<Running> {
+        let mut running = self.start("guan", &self.box_config())?;
+        let deadline = Instant::now() + READY_WAIT;
+        while TcpStream::connect(("127.0.0.1", self.mqtt_port)).is_err() {
+            if let Some(status) = running.child.try_wait()? {
+                bail!("guan ended at once ({status}); see {}", self.log("guan").display());
+            }
+            if Instant::now() > deadline {
+                bail!("guan does not listen; see {}", self.log("guan").display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(running)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
+    }
+
+    fn start(&self, name: &'static str, config: &Path) -> Result<Running> {
+        let log = File::options().create(true).append(true).open(self.log(name))?;
+        let child = Command::new(self.programs.join(name))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
+        Ok(Running { child, name })
+    }
+}
+
+impl Running {
+    /// SIGKILL: no chance to write anything.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for an orderly end.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        output(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
+        let deadline = Instant::now() + STOP_WAIT;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} ended with {status}", self.name),
+                None if Instant::now() > deadline => bail!("{} does not stop", self.name),
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already when it was stopped in order.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} cannot be started"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
