@@ -2,6 +2,8 @@
 //!
 //! Arguments: root of the repository, folder of the programs, folder to work in; then `--json`.
 
+#![forbid(unsafe_code)]
+
 mod data;
 mod delivered;
 mod publish;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// Messages of one client that may wait for their acknowledgement.
-const INFLIGHT: u16 = 1000;
+const INFLIGHT: u16 = 4000;
 const REQUESTS: usize = 100;
 /// A client that hears nothing for so long has failed, killed gateway or not.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
