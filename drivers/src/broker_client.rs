@@ -1,16 +1,26 @@
 //! rumqttc as a client of a broker that the site already has.
 //!
 //! Each message is acknowledged to the broker only when the engine has settled it, so a crash loses nothing:
-//! the broker sends again. Rules that rumqttc's manual acknowledgements need (research/datapath.md, 5): the
-//! event loop has a task of its own, which waits for the engine only as back-pressure; acknowledgements that
-//! belong to an earlier connection are dropped, as their packet ids mean nothing to the new one. Subscribes at
-//! QoS 1: with manual acknowledgement rumqttc answers a QoS 2 release before we could make it durable.
+//! the broker sends again. Rules that rumqttc's manual acknowledgements need (research/datapath.md, 5):
+//! - The event loop has a task of its own, which waits for the engine only as back-pressure. A poll is never
+//!   dropped half-way, except to end its connection.
+//! - What belongs to an earlier connection is dropped with it, acknowledgements and packets that rumqttc has
+//!   read but not handed out: their packet ids mean something else to the new one.
+//! - A message that is not acknowledged comes again only at the next connection, and takes room in the
+//!   broker's window until then. So a refusal that may pass ends the connection, after which we pause.
+//! - Subscribes at QoS 1: with manual acknowledgement rumqttc answers a QoS 2 release before we could make it
+//!   durable.
 
-use crate::submission::{Outcome, Publication, QoS, ReplyHandle, Submission};
+mod pump;
+#[cfg(test)]
+mod tests;
+
+use crate::submission::Submission;
 use guan_model::WallTime;
-use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, TlsConfiguration, Transport,
-};
+use pump::Pump;
+use rumqttc::{AsyncClient, MqttOptions, TlsConfiguration, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +32,8 @@ use zeroize::Zeroizing;
 pub const INFLIGHT_MAX: u16 = 1024;
 /// Bytes of one broker's messages that wait for the engine.
 pub const QUEUED_BYTES_MAX: usize = 8 << 20;
-const REQUESTS_MAX: usize = INFLIGHT_MAX as usize * 2;
+/// Acknowledgements that rumqttc has not sent: a broker has no more packet ids, so there is always room.
+const ACKNOWLEDGEMENTS_MAX: usize = u16::MAX as usize;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -48,20 +59,25 @@ pub struct BrokerStats {
     pub connections: AtomicU64,
     pub failures: AtomicU64,
     pub messages: AtomicU64,
+    /// Messages that the engine refused for good; they are acknowledged.
+    pub messages_refused: AtomicU64,
+}
+
+/// What makes a client impossible.
+#[derive(Debug, thiserror::Error)]
+enum SetupFault {
+    #[error("broker.client_id is empty: a session that outlives its connection needs one")]
+    NoClientId,
+    #[error("broker.ca_file is not a PEM file of certificates")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    #[error("broker.ca_file cannot be used for TLS")]
+    Tls(#[from] rustls::Error),
 }
 
 /// A client of one broker.
 pub struct BrokerClient {
     config: BrokerConfig,
     stats: Arc<BrokerStats>,
-}
-
-/// A message that waits for its outcome; only those of the present connection are acknowledged.
-struct Waiting {
-    ticket: u64,
-    connection: u64,
-    publish: Publish,
-    outcome: Option<Outcome>,
 }
 
 impl BrokerClient {
@@ -75,7 +91,18 @@ impl BrokerClient {
 
     /// Runs until it is stopped, or the engine is gone.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let (client, events) = AsyncClient::new(self.options(), REQUESTS_MAX);
+        let options = match self.options() {
+            Ok(options) => options,
+            Err(fault) => {
+                count(&self.stats.failures);
+                let source = std::error::Error::source(&fault).map(ToString::to_string);
+                return tracing::error!(
+                    broker = %self.config.name, %fault, source, "a broker is left out"
+                );
+            }
+        };
+        let requests_max = ACKNOWLEDGEMENTS_MAX + self.config.topics.len();
+        let (client, events) = AsyncClient::new(options, requests_max);
         let (outcomes_out, outcomes) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
         let pump = Pump {
@@ -88,6 +115,8 @@ impl BrokerClient {
             waiting: VecDeque::new(),
             next_ticket: 0,
             connection: 0,
+            connected: None,
+            must_reconnect: false,
             backoff: BACKOFF_MIN,
         };
         tokio::select! {
@@ -96,8 +125,11 @@ impl BrokerClient {
         }
     }
 
-    fn options(&self) -> MqttOptions {
+    fn options(&self) -> Result<MqttOptions, SetupFault> {
         let config = &self.config;
+        if config.client_id.is_empty() {
+            return Err(SetupFault::NoClientId);
+        }
         let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
         options.set_keep_alive(Duration::from_secs(30));
         options.set_clean_session(false);
@@ -107,124 +139,29 @@ impl BrokerClient {
         if let Some((name, password)) = &config.credentials {
             options.set_credentials(name, password.as_str());
         }
-        if let Some(ca) = &config.authority {
-            let tls = TlsConfiguration::Simple { ca: ca.clone(), alpn: None, client_auth: None };
+        if let Some(authority) = &config.authority {
+            let tls = TlsConfiguration::Rustls(Arc::new(tls(authority)?));
             options.set_transport(Transport::Tls(tls));
         }
-        options
+        Ok(options)
     }
 }
 
-struct Pump<'a> {
-    config: &'a BrokerConfig,
-    stats: &'a BrokerStats,
-    client: AsyncClient,
-    outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
-    /// At most one for each message in `waiting`.
-    outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
-    room: Arc<Semaphore>,
-    waiting: VecDeque<Waiting>,
-    next_ticket: u64,
-    connection: u64,
-    backoff: Duration,
+/// With its own provider, so that the program need not install one for the whole process.
+fn tls(authority: &[u8]) -> Result<rustls::ClientConfig, SetupFault> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority) {
+        roots.add(certificate.map_err(SetupFault::Pem)?)?;
+    }
+    if roots.is_empty() {
+        return Err(SetupFault::Pem(rustls::pki_types::pem::Error::NoItemsFound));
+    }
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-impl Pump<'_> {
-    async fn run(mut self, mut events: EventLoop) {
-        loop {
-            tokio::select! {
-                Some((ticket, outcome)) = self.outcomes.recv() => {
-                    self.handle_outcome(ticket, outcome);
-                }
-                event = events.poll() => match event {
-                    Ok(Event::Incoming(Packet::ConnAck(ack))) => {
-                        self.handle_connected(ack.session_present);
-                    }
-                    Ok(Event::Incoming(Packet::Publish(publish))) => {
-                        if !self.submit(publish).await {
-                            return;
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(fault) => {
-                        self.stats.failures.fetch_add(1, Ordering::Relaxed);
-                        let retry_in_s = self.backoff.as_secs();
-                        tracing::warn!(
-                            broker = %self.config.name, %fault, retry_in_s,
-                            "the broker cannot be reached; check address, credentials and network"
-                        );
-                        tokio::time::sleep(self.backoff).await;
-                        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-                    }
-                },
-            }
-        }
-    }
-
-    fn handle_connected(&mut self, session_present: bool) {
-        self.connection += 1;
-        self.backoff = BACKOFF_MIN;
-        self.stats.connections.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(broker = %self.config.name, session_present, "connected to a broker");
-        // Subscribing again is harmless, and right when the topics have changed.
-        for topic in &self.config.topics {
-            if self.client.try_subscribe(topic, rumqttc::QoS::AtLeastOnce).is_err() {
-                tracing::warn!(broker = %self.config.name, topic, "a subscription found no room");
-            }
-        }
-    }
-
-    /// `false` when the engine is gone. The broker's own window bounds how often this can wait.
-    async fn submit(&mut self, publish: Publish) -> bool {
-        self.stats.messages.fetch_add(1, Ordering::Relaxed);
-        let cost = u32::try_from(publish.payload.len().clamp(256, QUEUED_BYTES_MAX));
-        let cost = cost.expect("clamped to a small number");
-        let permit = self.room.clone().acquire_many_owned(cost).await;
-        let permit = permit.expect("the semaphore is never closed");
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let qos = match publish.qos {
-            rumqttc::QoS::AtMostOnce => QoS::AtMostOnce,
-            _ => QoS::AtLeastOnce,
-        };
-        let publication = Publication {
-            client: Arc::from(self.config.name.as_str()),
-            topic: Arc::from(publish.topic.as_str()),
-            payload: publish.payload.clone(),
-            qos,
-            held: None,
-            received: (self.config.clock)(),
-            reply: ReplyHandle::new(ticket, self.outcomes_out.clone()),
-            permit: Some(permit),
-        };
-        let connection = self.connection;
-        self.waiting.push_back(Waiting { ticket, connection, publish, outcome: None });
-        self.config.submissions.send(Submission::Publish(publication)).await.is_ok()
-    }
-
-    fn handle_outcome(&mut self, ticket: u64, outcome: Outcome) {
-        let found = self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket);
-        found.expect("each message is settled once").outcome = Some(outcome);
-        while let Some(waiting) = self.waiting.pop_front_if(|first| first.outcome.is_some()) {
-            self.acknowledge(&waiting);
-        }
-    }
-
-    fn acknowledge(&self, waiting: &Waiting) {
-        let is_done = match &waiting.outcome {
-            Some(Outcome::Durable) => true,
-            // Sent again for ever if it were not acknowledged.
-            Some(Outcome::Refused { reason, text }) => {
-                let topic = &waiting.publish.topic;
-                tracing::warn!(broker = %self.config.name, topic, text, "a message was refused");
-                reason.is_final()
-            }
-            Some(Outcome::Lost) | None => false,
-        };
-        let is_present = waiting.connection == self.connection;
-        if is_done && is_present && self.client.try_ack(&waiting.publish).is_err() {
-            // The broker sends it again at the next connection.
-            tracing::warn!(broker = %self.config.name, "an acknowledgement found no room");
-        }
-    }
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }

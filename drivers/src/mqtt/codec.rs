@@ -7,6 +7,7 @@ use super::limits::KEEP_ALIVE_MAX_S;
 use super::packet::{Connect, ConnectRefusal, Goodbye, Inbound, Outbound, Publish, Version, Will};
 use crate::submission::{QoS, RefuseReason};
 use bytes::{Bytes, BytesMut};
+use rmqtt_codec::error::DecodeError;
 use rmqtt_codec::{types, v3, v5};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -28,8 +29,13 @@ pub(super) enum Frame {
 
 /// The peer sent what is no packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed packet: {0}")]
-pub(super) struct Malformed(pub(super) String);
+pub(super) enum Malformed {
+    #[error("malformed packet: {0}")]
+    Packet(String),
+    /// Well-formed, but the standard wants it refused (MQTT 3.1.1, 3.1.3-8).
+    #[error("a client without id asks for a session that outlives its connection")]
+    NoClientId(Version),
+}
 
 /// Reads the fixed header (MQTT 5, section 2.1).
 pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Malformed> {
@@ -42,13 +48,13 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Malformed> {
     }
     match bytes.len() {
         0..=4 => Ok(Frame::Incomplete),
-        _ => Err(Malformed("a length of more than four bytes".to_owned())),
+        _ => Err(Malformed::Packet("a length of more than four bytes".to_owned())),
     }
 }
 
 /// The version that a whole CONNECT packet asks for.
 pub(super) fn version(packet: &[u8]) -> Result<Version, Malformed> {
-    let bad = |why: &str| Malformed(why.to_owned());
+    let bad = |why: &str| Malformed::Packet(why.to_owned());
     let Frame::Length { head, .. } = frame(packet)? else { return Err(bad("too short")) };
     if packet[0] != CONNECT_BYTE {
         return Err(bad("the first packet must be CONNECT"));
@@ -57,6 +63,29 @@ pub(super) fn version(packet: &[u8]) -> Result<Version, Malformed> {
         Some([0, 4, b'M', b'Q', b'T', b'T', 4]) => Ok(Version::V3),
         Some([0, 4, b'M', b'Q', b'T', b'T', 5]) => Ok(Version::V5),
         _ => Err(bad("this listener speaks MQTT 3.1.1 and 5")),
+    }
+}
+
+/// What to say to a CONNECT of a protocol level that is not spoken here (MQTT 3.1.1, 3.1.2.2; 5, 3.1.2.2).
+pub(super) fn unknown_level(packet: &[u8]) -> Option<&'static [u8]> {
+    let Ok(Frame::Length { head, .. }) = frame(packet) else { return None };
+    let rest = packet.get(head..).filter(|_| packet[0] == CONNECT_BYTE)?;
+    match rest {
+        [0, 4, b'M', b'Q', b'T', b'T', 4 | 5, ..] => None,
+        // Later versions may understand the reason code of version 5.
+        [0, 4, b'M', b'Q', b'T', b'T', 6..=255, ..] => Some(b"\x20\x03\x00\x84\x00"),
+        [0, 4, b'M', b'Q', b'T', b'T', ..] | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => {
+            Some(b"\x20\x02\x00\x01")
+        }
+        _ => None,
+    }
+}
+
+/// CONNACK for a client that gave no id and may not go without.
+pub(super) fn no_client_id(version: Version) -> &'static [u8] {
+    match version {
+        Version::V3 => b"\x20\x02\x00\x02",
+        Version::V5 => b"\x20\x03\x00\x85\x00",
     }
 }
 
@@ -74,10 +103,21 @@ impl PacketCodec {
         }
     }
 
+    fn version(&self) -> Version {
+        match self {
+            Self::V3(_) => Version::V3,
+            Self::V5(_) => Version::V5,
+        }
+    }
+
     /// Reads one whole packet.
     pub(super) fn decode(&mut self, packet: &mut BytesMut) -> Result<Inbound, Malformed> {
-        let bad = |fault: rmqtt_codec::error::DecodeError| Malformed(fault.to_string());
-        let missing = || Malformed("the packet is not whole".to_owned());
+        let version = self.version();
+        let bad = |fault: DecodeError| match fault {
+            DecodeError::InvalidClientId => Malformed::NoClientId(version),
+            fault => Malformed::Packet(fault.to_string()),
+        };
+        let missing = || Malformed::Packet("the packet is not whole".to_owned());
         match self {
             Self::V3(codec) => {
                 let (packet, _) = codec.decode(packet).map_err(bad)?.ok_or_else(missing)?;
@@ -157,9 +197,11 @@ fn from_v3(packet: v3::Packet) -> Inbound {
             keep_alive_s: connect.keep_alive,
             user: connect.username.map(|name| name.to_string()),
             password: password(connect.password),
-            will: connect
-                .last_will
-                .map(|will| Will { topic: Arc::from(&*will.topic), payload: will.message }),
+            will: connect.last_will.map(|will| Will {
+                topic: Arc::from(&*will.topic),
+                payload: will.message,
+                retain: will.retain,
+            }),
             session_expiry_s: if connect.clean_session { 0 } else { u32::MAX },
             packet_bytes_max: None,
             wants_extended_auth: false,
@@ -193,9 +235,11 @@ fn from_v5(packet: v5::Packet) -> Inbound {
             keep_alive_s: connect.keep_alive,
             user: connect.username.map(|name| name.to_string()),
             password: password(connect.password),
-            will: connect
-                .last_will
-                .map(|will| Will { topic: Arc::from(&*will.topic), payload: will.message }),
+            will: connect.last_will.map(|will| Will {
+                topic: Arc::from(&*will.topic),
+                payload: will.message,
+                retain: will.retain,
+            }),
             session_expiry_s: connect.session_expiry_interval_secs,
             packet_bytes_max: connect.max_packet_size.map(|limit| limit.get()),
             wants_extended_auth: connect.auth_method.is_some(),
@@ -253,7 +297,10 @@ fn to_v3(packet: Outbound) -> Option<v3::Packet> {
             let return_code = match refusal {
                 ConnectRefusal::ClientId => v3::ConnectAckReason::IdentifierRejected,
                 ConnectRefusal::Credentials => v3::ConnectAckReason::BadUserNameOrPassword,
-                ConnectRefusal::ExtendedAuth => v3::ConnectAckReason::NotAuthorized,
+                ConnectRefusal::ExtendedAuth
+                | ConnectRefusal::WillTooLarge
+                | ConnectRefusal::WillTopic
+                | ConnectRefusal::WillRetain => v3::ConnectAckReason::NotAuthorized,
                 ConnectRefusal::Busy | ConnectRefusal::Full => {
                     v3::ConnectAckReason::ServiceUnavailable
                 }
@@ -328,6 +375,9 @@ fn to_v5(packet: Outbound, limit: Advertised) -> v5::Packet {
                 ConnectRefusal::ClientId => v5::ConnectAckReason::ClientIdentifierNotValid,
                 ConnectRefusal::Credentials => v5::ConnectAckReason::BadUserNameOrPassword,
                 ConnectRefusal::ExtendedAuth => v5::ConnectAckReason::BadAuthenticationMethod,
+                ConnectRefusal::WillTooLarge => v5::ConnectAckReason::PacketTooLarge,
+                ConnectRefusal::WillTopic => v5::ConnectAckReason::TopicNameInvalid,
+                ConnectRefusal::WillRetain => v5::ConnectAckReason::RetainNotSupported,
                 ConnectRefusal::Busy => v5::ConnectAckReason::ServerBusy,
                 ConnectRefusal::Full => v5::ConnectAckReason::QuotaExceeded,
             };

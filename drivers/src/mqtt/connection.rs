@@ -1,256 +1,46 @@
-//! One connection: CONNECT, then the loop around its session.
+//! One connection after CONNACK: the loop around its session.
 
-use super::codec::{Advertised, Malformed, PacketCodec, version};
-use super::limits::{
-    CLIENT_ID_BYTES_MAX, CONNECT_WAIT, KEEP_ALIVE_MAX_S, OUT_BYTES_FULL, TOPIC_ALIASES_MAX,
-    TURNED_AWAY_WAIT, WRITE_WAIT,
-};
-use super::listener::{Hold, Shared, count};
-use super::packet::{Connect, ConnectRefusal, Goodbye, Inbound, Outbound, Version, Will};
-use super::session::{Request, Session, SessionConfig};
+use super::auth::Rights;
+use super::codec::PacketCodec;
+use super::limits::{DRAIN_WAIT, OUT_BYTES_FULL, WRITE_WAIT};
+use super::listener::{Hold, Shared, add, count};
+use super::opening::advertised;
+use super::packet::{Goodbye, Inbound, Outbound, Will};
+use super::session::{Request, Session};
 use super::tap::Tap;
 use super::wire::{Packet, WireFault, WireReader};
-use crate::submission::{Outcome, Publication, QoS, ReplyHandle, SessionState, Submission};
+use crate::submission::{Outcome, Publication, QoS, ReplyHandle, Submission};
 use bytes::BytesMut;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// How long the last words may take.
-const FLUSH_WAIT: Duration = Duration::from_secs(1);
-
-/// TLS, within the time that a CONNECT may take.
-pub(super) async fn handshake(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-) -> io::Result<TlsStream<TcpStream>> {
-    let handshake = timeout(CONNECT_WAIT, acceptor.accept(stream)).await;
-    handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// Tells a client in its own version that there is no room.
-pub(super) async fn turn_away(shared: Arc<Shared>, stream: TcpStream) {
-    let words = async {
-        let (reader, mut writer) = tokio::io::split(stream);
-        let packet_bytes_max = shared.config.limits.packet_bytes_max;
-        let mut reader = WireReader::new(reader, shared.ingest.clone(), packet_bytes_max);
-        let packet = reader.read().await?;
-        let mut codec = PacketCodec::new(version(&packet.bytes)?);
-        let mut out = BytesMut::new();
-        let refusal = Outbound::TurnedAway(ConnectRefusal::Full);
-        codec.encode(refusal, advertised(&shared), &mut out);
-        writer.write_all(&out).await?;
-        writer.shutdown().await?;
-        Ok::<(), WireFault>(())
-    };
-    // It is turned away in any case.
-    let _ = timeout(TURNED_AWAY_WAIT, words).await;
-}
-
-fn advertised(shared: &Shared) -> Advertised {
-    Advertised {
-        receive_maximum: shared.config.limits.receive_maximum,
-        packet_bytes_max: shared.config.limits.packet_bytes_max,
-        topic_aliases_max: TOPIC_ALIASES_MAX,
-    }
-}
-
-/// Runs a connection to its end.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    shared: &Shared,
-    number: u64,
-    stream: S,
-    address: SocketAddr,
-    certificate: Option<String>,
-) {
-    let (reader, writer) = tokio::io::split(stream);
-    let limits = shared.config.limits;
-    let mut reader = WireReader::new(reader, shared.ingest.clone(), limits.packet_bytes_max);
-    let mut stop = shared.stop.clone();
-    let connect = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => return,
-        connect = timeout(CONNECT_WAIT, read_connect(&mut reader)) => connect,
-    };
-    let (codec, version, connect) = match connect {
-        Ok(Ok(connect)) => connect,
-        Ok(Err(fault)) => {
-            count(&shared.stats.clients_misbehaved);
-            return tracing::warn!(%address, %fault, "a client did not connect");
-        }
-        Err(_) => {
-            let wait_s = CONNECT_WAIT.as_secs();
-            return tracing::warn!(%address, wait_s, "a client did not say CONNECT in time");
-        }
-    };
-    let opening = Opening { shared, number, address, certificate, reader, writer, codec, version };
-    opening.run(connect).await;
-}
-
-async fn read_connect<R: AsyncRead + Unpin>(
-    reader: &mut WireReader<R>,
-) -> Result<(PacketCodec, Version, Connect), WireFault> {
-    let mut packet = reader.read().await?;
-    let version = version(&packet.bytes)?;
-    let mut codec = PacketCodec::new(version);
-    match codec.decode(&mut packet.bytes)? {
-        Inbound::Connect(connect) => Ok((codec, version, *connect)),
-        _ => Err(Malformed("the first packet must be CONNECT".to_owned()).into()),
-    }
-}
-
-/// From CONNECT to CONNACK.
-struct Opening<'a, S> {
-    shared: &'a Shared,
-    number: u64,
-    address: SocketAddr,
-    certificate: Option<String>,
-    reader: WireReader<ReadHalf<S>>,
-    writer: WriteHalf<S>,
-    codec: PacketCodec,
-    version: Version,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
-    async fn run(mut self, connect: Connect) {
-        let (client, assigned) = match self.client_id(&connect) {
-            Some(id) => id,
-            None => return self.turn_away(ConnectRefusal::ClientId, "its client id").await,
-        };
-        if connect.wants_extended_auth {
-            return self.turn_away(ConnectRefusal::ExtendedAuth, "extended authentication").await;
-        }
-        let password = connect.password.as_ref().map(|password| password.as_slice());
-        let authenticator = &self.shared.config.authenticator;
-        let certificate = self.certificate.as_deref();
-        let Some(rights) = authenticator.rights(certificate, connect.user.as_deref(), password)
-        else {
-            return self.turn_away(ConnectRefusal::Credentials, "its name or password").await;
-        };
-        let Some(hold) = self.shared.hold(&client, self.number).await else {
-            return self.turn_away(ConnectRefusal::Busy, "a session that does not end").await;
-        };
-        let clean = connect.clean;
-        let Some(state) = open_session(self.shared, &client, clean).await else {
-            return self.turn_away(ConnectRefusal::Busy, "an engine that does not answer").await;
-        };
-        if let Some(limit) = connect.packet_bytes_max {
-            self.codec.set_packet_bytes_max(limit);
-        }
-        let (keep_alive, announced) = self.keep_alive(connect.keep_alive_s);
-        let started = Instant::now();
-        let session = Session::new(
-            Duration::ZERO,
-            SessionConfig {
-                version: self.version,
-                rights: rights.clone(),
-                receive_maximum: self.shared.config.limits.receive_maximum,
-                keep_alive,
-                held: state.held,
-            },
-        );
-        let accepted = Outbound::Accepted {
-            session_present: state.present,
-            keep_alive_s: announced,
-            assigned_id: assigned.then(|| client.clone()),
-        };
-        let mut out = BytesMut::new();
-        self.codec.encode(accepted, advertised(self.shared), &mut out);
-        tracing::debug!(address = %self.address, %client, "an MQTT client connected");
-        let (outcomes_out, outcomes) = mpsc::unbounded_channel();
-        let will = connect.will.filter(|will| rights.may_publish(&will.topic));
-        let connection = Connection {
-            shared: self.shared,
-            number: self.number,
-            hold,
-            client,
-            rights,
-            reader: self.reader,
-            writer: self.writer,
-            codec: self.codec,
-            session,
-            started,
-            out,
-            unwritten_since: None,
-            outcomes_out,
-            outcomes,
-            tap: Arc::new(Tap::new()),
-            session_expiry_s: connect.session_expiry_s,
-        };
-        connection.live(will, self.address).await;
-    }
-
-    /// What is in force, and what a version 5 client must be told because it asked for more.
-    fn keep_alive(&self, wanted_s: u16) -> (Option<Duration>, Option<u16>) {
-        let announced = (self.version == Version::V5 && wanted_s > KEEP_ALIVE_MAX_S)
-            .then_some(KEEP_ALIVE_MAX_S);
-        let seconds = announced.unwrap_or(wanted_s);
-        ((seconds > 0).then(|| Duration::from_secs(seconds.into())), announced)
-    }
-
-    /// The client's id, and whether we made it.
-    fn client_id(&self, connect: &Connect) -> Option<(Arc<str>, bool)> {
-        let id = connect.client_id.as_str();
-        if id.is_empty() {
-            let may = connect.clean || self.version == Version::V5;
-            // Unique among the connections of this run; its session does not outlive it.
-            let made = format!("guan-{}-{}", std::process::id(), self.number);
-            return may.then(|| (Arc::from(made.as_str()), true));
-        }
-        let fits = id.len() <= CLIENT_ID_BYTES_MAX && !id.chars().any(char::is_control);
-        fits.then(|| (Arc::from(id), false))
-    }
-
-    async fn turn_away(mut self, refusal: ConnectRefusal, because: &str) {
-        tracing::warn!(address = %self.address, because, "an MQTT client was turned away");
-        count(&self.shared.stats.connections_turned_away);
-        let mut out = BytesMut::new();
-        self.codec.encode(Outbound::TurnedAway(refusal), advertised(self.shared), &mut out);
-        let words = async {
-            self.writer.write_all(&out).await?;
-            self.writer.shutdown().await
-        };
-        // It is turned away in any case.
-        let _ = timeout(FLUSH_WAIT, words).await;
-    }
-}
-
-async fn open_session(shared: &Shared, client: &Arc<str>, clean: bool) -> Option<SessionState> {
-    let (reply, answer) = oneshot::channel();
-    let opened = Submission::SessionOpened { client: client.clone(), clean, reply };
-    let exchange = async {
-        shared.config.submissions.send(opened).await.ok()?;
-        answer.await.ok()
-    };
-    timeout(CONNECT_WAIT, exchange).await.ok().flatten()
-}
+pub(super) const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
 /// A connection after CONNACK.
-struct Connection<'a, S> {
-    shared: &'a Shared,
-    number: u64,
-    hold: Hold<'a>,
-    client: Arc<str>,
-    rights: Arc<super::auth::Rights>,
-    reader: WireReader<ReadHalf<S>>,
-    writer: WriteHalf<S>,
-    codec: PacketCodec,
-    session: Session,
-    started: Instant,
-    out: BytesMut,
-    unwritten_since: Option<Instant>,
-    outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
-    outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
-    tap: Arc<Tap>,
-    session_expiry_s: u32,
+pub(super) struct Connection<'a, S> {
+    pub(super) shared: &'a Shared,
+    pub(super) number: u64,
+    pub(super) hold: Hold<'a>,
+    pub(super) client: Arc<str>,
+    pub(super) rights: Arc<Rights>,
+    pub(super) reader: WireReader<ReadHalf<S>>,
+    pub(super) writer: WriteHalf<S>,
+    pub(super) codec: PacketCodec,
+    pub(super) session: Session,
+    pub(super) started: Instant,
+    pub(super) out: BytesMut,
+    pub(super) unwritten_since: Option<Instant>,
+    pub(super) outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
+    pub(super) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    pub(super) tap: Arc<Tap>,
+    pub(super) session_expiry_s: u32,
 }
 
 /// How the loop ended: why, and whether the will is due.
@@ -270,7 +60,7 @@ enum Step {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn live(mut self, will: Option<Will>, address: SocketAddr) {
+    pub(super) async fn live(mut self, will: Option<Will>, address: SocketAddr) {
         let end = self.run().await;
         self.close(end, will, address).await;
     }
@@ -314,7 +104,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             } => Step::Deadline,
             () = self.tap.wait(), if has_room => Step::Tapped,
-            packet = self.reader.read(), if has_room => Step::Read(packet),
+            packet = self.reader.read(), if has_room && self.session.has_room() => {
+                Step::Read(packet)
+            }
         }
     }
 
@@ -328,9 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 while let Ok((ticket, outcome)) = self.outcomes.try_recv() {
                     self.session.handle_outcome(ticket, outcome);
                 }
-                while let Some((topic, payload)) = self.session.poll_durable() {
-                    self.shared.taps.publish(&topic, &payload);
-                }
+                self.pass_on();
             }
             Step::Wrote(Ok(0)) => return Err(failed("the client closed the connection")),
             Step::Wrote(Ok(_)) => {
@@ -355,13 +145,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if self.reader.deadline().is_some_and(|deadline| now >= deadline) {
             return self.handle_wire_fault(&WireFault::Slow);
         }
-        self.session.handle_timeout(now - self.started);
+        match self.reader.waits_for_room() || !self.session.has_room() {
+            true => self.session.handle_pause(now - self.started),
+            false => self.session.handle_timeout(now - self.started),
+        }
         Ok(())
     }
 
     fn handle_wire_fault(&mut self, fault: &WireFault) -> Result<(), End> {
         let goodbye = match fault {
-            WireFault::Malformed(_) | WireFault::Slow => Goodbye::Malformed,
+            WireFault::Malformed(_) | WireFault::Answered { .. } | WireFault::Slow => {
+                Goodbye::Malformed
+            }
             WireFault::TooLarge { .. } => Goodbye::TooLarge,
             WireFault::Closed | WireFault::Io(_) => return Err(failed(&fault.to_string())),
         };
@@ -375,15 +170,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(fault) => return self.handle_wire_fault(&fault.into()),
         };
         if let Inbound::Disconnect { session_expiry_s: Some(expiry), .. } = &inbound {
+            if self.session_expiry_s == 0 && *expiry > 0 {
+                // MQTT 5, 3.14.2.2.2.
+                self.session.end(Goodbye::Protocol, "a session that was to end may not be kept");
+                return Ok(());
+            }
             self.session_expiry_s = *expiry;
         }
-        let denied = self.session.denied();
         self.session.handle_packet(self.started.elapsed(), inbound);
-        if self.session.denied() > denied {
-            count(&self.shared.stats.messages_denied);
-            let topic = self.session.last_topic();
-            tracing::warn!(client = %self.client, topic, "a message was denied: no right to publish");
-        }
+        self.count_tally();
         if let Some(filters) = self.session.poll_subscriptions() {
             let (rights, tap) = (self.rights.clone(), self.tap.clone());
             self.shared.taps.subscribe(self.number, filters, rights, tap);
@@ -391,8 +186,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         // A packet asks for one thing at most.
         while let Some(request) = self.session.poll_request() {
             self.submit(request, packet.permit.take()).await?;
+            // The client was not read while the engine was waited for.
+            self.session.handle_pause(self.started.elapsed());
         }
         Ok(())
+    }
+
+    fn count_tally(&mut self) {
+        let (tally, stats) = (self.session.take_tally(), &self.shared.stats);
+        add(&stats.messages_refused_quota, tally.refused_quota);
+        add(&stats.messages_refused_payload, tally.refused_payload);
+        add(&stats.retain_ignored, tally.retain_ignored);
+        if tally.denied > 0 {
+            add(&stats.messages_denied, tally.denied);
+            let topic = self.session.last_topic();
+            tracing::warn!(client = %self.client, topic, "a message was denied: no right to publish");
+        }
+    }
+
+    /// Hands what is durable to the taps.
+    fn pass_on(&mut self) {
+        while let Some((topic, payload)) = self.session.poll_durable() {
+            self.shared.taps.publish(&topic, &payload);
+        }
+        self.count_tally();
     }
 
     async fn submit(
@@ -409,6 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             Request::Publish { ticket, topic, payload, qos, held } => {
                 count(&self.shared.stats.messages);
+                add(&self.shared.stats.payload_bytes, payload.len() as u64);
                 let received = (self.shared.config.clock)();
                 let reply = ReplyHandle::new(ticket, outcomes);
                 Submission::Publish(Publication {
@@ -430,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 sent.map_err(|_| failed("the engine has stopped"))
             }
             _ = stop.wait_for(|stop| *stop) => Err(failed("guan stops")),
+            () = self.hold.kick.notified() => Err(failed("the client connected again")),
         }
     }
 
@@ -438,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             && let Some(((topic, payload), dropped)) = self.tap.pop()
         {
             if dropped > 0 {
-                self.shared.stats.taps_dropped.fetch_add(dropped, Ordering::Relaxed);
+                add(&self.shared.stats.taps_dropped, dropped);
                 tracing::warn!(client = %self.client, dropped, "a subscriber reads too slowly");
             }
             let message = Outbound::Message { topic, payload };
@@ -472,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         // The client may be gone already.
         let _ = timeout(FLUSH_WAIT, words).await;
-        if let Some(Will { topic, payload }) = will.filter(|_| end.with_will) {
+        if let Some(Will { topic, payload, .. }) = will.filter(|_| end.with_will) {
             let (nobody, _) = mpsc::unbounded_channel();
             let publication = Publication {
                 client: self.client.clone(),
@@ -491,6 +310,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let client = self.client.clone();
             let forgotten = Submission::SessionForgotten { client };
             let _ = self.shared.config.submissions.send(forgotten).await;
+        }
+        self.drain().await;
+    }
+
+    /// Waits for outcomes that the client did not wait for: its messages may become durable, and the
+    /// taps are to see them. The client id is free meanwhile.
+    async fn drain(self) {
+        let Self { shared, hold, mut session, mut outcomes, outcomes_out, reader, writer, .. } =
+            self;
+        drop((hold, outcomes_out, reader, writer));
+        let mut stop = shared.stop.clone();
+        let drained = async {
+            while session.is_waiting()
+                && let Some((ticket, outcome)) = outcomes.recv().await
+            {
+                session.handle_outcome(ticket, outcome);
+                while let Some((topic, payload)) = session.poll_durable() {
+                    shared.taps.publish(&topic, &payload);
+                }
+            }
+        };
+        tokio::select! {
+            // What is not settled in time misses the taps only.
+            _ = timeout(DRAIN_WAIT, drained) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) const PACKET_WAIT: Duration = Duration::from_secs(30);
 pub(super) const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long a session of the same client may take to end when it is taken over.
 pub(super) const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
+/// How long the outcomes of messages are awaited for the taps after their client has left.
+pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// Longest keep-alive; clients of version 5 are told.
 pub(super) const KEEP_ALIVE_MAX_S: u16 = 3600;
 /// Read buffer of a connection; a longer packet first gets its share of `ingest_bytes_max`.
@@ -42,11 +44,13 @@ pub(super) const MESSAGE_COST_MIN: usize = 256;
 /// From here on a connection says nothing new until the client has read.
 pub(super) const OUT_BYTES_FULL: usize = 64 << 10;
 pub(super) const CLIENT_ID_BYTES_MAX: usize = 128;
+/// A will is kept as long as its connection, outside of `ingest_bytes_max`: 4 MiB for 1024 connections.
+pub(super) const WILL_BYTES_MAX: usize = 4 << 10;
 pub(super) const TOPIC_BYTES_MAX: usize = 1024;
 pub(super) const FILTER_LEVELS_MAX: usize = 32;
 pub(super) const SUBSCRIPTIONS_MAX: usize = 64;
 /// Names of topics that a version 5 client may shorten.
-pub(super) const TOPIC_ALIASES_MAX: u16 = 64;
+pub(super) const TOPIC_ALIASES_MAX: u16 = 16;
 /// Connections above `connections_max` that are told so at the same time; others are just closed.
 pub(super) const TURNED_AWAY_MAX: usize = 64;
 /// How long one that is turned away may take to say what it is.

@@ -1,8 +1,8 @@
 //! Accepts connections, up to a limit, and knows who is connected.
 
 use super::auth::Authenticator;
-use super::connection;
 use super::limits::{ListenerLimits, TAKEOVER_WAIT, TURNED_AWAY_MAX};
+use super::opening;
 use super::tap::TapHub;
 use crate::submission::Submission;
 use guan_model::WallTime;
@@ -40,16 +40,45 @@ pub struct ListenerStats {
     pub connections_accepted: AtomicU64,
     pub connections_turned_away: AtomicU64,
     pub messages: AtomicU64,
-    /// Messages that their client had no right to publish.
+    /// Payloads of those messages.
+    pub payload_bytes: AtomicU64,
+    /// Messages, and wills, that their client had no right to publish.
     pub messages_denied: AtomicU64,
+    /// Messages that the engine refused because there was no room.
+    pub messages_refused_quota: AtomicU64,
+    /// Messages that the engine refused because of what they say. Version 3.1.1 has no negative
+    /// acknowledgement: such a message is acknowledged, and seen here and in the engine's log.
+    pub messages_refused_payload: AtomicU64,
+    /// Retain flags of version 3.1.1 that were ignored; nothing is retained here.
+    pub retain_ignored: AtomicU64,
     /// Connections that ended because of what the client sent.
     pub clients_misbehaved: AtomicU64,
     /// Copies that slow local subscribers missed.
     pub taps_dropped: AtomicU64,
 }
 
+pub(super) fn add(counter: &AtomicU64, number: u64) {
+    counter.fetch_add(number, Ordering::Relaxed);
+}
+
 pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    add(counter, 1);
+}
+
+/// Counts a connection as long as it lives, also when its task panics.
+struct Present(Arc<ListenerStats>);
+
+impl Present {
+    fn new(stats: Arc<ListenerStats>) -> Self {
+        count(&stats.connections);
+        Self(stats)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What all connections share.
@@ -133,7 +162,7 @@ impl Listener {
                 "a connection is turned away; raise mqtt.connections_max if it is wanted"
             );
             if turned_away.len() < TURNED_AWAY_MAX && tls.is_none() {
-                turned_away.spawn(connection::turn_away(shared.clone(), stream));
+                turned_away.spawn(opening::turn_away(shared.clone(), stream));
             }
         }
         turned_away.shutdown().await;
@@ -149,21 +178,20 @@ async fn run_connection(
     tls: Option<TlsAcceptor>,
 ) {
     count(&shared.stats.connections_accepted);
-    shared.stats.connections.fetch_add(1, Ordering::Relaxed);
+    let _present = Present::new(shared.stats.clone());
     match tls {
-        None => connection::serve(&shared, number, stream, address, None).await,
-        Some(acceptor) => match connection::handshake(acceptor, stream).await {
+        None => opening::serve(&shared, number, stream, address, None).await,
+        Some(acceptor) => match opening::handshake(acceptor, stream).await {
             Ok(stream) => {
                 let chain = stream.get_ref().1.peer_certificates();
                 let name = chain
                     .and_then(<[_]>::first)
                     .and_then(|certificate| (shared.config.certificate_name)(certificate.as_ref()));
-                connection::serve(&shared, number, stream, address, name).await;
+                opening::serve(&shared, number, stream, address, name).await;
             }
             Err(fault) => tracing::warn!(%address, %fault, "a TLS handshake failed"),
         },
     }
-    shared.stats.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// A connection's hold on its client id; ends with it.

@@ -2,7 +2,7 @@
 //!
 //! - `packet`: what both versions say, as one set of values; `codec`: from and to bytes.
 //! - `session`: the rules of one connection, without I/O.
-//! - `connection`, `listener`: tasks and sockets. `tap`: copies for local subscribers.
+//! - `listener`, `opening`, `connection`, `wire`: tasks and sockets. `tap`: copies for local subscribers.
 //! - `auth`: who may do what; `filter`: topics.
 //!
 //! Invariants: an acknowledgement follows its durable outcome; acknowledgements go out in the order of the
@@ -14,6 +14,7 @@ mod connection;
 mod filter;
 mod limits;
 mod listener;
+mod opening;
 mod packet;
 mod session;
 mod tap;

@@ -34,6 +34,7 @@ pub(super) struct Connect {
 pub(super) struct Will {
     pub(super) topic: Arc<str>,
     pub(super) payload: Bytes,
+    pub(super) retain: bool,
 }
 
 /// PUBLISH from a client.
@@ -78,6 +79,11 @@ pub(super) enum ConnectRefusal {
     ClientId,
     Credentials,
     ExtendedAuth,
+    /// Its will is longer than [`WILL_BYTES_MAX`](super::limits::WILL_BYTES_MAX).
+    WillTooLarge,
+    /// Its will goes to what is no topic name.
+    WillTopic,
+    WillRetain,
     Busy,
     Full,
 }

@@ -22,6 +22,9 @@ pub(super) enum WireFault {
          mqtt.packet_bytes_max"
     )]
     TooLarge { length: usize, limit: usize },
+    /// Nothing can follow, but the client is owed an answer.
+    #[error("{why}")]
+    Answered { answer: &'static [u8], why: &'static str },
     #[error("a packet was begun and not finished within {} s", PACKET_WAIT.as_secs())]
     Slow,
     #[error("the client closed the connection without a goodbye")]
@@ -44,12 +47,21 @@ pub(super) struct WireReader<R> {
     permit: Option<OwnedSemaphorePermit>,
     packet_bytes_max: usize,
     begun: Option<Instant>,
+    waits_for_room: bool,
 }
 
 impl<R: AsyncRead + Unpin> WireReader<R> {
     pub(super) fn new(reader: R, ingest: Arc<Semaphore>, packet_bytes_max: usize) -> Self {
         let buffer = BytesMut::with_capacity(READ_BYTES);
-        Self { reader, buffer, ingest, permit: None, packet_bytes_max, begun: None }
+        Self {
+            reader,
+            buffer,
+            ingest,
+            permit: None,
+            packet_bytes_max,
+            begun: None,
+            waits_for_room: false,
+        }
     }
 
     /// The next packet. Dropped before it is done, nothing is lost.
@@ -70,7 +82,9 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
                     if self.permit.is_none() && (length > READ_BYTES || (is_whole && is_publish)) {
                         let cost = u32::try_from(length.max(MESSAGE_COST_MIN));
                         let cost = cost.expect("packets are below 256 MiB");
+                        self.waits_for_room = true;
                         let permit = self.ingest.clone().acquire_many_owned(cost).await;
+                        self.waits_for_room = false;
                         self.permit = Some(permit.expect("the budget is never closed"));
                         // Time spent waiting for others is not the client's fault.
                         self.begun = self.begun.map(|_| Instant::now());
@@ -89,9 +103,14 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         }
     }
 
+    /// Whether reading waits for memory that other messages hold: no fault of this client.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.waits_for_room
+    }
+
     /// When a packet that was begun must be whole.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.begun.map(|begun| begun + PACKET_WAIT)
+        self.begun.filter(|_| !self.waits_for_room).map(|begun| begun + PACKET_WAIT)
     }
 
     fn take(&mut self, length: usize) -> Packet {

@@ -37,6 +37,10 @@ impl Flights {
         *settled = Some(outcome);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(super) fn pop_settled(&mut self) -> Option<(Flight, Outcome)> {
         self.queue.front()?.1.as_ref()?;
         let (flight, outcome) = self.queue.pop_front()?;

@@ -3,7 +3,9 @@
 //! Feed packets and outcomes with `handle_*`; take what follows with `poll_*`. Invariants:
 //! - PUBACK, PUBREC and PUBCOMP follow a durable outcome, in the order of the messages (MQTT 5, 4.6).
 //! - A QoS 2 message whose id is held is never submitted again before it is released.
-//! - Unfinished messages never exceed the receive maximum that was announced.
+//! - Messages that wait for the engine never exceed the receive maximum: version 5 was told and is closed,
+//!   version 3.1.1 has no such number and is not read meanwhile ([`Session::has_room`]).
+//! - What becomes durable after the client has left is still handed to the taps.
 //!
 //! Version 3.1.1 cannot refuse a message. A refusal that may pass ends the connection, so that the client
 //! sends again; a final one is acknowledged, or the client would send it for ever.
@@ -64,6 +66,17 @@ pub(super) struct SessionConfig {
     pub(super) held: Vec<NonZeroU16>,
 }
 
+/// What happened to messages, for the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    /// Messages that the client had no right to publish.
+    pub(super) denied: u64,
+    pub(super) refused_quota: u64,
+    pub(super) refused_payload: u64,
+    /// Retain flags of version 3.1.1 that were ignored.
+    pub(super) retain_ignored: u64,
+}
+
 /// One connection's state.
 pub(super) struct Session {
     config: SessionConfig,
@@ -72,6 +85,8 @@ pub(super) struct Session {
     pending: BTreeSet<NonZeroU16>,
     /// Ids of QoS 2 messages that are durable and not released.
     held: BTreeSet<NonZeroU16>,
+    /// Those of `held` from earlier connections: a client's quota starts anew with each (MQTT 5, 4.9).
+    inherited: BTreeSet<NonZeroU16>,
     /// Ids of QoS 2 messages that were refused for good, which version 3.1.1 cannot be told.
     void: BTreeSet<NonZeroU16>,
     releasing: BTreeSet<NonZeroU16>,
@@ -83,17 +98,18 @@ pub(super) struct Session {
     durable: VecDeque<(Arc<str>, Bytes)>,
     ended: Option<Ended>,
     heard_at: Duration,
-    denied: u64,
+    tally: Tally,
     last_topic: Arc<str>,
 }
 
 impl Session {
     pub(super) fn new(now: Duration, config: SessionConfig) -> Self {
-        let held = config.held.iter().copied().collect();
+        let held: BTreeSet<_> = config.held.iter().copied().collect();
         Self {
             config,
             flights: Flights::default(),
             pending: BTreeSet::new(),
+            inherited: held.clone(),
             held,
             void: BTreeSet::new(),
             releasing: BTreeSet::new(),
@@ -105,7 +121,7 @@ impl Session {
             durable: VecDeque::new(),
             ended: None,
             heard_at: now,
-            denied: 0,
+            tally: Tally::default(),
             last_topic: Arc::from(""),
         }
     }
@@ -141,12 +157,34 @@ impl Session {
 
     /// The engine has settled a request.
     pub(super) fn handle_outcome(&mut self, ticket: u64, outcome: Outcome) {
+        match &outcome {
+            Outcome::Refused { reason: RefuseReason::Quota, .. } => self.tally.refused_quota += 1,
+            Outcome::Refused { reason: RefuseReason::PayloadInvalid, .. } => {
+                self.tally.refused_payload += 1;
+            }
+            Outcome::Refused { reason: RefuseReason::NotAuthorized, .. } => self.tally.denied += 1,
+            Outcome::Durable | Outcome::Lost => {}
+        }
+        self.settle(ticket, outcome);
+    }
+
+    fn settle(&mut self, ticket: u64, outcome: Outcome) {
         self.flights.settle(ticket, outcome);
         while let Some((flight, outcome)) = self.flights.pop_settled() {
-            if self.ended.is_none() {
-                self.finish(flight, outcome);
+            match (self.ended.is_none(), flight) {
+                (true, flight) => self.finish(flight, outcome),
+                // Nobody waits for the answer, but the message is there.
+                (false, Flight::Publish { topic, payload, .. }) if outcome == Outcome::Durable => {
+                    self.durable.push_back((topic, payload));
+                }
+                (false, _) => {}
             }
         }
+    }
+
+    /// The client was not read for a while, which is no silence of its own.
+    pub(super) fn handle_pause(&mut self, now: Duration) {
+        self.heard_at = now;
     }
 
     /// A deadline may have passed.
@@ -194,9 +232,21 @@ impl Session {
         self.config.keep_alive.map(|keep_alive| self.heard_at + keep_alive + keep_alive / 2)
     }
 
-    /// Messages that the client had no right to publish.
-    pub(super) fn denied(&self) -> u64 {
-        self.denied
+    /// What was counted since the last call.
+    pub(super) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Whether another message may be read. Only messages that wait for the engine count, so that this
+    /// becomes true again without the client.
+    pub(super) fn has_room(&self) -> bool {
+        self.config.version == Version::V5
+            || self.pending.len() < usize::from(self.config.receive_maximum)
+    }
+
+    /// Whether outcomes are still to come.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.flights.is_empty()
     }
 
     /// Topic of the last message, for logs.
@@ -209,8 +259,12 @@ impl Session {
     fn handle_publish(&mut self, publish: Publish) {
         let Some(topic) = self.resolve(&publish) else { return };
         self.last_topic = topic.clone();
-        if publish.retain && self.config.version == Version::V5 {
-            return self.end(Goodbye::Retain, "a retained message; this listener keeps none");
+        match (publish.retain, self.config.version) {
+            (true, Version::V5) => {
+                return self.end(Goodbye::Retain, "a retained message; this listener keeps none");
+            }
+            (true, Version::V3) => self.tally.retain_ignored += 1,
+            (false, _) => {}
         }
         let id = match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => None,
@@ -221,8 +275,9 @@ impl Session {
             if self.is_repeated(publish.qos, id) {
                 return;
             }
-            let unfinished = self.pending.len() + self.held.len() + self.void.len();
-            if unfinished >= usize::from(self.config.receive_maximum) {
+            if self.config.version == Version::V5
+                && self.unfinished() >= usize::from(self.config.receive_maximum)
+            {
                 return self.end(Goodbye::ReceiveMaximum, "more messages than the receive maximum");
             }
         }
@@ -267,6 +322,11 @@ impl Session {
         Some(topic)
     }
 
+    /// Messages of this connection that the client must count as unfinished (MQTT 5, 4.9).
+    fn unfinished(&self) -> usize {
+        self.pending.len() + self.held.len() + self.void.len() - self.inherited.len()
+    }
+
     /// Whether the message has been seen; then its answer is given or will come.
     fn is_repeated(&mut self, qos: QoS, id: NonZeroU16) -> bool {
         if self.pending.contains(&id) {
@@ -275,20 +335,22 @@ impl Session {
         let is_known =
             qos == QoS::ExactlyOnce && (self.held.contains(&id) || self.void.contains(&id));
         if is_known {
+            // Repeated on this connection, it counts there.
+            self.inherited.remove(&id);
             self.packets.push_back(Outbound::Received(id, None));
         }
         is_known
     }
 
     fn deny(&mut self, qos: QoS, id: Option<NonZeroU16>) {
-        self.denied += 1;
+        self.tally.denied += 1;
         let Some(id) = id else { return };
         let text = "this client may not publish to the topic".to_owned();
         let outcome = Outcome::Refused { reason: RefuseReason::NotAuthorized, text };
         let (topic, payload) = (Arc::from(""), Bytes::new());
         let ticket = self.flights.push(Flight::Publish { qos, id: Some(id), topic, payload });
         self.pending.insert(id);
-        self.handle_outcome(ticket, outcome);
+        self.settle(ticket, outcome);
     }
 
     fn handle_release(&mut self, packet_id: NonZeroU16) {
@@ -349,6 +411,7 @@ impl Session {
                 Outcome::Durable => {
                     self.releasing.remove(&packet_id);
                     self.held.remove(&packet_id);
+                    self.inherited.remove(&packet_id);
                     self.packets.push_back(Outbound::Complete { packet_id, is_known: true });
                 }
                 _ => self.end(Goodbye::Busy, "a release could not be made durable"),

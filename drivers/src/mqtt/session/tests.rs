@@ -179,7 +179,7 @@ fn a_client_without_the_right_is_told_and_counted() {
         packets[..],
         [Outbound::Acknowledge(_, Some((RefuseReason::NotAuthorized, _)))]
     ));
-    assert_eq!(session.denied(), 2);
+    assert_eq!(session.take_tally().denied, 2);
 }
 
 #[test]
