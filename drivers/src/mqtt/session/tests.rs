@@ -126,16 +126,68 @@ fn exactly_once_is_submitted_once() {
 }
 
 #[test]
-fn the_receive_maximum_is_exact() {
-    let mut session = session_with(Version::V5, vec![id(100)]);
+fn the_receive_maximum_is_exact_and_of_this_connection() {
+    let mut session = session_with(Version::V5, vec![id(100), id(101), id(102)]);
+    let one = |number| publish("a/b", QoS::AtLeastOnce, Some(number));
+    for number in 1..=2 {
+        session.handle_packet(Duration::ZERO, one(number));
+    }
+    // Repeated here, a message from before counts here.
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::ExactlyOnce, Some(100)));
+    assert_eq!(packets(&mut session), [Outbound::Received(id(100), None)]);
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtMostOnce, None));
+    assert!(session.ended().is_none(), "QoS 0 does not count");
+    session.handle_packet(Duration::ZERO, one(3));
+    assert_eq!(packets(&mut session), [Outbound::Goodbye(Goodbye::ReceiveMaximum)]);
+}
+
+#[test]
+fn a_client_that_was_told_no_maximum_is_held_back() {
+    let mut session = session_with(Version::V3, vec![id(100)]);
     for number in 1..=2 {
         session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(number)));
     }
+    assert!(session.has_room());
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::ExactlyOnce, Some(3)));
+    assert!(!session.has_room() && session.ended().is_none());
+    for ticket in tickets(&mut session) {
+        session.handle_outcome(ticket, Outcome::Durable);
+    }
+    assert!(session.has_room(), "a message that waits for its release must not hold it up");
+    for number in 4..=6 {
+        session.handle_packet(Duration::ZERO, publish("a/b", QoS::ExactlyOnce, Some(number)));
+    }
     assert!(session.ended().is_none());
+}
+
+#[test]
+fn what_becomes_durable_after_the_client_left_is_passed_on() {
+    let mut session = session_with(Version::V3, vec![]);
     session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtMostOnce, None));
-    assert!(session.ended().is_none(), "QoS 0 does not count");
-    session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(3)));
-    assert_eq!(packets(&mut session), [Outbound::Goodbye(Goodbye::ReceiveMaximum)]);
+    let goodbye = Inbound::Disconnect { with_will: false, session_expiry_s: None };
+    session.handle_packet(Duration::ZERO, goodbye);
+    assert!(session.is_waiting() && session.poll_durable().is_none());
+    let ticket = tickets(&mut session)[0];
+    session.handle_outcome(ticket, Outcome::Durable);
+    assert_eq!(session.poll_durable().unwrap().0.as_ref(), "a/b");
+    assert!(!session.is_waiting() && packets(&mut session).is_empty());
+}
+
+#[test]
+fn refusals_and_ignored_flags_are_counted() {
+    let mut session = session_with(Version::V3, vec![]);
+    let Inbound::Publish(mut message) = publish("a/b", QoS::AtMostOnce, None) else {
+        unreachable!()
+    };
+    message.retain = true;
+    session.handle_packet(Duration::ZERO, Inbound::Publish(message));
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(1)));
+    let tickets = tickets(&mut session);
+    session.handle_outcome(tickets[0], refused(RefuseReason::Quota));
+    session.handle_outcome(tickets[1], refused(RefuseReason::PayloadInvalid));
+    let expect = Tally { denied: 0, refused_quota: 1, refused_payload: 1, retain_ignored: 1 };
+    assert_eq!(session.take_tally(), expect);
+    assert_eq!(session.take_tally(), Tally::default());
 }
 
 #[test]
