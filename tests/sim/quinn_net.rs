@@ -104,7 +104,7 @@ impl AsyncTimer for SimTimer {
     }
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(context)
+        Future::poll(self.0.as_mut(), context)
     }
 }
 

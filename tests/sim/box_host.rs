@@ -1,0 +1,292 @@
+//! The box in the simulated world: engine and writer, link, and a device that feeds it.
+
+use crate::dice::Dice;
+use crate::ledger::{DENIED, GRANTED, Ledger};
+use crate::quinn_net::{SimRuntime, SimSocket};
+use crate::world::{Breakage, Shared};
+use bytes::Bytes;
+use guan_edge::engine::{
+    Effect, Engine, EngineConfig, Event, EvidenceLog, Publication, sealed_size,
+};
+use guan_edge::sessions::SessionLedger;
+use guan_edge::system_clock::TimeSource;
+use guan_edge::uplink::SpoolSource;
+use guan_edge::writer::{self, Inputs};
+use guan_evidence::{Program, Salvage};
+use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkStatus, Released};
+use guan_link::text::CheckpointText;
+use guan_model::{BootNumber, Clock, DatasetId, Now, SpoolId, StreamId, WallTime};
+use guan_spool::disk::SimDisk;
+use guan_spool::{Spool, SpoolConfig, StreamConfig, WhenFull};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// 2027-01-15.
+pub(crate) const T0: WallTime = WallTime(1_800_000_000_000_000_000);
+pub(crate) const STREAM: StreamId = StreamId(1);
+pub(crate) const SPOOL_BYTES_MAX: u64 = 8 << 20;
+const SPOOL: SpoolId = SpoolId([5; 16]);
+const CLIENT: &str = "device";
+
+/// Answers of the engine, on their way to the device.
+#[derive(Debug)]
+pub(crate) enum Token {
+    Message(oneshot::Sender<bool>),
+    Session(oneshot::Sender<Vec<NonZeroU16>>),
+}
+
+/// Wall and monotonic time of one boot. The wall may be wrong, as a box without a battery has it.
+struct SimClock {
+    clock: Clock,
+    booted: Duration,
+    shift: Arc<Mutex<i64>>,
+}
+
+impl TimeSource for SimClock {
+    fn now(&mut self) -> Now {
+        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+        let wall = T0.saturating_add(elapsed).0 + *self.shift.lock().unwrap();
+        self.clock.observe(WallTime(wall), elapsed - self.booted)
+    }
+
+    fn handle_durable(&mut self, now: Now) {
+        self.clock.handle_durable(now);
+    }
+}
+
+/// One boot of the box, until it is crashed.
+pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
+    let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+    let boots = {
+        let mut boots = shared.boots.lock().unwrap();
+        *boots += 1;
+        *boots
+    };
+    let stream = StreamConfig {
+        id: STREAM,
+        name: "data".to_owned(),
+        bytes_max: SPOOL_BYTES_MAX,
+        age_max: None,
+        when_full: WhenFull::Refuse,
+    };
+    let config = SpoolConfig {
+        segment_bytes_max: 16 << 10,
+        total_bytes_max: SPOOL_BYTES_MAX,
+        streams: vec![stream],
+    };
+    let (spool, recovered) = Spool::open(shared.spool_disk.clone(), config, SPOOL)?;
+    let mut clock = SimClock {
+        clock: Clock::new(recovered.last_wall, Duration::ZERO),
+        booted: elapsed,
+        shift: shared.clock_shift.clone(),
+    };
+    let tail = spool.reader().leaves_from(sealed_size(&shared.log_disk)?)?;
+    let key = shared.log_key.clone();
+    let log = EvidenceLog::open(shared.log_disk.clone(), "guan/box-1".to_owned(), key, tail)?;
+    let sessions = SessionLedger::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
+    let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), STREAM));
+    let config = EngineConfig {
+        boot: BootNumber(boots),
+        rows_max: 100,
+        commit_window: Duration::from_millis(20),
+        streams: BTreeMap::from(streams),
+        checkpoint_interval: Duration::from_secs(2),
+        checkpoint_leaves_max: 64,
+    };
+    let reader = spool.reader();
+    let (descriptors, plan) = (shared.descriptors.clone(), shared.plan.clone());
+    let now = clock.now();
+    let mut engine = Engine::new(now, config, descriptors, plan, spool, log, sessions);
+    let program = Program::parse("guan sim").unwrap();
+    engine.start(now, &program, SPOOL, Salvage::default())?;
+    let (events_out, events) = mpsc::channel(64);
+    let released = watch::Sender::new(Released::new());
+    let committed = watch::Sender::new(0);
+    let checkpoint = watch::Sender::new(None);
+    let tables = vec![Bytes::from(guan_codec::pack_table(&shared.descriptors))];
+    let source = SpoolSource::new(reader, SPOOL, vec![STREAM], tables);
+    spawn_link(&shared, source, &released, &committed, &checkpoint).await?;
+    let device = tokio::spawn(feed(shared.clone(), events_out));
+    let (effects_out, effects) = mpsc::unbounded_channel();
+    tokio::spawn(answer(shared.clone(), effects));
+    let inputs = Inputs { events, cursors: released.subscribe() };
+    writer::run(&mut engine, &mut clock, inputs, |engine, effect| match effect {
+        Effect::Committed(_) => {
+            *shared.queued.lock().unwrap() = Some(engine.spool_status().streams[0].queued_batches);
+            assert!(engine.spool_status().disk_bytes.0 <= SPOOL_BYTES_MAX + (1 << 20));
+            committed.send_modify(|count| *count += 1);
+        }
+        Effect::Checkpoint(text) => {
+            checkpoint.send_replace(CheckpointText::parse(&text).ok());
+        }
+        other => drop(effects_out.send(other)),
+    })
+    .await?;
+    device.await?;
+    // The link goes on, until the world ends, with what is left.
+    std::future::pending::<turmoil::Result>().await
+}
+
+async fn spawn_link(
+    shared: &Arc<Shared>,
+    source: SpoolSource<SimDisk>,
+    released: &watch::Sender<Released>,
+    committed: &watch::Sender<u64>,
+    checkpoint: &watch::Sender<Option<CheckpointText>>,
+) -> turmoil::Result {
+    let socket = SimSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await?;
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(
+        quinn::EndpointConfig::default(),
+        None,
+        socket,
+        Arc::new(SimRuntime),
+    )?;
+    let (events, mut received) = mpsc::channel(64);
+    tokio::spawn(async move { while received.recv().await.is_some() {} });
+    let (_report_out, report) = watch::channel(None);
+    let (stop_out, stop) = watch::channel(false);
+    let dice = Mutex::new(Dice(shared.seed ^ 77));
+    let link = BoxLink {
+        endpoint,
+        config: shared.client_config.clone(),
+        locate: vec![SocketAddr::new(turmoil::lookup("space"), 4433)],
+        server_name: "space".to_owned(),
+        source,
+        inputs: BoxInputs {
+            committed: committed.subscribe(),
+            checkpoint: checkpoint.subscribe(),
+            report,
+            stop,
+        },
+        outputs: BoxOutputs {
+            released: released.clone(),
+            events,
+            status: watch::Sender::new(LinkStatus::default()),
+        },
+        random: Box::new(move || dice.lock().unwrap().roll()),
+    };
+    tokio::spawn(async move {
+        link.run().await;
+        drop(stop_out);
+    });
+    Ok(())
+}
+
+/// Hands answers to the device, late when the disk is slow. With `EarlyAnswer` the device has them already.
+async fn answer(shared: Arc<Shared>, mut effects: mpsc::UnboundedReceiver<Effect<Token>>) {
+    let mut dice = Dice(shared.seed ^ 99);
+    while let Some(effect) = effects.recv().await {
+        if dice.one_in(20) {
+            tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
+        }
+        // A device that is gone comes back and asks again.
+        match effect {
+            Effect::Durable(Token::Message(reply)) => drop(reply.send(true)),
+            Effect::Refused(Token::Message(reply), _) => drop(reply.send(false)),
+            Effect::SessionReady { token: Token::Session(reply), held, .. } => {
+                drop(reply.send(held));
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn exchange(
+    events: &mpsc::Sender<Event<Token>>,
+    make: impl FnOnce(Token) -> Event<Token>,
+) -> Option<bool> {
+    let (reply, answer) = oneshot::channel();
+    events.send(make(Token::Message(reply))).await.ok()?;
+    answer.await.ok()
+}
+
+/// The device: reconnects, repeats what was not answered, then sends more, in bursts.
+async fn feed(shared: Arc<Shared>, events: mpsc::Sender<Event<Token>>) {
+    let client: Arc<str> = Arc::from(CLIENT);
+    let mut dice = Dice(shared.seed ^ u64::from(*shared.boots.lock().unwrap()) << 8);
+    let (reply, answer) = oneshot::channel();
+    let opened =
+        Event::SessionOpened { client: client.clone(), clean: false, token: Token::Session(reply) };
+    if events.send(opened).await.is_err() {
+        return;
+    }
+    let Ok(held) = answer.await else { return };
+    for id in held {
+        let mut ledger = shared.ledger.lock().unwrap();
+        if !ledger.open.contains_key(&id) {
+            ledger.violation = Some(format!("a release was acknowledged and lost: id {id}"));
+        }
+    }
+    loop {
+        let burst = next_burst(&shared, &mut dice);
+        if burst.is_empty() {
+            break;
+        }
+        let sends = burst.iter().map(|id| send(&shared, &client, &events, *id));
+        let sends: Vec<_> = sends.map(Box::pin).collect();
+        for send in sends {
+            if send.await.is_none() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(dice.below(200))).await;
+    }
+    shared.ledger.lock().unwrap().is_done = true;
+    // Wait for the link before the last head is signed.
+    while shared.queued.lock().unwrap().is_none_or(|queued| queued > 0) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let _ = events.send(Event::Stop).await;
+}
+
+/// What was not released comes first; then new messages until the day is over.
+fn next_burst(shared: &Shared, dice: &mut Dice) -> Vec<NonZeroU16> {
+    let mut ledger: std::sync::MutexGuard<'_, Ledger> = shared.ledger.lock().unwrap();
+    let open: Vec<NonZeroU16> = ledger.open.keys().copied().collect();
+    if !open.is_empty() {
+        return open;
+    }
+    if turmoil::sim_elapsed().unwrap_or_default() > shared.workload {
+        return Vec::new();
+    }
+    (0..=dice.below(5))
+        .map(|_| {
+            let point = if dice.one_in(4) { DENIED } else { GRANTED };
+            let count = 1 + dice.below(60);
+            ledger.make(point, count)
+        })
+        .collect()
+}
+
+/// One message to its release; `None` when the box is gone.
+async fn send(
+    shared: &Shared,
+    client: &Arc<str>,
+    events: &mpsc::Sender<Event<Token>>,
+    id: NonZeroU16,
+) -> Option<()> {
+    let is_acknowledged = shared.ledger.lock().unwrap().open[&id].is_acknowledged;
+    if !is_acknowledged {
+        let rows = shared.ledger.lock().unwrap().rows(id, T0);
+        if shared.breakage == Breakage::EarlyAnswer {
+            shared.ledger.lock().unwrap().acknowledge(id);
+        }
+        let held = Some((client.clone(), id));
+        let publish = |token| Event::Publication(Publication { held, rows, token });
+        match exchange(events, publish).await? {
+            true => shared.ledger.lock().unwrap().acknowledge(id),
+            // Refused: sent again with the next burst.
+            false => return Some(()),
+        }
+    }
+    let client = client.clone();
+    let release = |token| Event::Release { client, packet_id: id, token };
+    if exchange(events, release).await? {
+        shared.ledger.lock().unwrap().open.remove(&id);
+    }
+    Some(())
+}

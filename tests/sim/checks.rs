@@ -1,0 +1,128 @@
+//! What must hold at the end of every run.
+
+use crate::world::{Fault, Outcome, Shared};
+use guan_edge::engine::{bundle_count, read_bundle, read_checkpoint};
+use guan_evidence::verify::LogVerifier;
+use guan_evidence::{Leaf, LeafBody, VerifierKey};
+use guan_model::{Digest, Value};
+use guan_space::store::{StoredRecord, read_all};
+use std::collections::BTreeSet;
+
+/// Spoils the log on purpose: index, number of leaves, leaf.
+pub(crate) type Edit = fn(usize, usize, Vec<u8>) -> Option<Vec<u8>>;
+
+fn fault(text: String) -> Result<Outcome, Fault> {
+    Err(Fault(text))
+}
+
+/// Leaves of the bundles, then what the spool still holds.
+fn leaves(shared: &Shared) -> Vec<Vec<u8>> {
+    let mut leaves = Vec::new();
+    for number in 0..bundle_count(&shared.log_disk).unwrap() {
+        let bundle = read_bundle(&shared.log_disk, number).unwrap();
+        leaves.extend(bundle.iter().map(|leaf| leaf.to_vec()));
+    }
+    let read = guan_spool::spool::verify(&shared.spool_disk, &mut |index, leaf| {
+        if index == leaves.len() as u64 {
+            leaves.push(leaf.to_vec());
+        }
+    });
+    read.unwrap();
+    leaves
+}
+
+/// What the space holds.
+#[derive(Default)]
+struct Stored {
+    values: Vec<i64>,
+    batches: Vec<Digest>,
+    foreign: u64,
+    rows_in_gaps: u64,
+}
+
+fn stored(shared: &Shared) -> Stored {
+    let mut stored = Stored::default();
+    let read = read_all(&shared.space_disk, &mut |record| {
+        match record {
+            StoredRecord::Batch(delivery) => {
+                stored.batches.push(delivery.digest);
+                let decoded = guan_codec::decode(&delivery.bytes).unwrap();
+                if delivery.dataset.as_str() != "granted" {
+                    stored.foreign += 1;
+                }
+                for row in decoded.batch.iter_rows() {
+                    let Some(Value::I64(value)) = row.value else { panic!("{row:?}") };
+                    stored.values.push(value);
+                }
+            }
+            StoredRecord::Gap(gap) => stored.rows_in_gaps += gap.rows,
+            _ => {}
+        }
+        Ok(())
+    });
+    read.unwrap();
+    stored
+}
+
+pub(crate) fn check(shared: &Shared, key: &VerifierKey, edit: Edit) -> Result<Outcome, Fault> {
+    let ledger = shared.ledger.lock().unwrap();
+    let stored = stored(shared);
+    let unique: BTreeSet<i64> = stored.values.iter().copied().collect();
+    let missing = ledger.acknowledged.difference(&unique).count();
+    if missing > 0 {
+        return fault(format!("{missing} readings were acknowledged and missing in the space"));
+    }
+    if unique.len() < stored.values.len() {
+        return fault(format!("{} readings are stored twice", stored.values.len() - unique.len()));
+    }
+    let unknown = unique.difference(&ledger.sent).count();
+    if unknown > 0 || stored.foreign > 0 {
+        return fault(format!("{unknown} readings and {} batches nobody may send", stored.foreign));
+    }
+    if stored.rows_in_gaps > 0 {
+        return fault(format!("{} readings were given up", stored.rows_in_gaps));
+    }
+    check_log(shared, key, edit, &stored, ledger.denied)?;
+    Ok(Outcome { readings: stored.values.len() as u64 })
+}
+
+/// The log is whole, signed, and names every batch that the space has.
+fn check_log(
+    shared: &Shared,
+    key: &VerifierKey,
+    edit: Edit,
+    stored: &Stored,
+    denied_acknowledged: u64,
+) -> Result<(), Fault> {
+    let leaves = leaves(shared);
+    let count = leaves.len();
+    let edited =
+        leaves.into_iter().enumerate().filter_map(|(index, leaf)| edit(index, count, leaf));
+    let leaves: Vec<Vec<u8>> = edited.collect();
+    let mut verifier = LogVerifier::new();
+    let mut named: BTreeSet<Digest> = BTreeSet::new();
+    let mut denied = 0;
+    for leaf in &leaves {
+        verifier.handle_leaf(leaf);
+        match Leaf::decode(leaf).map(|leaf| leaf.body) {
+            Ok(LeafBody::Batch(batch)) => {
+                named.insert(batch.batch);
+            }
+            Ok(LeafBody::Decision(decision)) => denied += decision.denied.values().sum::<u64>(),
+            _ => {}
+        }
+    }
+    let head = read_checkpoint(&shared.log_disk).unwrap();
+    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
+    let report = verifier.finish(&heads, key);
+    if !report.is_valid() {
+        return Err(Fault(format!("the log is not valid: {:?}", report.faults)));
+    }
+    if let Some(batch) = stored.batches.iter().find(|batch| !named.contains(*batch)) {
+        return Err(Fault(format!("batch {batch} arrived and is not in the log")));
+    }
+    if denied != denied_acknowledged {
+        return Err(Fault(format!("the log denies {denied} readings of {denied_acknowledged}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The space in the simulated world: the real store, runner, inbox and link.
+
+use crate::quinn_net::{SimRuntime, SimSocket};
+use crate::world::Shared;
+use guan_link::driver::{Admit, Peers, SpaceLink};
+use guan_model::BoxId;
+use guan_space::inbox::StoreInbox;
+use guan_space::runner::{self, REQUESTS_MAX, StoreStatus};
+use guan_space::store::Store;
+use rustls_pki_types::CertificateDer;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// The registry is files; here every certificate of the authority is enrolled.
+#[derive(Clone)]
+struct AllEnrolled;
+
+impl Admit for AllEnrolled {
+    async fn admit(&self, chain: Vec<CertificateDer<'static>>) -> Result<BoxId, String> {
+        let (box_id, _) =
+            guan_identity::peer_identity(&chain[0]).map_err(|fault| fault.to_string())?;
+        Ok(box_id)
+    }
+}
+
+/// One boot of the space, until it is crashed.
+pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
+    let (store, _) = Store::open(shared.space_disk.clone(), 64 << 10, [3; 16])?;
+    let socket = SimSocket::bind(SocketAddr::from(([0, 0, 0, 0], 4433))).await?;
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(
+        quinn::EndpointConfig::default(),
+        Some(shared.server_config.clone()),
+        socket,
+        Arc::new(SimRuntime),
+    )?;
+    let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
+    let (status_out, status) = watch::channel(StoreStatus::default());
+    let inbox = StoreInbox::new(requests_out, status, Arc::new(|| crate::box_host::T0));
+    let (_stop, stopping) = watch::channel(false);
+    let link = SpaceLink {
+        endpoint,
+        inbox,
+        admit: AllEnrolled,
+        peers_max: 4,
+        peers: watch::Sender::new(Peers::new()),
+        stop: stopping,
+    };
+    tokio::spawn(link.run());
+    runner::run(store, requests, status_out).await?;
+    Ok(())
+}
