@@ -14,8 +14,8 @@ for path in sys.argv[1:]:
     frame = pandas.read_parquet(path)
     rows, distinct = duckdb.sql(
         f"select count(*), count(distinct (box, stream, batch_seq)) from '{path}'"
-    ).fetchone()
-    total = duckdb.sql(f"select coalesce(sum(value_f64), 0) from '{path}'").fetchone()[0]
+    ).fetchall()[0]
+    total = duckdb.sql(f"select coalesce(sum(value_f64), 0) from '{path}'").fetchall()[0][0]
     assert len(frame) == rows, (path, len(frame), rows)
     assert abs(float(frame["value_f64"].sum()) - total) < 1e-6 * max(1.0, abs(total)), path
     print(

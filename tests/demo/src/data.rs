@@ -8,32 +8,32 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 /// A message, and the reading that must come out at the other end.
-pub(crate) struct Message {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) reading: Reading,
+pub struct Message {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub reading: Reading,
 }
 
 /// What identifies a reading: equal readings may be there several times.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Reading {
-    pub(crate) point: String,
+pub struct Reading {
+    pub point: String,
     /// Nanoseconds since 1970; `None` when the source gives no time.
-    pub(crate) source_time: Option<i64>,
+    pub source_time: Option<i64>,
     /// Bits of a number, or bytes.
-    pub(crate) value: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 /// Messages that belong to one dataset.
-pub(crate) struct Dataset {
-    pub(crate) id: &'static str,
+pub struct Dataset {
+    pub id: &'static str,
     /// Whether a contract lets it go.
-    pub(crate) is_granted: bool,
-    pub(crate) messages: Vec<Message>,
+    pub is_granted: bool,
+    pub messages: Vec<Message>,
 }
 
 /// Reads everything.
-pub(crate) fn read(folder: &Path) -> Result<Vec<Dataset>> {
+pub fn read(folder: &Path) -> Result<Vec<Dataset>> {
     let text = |file: &str| unpack(&folder.join(file));
     let machine = text("nab/machine_temperature_system_failure.csv.gz")?;
     let office = text("nab/ambient_temperature_system_failure.csv.gz")?;

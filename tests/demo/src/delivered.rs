@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::Path;
 
 /// Readings of a file with how often each is there.
-pub(crate) fn read(path: &Path) -> Result<BTreeMap<Reading, i64>> {
+pub fn read(path: &Path) -> Result<BTreeMap<Reading, i64>> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut readings = BTreeMap::new();
     for row in SerializedFileReader::new(file)?.get_row_iter(None)? {
@@ -40,7 +40,7 @@ fn reading(row: &Row) -> Result<Reading> {
 }
 
 /// Readings that are missing, and readings that are there too often.
-pub(crate) fn compare(
+pub fn compare(
     published: &BTreeMap<Reading, i64>,
     delivered: &BTreeMap<Reading, i64>,
 ) -> (i64, i64) {

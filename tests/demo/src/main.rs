@@ -4,19 +4,15 @@
 
 #![forbid(unsafe_code)]
 
-mod data;
-mod delivered;
-mod publish;
-mod relay;
 mod report;
-mod stage;
 
 use anyhow::{Context, Result, bail};
-use data::{Dataset, Reading};
-use relay::Relay;
+use guan_demo::data::{self, Dataset, Reading};
+use guan_demo::relay::Relay;
+use guan_demo::stage::{Running, Stage};
+use guan_demo::{delivered, publish};
 use report::{DatasetReport, Report};
 use serde_json::Value;
-use stage::{Running, Stage};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const RECONNECT_WAIT: Duration = Duration::from_millis(100);
 
 /// Publishes everything and returns when all of it is acknowledged (PUBCOMP).
-pub(crate) async fn publish(
+pub async fn publish(
     client_id: &str,
     port: u16,
     messages: &[Message],

@@ -12,7 +12,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 /// Switch and counters of a relay that runs in the background.
 #[derive(Clone, Default)]
-pub(crate) struct Relay {
+pub struct Relay {
     is_cut: Arc<AtomicBool>,
     to_space: Arc<AtomicU64>,
     to_box: Arc<AtomicU64>,
@@ -20,18 +20,18 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Forwards between whoever sends to `socket` and the space.
-    pub(crate) fn start(socket: UdpSocket, space: SocketAddr) -> Self {
+    pub fn start(socket: UdpSocket, space: SocketAddr) -> Self {
         let relay = Self::default();
         tokio::spawn(relay.clone().run(Arc::new(socket), space));
         relay
     }
 
-    pub(crate) fn cut(&self, is_cut: bool) {
+    pub fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::Relaxed);
     }
 
     /// Payload that box and space have sent, whether it arrived or not.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
+    pub fn bytes(&self) -> (u64, u64) {
         (self.to_space.load(Ordering::Relaxed), self.to_box.load(Ordering::Relaxed))
     }
 

@@ -12,28 +12,23 @@ const READY_WAIT: Duration = Duration::from_secs(20);
 const STOP_WAIT: Duration = Duration::from_secs(20);
 
 /// Folder, programs and ports of one run.
-pub(crate) struct Stage {
-    pub(crate) folder: PathBuf,
+pub struct Stage {
+    pub folder: PathBuf,
     programs: PathBuf,
     configs: PathBuf,
-    pub(crate) mqtt_port: u16,
-    pub(crate) relay_port: u16,
-    pub(crate) space_port: u16,
+    pub mqtt_port: u16,
+    pub relay_port: u16,
+    pub space_port: u16,
 }
 
 /// A running program, killed when it is dropped.
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     name: &'static str,
 }
 
 impl Stage {
-    pub(crate) fn new(
-        folder: PathBuf,
-        programs: PathBuf,
-        configs: PathBuf,
-        ports: [u16; 3],
-    ) -> Self {
+    pub fn new(folder: PathBuf, programs: PathBuf, configs: PathBuf, ports: [u16; 3]) -> Self {
         let [mqtt_port, relay_port, space_port] = ports;
         Self { folder, programs, configs, mqtt_port, relay_port, space_port }
     }
@@ -46,8 +41,17 @@ impl Stage {
         self.folder.join("box/edge.toml")
     }
 
-    /// Authority, keys, enrolment, contracts, configuration.
-    pub(crate) fn set_up(&self, contracts: &[&str]) -> Result<()> {
+    /// Authority, keys, enrolment, contracts, and the demo's configuration.
+    pub fn set_up(&self, contracts: &[&str]) -> Result<()> {
+        self.set_up_with(contracts, |configuration| configuration)
+    }
+
+    /// As [`set_up`](Self::set_up), with a configuration that is changed first.
+    pub fn set_up_with(
+        &self,
+        contracts: &[&str],
+        change: impl FnOnce(String) -> String,
+    ) -> Result<()> {
         let (space, edge) = (self.folder.join("space"), self.folder.join("box"));
         std::fs::create_dir_all(edge.join("contracts"))?;
         let listen = format!("127.0.0.1:{}", self.space_port);
@@ -62,7 +66,7 @@ impl Stage {
             .replace("127.0.0.1:18830", &format!("127.0.0.1:{}", self.mqtt_port))
             .replace("127.0.0.1:14433", &format!("127.0.0.1:{}", self.relay_port))
             .replace(&"0".repeat(64), key);
-        std::fs::write(self.box_config(), text)?;
+        std::fs::write(self.box_config(), change(text))?;
         let identity = self.guan_json(&["identity", "init"])?;
         let request =
             identity["request_file"].as_str().context("identity init names the request")?;
@@ -83,25 +87,25 @@ impl Stage {
         output(Command::new(self.programs.join("guan-space")).args(arguments))
     }
 
-    pub(crate) fn space_json(&self, arguments: &[&str]) -> Result<Value> {
+    pub fn space_json(&self, arguments: &[&str]) -> Result<Value> {
         let config = self.space_config().display().to_string();
         let text = self.space(&[arguments, &["--config", &config, "--json"]].concat())?;
         Ok(serde_json::from_str(&text)?)
     }
 
-    pub(crate) fn guan_json(&self, arguments: &[&str]) -> Result<Value> {
+    pub fn guan_json(&self, arguments: &[&str]) -> Result<Value> {
         let config = self.box_config();
         let mut command = Command::new(self.programs.join("guan"));
         let text = output(command.args(arguments).arg("--config").arg(config).arg("--json"))?;
         Ok(serde_json::from_str(&text)?)
     }
 
-    pub(crate) fn start_space(&self) -> Result<Running> {
+    pub fn start_space(&self) -> Result<Running> {
         self.start("guan-space", &self.space_config())
     }
 
     /// Returns when MQTT clients can connect.
-    pub(crate) fn start_guan(&self) -> Result<Running> {
+    pub fn start_guan(&self) -> Result<Running> {
         let mut running = self.start("guan", &self.box_config())?;
         let deadline = Instant::now() + READY_WAIT;
         while TcpStream::connect(("127.0.0.1", self.mqtt_port)).is_err() {
@@ -136,14 +140,14 @@ impl Stage {
 
 impl Running {
     /// SIGKILL: no chance to write anything.
-    pub(crate) fn kill(mut self) -> Result<()> {
+    pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
     /// SIGTERM, and waits for an orderly end.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         output(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
         let deadline = Instant::now() + STOP_WAIT;
         loop {

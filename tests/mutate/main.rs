@@ -1,0 +1,91 @@
+//! Every fuzz target on its corpus and on seeded mutations of it: what fuzzing finds first, on stable Rust.
+//!
+//! `GUAN_MUTATIONS=1000000 cargo test -p guan-tests --test mutate` runs longer.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use guan_tests::targets;
+use std::path::{Path, PathBuf};
+
+const MUTATIONS: usize = 10_000;
+/// The targets may not grow the process by more than this.
+const MEMORY_KIB_MAX: u64 = 512 << 10;
+
+/// Splitmix64 (Steele, Lea, Flood 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.roll() % bound.max(1) as u64).unwrap()
+    }
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn mutate(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = corpus[dice.below(corpus.len())].clone();
+    for _ in 0..=dice.below(4) {
+        let length = bytes.len();
+        let at = dice.below(length);
+        match dice.below(6) {
+            _ if length == 0 => bytes.push(0),
+            0 => bytes[at] ^= 1 << dice.below(8),
+            1 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][dice.below(5)],
+            2 => bytes.truncate(at),
+            3 => drop(bytes.drain(at..(at + 1 + dice.below(8)).min(length))),
+            4 => {
+                let other = &corpus[dice.below(corpus.len())];
+                let from = dice.below(other.len());
+                bytes.splice(at..at, other[from..].iter().copied().take(64));
+            }
+            _ => {
+                let piece = bytes[at..(at + 16).min(length)].to_vec();
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+    bytes
+}
+
+/// Highest memory of this process so far.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn no_decoder_panics_or_grows() {
+    let count = std::env::var("GUAN_MUTATIONS").ok().and_then(|text| text.parse().ok());
+    let count: usize = count.unwrap_or(MUTATIONS);
+    let before = peak_kib();
+    for target in targets::ALL {
+        let corpus = corpus(target.name);
+        assert!(!corpus.is_empty(), "{}: no corpus", target.name);
+        let decoded = corpus.iter().filter(|bytes| (target.run)(bytes)).count();
+        assert!(decoded > 0, "{}: nothing of the corpus decodes", target.name);
+        let mut dice = Dice(7);
+        let mut survived = 0;
+        for _ in 0..count {
+            survived += usize::from((target.run)(&mutate(&mut dice, &corpus)));
+        }
+        let files = corpus.len();
+        println!("{}: {files} files, {count} mutations, {survived} of them decode", target.name);
+    }
+    let grown = peak_kib() - before;
+    assert!(grown <= MEMORY_KIB_MAX, "the targets took {grown} KiB");
+}

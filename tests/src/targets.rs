@@ -1,0 +1,183 @@
+//! One function for each decoder that strangers feed. Each must return, whatever the bytes are, in bounded
+//! memory; what decodes must survive being encoded again. The result says whether anything was decoded.
+
+use guan_configs::{EdgeConfig, SpaceConfig};
+use guan_edge::decode::{
+    Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
+};
+use guan_link::wire::Wire;
+use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
+use guan_model::{
+    Class, ClockQuality, DatasetId, DescriptorTable, PointDescriptor, PointId, PointName, Unit,
+    ValueType, WallTime,
+};
+use guan_policy::{Contract, TrustedKeys};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// A decoder with its name, which is also the folder of its corpus.
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]) -> bool,
+}
+
+/// All of them.
+pub const ALL: [Target; 8] = [
+    Target { name: "frame", run: frame },
+    Target { name: "batch", run: batch },
+    Target { name: "table", run: table },
+    Target { name: "contract", run: contract },
+    Target { name: "config", run: config },
+    Target { name: "mqtt", run: mqtt },
+    Target { name: "log", run: log },
+    Target { name: "payload", run: payload },
+];
+
+/// Frames of the link, of all four directions.
+pub fn frame(data: &[u8]) -> bool {
+    fn read<F: Wire>(data: &[u8]) -> bool {
+        let mut decoder = FrameDecoder::<F>::new();
+        let mut any = false;
+        for piece in data.chunks(61) {
+            decoder.handle_bytes(piece);
+            while let Ok(Some(frame)) = decoder.poll() {
+                any = true;
+                let again = guan_link::wire::encode(&frame).concat();
+                assert!(again.len() <= data.len() + 16, "a frame grew");
+            }
+        }
+        any
+    }
+    read::<BoxFrame>(data)
+        | read::<SpaceFrame>(data)
+        | read::<BoxNote>(data)
+        | read::<SpaceNote>(data)
+}
+
+/// Encoded batches.
+pub fn batch(data: &[u8]) -> bool {
+    let Ok(decoded) = guan_codec::decode(data) else { return false };
+    let again = guan_codec::encode(&decoded.batch);
+    let twice = guan_codec::decode(&again.bytes).expect("what was just encoded");
+    assert_eq!(twice.digest, again.digest, "an encoded batch has the digest that it announces");
+    assert_eq!(twice.batch.rows(), decoded.batch.rows());
+    true
+}
+
+/// Announced descriptor tables.
+pub fn table(data: &[u8]) -> bool {
+    let Ok(table) = guan_codec::unpack_table(data) else { return false };
+    let again = guan_codec::unpack_table(&guan_codec::pack_table(&table));
+    assert_eq!(again.expect("what was just packed").digest(), table.digest());
+    true
+}
+
+/// Signed contracts.
+pub fn contract(data: &[u8]) -> bool {
+    static KEYS: OnceLock<TrustedKeys> = OnceLock::new();
+    // The keys of the golden contract: seeds of 32 times 1 (consumer) and 2 (provider).
+    let keys = KEYS.get_or_init(|| {
+        let key = |hex: &str| {
+            let mut key = [0; 32];
+            for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
+                let digits = std::str::from_utf8(digits).expect("hex digits");
+                *byte = u8::from_str_radix(digits, 16).expect("hex digits");
+            }
+            key
+        };
+        let consumer = key("8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c");
+        let provider = key("8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394");
+        let keys = vec![("space-1".to_owned(), consumer), ("depot-7".to_owned(), provider)];
+        TrustedKeys::new(keys).expect("valid keys")
+    });
+    match Contract::parse(data, keys) {
+        Ok(_) => true,
+        Err(fault) => {
+            assert!(!fault.to_string().is_empty());
+            false
+        }
+    }
+}
+
+/// Configuration files of both programs.
+pub fn config(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let edge = EdgeConfig::parse(text, "fuzz.toml", Path::new("/"));
+    if let Ok(config) = &edge {
+        let again = EdgeConfig::parse(&config.to_toml(), "again.toml", Path::new("/"));
+        let again = again.expect("the effective configuration is one");
+        assert_eq!(again.descriptors.digest(), config.descriptors.digest());
+    }
+    edge.is_ok() | SpaceConfig::parse(text, "fuzz.toml", Path::new("/")).is_ok()
+}
+
+/// Bytes from an MQTT client.
+pub fn mqtt(data: &[u8]) -> bool {
+    guan_drivers::mqtt::hostile::drive(data) > 0
+}
+
+/// Leaves, bundles and signed heads of a log.
+pub fn log(data: &[u8]) -> bool {
+    let mut any = false;
+    if let Ok(leaf) = guan_evidence::Leaf::decode(data) {
+        assert_eq!(leaf.encode(), data, "one leaf, one encoding");
+        any = true;
+    }
+    any |= guan_evidence::bundle::decode(data).is_ok_and(|leaves| !leaves.is_empty());
+    if let Ok(text) = std::str::from_utf8(data) {
+        any |= guan_evidence::Checkpoint::parse_unverified(text).is_ok();
+        any |= guan_evidence::VerifierKey::parse(text).is_ok();
+    }
+    any
+}
+
+/// Payloads of sensors, by every mapping: the first byte chooses the topic.
+pub fn payload(data: &[u8]) -> bool {
+    static DECODER: OnceLock<Decoder> = OnceLock::new();
+    let decoder = DECODER.get_or_init(decoder);
+    let Some((choice, payload)) = data.split_first() else { return false };
+    let topic = ["json", "bytes", "senml", "raw"][usize::from(choice % 4)];
+    let rows =
+        decoder.decode(topic, payload, WallTime(1_800_000_000_000_000_000), ClockQuality::Rtc);
+    match rows {
+        Ok(rows) => !rows.is_empty(),
+        Err(refusal) => {
+            assert!(!refusal.text().is_empty());
+            false
+        }
+    }
+}
+
+fn decoder() -> Decoder {
+    let point = |id: u32, name: &str, value_type| PointDescriptor {
+        id: PointId(id),
+        name: PointName::parse(name).expect("a valid name"),
+        value_type,
+        unit: Unit::one(),
+        dataset: DatasetId::parse("d").expect("a valid name"),
+        class: Class::General,
+        tags: BTreeSet::new(),
+    };
+    let points = vec![point(1, "number", ValueType::F64), point(2, "bytes", ValueType::Bytes)];
+    let table = DescriptorTable::new(points).expect("points of their own");
+    let field = |point: &str, encoding| FieldSpec {
+        point: point.to_owned(),
+        value: "/value".to_owned(),
+        time: Some(TimeSpec { path: "/t".to_owned(), format: TimeFormat::Auto }),
+        quality: Some("/q".to_owned()),
+        encoding,
+    };
+    let mapping = |filter: &str, format| MappingSpec {
+        filter: filter.to_owned(),
+        format,
+        undecodable: Undecodable::Refuse,
+    };
+    let specs = [
+        mapping("json", FormatSpec::Json(vec![field("number", None)])),
+        mapping("bytes", FormatSpec::Json(vec![field("bytes", Some(Encoding::Hex))])),
+        mapping("senml", FormatSpec::Senml { prefix: String::new() }),
+        mapping("raw", FormatSpec::Raw { point: "bytes".to_owned() }),
+    ];
+    Decoder::compile(&specs, &table).expect("valid mappings")
+}
