@@ -6,14 +6,27 @@ const DISTANCE_MAX: usize = 3;
 const NAME_BYTES_MAX: usize = 128;
 
 /// `; did you mean X?`, or nothing.
-pub(crate) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let ranked = known.into_iter().map(|candidate| (distance(name, candidate), candidate));
-    match ranked.min() {
-        Some((distance, candidate)) if distance <= DISTANCE_MAX.min(candidate.len() / 2) => {
-            format!("; did you mean {candidate}?")
+pub(crate) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let at = find(name, known.clone());
+    at.and_then(|at| known.into_iter().nth(at)).map_or(String::new(), did_you_mean)
+}
+
+/// Where the nearest of the known names stands.
+pub(crate) fn find<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<usize> {
+    let ranked = known.into_iter().enumerate().filter_map(|(at, candidate)| {
+        let limit = DISTANCE_MAX.min(candidate.len() / 2);
+        // The lengths alone may already be too far apart; the rest of the work is square.
+        if name.len().abs_diff(candidate.len()) > limit {
+            return None;
         }
-        _ => String::new(),
-    }
+        let distance = distance(name, candidate);
+        (distance <= limit).then_some((distance, candidate, at))
+    });
+    ranked.min().map(|(_, _, at)| at)
+}
+
+pub(crate) fn did_you_mean(name: &str) -> String {
+    format!("; did you mean {name}?")
 }
 
 /// Levenshtein distance in bytes.

@@ -1,6 +1,7 @@
 //! Configuration of a space.
 
 use crate::fault::ConfigFaults;
+use crate::nearest;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};
 use guan_model::BoxId;
 use std::net::SocketAddr;
@@ -54,6 +55,19 @@ impl SpaceConfig {
     }
 }
 
+/// Tiers that this release knows.
+pub(crate) const TIERS: &str = "unattested";
+
+pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
+    match text {
+        "unattested" => Ok(Tier::Unattested),
+        "emulated" | "hardware" => {
+            Err(format!("is not built yet; this release knows only {TIERS}"))
+        }
+        _ => Err(format!("must be {TIERS}{}", nearest::hint(text, [TIERS]))),
+    }
+}
+
 fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let own = root.table("space");
     let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
@@ -83,16 +97,7 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let node = root.table("boxes");
     let about = "Tiers of boxes that may deliver. Must be named: `unattested` proves nothing about \
                  the machine.";
-    let accept_tiers = node.texts("accept_tiers", about, "unattested", 3, |text| match text {
-        "unattested" => Ok(Tier::Unattested),
-        "emulated" | "hardware" => {
-            Err("is not built yet; this release knows unattested".to_owned())
-        }
-        _ => Err("must be unattested".to_owned()),
-    });
-    if accept_tiers.is_empty() && !node.has("accept_tiers") {
-        node.fault("accept_tiers", "is missing; name the tiers that may deliver: [\"unattested\"]");
-    }
+    let accept_tiers = node.texts("accept_tiers", about, TIERS, 1..=3, parse_tier);
     node.finish();
     let node = root.table("store");
     let about = "Size of one segment file.";

@@ -1,5 +1,8 @@
 //! Faults as the operator sees them, the samples, and texts that are no configuration.
 
+mod golden;
+mod limits;
+
 use super::*;
 use crate::edge::{FormatConfig, WhenFull};
 use proptest::prelude::*;
@@ -86,7 +89,7 @@ fn defaults_are_filled_in_and_shown() {
 fn faults_name_line_limit_and_remedy() {
     check(
         "keepalive_s = 3",
-        &["line 9: link.keepalive_s: unknown key; did you mean keep_alive_s?"],
+        &["line 9: link.keepalive_s: unknown key; did you mean link.keep_alive_s?"],
     );
     check(
         "keep_alive_s = 30",
@@ -143,10 +146,20 @@ fn what_must_be_said_has_no_default() {
         let report = edge(&text).map(|_| ()).unwrap_err().to_string();
         assert!(report.contains(part), "{report}");
     };
-    check("hardware", "must be one of unattested");
+    check("hardware", "is not built yet; this release knows only unattested");
+    check("emulated", "is not built yet");
+    check("unatested", "must be unattested; did you mean unattested?");
     let space = SPACE.replace("[\"unattested\"]", "[\"hardware\"]");
     let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
     assert!(report.to_string().contains("is not built yet"), "{report}");
+    for (found, expect) in [("[]", "is empty; give"), ("3", "is a integer")] {
+        let space = SPACE.replace("[\"unattested\"]", found);
+        let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
+        assert!(report.to_string().contains(expect), "{report}");
+    }
+    let space = SPACE.replace("accept_tiers", "# accept_tiers");
+    let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
+    assert!(report.to_string().contains("boxes.accept_tiers: is missing"), "{report}");
     let report = edge("schema = 2").map(|_| ()).unwrap_err().to_string();
     assert!(report.contains("schema: = 2: must be 1"), "{report}");
 }
@@ -170,6 +183,108 @@ fn clashes_are_seen() {
         &format!("{dataset}{}", point(1, "a{}")),
         &["line 13: point[0].name: = \"a{}\": holds `{}` without `each`"],
     );
+}
+
+#[test]
+fn mappings_say_nothing_in_vain() {
+    let mapping =
+        |topic: &str, keys: &str| format!("[[mapping]]\ntopic = \"{topic}\"\nformat = {keys}\n");
+    let raw = "\"raw\"\npoint = \"p\"";
+    check(
+        &format!("{}{}", mapping("a/#", raw), mapping("a/+/c", raw)),
+        &["line 14: mapping[1].topic: = \"a/+/c\": takes nothing, for the mapping of line 9 with \
+         topic = \"a/#\" comes first; put this one before it, or remove it"],
+    );
+    let specific_first = format!("{SMALL}{}{}", mapping("a/+/c", raw), mapping("a/#", raw));
+    assert_eq!(edge(&specific_first).unwrap().mappings.len(), 2);
+    check(
+        &mapping("a", &format!("{raw}\ntime = \"/t\"\nprefix = \"x\"")),
+        &[
+            "line 13: mapping[0].time: has no effect with format = \"raw\"",
+            "line 14: mapping[0].prefix: has no effect with format = \"raw\"",
+        ],
+    );
+    let field = "[[mapping.field]]\npoint = \"p\"\nvalue = \"/v\"";
+    check(
+        &mapping(
+            "a",
+            &format!("{raw}\nquality = \"/q\"\nencoding = \"hex\"\nvalue = \"/v\"\n{field}"),
+        ),
+        &[
+            "line 13: mapping[0].quality: has no effect with format = \"raw\"",
+            "line 14: mapping[0].encoding: has no effect with format = \"raw\"",
+            "line 15: mapping[0].value: has no effect with format = \"raw\"",
+            "line 16: mapping[0].field: has no effect with format = \"raw\"",
+        ],
+    );
+    check(
+        &mapping("a", "\"senml\"\npoint = \"p\""),
+        &["line 12: mapping[0].point: has no effect with format = \"senml\""],
+    );
+    check(
+        &mapping("a", "\"json\"\ntime = \"/t\"\n[[mapping.field]]\npoint = \"p\"\nvalue = \"/v\""),
+        &["line 12: mapping[0].time: has no effect beside [[mapping.field]]; write it into each \
+         field"],
+    );
+    check(
+        &mapping("a", "\"json\"\npoint = \"p\"\nvalue = \"/v\"\ntime_format = \"epoch-s\""),
+        &["line 14: mapping[0].time_format: has no effect without `time`"],
+    );
+    check(
+        &mapping("a", "\"json\"\npoint = \"p\"\nvalue = \"/v\"\nencoding = \"hexx\""),
+        &["line 14: mapping[0].encoding: = \"hexx\": must be one of hex, base64, base64url; did \
+         you mean hex?"],
+    );
+}
+
+#[test]
+fn what_would_never_work_is_refused() {
+    check(
+        "server_name = \"\"",
+        &["line 9: link.server_name: = \"\": must be a DNS name or IP address"],
+    );
+    check(
+        "[[broker]]\nname = \"b\"\naddress = \"h:1\"\nclient_id = \"c\"\ntopics = []",
+        &["line 13: broker[0].topics: is empty; give 1 to 64 topic filters with + and #"],
+    );
+    // All of 1 MiB is what the spool keeps back for leaves and cursors.
+    check(
+        "[spool]\nsegment_size_bytes = 65536\nsize_bytes_max = 1048576",
+        &["line 11: spool.size_bytes_max: = 1048576: must be 2097152 to 4398046511104 (default \
+         4294967296)"],
+    );
+}
+
+#[test]
+fn long_values_are_cut_in_faults() {
+    let long = "é".repeat(100_000);
+    for added in [format!("server_name = \"{long}\""), format!("\"{long}\" = 1")] {
+        let report = edge(&format!("{SMALL}{added}")).map(|_| ()).unwrap_err().to_string();
+        assert!(report.len() < 400 && report.contains("é..."), "{} bytes", report.len());
+    }
+}
+
+#[test]
+fn numbers_are_read_as_toml_writes_them() {
+    let rows = |value: &str| {
+        edge(&format!("{SMALL}[batch]\nrows_max = {value}"))
+            .ok()
+            .map(|config| config.batch.rows_max)
+    };
+    for (value, expect) in [("1_024", 1024), ("0x400", 1024), ("+7", 7), ("0o17", 15)] {
+        assert_eq!(rows(value), Some(expect), "{value}");
+    }
+    for value in ["-1", "1e3", "1.0", "99999999999999999999999", "0"] {
+        assert_eq!(rows(value), None, "{value}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_a_fault_and_not_the_end_of_the_stack() {
+    for open in ["[", "{a=", "{a=["] {
+        assert!(edge(&format!("x = {}", open.repeat(200_000))).is_err());
+    }
+    assert!(edge(&format!("x{} = 1", ".a".repeat(200_000))).is_err());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Where messages come from: our listener, and brokers that the site already has.
 
+use super::filter::parse_filter;
 use super::parse_host_port;
 use crate::schema::{Kind, Node};
 use std::net::SocketAddr;
@@ -8,7 +9,6 @@ use std::path::PathBuf;
 const USERS_MAX: usize = 256;
 const BROKERS_MAX: usize = 8;
 const FILTERS_MAX: usize = 64;
-const FILTER_LEVELS_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 128;
 
 /// The MQTT listener.
@@ -124,9 +124,9 @@ pub(super) fn read_mqtt(node: &Node<'_>) -> Option<MqttConfig> {
 fn read_rights(node: &Node<'_>) -> RightsConfig {
     let accepted = "topic filters with + and #";
     let about = "Topics that may be published to.";
-    let publish = node.texts("publish", about, accepted, FILTERS_MAX, parse_filter);
+    let publish = node.texts("publish", about, accepted, 0..=FILTERS_MAX, parse_filter);
     let about = "Topics that may be tapped: a copy of what was accepted, at QoS 0.";
-    let subscribe = node.texts("subscribe", about, accepted, FILTERS_MAX, parse_filter);
+    let subscribe = node.texts("subscribe", about, accepted, 0..=FILTERS_MAX, parse_filter);
     RightsConfig { publish, subscribe }
 }
 
@@ -175,10 +175,7 @@ pub(super) fn read_brokers(root: &Node<'_>) -> Vec<BrokerConfig> {
         let client_id = node.text("client_id", about, &NAME, None, parse_name);
         let accepted = "1 to 64 topic filters with + and #";
         let about = "What is subscribed to, at QoS 1.";
-        let topics = node.texts("topics", about, accepted, FILTERS_MAX, parse_filter);
-        if topics.is_empty() && node.line() > 0 {
-            node.fault("topics", "is empty: name at least one topic filter");
-        }
+        let topics = node.texts("topics", about, accepted, 1..=FILTERS_MAX, parse_filter);
         let username =
             node.optional_text("username", "User name at the broker.", &NAME, parse_name);
         let about = "File whose first line is the password.";
@@ -205,28 +202,4 @@ fn parse_name(text: &str) -> Result<String, String> {
     let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", NAME.accepted))
-}
-
-/// A topic filter (MQTT 5, section 4.7).
-pub(super) fn parse_filter(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 1024 || text.contains('\0') {
-        return Err("must have 1 to 1024 bytes".to_owned());
-    }
-    let levels: Vec<&str> = text.split('/').collect();
-    if levels.len() > FILTER_LEVELS_MAX {
-        return Err(format!("has {} levels; the limit is {FILTER_LEVELS_MAX}", levels.len()));
-    }
-    let last = levels.len() - 1;
-    for (index, level) in levels.iter().enumerate() {
-        match *level {
-            "#" if index == last => {}
-            "#" => return Err("'#' may only stand at the end".to_owned()),
-            "+" => {}
-            plain if plain.contains(['+', '#']) => {
-                return Err("'+' and '#' must fill a whole level".to_owned());
-            }
-            _ => {}
-        }
-    }
-    Ok(text.to_owned())
 }

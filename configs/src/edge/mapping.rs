@@ -1,7 +1,7 @@
 //! From topics and payloads to points. Names and pointers are checked by the decoder that compiles them.
 
-use super::intake::parse_filter;
-use crate::schema::{Kind, Node};
+use super::filter::{covers, parse_filter};
+use crate::schema::{Kind, Node, shown};
 
 const MAPPINGS_MAX: usize = 4096;
 const FIELDS_MAX: usize = 256;
@@ -77,8 +77,21 @@ const POINTER: Kind<'_> =
     Kind { name: "pointer", accepted: "a JSON pointer (RFC 6901), such as /value" };
 
 pub(super) fn read_mappings(root: &Node<'_>) -> Vec<MappingConfig> {
-    let nodes = root.tables("mapping", MAPPINGS_MAX);
-    nodes.iter().filter_map(read_mapping).collect()
+    let mut mappings: Vec<MappingConfig> = Vec::new();
+    for node in root.tables("mapping", MAPPINGS_MAX) {
+        let Some(mapping) = read_mapping(&node) else { continue };
+        if let Some(first) = mappings.iter().find(|first| covers(&first.topic, &mapping.topic)) {
+            let (topic, line) = (shown(&first.topic), first.line);
+            let text = format!(
+                "= {}: takes nothing, for the mapping of line {line} with topic = {topic} comes \
+                 first; put this one before it, or remove it",
+                shown(&mapping.topic)
+            );
+            node.fault("topic", text);
+        }
+        mappings.push(mapping);
+    }
+    mappings
 }
 
 fn read_mapping(node: &Node<'_>) -> Option<MappingConfig> {
@@ -100,7 +113,9 @@ fn read_mapping(node: &Node<'_>) -> Option<MappingConfig> {
     let opaque_point = node.optional_text("opaque_point", about, &POINT, parse_short);
     let fields: Vec<_> = node.tables("field", FIELDS_MAX).iter().map(read_listed_field).collect();
     node.finish();
-    let format = match format? {
+    let format = format?;
+    refuse_idle_keys(node, format, &single, prefix.as_deref(), fields.is_empty());
+    let format = match format {
         Format::Senml => FormatConfig::Senml { prefix: prefix? },
         Format::Raw => match single.point {
             Some(point) => FormatConfig::Raw { point },
@@ -124,6 +139,47 @@ fn read_mapping(node: &Node<'_>) -> Option<MappingConfig> {
         }
     };
     Some(MappingConfig { topic: topic?, format, undecodable, line: node.line() })
+}
+
+/// A key that the format does not look at would be a wish that is silently dropped. Defaults are spared,
+/// for the effective view writes them out.
+fn refuse_idle_keys(
+    node: &Node<'_>,
+    format: Format,
+    single: &RawField,
+    prefix: Option<&str>,
+    is_single: bool,
+) {
+    let (name, takes_point, takes_value) = match format {
+        Format::Json => ("json", true, true),
+        Format::Senml => ("senml", false, false),
+        Format::Raw => ("raw", true, false),
+    };
+    let idle = |key: &str| node.fault(key, format!("has no effect with format = {name:?}"));
+    if single.point.is_some() && !takes_point {
+        idle("point");
+    }
+    let value_keys = [
+        ("value", single.value.is_some()),
+        ("time", single.time.is_some()),
+        ("quality", single.quality.is_some()),
+        ("encoding", single.encoding.is_some()),
+    ];
+    for (key, _) in value_keys.into_iter().filter(|(_, is_set)| *is_set && !takes_value) {
+        idle(key);
+    }
+    // With fields, `value` beside them is reported where the two are put together.
+    for (key, _) in value_keys.into_iter().skip(1).filter(|(_, is_set)| *is_set && takes_value) {
+        if !is_single {
+            node.fault(key, "has no effect beside [[mapping.field]]; write it into each field");
+        }
+    }
+    if !is_single && !takes_value {
+        idle("field");
+    }
+    if prefix.is_some_and(|prefix| !prefix.is_empty()) && !matches!(format, Format::Senml) {
+        idle("prefix");
+    }
 }
 
 /// Keys of one value, complete or not.
@@ -190,14 +246,16 @@ fn read_field(node: &Node<'_>) -> RawField {
         node.choice("time_format", "json: how it is written.", &formats, Some("auto"));
     let about = "json: where a quality stands (good, uncertain, bad).";
     let quality = node.optional_text("quality", about, &POINTER, parse_pointer);
-    let about = "json: how bytes are written, for points of type bytes: hex, base64 or base64url.";
-    let kind = Kind { name: "string", accepted: "hex, base64 or base64url" };
-    let encoding = node.optional_text("encoding", about, &kind, |text| match text {
-        "hex" => Ok(EncodingName::Hex),
-        "base64" => Ok(EncodingName::Base64),
-        "base64url" => Ok(EncodingName::Base64Url),
-        _ => Err(format!("must be {}", kind.accepted)),
-    });
+    if time.is_none() && time_format.is_some_and(|format| format != TimeFormatName::Auto) {
+        node.fault("time_format", "has no effect without `time`");
+    }
+    let encodings = [
+        ("hex", EncodingName::Hex),
+        ("base64", EncodingName::Base64),
+        ("base64url", EncodingName::Base64Url),
+    ];
+    let about = "json: how bytes are written, for points of type bytes.";
+    let encoding = node.optional_choice("encoding", about, &encodings);
     RawField { point, value, time, time_format, quality, encoding }
 }
 

@@ -1,5 +1,6 @@
 //! Configuration of a box.
 
+mod filter;
 mod intake;
 mod mapping;
 mod points;
@@ -17,6 +18,7 @@ pub use storage::{
 
 use crate::fault::ConfigFaults;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};
+use crate::space::{TIERS, parse_tier};
 use guan_model::{BoxId, DescriptorTable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,7 +154,8 @@ fn read_identity(root: &Node<'_>) -> Option<IdentityConfig> {
     let about = "What vouches for the key. `unattested` is a key file, which proves nothing about \
                  the machine; the TPM tiers are not built yet.";
     // Has no default on purpose: whoever runs without a TPM must have said so.
-    let tier = node.choice("tier", about, &[("unattested", ())], None);
+    let kind = Kind { name: "string", accepted: TIERS };
+    let tier = node.text("tier", about, &kind, None, parse_tier);
     let key_file =
         node.path("key_file", "Private key of the box (P-256, PEM).", Some("identity/key.pem"));
     let certificate_file = node.path(

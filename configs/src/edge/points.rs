@@ -2,7 +2,7 @@
 
 use super::storage::StreamConfig;
 use crate::nearest;
-use crate::schema::{Kind, Node};
+use crate::schema::{Kind, Node, shown};
 use guan_model::descriptor::{POINTS_MAX, Tag};
 use guan_model::{
     Class, DatasetId, DescriptorTable, PointDescriptor, PointId, PointName, StreamId, Unit,
@@ -36,7 +36,7 @@ fn read_tags(node: &Node<'_>) -> BTreeSet<Tag> {
     let names: Vec<&str> = Tag::ALL.iter().map(|tag| tag.name()).collect();
     let accepted = names.join(", ");
     let about = "What kind of care the data needs; contracts can refuse by it.";
-    let tags = node.texts("tags", about, &accepted, Tag::ALL.len(), |text| {
+    let tags = node.texts("tags", about, &accepted, 0..=Tag::ALL.len(), |text| {
         Tag::from_name(text).ok_or_else(|| {
             let hint = nearest::hint(text, names.iter().copied());
             format!("must be one of {accepted}{hint}")
@@ -132,7 +132,8 @@ fn read_point(node: &Node<'_>, datasets: &[DatasetConfig], points: &mut Points) 
         read_tags(node);
     }
     let about = "A family: one point for each entry, with ids from `id` on.";
-    let each = node.texts("each", about, "parts of names", FAMILY_MAX, |text| Ok(text.to_owned()));
+    let each =
+        node.texts("each", about, "parts of names", 0..=FAMILY_MAX, |text| Ok(text.to_owned()));
     node.finish();
     let (Some(name), Some(value_type), Some(unit)) = (name, value_type, unit) else { return };
     let (Some(dataset), Some(class)) = (dataset, class) else { return };
@@ -142,7 +143,7 @@ fn read_point(node: &Node<'_>, datasets: &[DatasetConfig], points: &mut Points) 
             true => "needs `{}` once, for the entries of `each`",
             false => "holds `{}` without `each`",
         };
-        return node.fault("name", format!("= {name:?}: {text}"));
+        return node.fault("name", format!("= {}: {text}", shown(&name)));
     }
     let names = match is_family {
         true => each.iter().map(|part| name.replace("{}", part)).collect(),

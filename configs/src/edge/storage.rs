@@ -91,13 +91,18 @@ pub(super) fn read_spool(root: &Node<'_>) -> Option<SpoolConfig> {
     let segment_size_bytes =
         node.integer("segment_size_bytes", about, 64 << 10..=256 << 20, Some(16 << 20));
     let about = "Size of all segment files together.";
-    let size_bytes_max = node.integer("size_bytes_max", about, 1 << 20..=1 << 42, Some(4 << 30));
+    // The spool keeps 1 MiB for leaves and cursors; with no more than that it would refuse all data.
+    let size_bytes_max = node.integer("size_bytes_max", about, 2 << 20..=1 << 42, Some(4 << 30));
     if size_bytes_max < 4 * segment_size_bytes {
         node.fault("size_bytes_max", "must be at least four segments (spool.segment_size_bytes)");
     }
     let mut streams: Vec<StreamConfig> = Vec::new();
     for stream in node.tables("stream", STREAMS_MAX) {
         let Some(read) = read_stream(&stream, size_bytes_max) else { continue };
+        if read.size_bytes_max < segment_size_bytes {
+            let text = format!("is below spool.segment_size_bytes = {segment_size_bytes}");
+            stream.fault("size_bytes_max", text);
+        }
         if streams.iter().any(|other| other.name == read.name) {
             stream.fault("name", format!("{} is there twice", read.name));
         }
@@ -105,6 +110,15 @@ pub(super) fn read_spool(root: &Node<'_>) -> Option<SpoolConfig> {
             stream.fault("priority", format!("{} is there twice", read.id));
         }
         streams.push(read);
+    }
+    let sum: u64 = streams.iter().map(|stream| stream.size_bytes_max).sum();
+    // One stream alone was compared when it was read.
+    if streams.len() > 1 && sum > size_bytes_max {
+        let text = format!(
+            "= {size_bytes_max}: the streams may take {sum} together; give each stream a \
+             size_bytes_max so that the sum fits"
+        );
+        node.fault("size_bytes_max", text);
     }
     if streams.is_empty() {
         streams.push(StreamConfig {
@@ -188,7 +202,9 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
     let about = "Name that the space's certificate must carry; by default the host of link.space.";
     let host = space.as_ref().map_or("", |(host, _)| host.as_str());
     let server_name = node.text("server_name", about, &kind, Some(host), |text| {
+        // Without a valid link.space there is no default, and its fault says enough.
         let fits = text.len() <= 253
+            && !(text.is_empty() && node.has("server_name"))
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte));
         fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", kind.accepted))
     });

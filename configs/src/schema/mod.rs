@@ -7,7 +7,7 @@
 mod node;
 mod view;
 
-pub(crate) use node::{Kind, Node};
+pub(crate) use node::{Kind, Node, shown};
 pub(crate) use view::to_toml;
 pub use view::{Effective, KeyReference, Value};
 

@@ -137,7 +137,8 @@ impl<'c> Node<'c> {
             _ => {
                 let default =
                     default.map(|value| format!(" (default {value})")).unwrap_or_default();
-                let text = format!("= {}: must be {accepted}{default}", integer.as_str());
+                let found = clipped(integer.as_str());
+                let text = format!("= {found}: must be {accepted}{default}");
                 self.fault_at(Some(entry.1.start), key, text);
                 *range.start()
             }
@@ -195,7 +196,7 @@ impl<'c> Node<'c> {
                 Some(value)
             }
             Err(fault) => {
-                self.fault_at(at.or(self.at), key, format!("= {text:?}: {fault}"));
+                self.fault_at(at.or(self.at), key, format!("= {}: {fault}", shown(text)));
                 None
             }
         }
@@ -276,27 +277,52 @@ impl<'c> Node<'c> {
         })
     }
 
+    /// As [`choice`](Self::choice), and may be left out.
+    pub(crate) fn optional_choice<T: Copy>(
+        &self,
+        key: &'static str,
+        about: &str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        if self.has(key) {
+            return self.choice(key, about, choices, None);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let accepted = format!("one of {}", names.join(", "));
+        let kind = Kind { name: "string", accepted: &accepted };
+        self.optional_text(key, about, &kind, |_| Err(accepted.clone()))
+    }
+
     /// A list of texts.
     pub(crate) fn texts<T>(
         &self,
         key: &'static str,
         about: &str,
         accepted: &str,
-        count_max: usize,
+        count: RangeInclusive<usize>,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
         let kind = "list of strings";
-        self.refer(key, kind, accepted.to_owned(), Some("[]".to_owned()), about);
+        // A list that may not be empty must be given.
+        let is_required = *count.start() > 0;
+        let default = (!is_required).then(|| "[]".to_owned());
+        self.refer(key, kind, accepted.to_owned(), default, about);
         let Some(entry) = self.entry(key) else {
-            self.effective(key, Value::Texts(Vec::new()), None);
+            match is_required {
+                true => self.missing(key, accepted),
+                false => self.effective(key, Value::Texts(Vec::new()), None),
+            }
             return Vec::new();
         };
         let Some(array) = entry.0.as_array() else {
             self.wrong_kind(key, &entry, "a list of strings");
             return Vec::new();
         };
-        if array.len() > count_max {
-            let text = format!("has {} entries; the limit is {count_max}", array.len());
+        if !count.contains(&array.len()) {
+            let text = match array.is_empty() {
+                true => format!("is empty; give {accepted}"),
+                false => format!("has {} entries; the limit is {}", array.len(), count.end()),
+            };
             self.fault_at(Some(entry.1.start), key, text);
             return Vec::new();
         }
@@ -309,7 +335,7 @@ impl<'c> Node<'c> {
                         texts.push(text.to_owned());
                         parsed.push(one);
                     }
-                    Err(fault) => self.fault_at(at, key, format!("{text:?}: {fault}")),
+                    Err(fault) => self.fault_at(at, key, format!("{}: {fault}", shown(text))),
                 },
                 None => self.wrong_kind(key, &(value.get_ref(), value.span()), "strings only"),
             }
@@ -385,11 +411,28 @@ impl<'c> Node<'c> {
         for key in table.keys() {
             let name: &str = key.get_ref();
             if !known.contains(&name) {
-                let hint = nearest::hint(name, known.iter().copied());
-                let text = format!("unknown key{hint}");
-                self.fault_at(Some(key.span().start), name, text);
+                let full: Vec<String> =
+                    known.iter().map(|key| Self::join(&self.path, key)).collect();
+                let at = nearest::find(name, known.iter().copied());
+                let hint = at.map_or(String::new(), |at| nearest::did_you_mean(&full[at]));
+                self.fault_at(Some(key.span().start), &clipped(name), format!("unknown key{hint}"));
             }
         }
+    }
+}
+
+/// Longest part of a value or key that a fault repeats.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// A value as a fault repeats it: quoted, and not longer than a line.
+pub(crate) fn shown(text: &str) -> String {
+    format!("{:?}", clipped(text))
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
