@@ -153,3 +153,28 @@ fn a_space_that_is_away_costs_nothing() {
     rig.wait_for_rows(DATASET, 30);
     rig.check_log();
 }
+
+/// The box believes neither 1970 nor 2040, says so, and delivers all the same.
+#[test]
+fn a_wrong_clock_is_carried_on_and_told() {
+    let Some(library) = rig::faketime() else {
+        return println!("SKIP: faketime is not installed");
+    };
+    for moment in ["1970-01-02 00:00:00", "2040-01-01 00:00:00"] {
+        let environment = [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME", format!("@{moment}")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("TZ", "UTC".to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let rig = Rig::start_in(environment, |text| text);
+        if !mosquitto_pub(rig.port(), &["-q", "1", "-t", TOPIC, "-m", &payload(1)]) {
+            return println!("SKIP: mosquitto_pub is not installed");
+        }
+        rig.wait_for_rows(DATASET, 1);
+        wait_for("the alarm", || rig.stale_status()["alarms"].to_string().contains("clock"));
+        assert_eq!(rig.stale_status()["clock"], "unset", "{moment}");
+        rig.check_log();
+    }
+}

@@ -47,14 +47,23 @@ pub(crate) struct Rig {
 impl Rig {
     /// `change` edits the demo's configuration of the box.
     pub(crate) fn start(change: impl FnOnce(String) -> String) -> Self {
+        Self::start_in(Vec::new(), change)
+    }
+
+    /// With an environment for `guan`.
+    pub(crate) fn start_in(
+        environment: Vec<(String, String)>,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = udp.local_addr().unwrap().port();
         drop(udp);
         let ports = [free_port(), port, port];
-        let stage = Stage::new(folder.path().join("run"), programs(), configs, ports);
+        let mut stage = Stage::new(folder.path().join("run"), programs(), configs, ports);
         stage.set_up_with(&["machine", "vessel", "gnss"], change).unwrap();
+        stage.guan_environment = environment;
         let space = Some(stage.start_space().unwrap());
         let guan = Some(stage.start_guan().unwrap());
         Self { stage, space, guan, _folder: folder }
@@ -80,6 +89,15 @@ impl Rig {
     /// Status of the box; null while there is none.
     pub(crate) fn status(&self) -> Value {
         self.stage.guan_json(&["status"]).unwrap_or(Value::Null)
+    }
+
+    /// As [`status`](Self::status), though its moment is not that of this machine.
+    pub(crate) fn stale_status(&self) -> Value {
+        let path = self.stage.folder.join("box/state/status.json");
+        std::fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or(Value::Null)
     }
 
     /// Waits until the space has stored so many readings of a dataset; more would be a fault.
@@ -132,6 +150,14 @@ pub(crate) fn mosquitto_pub(port: u16, arguments: &[&str]) -> bool {
     let Some(success) = mosquitto_status(port, arguments) else { return false };
     assert!(success, "mosquitto_pub {arguments:?} failed");
     true
+}
+
+/// The library that lies about the time.
+pub(crate) fn faketime() -> Option<PathBuf> {
+    let paths = ["x86_64", "aarch64"].map(|machine| {
+        PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
+    });
+    paths.into_iter().find(|path| path.exists())
 }
 
 /// A Python with the peers of the tests.

@@ -19,6 +19,8 @@ pub struct Stage {
     pub mqtt_port: u16,
     pub relay_port: u16,
     pub space_port: u16,
+    /// Environment of `guan`, beside that of this program.
+    pub guan_environment: Vec<(String, String)>,
 }
 
 /// A running program, killed when it is dropped.
@@ -30,7 +32,8 @@ pub struct Running {
 impl Stage {
     pub fn new(folder: PathBuf, programs: PathBuf, configs: PathBuf, ports: [u16; 3]) -> Self {
         let [mqtt_port, relay_port, space_port] = ports;
-        Self { folder, programs, configs, mqtt_port, relay_port, space_port }
+        let guan_environment = Vec::new();
+        Self { folder, programs, configs, mqtt_port, relay_port, space_port, guan_environment }
     }
 
     fn space_config(&self) -> PathBuf {
@@ -101,12 +104,12 @@ impl Stage {
     }
 
     pub fn start_space(&self) -> Result<Running> {
-        self.start("guan-space", &self.space_config())
+        self.start("guan-space", &self.space_config(), &[])
     }
 
     /// Returns when MQTT clients can connect.
     pub fn start_guan(&self) -> Result<Running> {
-        let mut running = self.start("guan", &self.box_config())?;
+        let mut running = self.start("guan", &self.box_config(), &self.guan_environment)?;
         let deadline = Instant::now() + READY_WAIT;
         while TcpStream::connect(("127.0.0.1", self.mqtt_port)).is_err() {
             if let Some(status) = running.child.try_wait()? {
@@ -124,11 +127,17 @@ impl Stage {
         self.folder.join(format!("{name}.log"))
     }
 
-    fn start(&self, name: &'static str, config: &Path) -> Result<Running> {
+    fn start(
+        &self,
+        name: &'static str,
+        config: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Running> {
         let log = File::options().create(true).append(true).open(self.log(name))?;
         let child = Command::new(self.programs.join(name))
             .args(["run", "--config"])
             .arg(config)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -12,6 +12,7 @@ use std::time::Instant;
 /// Debian packages that building and testing need, with a program or file that shows their presence.
 const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "/usr/bin/cc"),
+    ("faketime", "/usr/bin/faketime"),
     ("git", "/usr/bin/git"),
     ("mosquitto", "/usr/sbin/mosquitto"),
     ("mosquitto-clients", "/usr/bin/mosquitto_pub"),

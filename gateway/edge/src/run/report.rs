@@ -6,7 +6,7 @@ use crate::wiring;
 use guan_configs::EdgeConfig;
 use guan_drivers::mqtt::ListenerStats;
 use guan_link::driver::LinkStatus;
-use guan_model::BootNumber;
+use guan_model::{BootNumber, ClockQuality};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +36,13 @@ impl Reporter {
     pub(super) async fn run(self) {
         let mut has_failed = false;
         loop {
+            if self.board.clock.read().quality == ClockQuality::Unset {
+                self.board.alarm(
+                    "the system's clock is impossible: time is carried on from the last durable \
+                     moment and readings are marked; set the clock, or let NTP set it"
+                        .to_owned(),
+                );
+            }
             let written = self.compose().write(&self.folder);
             if let (Err(fault), false) = (&written, has_failed) {
                 tracing::warn!(%fault, "the status cannot be written");

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use guan_configs::EdgeConfig;
 use guan_evidence::{Program, Salvage};
 use guan_identity::{KeyFault, LogKeyFile};
-use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId};
+use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
 use guan_policy::Plan;
 use guan_spool::{OsDisk, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -82,7 +82,8 @@ pub(super) fn open(config: &EdgeConfig) -> Result<Opened, StateFault> {
     let spool_config = wiring::spool_config(config);
     let streams = spool_config.streams.iter().map(|stream| stream.id).collect();
     let (spool, recovered) = Spool::open(disk(&dir.join(SPOOL_DIR))?, spool_config, SpoolId(id))?;
-    let clock = SharedClock::new(SystemClock::new(recovered.last_wall));
+    let earliest = recovered.last_wall.max(issued_at(&config.identity.certificate_file));
+    let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
     let tail = spool.reader().leaves_from(sealed_size(&log_disk)?)?;
     let log = EvidenceLog::open(log_disk, config.evidence.origin.clone(), key, tail)?;
@@ -113,6 +114,14 @@ pub(super) fn open(config: &EdgeConfig) -> Result<Opened, StateFault> {
     engine.start(now, &program, spool_id, salvage).map_err(StateFault::Start)?;
     let locks = Locks { _metadata: metadata, _tables: tables_disk };
     Ok(Opened { engine, spool_id, streams, tables, clock, boot, locks })
+}
+
+/// When the space issued this box's certificate: a clock behind it is wrong, and on a first boot without
+/// a battery there is nothing else to hold on to. `None` when there is no certificate yet.
+fn issued_at(certificate: &Path) -> Option<WallTime> {
+    let pem = std::fs::read_to_string(certificate).ok()?;
+    let chain = guan_identity::read_certificates(&pem).ok()?;
+    Some(guan_identity::validity(chain.first()?).ok()?.not_before)
 }
 
 /// Nothing is permitted by it.

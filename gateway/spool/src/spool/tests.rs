@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::SimDisk;
+use bytes::Bytes;
 use guan_model::{ContractId, DatasetId, Digest};
 use proptest::prelude::*;
 
@@ -262,4 +263,38 @@ proptest! {
             prop_assert_eq!(drain(&spool, BatchSeq(acked)), expect);
         }
     }
+}
+
+fn written() -> SimDisk {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    spool.push_leaf(0, b"leaf").unwrap();
+    push(&mut spool, T0).unwrap();
+    spool.push_session(b"session").unwrap();
+    spool.commit().unwrap();
+    push(&mut spool, WallTime(T0.0 + 1)).unwrap();
+    spool.release(DATA, BatchSeq(1)).unwrap();
+    spool.commit().unwrap();
+    disk
+}
+
+/// Version 1 lies on disks in the field: its file is never written again, only read.
+#[test]
+fn version_one_stays_readable() {
+    let golden = include_bytes!("../../tests/golden/segment-1.bin");
+    let disk = written();
+    let name = disk
+        .list()
+        .unwrap()
+        .into_iter()
+        .find(|name| disk.contents(name).is_some_and(|bytes| !bytes.is_empty()));
+    let name = name.unwrap();
+    assert_eq!(disk.contents(&name).unwrap(), golden);
+    let old = SimDisk::new();
+    old.put(&name, golden);
+    let (spool, recovered) = open(&old, &config(1 << 20, WhenFull::Refuse));
+    assert!(!recovered.is_new);
+    assert_eq!((spool.id(), recovered.session_deltas), (ID, vec![b"session".to_vec()]));
+    assert_eq!(spool.reader().leaves_from(0).unwrap(), [(0, Bytes::from_static(b"leaf"))]);
+    assert_eq!(drain(&spool, spool.reader().acknowledged(DATA)), [(2, 2)]);
 }
