@@ -9,6 +9,7 @@ mod spool;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use guan_configs::EdgeConfig;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -134,7 +135,12 @@ fn load(path: &Path) -> anyhow::Result<EdgeConfig> {
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
     // Libraries that make TLS configurations of their own take it from here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = load(path)?;

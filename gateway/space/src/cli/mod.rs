@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use guan_configs::SpaceConfig;
 use guan_model::{BoxId, WallTime};
 use guan_space::init::{NewSpace, create};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -187,7 +188,12 @@ fn init(dir: &Path, id: &str, hosts: &[String], listen: &str) -> anyhow::Result<
 fn run(path: &Path) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
     let config = load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
     runtime.block_on(guan_space::run::run(config))?;
