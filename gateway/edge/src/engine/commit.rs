@@ -52,9 +52,6 @@ impl<D: Disk, T> Engine<D, T> {
 
     fn stage(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
         self.staged_counters = self.counters.clone();
-        for (stream, through) in &self.acknowledged {
-            self.spool.release(*stream, *through)?;
-        }
         for (at, body) in self.notes.clone() {
             self.append_leaf(&at, body)?;
         }

@@ -160,8 +160,6 @@ pub struct Engine<D: Disk, T> {
     evidence: EvidenceLog<D>,
     sessions: SessionLedger,
     pending: Pending<T>,
-    /// Told again with each commit: a commit that is undone takes the spool's cursors back.
-    acknowledged: BTreeMap<StreamId, BatchSeq>,
     /// Leaves that stand for themselves; kept until a commit holds them.
     notes: Vec<(Now, LeafBody)>,
     effects: VecDeque<Effect<T>>,
@@ -190,7 +188,6 @@ impl<D: Disk, T> Engine<D, T> {
             evidence,
             sessions,
             pending: Pending::default(),
-            acknowledged: BTreeMap::new(),
             notes: Vec::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -214,8 +211,6 @@ impl<D: Disk, T> Engine<D, T> {
             }
             Event::SessionForgotten { client } => self.sessions.forget(&client),
             Event::Acknowledged { stream, through } => {
-                let known = self.acknowledged.entry(stream).or_insert(BatchSeq::ZERO);
-                *known = through.max(*known);
                 self.spool.release(stream, through)?;
             }
             Event::PlanChanged(plan) => {

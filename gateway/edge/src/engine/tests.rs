@@ -309,24 +309,6 @@ fn a_full_disk_refuses_and_recovers() {
 }
 
 #[test]
-fn an_acknowledgement_survives_a_commit_that_was_undone() {
-    let mut rig = Rig::new();
-    let mut engine = rig.start();
-    publish(&mut engine, at(100), 1, 5, 1);
-    engine.apply(at(150), Event::Tick).unwrap();
-    rig.spool_disk.set_capacity(Some(0));
-    let through = BatchSeq(1);
-    engine.apply(at(160), Event::Acknowledged { stream: DATA, through }).unwrap();
-    publish(&mut engine, at(170), 1, 5, 2);
-    engine.apply(at(200), Event::Tick).unwrap();
-    rig.spool_disk.set_capacity(None);
-    publish(&mut engine, at(210), 3, 1, 3);
-    engine.apply(at(250), Event::Tick).unwrap();
-    assert_eq!(answers(&mut engine), [1, -2, 3]);
-    assert_eq!(engine.spool_status().streams[0].queued_batches, 0);
-}
-
-#[test]
 fn a_failed_flush_stops_the_engine() {
     let mut rig = Rig::new();
     let mut engine = rig.start();
