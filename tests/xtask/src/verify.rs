@@ -51,10 +51,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     step("lints", cargo(root, &clippy)?);
     step("licences and sources", deny(root)?);
-    // The end-to-end tests start the real programs, so these are built first.
-    step("programs", cargo(root, &["build", "-p", "guan-edge", "-p", "guan-space"])?);
+    // Builds the programs too, which the end-to-end tests and the demo start.
     step("tests", tests(root, &python)?);
-    step("demo", demo(root)?);
     if failed > 0 {
         bail!("{failed} of the steps above failed");
     }
@@ -79,26 +77,6 @@ fn tests(root: &Path, python: &Path) -> Result<Outcome> {
         .current_dir(root)
         .status();
     Ok(match status.context("cargo cannot be started")?.success() {
-        true => Outcome::Passed,
-        false => Outcome::Failed,
-    })
-}
-
-/// The demo with the programs that the tests have built: slower than `cargo demo`, the same promises.
-fn demo(root: &Path) -> Result<Outcome> {
-    if let Outcome::Failed = cargo(root, &["build", "-p", "guan-demo"])? {
-        return Ok(Outcome::Failed);
-    }
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root.join(folder),
-        None => root.join("target"),
-    };
-    let programs = target.join("debug");
-    let folder = target.join("demo-of-verify");
-    println!("== guan-demo --json");
-    let mut demo = Command::new(programs.join("guan-demo"));
-    let status = demo.arg(root).arg(&programs).arg(folder).arg("--json").status();
-    Ok(match status.context("guan-demo cannot be started")?.success() {
         true => Outcome::Passed,
         false => Outcome::Failed,
     })

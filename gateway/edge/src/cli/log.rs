@@ -21,7 +21,8 @@ fn disk(config: &EdgeConfig, folder: &str) -> anyhow::Result<OsDisk> {
 }
 
 fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
-    let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)?;
+    let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)
+        .context("the key of the log cannot be used; `guan identity init` makes one")?;
     Ok(VerifierKey::of(&key)?)
 }
 

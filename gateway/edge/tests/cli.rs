@@ -1,0 +1,71 @@
+//! The program `guan` as an operator meets it before anything runs.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A public key (RFC 8032, 7.1, test 1).
+const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
+}
+
+/// Runs a command and looks for parts of what it says.
+fn check(arguments: &[&str], success: bool, parts: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_guan")).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(output.status.success(), success, "{arguments:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{arguments:?} does not say {part:?}: {text}");
+    }
+    text
+}
+
+#[test]
+fn the_samples_are_valid_and_shown_with_their_origins() {
+    for sample in ["edge.toml", "demo/edge.toml"] {
+        let path = configs().join(sample).display().to_string();
+        check(&["config", "check", "--config", &path], true, &["is valid"]);
+        check(&["config", "show", "--config", &path], true, &["# default", "edge.toml:"]);
+        let json = check(&["config", "show", "--json", "--config", &path], true, &[]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(json["values"].as_array().unwrap().len() > 50);
+    }
+}
+
+#[test]
+fn mappings_are_checked_with_their_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(configs().join("demo/edge.toml")).unwrap();
+    let path = folder.path().join("edge.toml");
+    std::fs::write(&path, text.replace("point = \"gnss.nmea\"", "point = \"gnss.nema\"")).unwrap();
+    let path = path.display().to_string();
+    check(&["config", "check", "--config", &path], false, &["1 fault", "line ", "gnss.nema"]);
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edge.toml");
+    let text = std::fs::read_to_string(configs().join("demo/edge.toml")).unwrap();
+    std::fs::write(&path, text.replace(&"0".repeat(64), KEY)).unwrap();
+    let path = path.display().to_string();
+    check(&["status", "--config", "/nowhere.toml"], false, &["/nowhere.toml", "--config"]);
+    check(&["status", "--config", &path], false, &["does not run", "guan run"]);
+    check(&["log", "verify", "--config", &path], false, &["identity init"]);
+    check(&["identity", "init", "--config", &path], true, &["guan-space box enrol", "unattested"]);
+    check(&["identity", "init", "--config", &path], true, &["log key"]);
+    check(&["log", "verify", "--config", &path], false, &["guan run"]);
+    check(&["run", "--config", &path], false, &["certificate.pem"]);
+    std::fs::copy(configs().join("demo/edge.toml"), &path).unwrap();
+    check(&["run", "--config", &path], false, &["contracts.trusted_key", "copy it again"]);
+}
+
+#[test]
+fn the_reference_and_help_explain() {
+    check(&["config", "reference"], true, &["box.id", "must be given", "commit_window_ms"]);
+    check(&["--help"], true, &["run", "status", "config", "identity", "spool", "log", "contract"]);
+}
