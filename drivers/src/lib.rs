@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod broker_client;
+mod descriptors;
 pub mod mqtt;
 mod submission;
 
+pub use descriptors::raise_descriptors;
 pub use submission::{
     Outcome, Publication, QoS, RefuseReason, ReplyHandle, SessionState, Submission,
 };

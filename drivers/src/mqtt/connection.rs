@@ -36,6 +36,8 @@ pub(super) struct Connection<'a, S> {
     pub(super) session: Session,
     pub(super) started: Instant,
     pub(super) out: BytesMut,
+    /// Bytes of answers put into `out` since it was last empty; the rest are copies for the tap.
+    pub(super) answered: usize,
     pub(super) unwritten_since: Option<Instant>,
     pub(super) outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
     pub(super) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
@@ -84,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     async fn wait(&mut self) -> Step {
         let mut stop = self.shared.stop.clone();
-        let has_room = self.out.len() < OUT_BYTES_FULL;
+        let is_reading = self.is_reading();
         let written_by = self.unwritten_since.map(|since| since + WRITE_WAIT);
         let silent_by = self.session.poll_timeout().map(|due| self.started + due);
         let deadlines = [written_by, silent_by, self.reader.deadline()];
@@ -103,8 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     None => pending().await,
                 }
             } => Step::Deadline,
-            () = self.tap.wait(), if has_room => Step::Tapped,
-            packet = self.reader.read(), if has_room && self.session.has_room() => {
+            () = self.tap.wait(), if self.out.is_empty() => Step::Tapped,
+            packet = self.reader.read(), if is_reading => {
                 Step::Read(packet)
             }
         }
@@ -125,8 +127,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Step::Wrote(Ok(0)) => return Err(failed("the client closed the connection")),
             Step::Wrote(Ok(_)) => {
                 self.unwritten_since = (!self.out.is_empty()).then(Instant::now);
-                // What found no room before has it now.
-                self.copy_tapped();
+                if self.out.is_empty() {
+                    self.answered = 0;
+                    self.copy_tapped();
+                }
             }
             Step::Wrote(Err(fault)) => return Err(failed(&fault.to_string())),
             Step::Deadline => self.handle_deadline()?,
@@ -145,11 +149,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if self.reader.deadline().is_some_and(|deadline| now >= deadline) {
             return self.handle_wire_fault(&WireFault::Slow);
         }
-        match self.reader.waits_for_room() || !self.session.has_room() {
+        match self.reader.waits_for_room() || !self.is_reading() {
             true => self.session.handle_pause(now - self.started),
             false => self.session.handle_timeout(now - self.started),
         }
         Ok(())
+    }
+
+    /// Answers count and copies do not: a subscriber that is slow with its copies can still be heard.
+    fn is_reading(&self) -> bool {
+        self.answered < OUT_BYTES_FULL && self.session.has_room()
     }
 
     fn handle_wire_fault(&mut self, fault: &WireFault) -> Result<(), End> {
@@ -252,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Only when nothing waits to be written, so that answers never queue behind many copies.
     fn copy_tapped(&mut self) {
         while self.out.len() < OUT_BYTES_FULL
             && let Some(((topic, payload), dropped)) = self.tap.pop()
@@ -267,9 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn encode(&mut self) {
+        let before = self.out.len();
         while let Some(packet) = self.session.poll_packet() {
             self.codec.encode(packet, advertised(self.shared), &mut self.out);
         }
+        self.answered += self.out.len() - before;
         if !self.out.is_empty() {
             self.unwritten_since.get_or_insert_with(Instant::now);
         }

@@ -41,7 +41,8 @@ pub(super) const KEEP_ALIVE_MAX_S: u16 = 3600;
 pub(super) const READ_BYTES: usize = 4 << 10;
 /// What a message costs of `ingest_bytes_max` at least: names and numbers take memory too.
 pub(super) const MESSAGE_COST_MIN: usize = 256;
-/// From here on a connection says nothing new until the client has read.
+/// Answers that a client has not read, from which on it is not read either; also what copies for its tap
+/// are written in one go.
 pub(super) const OUT_BYTES_FULL: usize = 64 << 10;
 pub(super) const CLIENT_ID_BYTES_MAX: usize = 128;
 /// A will is kept as long as its connection, outside of `ingest_bytes_max`: 4 MiB for 1024 connections.

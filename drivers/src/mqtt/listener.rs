@@ -122,14 +122,7 @@ impl Listener {
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let limits = self.config.limits;
         let tls = self.config.tls.clone().map(TlsAcceptor::from);
-        let shared = Arc::new(Shared {
-            config: self.config,
-            ingest: Arc::new(Semaphore::new(limits.ingest_bytes_max)),
-            taps: TapHub::default(),
-            stats: self.stats,
-            stop: stop.clone(),
-            clients: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(self.config, self.stats, stop.clone()));
         let mut stopping = stop;
         let mut connections = JoinSet::new();
         let mut turned_away = JoinSet::new();
@@ -205,6 +198,16 @@ pub(super) struct Hold<'a> {
 }
 
 impl Shared {
+    pub(super) fn new(
+        config: ListenerConfig,
+        stats: Arc<ListenerStats>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let ingest = Arc::new(Semaphore::new(config.limits.ingest_bytes_max));
+        let (taps, clients) = (TapHub::default(), Mutex::default());
+        Self { config, ingest, taps, stats, stop, clients }
+    }
+
     /// Takes a client id; a connection that has it gives way first. `None` when it does not.
     pub(super) async fn hold(&self, client: &Arc<str>, connection: u64) -> Option<Hold<'_>> {
         let (gone_out, gone) = watch::channel(());

@@ -18,6 +18,8 @@ mod opening;
 mod packet;
 mod session;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use auth::{Authenticator, Rights, User};

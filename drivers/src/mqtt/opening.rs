@@ -159,8 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
         let Some(hold) = self.shared.hold(&client, self.number).await else {
             return self.turn_away(ConnectRefusal::Busy, "a session that does not end").await;
         };
-        let clean = connect.clean;
-        let Some(state) = open_session(self.shared, &client, clean).await else {
+        let Some(state) = open_session(self.shared, &client, connect.clean).await else {
             return self.turn_away(ConnectRefusal::Busy, "an engine that does not answer").await;
         };
         if let Some(limit) = connect.packet_bytes_max {
@@ -199,6 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
             session,
             started,
             out,
+            answered: 0,
             unwritten_since: None,
             outcomes_out,
             outcomes,

@@ -108,6 +108,11 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         self.waits_for_room
     }
 
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// When a packet that was begun must be whole.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.begun.filter(|_| !self.waits_for_room).map(|begun| begun + PACKET_WAIT)

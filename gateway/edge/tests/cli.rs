@@ -65,6 +65,19 @@ fn what_is_missing_is_named_with_the_remedy() {
 }
 
 #[test]
+fn fewer_descriptors_than_clients_are_refused_with_the_remedy() {
+    let path = configs().join("demo/edge.toml");
+    let script = "ulimit -Sn 200; ulimit -Hn 300; exec \"$0\" run --config \"$1\"";
+    let guan = env!("CARGO_BIN_EXE_guan");
+    let output = Command::new("sh").args(["-c", script, guan]).arg(path).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{text}");
+    for part in ["mqtt.connections_max", "300", "LimitNOFILE"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn the_reference_and_help_explain() {
     check(&["config", "reference"], true, &["box.id", "must be given", "commit_window_ms"]);
     check(&["--help"], true, &["run", "status", "config", "identity", "spool", "log", "contract"]);

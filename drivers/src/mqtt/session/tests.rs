@@ -1,7 +1,8 @@
-//! The rules as tables, and any bytes that a client may send.
+//! The rules as tables; in `hostile`, any bytes that a client may send.
+
+mod hostile;
 
 use super::*;
-use proptest::prelude::*;
 
 fn id(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).unwrap()
@@ -262,54 +263,4 @@ fn subscriptions_are_bounded() {
     session.handle_packet(Duration::ZERO, subscribe(vec!["a/#/b".into(), "$share/g/a".into()]));
     let refused = Outbound::Subscribed(id(1), vec![false, false]);
     assert_eq!(session.poll_packet(), Some(refused));
-}
-
-/// CONNECT and a few packets of each kind, in both versions.
-fn conversations() -> Vec<Vec<u8>> {
-    let v3: &[&[u8]] = &[
-        b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x0a\x00\x03abc",
-        b"\x30\x06\x00\x03a/bh",
-        b"\x32\x08\x00\x03a/b\x00\x01x",
-        b"\x34\x08\x00\x03a/b\x00\x02y",
-        b"\x62\x02\x00\x02",
-        b"\x82\x08\x00\x03\x00\x03a/#\x00",
-        b"\xa2\x07\x00\x04\x00\x03a/#",
-        b"\xc0\x00",
-        b"\xe0\x00",
-    ];
-    let v5: &[&[u8]] = &[
-        b"\x10\x15\x00\x04MQTT\x05\x02\x00\x0a\x05\x11\x00\x00\x00\x3c\x00\x03abc",
-        b"\x32\x0c\x00\x03a/b\x00\x01\x03\x23\x00\x01x",
-        b"\x34\x09\x00\x00\x00\x02\x03\x23\x00\x01y",
-        b"\x62\x02\x00\x02",
-        b"\x82\x09\x00\x03\x00\x00\x03a/#\x00",
-        b"\xc0\x00",
-        b"\xe0\x00",
-    ];
-    vec![v3.concat(), v5.concat()]
-}
-
-#[test]
-fn the_conversations_are_understood() {
-    assert_eq!(drive(&conversations()[0]), 4, "three messages and a release");
-    assert_eq!(drive(&conversations()[1]), 3, "the second message comes by its alias");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(50_000))]
-
-    #[test]
-    fn any_bytes_end_without_a_panic(
-        which in 0..2_usize,
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut in any::<prop::sample::Index>(),
-    ) {
-        let mut bytes = conversations().swap_remove(which);
-        for (at, value) in edits {
-            let index = at.index(bytes.len());
-            bytes[index] = value;
-        }
-        bytes.truncate(cut.index(bytes.len()) + 1);
-        drive(&bytes);
-    }
 }

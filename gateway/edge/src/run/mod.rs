@@ -96,6 +96,7 @@ impl Board {
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
+    mqtt::provide_descriptors(&config)?;
     let decoder = Arc::new(wiring::decoder(&config, file)?);
     let keys = wiring::trusted_keys(&config)?;
     let set = read_contracts(&config, &keys)?;

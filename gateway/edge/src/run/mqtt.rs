@@ -4,9 +4,9 @@ use super::Board;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
 use guan_configs::edge::{BrokerConfig as BrokerSettings, MqttTlsConfig};
-use guan_drivers::Submission;
 use guan_drivers::broker_client::{BrokerClient, BrokerConfig};
 use guan_drivers::mqtt::{Listener, ListenerConfig, ListenerStats};
+use guan_drivers::{Submission, raise_descriptors};
 use guan_identity::common_name;
 use guan_model::WallTime;
 use rustls::server::WebPkiClientVerifier;
@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 /// Longest packet from a broker of the site.
 const BROKER_PACKET_BYTES_MAX: usize = 1 << 20;
+/// Spool, log, metadata, sockets to space and brokers, and clients that are being turned away.
+const DESCRIPTORS_OF_OUR_OWN: u64 = 256;
 
 /// Why the drivers cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,12 @@ pub enum MqttSetupFault {
     Wiring(#[from] WiringFault),
     #[error("MQTT cannot listen on {address}: check mqtt.listen, and that no other program does")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "mqtt.connections_max = {connections_max} needs {wanted} file descriptors and this process may \
+         have {limit}: raise its hard limit (LimitNOFILE= in the unit, ulimit -Hn in a shell) or lower \
+         mqtt.connections_max"
+    )]
+    Descriptors { connections_max: usize, wanted: u64, limit: u64 },
     #[error("{path} is no PEM file of the kind that is needed there")]
     Pem { path: PathBuf, source: rustls_pki_types::pem::Error },
     #[error("the TLS files of [mqtt.tls] do not fit together: {detail}")]
@@ -68,6 +76,17 @@ pub(super) async fn prepare(
     let brokers: Result<Vec<_>, MqttSetupFault> =
         brokers.map(|broker| client(broker, &submissions, &clock)).collect();
     Ok(Intake { listener, brokers: brokers? })
+}
+
+/// Sees to it that as many clients can connect as the configuration promises.
+pub(super) fn provide_descriptors(config: &EdgeConfig) -> Result<(), MqttSetupFault> {
+    let connections_max = config.mqtt.as_ref().map_or(0, |mqtt| mqtt.connections_max);
+    let wanted = connections_max as u64 + DESCRIPTORS_OF_OUR_OWN;
+    let limit = raise_descriptors(wanted);
+    match limit >= wanted {
+        true => Ok(()),
+        false => Err(MqttSetupFault::Descriptors { connections_max, wanted, limit }),
+    }
 }
 
 fn client(
