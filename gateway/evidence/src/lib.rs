@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
-mod cbor;
 pub mod checkpoint;
 pub mod leaf;
 pub mod note;
@@ -15,7 +14,6 @@ pub mod proof;
 pub mod tree;
 pub mod verify;
 
-pub use cbor::CborFault;
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
 pub use leaf::{
     BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,

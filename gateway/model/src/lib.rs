@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod bytes_io;
+pub mod cbor;
 pub mod descriptor;
 pub mod digest;
 pub mod ids;

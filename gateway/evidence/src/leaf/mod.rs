@@ -5,7 +5,7 @@
 
 mod wire;
 
-use crate::cbor::CborFault;
+use guan_model::cbor::CborFault;
 use guan_model::{
     BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, IdFault, Now, SpoolId,
     StreamId, WallTime,

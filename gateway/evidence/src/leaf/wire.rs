@@ -19,7 +19,7 @@ use super::{
     BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
     LEAF_BYTES_MAX, LEAF_SCHEMA, Leaf, LeafBody, LeafError, Program, Salvage,
 };
-use crate::cbor::{CborReader, CborWriter, MapKeys};
+use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
 use guan_model::{
     BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, SpoolId, StreamId, WallTime,
 };
@@ -151,17 +151,14 @@ fn encode_decision(out: &mut CborWriter, decision: &DecisionSummary) {
     }
 }
 
-impl CborWriter {
-    fn entry(&mut self, key: u64, value: u64) {
-        self.unsigned(key);
-        self.unsigned(value);
-    }
+/// Entries that many kinds of leaves have.
+trait LeafEntries {
+    fn under(&mut self, contract: &str, plan: &Digest);
+    fn object(&mut self, digest: &Digest);
+    fn detail(&mut self, entries: u64);
+}
 
-    fn entry_text(&mut self, key: u64, value: &str) {
-        self.unsigned(key);
-        self.text(value);
-    }
-
+impl LeafEntries for CborWriter {
     fn under(&mut self, contract: &str, plan: &Digest) {
         self.unsigned(CONTRACT);
         self.array(2);
@@ -384,7 +381,7 @@ impl<'a> Fields<'a> {
             let at = self.reader.at();
             let Some(found) = self.map.next(&mut self.reader)? else { return Ok(denied) };
             if let Some(last) = last.filter(|last| *last >= found) {
-                return Err(crate::CborFault::Key { at, found, expected: last + 1 }.into());
+                return Err(CborFault::Key { at, found, expected: last + 1 }.into());
             }
             last = Some(found);
             let reason = coded("reason", found, Denial::from_code)?;

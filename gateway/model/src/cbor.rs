@@ -1,4 +1,4 @@
-//! The part of CBOR that leaves use, in the one deterministic form of RFC 8949, section 4.2.1.
+//! The part of CBOR that leaves and attestation use, in the one deterministic form of RFC 8949, section 4.2.1.
 //!
 //! Integers, byte strings, texts, arrays and maps of definite length, shortest heads only. The reader
 //! refuses every other form, so equal content has equal bytes, and it never allocates by an
@@ -36,8 +36,9 @@ pub enum CborFault {
     Trailing { left: usize },
 }
 
+/// Writes one item after another.
 #[derive(Debug, Default)]
-pub(crate) struct CborWriter(Vec<u8>);
+pub struct CborWriter(Vec<u8>);
 
 impl CborWriter {
     fn head(&mut self, major: u8, number: u64) {
@@ -61,11 +62,11 @@ impl CborWriter {
         }
     }
 
-    pub(crate) fn unsigned(&mut self, number: u64) {
+    pub fn unsigned(&mut self, number: u64) {
         self.head(MAJOR_UNSIGNED, number);
     }
 
-    pub(crate) fn signed(&mut self, number: i64) {
+    pub fn signed(&mut self, number: i64) {
         match u64::try_from(number) {
             Ok(number) => self.head(MAJOR_UNSIGNED, number),
             // CBOR stores -1 - n, which is the complement in two's complement.
@@ -73,42 +74,59 @@ impl CborWriter {
         }
     }
 
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.head(MAJOR_BYTES, bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    pub(crate) fn text(&mut self, text: &str) {
+    pub fn text(&mut self, text: &str) {
         self.head(MAJOR_TEXT, text.len() as u64);
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    pub(crate) fn array(&mut self, length: u64) {
+    pub fn array(&mut self, length: u64) {
         self.head(MAJOR_ARRAY, length);
     }
 
     /// The caller writes the keys in ascending order.
-    pub(crate) fn map(&mut self, length: u64) {
+    pub fn map(&mut self, length: u64) {
         self.head(MAJOR_MAP, length);
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
+    /// A number under a key of a map.
+    pub fn entry(&mut self, key: u64, value: u64) {
+        self.unsigned(key);
+        self.unsigned(value);
+    }
+
+    pub fn entry_text(&mut self, key: u64, value: &str) {
+        self.unsigned(key);
+        self.text(value);
+    }
+
+    pub fn entry_bytes(&mut self, key: u64, value: &[u8]) {
+        self.unsigned(key);
+        self.bytes(value);
+    }
+
+    pub fn finish(self) -> Vec<u8> {
         self.0
     }
 }
 
+/// Reads one item after another.
 #[derive(Debug)]
-pub(crate) struct CborReader<'a> {
+pub struct CborReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> CborReader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    pub(crate) fn at(&self) -> usize {
+    pub fn at(&self) -> usize {
         self.at
     }
 
@@ -147,17 +165,17 @@ impl<'a> CborReader<'a> {
         }
     }
 
-    pub(crate) fn unsigned(&mut self) -> Result<u64, CborFault> {
+    pub fn unsigned(&mut self) -> Result<u64, CborFault> {
         self.head_of(MAJOR_UNSIGNED, "an unsigned integer")
     }
 
     /// An unsigned integer of a narrower field.
-    pub(crate) fn narrow<N: TryFrom<u64>>(&mut self) -> Result<N, CborFault> {
+    pub fn narrow<N: TryFrom<u64>>(&mut self) -> Result<N, CborFault> {
         let at = self.at;
         N::try_from(self.unsigned()?).map_err(|_| CborFault::Range { at })
     }
 
-    pub(crate) fn signed(&mut self) -> Result<i64, CborFault> {
+    pub fn signed(&mut self) -> Result<i64, CborFault> {
         let at = self.at;
         let (major, number) = self.head()?;
         let number = i64::try_from(number).map_err(|_| CborFault::Range { at });
@@ -174,20 +192,30 @@ impl<'a> CborReader<'a> {
         self.raw(usize::try_from(length).map_err(|_| CborFault::Short { at })?)
     }
 
-    pub(crate) fn fixed_bytes<const N: usize>(&mut self) -> Result<[u8; N], CborFault> {
+    /// A byte string of `max` bytes at most.
+    pub fn bytes(&mut self, max: u64) -> Result<&'a [u8], CborFault> {
+        let at = self.at;
+        let bytes = self.string(MAJOR_BYTES, "a byte string")?;
+        match bytes.len() as u64 {
+            length if length <= max => Ok(bytes),
+            length => Err(CborFault::Length { at, length, expected: max }),
+        }
+    }
+
+    pub fn fixed_bytes<const N: usize>(&mut self) -> Result<[u8; N], CborFault> {
         let at = self.at;
         let bytes = self.string(MAJOR_BYTES, "a byte string")?;
         let length = bytes.len() as u64;
         bytes.try_into().map_err(|_| CborFault::Length { at, length, expected: N as u64 })
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, CborFault> {
+    pub fn text(&mut self) -> Result<&'a str, CborFault> {
         let at = self.at;
         let bytes = self.string(MAJOR_TEXT, "a text")?;
         std::str::from_utf8(bytes).map_err(|_| CborFault::Utf8 { at })
     }
 
-    pub(crate) fn array(&mut self, expected: u64) -> Result<(), CborFault> {
+    pub fn array(&mut self, expected: u64) -> Result<(), CborFault> {
         let at = self.at;
         match self.head_of(MAJOR_ARRAY, "an array")? {
             length if length == expected => Ok(()),
@@ -195,12 +223,21 @@ impl<'a> CborReader<'a> {
         }
     }
 
+    /// An array of `max` elements at most: how many.
+    pub fn array_up_to(&mut self, max: u64) -> Result<u64, CborFault> {
+        let at = self.at;
+        match self.head_of(MAJOR_ARRAY, "an array")? {
+            length if length <= max => Ok(length),
+            length => Err(CborFault::Length { at, length, expected: max }),
+        }
+    }
+
     /// Enters a map; its keys are then asked for one by one.
-    pub(crate) fn map(&mut self) -> Result<MapKeys, CborFault> {
+    pub fn map(&mut self) -> Result<MapKeys, CborFault> {
         Ok(MapKeys { left: self.head_of(MAJOR_MAP, "a map")? })
     }
 
-    pub(crate) fn end(&self) -> Result<(), CborFault> {
+    pub fn end(&self) -> Result<(), CborFault> {
         match self.bytes.len() - self.at {
             0 => Ok(()),
             left => Err(CborFault::Trailing { left }),
@@ -212,12 +249,12 @@ impl<'a> CborReader<'a> {
 /// thereby refuses unsorted, repeated and unknown ones.
 #[derive(Debug)]
 #[must_use = "a map must be finished, else unknown keys pass"]
-pub(crate) struct MapKeys {
+pub struct MapKeys {
     left: u64,
 }
 
 impl MapKeys {
-    pub(crate) fn next(&mut self, reader: &mut CborReader<'_>) -> Result<Option<u64>, CborFault> {
+    pub fn next(&mut self, reader: &mut CborReader<'_>) -> Result<Option<u64>, CborFault> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -225,11 +262,7 @@ impl MapKeys {
         reader.unsigned().map(Some)
     }
 
-    pub(crate) fn require(
-        &mut self,
-        reader: &mut CborReader<'_>,
-        expected: u64,
-    ) -> Result<(), CborFault> {
+    pub fn require(&mut self, reader: &mut CborReader<'_>, expected: u64) -> Result<(), CborFault> {
         let at = reader.at();
         match self.next(reader)? {
             Some(found) if found == expected => Ok(()),
@@ -238,7 +271,7 @@ impl MapKeys {
         }
     }
 
-    pub(crate) fn finish(self, reader: &CborReader<'_>) -> Result<(), CborFault> {
+    pub fn finish(self, reader: &CborReader<'_>) -> Result<(), CborFault> {
         match self.left {
             0 => Ok(()),
             left => Err(CborFault::UnknownKeys { at: reader.at(), left }),
