@@ -3,6 +3,7 @@
 //! - `key_file`: private keys in files of mode 0600, behind the model's `Signer`; a TPM comes behind
 //!   the same trait.
 //! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
+//! - `attest`: what a TPM says about itself and its boot, and what the space makes of it.
 //! - `request`, `ca`, `certificate`: what a box asks for, what the space issues, what a peer shows.
 //!
 //! Invariants: the subject alternative names of a certificate are the only source of a box's id and
@@ -11,6 +12,7 @@
 //! Never here: sockets, the system's clock, decisions about data. Files other than keys.
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod ca;
 pub mod certificate;
 pub mod key_file;

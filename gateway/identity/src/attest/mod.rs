@@ -1,0 +1,49 @@
+//! Attestation: what a TPM says about itself and its boot, and what the space makes of it. All pure.
+//!
+//! - `tpm_bytes`, `quote`, `object`: structures of a TPM.
+//! - `event_log`, `boot`, `ima`: logs that were extended into its PCRs.
+//! - `evidence`: what travels; `reference`: what is expected; `appraise`, `verdict`: the judgement.
+//! - `credential`: a secret for one TPM and one key; `endorsement`: who made the TPM.
+//!
+//! Everything that is parsed here was made by somebody who may lie: limits before memory, no panics.
+//!
+//! Never here: a TPM, sockets, files, clocks.
+
+mod appraise;
+mod boot;
+mod credential;
+mod endorsement;
+mod event_log;
+mod evidence;
+mod ima;
+mod object;
+mod quote;
+mod reference;
+mod tpm_bytes;
+mod verdict;
+
+pub use appraise::{
+    KnownBox, LastSeen, Logs, PCRS_REQUIRED, Policy, Session, VERDICT_LIFE, appraise,
+};
+pub use boot::{SecureBootVariable, secure_boot_variable};
+pub use credential::{CredentialChallenge, CredentialFault, SECRET_BYTES, make_credential};
+pub use endorsement::{
+    EndorsementFault, INTERMEDIATES_MAX, MAKER_CERTIFICATE_BYTES_MAX, check_endorsement,
+    endorsement_digest,
+};
+pub use event_log::{EVENT_LOG_BYTES_MAX, EVENTS_MAX, Event, EventLog, EventLogFault, extend};
+pub use evidence::{
+    Binding, Claims, EVIDENCE_BYTES_MAX, EVIDENCE_SCHEMA, EXPORTER_LABEL, Evidence, EvidenceFault,
+    NONCE_BYTES,
+};
+pub use ima::{IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, parse_ima, replay_ima};
+pub use object::{KeyAttributes, PUBLIC_BYTES_MAX, TpmKey, TpmPublic, name_of};
+pub use quote::{
+    ATTEST_BYTES_MAX, Attestation, Attested, PCR_COUNT, Pcrs, TpmClock, TpmSignature, pcr_digest,
+};
+pub use reference::{REFERENCE_BYTES_MAX, Reference, ReferenceFault};
+pub use tpm_bytes::TpmBytesFault;
+pub use verdict::{AttestationOutcome, Finding, Verdict};
+
+#[cfg(test)]
+mod tests;
