@@ -5,6 +5,7 @@
 //! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
 //! - `attest`: what a TPM says about itself and its boot, and what the space makes of it.
 //! - `request`, `ca`, `certificate`: what a box asks for, what the space issues, what a peer shows.
+//! - `tpm` (a feature): the box's TPM.
 //!
 //! Invariants: the subject alternative names of a certificate are the only source of a box's id and
 //! tier; a private key is never printed and never overwritten; TLS 1.3 only, never resumed.
@@ -21,6 +22,8 @@ pub mod request;
 mod secret_file;
 pub mod tier;
 pub mod tls;
+#[cfg(feature = "tpm")]
+pub mod tpm;
 
 pub use ca::{CaFault, SmallCa};
 pub use certificate::{

@@ -62,14 +62,23 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileFault> {
 /// Makes the file, durable when this returns. A power cut leaves either the whole file under its name
 /// or none.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), FileFault> {
+    // A plain rename would silently replace a key that is already there.
+    place(path, bytes, RenameFlags::NOREPLACE)
+}
+
+/// As [`create`], for what may take the place of an earlier one.
+#[cfg(feature = "tpm")]
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileFault> {
+    place(path, bytes, RenameFlags::empty())
+}
+
+fn place(path: &Path, bytes: &[u8], flags: RenameFlags) -> Result<(), FileFault> {
     let fault = |source| FileFault::Write { path: path.to_owned(), source };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
     let draft = draft_path(directory).map_err(fault)?;
-    let named = write_draft(&draft, bytes).and_then(|()| {
-        // A plain rename would silently replace a key that is already there.
-        Ok(renameat_with(CWD, &draft, CWD, path, RenameFlags::NOREPLACE)?)
-    });
+    let named =
+        write_draft(&draft, bytes).and_then(|()| Ok(renameat_with(CWD, &draft, CWD, path, flags)?));
     if let Err(source) = named {
         // Only the first fault is reported; the draft of a key that nobody uses harms nobody.
         let _ = fs::remove_file(&draft);

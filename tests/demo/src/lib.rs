@@ -6,3 +6,4 @@ pub mod delivered;
 pub mod publish;
 pub mod relay;
 pub mod stage;
+pub mod swtpm;

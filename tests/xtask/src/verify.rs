@@ -16,9 +16,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "/usr/bin/cc"),
     ("faketime", "/usr/bin/faketime"),
     ("git", "/usr/bin/git"),
+    ("libtss2-dev", "/usr/include/tss2/tss2_esys.h"),
     ("mosquitto", "/usr/sbin/mosquitto"),
     ("mosquitto-clients", "/usr/bin/mosquitto_pub"),
+    ("pkg-config", "/usr/bin/pkg-config"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
+    ("swtpm", "/usr/bin/swtpm"),
+    ("swtpm-tools", "/usr/bin/swtpm_setup"),
+    ("tpm2-tools", "/usr/bin/tpm2_quote"),
 ];
 /// Python packages of the end-to-end tests; the versions that were tried.
 const PYTHON: &[&str] = &["paho-mqtt==2.1.0", "pandas==3.1.1", "pyarrow==26.0.1", "duckdb==2.0.0"];

@@ -17,6 +17,8 @@ const ATTEST_CERTIFY: u16 = 0x8017;
 const ATTEST_QUOTE: u16 = 0x8018;
 /// Coordinate of P-256.
 const COORDINATE_BYTES: usize = 32;
+const DER_SEQUENCE: u8 = 0x30;
+const DER_INTEGER: u8 = 0x02;
 /// Registers of one bank.
 pub const PCR_COUNT: u8 = 24;
 /// A quote over more banks than one is not ours.
@@ -165,6 +167,21 @@ impl TpmSignature {
     /// r and s, 32 bytes each.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// As X.509 and TLS write it: a SEQUENCE of two INTEGERs (RFC 3279, 2.2.3).
+    pub fn to_der(&self) -> Vec<u8> {
+        let integers = self.0.chunks_exact(COORDINATE_BYTES).flat_map(|scalar| {
+            let zeros = scalar.iter().take_while(|byte| **byte == 0).count();
+            let digits = &scalar[zeros.min(COORDINATE_BYTES - 1)..];
+            // A leading one bit would make the number negative.
+            let sign = if digits[0] & 0x80 == 0 { &[][..] } else { &[0] };
+            let length = u8::try_from(sign.len() + digits.len()).expect("33 at most");
+            [&[DER_INTEGER, length], sign, digits].concat()
+        });
+        let body: Vec<u8> = integers.collect();
+        let length = u8::try_from(body.len()).expect("70 at most");
+        [&[DER_SEQUENCE, length][..], &body].concat()
     }
 
     /// Whether the key made it over the SHA-256 of the message.

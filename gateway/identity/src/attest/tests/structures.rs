@@ -45,6 +45,20 @@ fn short_scalars_are_padded() {
     assert!(TpmSignature::from_scalars(&[1; 33], &[]).is_err());
 }
 
+/// ring reads both forms; random signatures have every length of numbers.
+#[test]
+fn the_form_of_x509_is_the_same_signature() {
+    use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+    let tpm = FakeTpm::new();
+    let PublicKey::EcdsaP256(point) = tpm.public() else { panic!() };
+    for number in 0..600_u32 {
+        let message = number.to_be_bytes();
+        let signature = TpmSignature::parse(&tpm.sign(&message)).unwrap();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point);
+        key.verify(&message, &signature.to_der()).unwrap();
+    }
+}
+
 #[test]
 fn a_quote_is_read() {
     let clock = TpmClock { clock_ms: 1, resets: 2, restarts: 3, is_safe: true };

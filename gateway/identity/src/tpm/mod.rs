@@ -1,0 +1,21 @@
+//! The box's TPM: one thread that owns it, keys that never leave it, and what it attests to.
+//!
+//! Invariants: no key falls back to software; a context that broke is made anew; a TPM that is gone or slow
+//! costs the link and never the collection.
+//!
+//! Never here: what the space makes of it ([`crate::attest`]), sockets.
+
+mod chip;
+mod fault;
+mod key_blob;
+mod signer;
+mod tcti;
+mod template;
+mod worker;
+
+pub use chip::{Attested, Chip};
+pub use fault::TpmFault;
+pub use key_blob::KeySlot;
+pub use signer::TpmSigner;
+pub use tcti::{Tcti, TctiFault};
+pub use worker::{CALL_WAIT, HANG_AFTER, QUEUE_MAX, Tpm, TpmOptions};

@@ -1,0 +1,165 @@
+//! A TPM emulated by swtpm, with an endorsement certificate of a test CA.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const START_WAIT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
+/// How often a pair of free ports is looked for.
+const PORT_TRIES: u32 = 100;
+
+/// An emulator and its state.
+pub struct Swtpm {
+    folder: PathBuf,
+    ca: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Swtpm {
+    /// Whether the emulator is installed.
+    pub fn is_installed() -> bool {
+        ["swtpm", "swtpm_setup", "swtpm_ioctl"].iter().all(|name| which(name))
+    }
+
+    /// Makes a new TPM whose maker is the test CA in `ca` (made at first use), and starts it.
+    pub fn make(folder: &Path, ca: &Path) -> Result<Self> {
+        fs::create_dir_all(folder.join("state"))?;
+        fs::create_dir_all(ca)?;
+        let mut swtpm =
+            Self { folder: folder.to_path_buf(), ca: ca.to_path_buf(), port: 0, child: None };
+        swtpm.set_up()?;
+        swtpm.start()?;
+        Ok(swtpm)
+    }
+
+    fn set_up(&self) -> Result<()> {
+        let (ca, path) = (self.ca.display(), |name: &str| self.folder.join(name));
+        let localca = which_path("swtpm_localca").context("swtpm_localca is not installed")?;
+        let settings = format!(
+            "statedir={ca}\nsigningkey={ca}/signkey.pem\nissuercert={ca}/issuercert.pem\n\
+             certserial={ca}/certserial\n"
+        );
+        fs::write(path("localca.conf"), settings)?;
+        let platform =
+            "--platform-manufacturer Guankou\n--platform-version 1.0\n--platform-model box\n";
+        fs::write(path("localca.options"), platform)?;
+        let setup = format!(
+            "create_certs_tool={}\ncreate_certs_tool_config={}\ncreate_certs_tool_options={}\n\
+             active_pcr_banks=sha256\n",
+            localca.display(),
+            path("localca.conf").display(),
+            path("localca.options").display()
+        );
+        fs::write(path("setup.conf"), setup)?;
+        let output = Command::new("swtpm_setup")
+            .args(["--tpm2", "--createek", "--create-ek-cert", "--create-platform-cert"])
+            .args(["--lock-nvram", "--pcr-banks", "sha256", "--overwrite", "--tpmstate"])
+            .arg(path("state"))
+            .arg("--config")
+            .arg(path("setup.conf"))
+            .output()?;
+        if !output.status.success() {
+            let text = [output.stdout, output.stderr].concat();
+            bail!("swtpm_setup failed: {}", String::from_utf8_lossy(&text));
+        }
+        Ok(())
+    }
+
+    /// Starts the emulator over its state, at the port that it had before if it had one.
+    pub fn start(&mut self) -> Result<()> {
+        if self.port == 0 {
+            self.port = free_pair()?;
+        }
+        let (port, control) = (self.port, self.port + 1);
+        let log = File::create(self.folder.join("swtpm.log"))?;
+        let child = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+            .arg("--tpmstate")
+            .arg(format!("dir={}", self.folder.join("state").display()))
+            .arg("--server")
+            .arg(format!("type=tcp,port={port}"))
+            .arg("--ctrl")
+            .arg(format!("type=tcp,port={control}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("swtpm cannot be started")?;
+        self.child = Some(child);
+        let deadline = Instant::now() + START_WAIT;
+        while TcpStream::connect(("127.0.0.1", control)).is_err() {
+            if Instant::now() > deadline {
+                bail!("swtpm does not listen; see {}/swtpm.log", self.folder.display());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Without warning, as a power cut.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// In order: the TPM is told first, else it counts a wrong password.
+    pub fn stop(&mut self) -> Result<()> {
+        let quietly =
+            |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        quietly(Command::new("tpm2_shutdown").args(["-c", "-T", &self.tcti()]))?;
+        let control = format!("127.0.0.1:{}", self.port + 1);
+        quietly(Command::new("swtpm_ioctl").args(["--tcp", &control, "-s"]))?;
+        if let Some(mut child) = self.child.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Where clients find it.
+    pub fn tcti(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// PEM files of the test CA: its root, and the intermediate that signs.
+    pub fn makers(&self) -> [PathBuf; 2] {
+        [self.ca.join("swtpm-localca-rootca-cert.pem"), self.ca.join("issuercert.pem")]
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}
+
+fn which_path(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.exists())
+}
+
+fn which(name: &str) -> bool {
+    which_path(name).is_some()
+}
+
+/// A port whose next one is free too: the control port must be that.
+fn free_pair() -> Result<u16> {
+    for _ in 0..PORT_TRIES {
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        if let Some(next) = port.checked_add(1)
+            && TcpListener::bind(("127.0.0.1", next)).is_ok()
+        {
+            return Ok(port);
+        }
+    }
+    bail!("there are no two free ports beside each other")
+}
