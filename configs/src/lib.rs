@@ -16,7 +16,7 @@ mod space;
 pub use edge::EdgeConfig;
 pub use fault::{ConfigFault, ConfigFaults, FAULTS_SHOWN};
 pub use schema::{CONFIG_BYTES_MAX, Effective, KeyReference, Value};
-pub use space::{SpaceConfig, Tier};
+pub use space::{AttestationConfig, MAKERS_MAX, MakerConfig, RELEASE_KEYS_MAX, SpaceConfig, Tier};
 
 /// The one version of both files.
 pub const SCHEMA: u64 = 1;

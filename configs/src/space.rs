@@ -3,15 +3,46 @@
 use crate::fault::ConfigFaults;
 use crate::nearest;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};
-use guan_model::BoxId;
+use guan_model::{BoxId, Digest};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// What vouches for a box's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
+    /// A key file: nothing.
     Unattested,
+    /// A TPM in software, of a test CA.
+    Emulated,
+    /// A TPM of a maker.
+    Hardware,
 }
+
+/// A maker of TPMs.
+#[derive(Debug, Clone)]
+pub struct MakerConfig {
+    pub name: String,
+    /// What its TPMs are worth; never `unattested`.
+    pub tier: Tier,
+    /// Roots and intermediates, PEM.
+    pub certificates_file: PathBuf,
+}
+
+/// What a box must show beside its certificate.
+#[derive(Debug, Clone)]
+pub struct AttestationConfig {
+    /// Folder of signed reference values; `None`: none are demanded.
+    pub references_dir: Option<PathBuf>,
+    /// Keys that sign them.
+    pub release_keys: Vec<[u8; 32]>,
+    /// Least counter of a release.
+    pub counter_min: u64,
+}
+
+/// Most makers.
+pub const MAKERS_MAX: usize = 32;
+/// Most keys that sign releases.
+pub const RELEASE_KEYS_MAX: usize = 8;
 
 /// Everything that a space is told.
 #[derive(Debug, Clone)]
@@ -26,6 +57,10 @@ pub struct SpaceConfig {
     pub ca_certificate_file: PathBuf,
     pub ca_key_file: PathBuf,
     pub accept_tiers: Vec<Tier>,
+    /// Where boxes join; `None`: they cannot.
+    pub join_listen: Option<SocketAddr>,
+    pub makers: Vec<MakerConfig>,
+    pub attestation: AttestationConfig,
     pub segment_size_bytes: u64,
     pub contract_key_file: PathBuf,
     effective: Vec<Effective>,
@@ -55,17 +90,59 @@ impl SpaceConfig {
     }
 }
 
-/// Tiers that this release knows.
-pub(crate) const TIERS: &str = "unattested";
+/// What vouches for a key, by name.
+pub(crate) const TIERS: [(&str, Tier); 3] =
+    [("unattested", Tier::Unattested), ("emulated", Tier::Emulated), ("hardware", Tier::Hardware)];
+const TIER_NAMES: &str = "unattested, emulated or hardware";
 
 pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
-    match text {
-        "unattested" => Ok(Tier::Unattested),
-        "emulated" | "hardware" => {
-            Err(format!("is not built yet; this release knows only {TIERS}"))
-        }
-        _ => Err(format!("must be {TIERS}{}", nearest::hint(text, [TIERS]))),
+    let found = TIERS.iter().find(|(name, _)| *name == text);
+    let hint = || nearest::hint(text, TIERS.iter().map(|(name, _)| *name));
+    found.map(|(_, tier)| *tier).ok_or_else(|| format!("must be {TIER_NAMES}{}", hint()))
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an IP address and port, such as 0.0.0.0:4433".to_owned())
+}
+
+fn read_makers(boxes: &Node<'_>) -> Vec<MakerConfig> {
+    let makers = boxes.tables("maker", MAKERS_MAX).into_iter().filter_map(|node| {
+        let kind = Kind { name: "string", accepted: "1 to 64 characters" };
+        let name =
+            node.text("name", "Name of the maker, for people.", &kind, None, |text| {
+                match (1..=64).contains(&text.chars().count()) {
+                    true => Ok(text.to_owned()),
+                    false => Err("must have 1 to 64 characters".to_owned()),
+                }
+            });
+        let about = "What its TPMs are worth: `emulated` for the CA of an emulator.";
+        let tier = node.choice("tier", about, &TIERS[1..], None);
+        let about = "Its root certificates, and intermediates that boxes may not carry (PEM).";
+        let certificates_file = node.path("certificates_file", about, None);
+        node.finish();
+        Some(MakerConfig { name: name?, tier: tier?, certificates_file: certificates_file? })
+    });
+    makers.collect()
+}
+
+fn read_attestation(root: &Node<'_>) -> AttestationConfig {
+    let node = root.table("attestation");
+    let about = "Folder of signed reference values, one file a release. Not set: what a box has booted is \
+                 recorded and not judged.";
+    let references_dir = node.optional_path("references_dir", about);
+    let about = "Public keys that sign releases (Ed25519, 64 hex digits).";
+    let accepted = "64 hex digits each";
+    let release_keys = node.texts("release_keys", about, accepted, 0..=RELEASE_KEYS_MAX, |text| {
+        let key = Digest::from_hex(text).ok_or_else(|| "must be 64 hex digits".to_owned());
+        key.map(|key| key.0)
+    });
+    let about = "Least counter of a release: boxes that run an older one are restricted.";
+    let counter_min = node.integer("counter_min", about, 0..=u64::from(u32::MAX), Some(0));
+    if references_dir.is_some() && release_keys.is_empty() {
+        node.fault("release_keys", "must name a key: references_dir is set");
     }
+    node.finish();
+    AttestationConfig { references_dir, release_keys, counter_min }
 }
 
 fn read(root: &Node<'_>) -> Option<SpaceConfig> {
@@ -79,10 +156,10 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let node = root.table("listen");
     let kind = Kind { name: "address", accepted: "IP address and port (UDP)" };
     let listen =
-        node.text("address", "Where boxes connect.", &kind, Some("0.0.0.0:4433"), |text| {
-            text.parse()
-                .map_err(|_| "must be an IP address and port, such as 0.0.0.0:4433".to_owned())
-        });
+        node.text("address", "Where boxes connect.", &kind, Some("0.0.0.0:4433"), parse_address);
+    let about =
+        "Where boxes join (UDP), with tokens of `guan-space token new`. Not set: they cannot.";
+    let join_listen = node.optional_text("join_address", about, &kind, parse_address);
     let peers_max = node.integer("peers_max", "Boxes at the same time.", 1..=4096, Some(1024));
     node.finish();
     let node = root.table("tls");
@@ -97,8 +174,10 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let node = root.table("boxes");
     let about = "Tiers of boxes that may deliver. Must be named: `unattested` proves nothing about \
                  the machine.";
-    let accept_tiers = node.texts("accept_tiers", about, TIERS, 1..=3, parse_tier);
+    let accept_tiers = node.texts("accept_tiers", about, TIER_NAMES, 1..=3, parse_tier);
+    let makers = read_makers(&node);
     node.finish();
+    let attestation = read_attestation(root);
     let node = root.table("store");
     let about = "Size of one segment file.";
     let segment_size_bytes =
@@ -118,6 +197,9 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
         ca_certificate_file: ca_certificate_file?,
         ca_key_file: ca_key_file?,
         accept_tiers,
+        join_listen,
+        makers,
+        attestation,
         segment_size_bytes,
         contract_key_file: contract_key_file?,
         effective: Vec::new(),

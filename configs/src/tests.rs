@@ -146,17 +146,23 @@ fn what_must_be_said_has_no_default() {
         let report = edge(&text).map(|_| ()).unwrap_err().to_string();
         assert!(report.contains(part), "{report}");
     };
-    check("hardware", "is not built yet; this release knows only unattested");
-    check("emulated", "is not built yet");
-    check("unatested", "must be unattested; did you mean unattested?");
-    let space = SPACE.replace("[\"unattested\"]", "[\"hardware\"]");
-    let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
-    assert!(report.to_string().contains("is not built yet"), "{report}");
-    for (found, expect) in [("[]", "is empty; give"), ("3", "is a integer")] {
-        let space = SPACE.replace("[\"unattested\"]", found);
+    check("hardware", "identity.tpm: must be given for this tier: device:/dev/tpmrm0");
+    check("emulated", "identity.tpm: must be given for this tier");
+    check("unatested", "did you mean unattested?");
+    check("unattested\"\ntpm = \"device:/dev/tpmrm0", "tier is \"unattested\": remove one");
+    check("hardware\"\ntpm = \"tabrmd", "= \"tabrmd\": must be device:/dev/tpmrm0");
+    for (found, expect) in [
+        ("[]", "is empty; give"),
+        ("3", "is a integer"),
+        ("[\"hardwear\"]", "did you mean hardware?"),
+    ] {
+        let space = SPACE.replace("[\"hardware\"]", found);
         let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
         assert!(report.to_string().contains(expect), "{report}");
     }
+    let space = SPACE.replace("release_keys = ", "# ");
+    let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
+    assert!(report.to_string().contains("attestation.release_keys: must name a key"), "{report}");
     let space = SPACE.replace("accept_tiers", "# accept_tiers");
     let report = SpaceConfig::parse(&space, "s", Path::new("")).map(|_| ()).unwrap_err();
     assert!(report.to_string().contains("boxes.accept_tiers: is missing"), "{report}");

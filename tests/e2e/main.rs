@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod attestation;
 mod rig;
 
 use rig::{Rig, mosquitto_pub, python, wait_for};

@@ -3,6 +3,7 @@
 use guan_demo::data::Reading;
 use guan_demo::delivered;
 use guan_demo::stage::{Running, Stage};
+use guan_demo::swtpm::Swtpm;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ fn free_port() -> u16 {
 
 /// Both programs, running.
 pub(crate) struct Rig {
-    stage: Stage,
+    pub(crate) stage: Stage,
     space: Option<Running>,
     guan: Option<Running>,
     _folder: tempfile::TempDir,
@@ -55,6 +56,25 @@ impl Rig {
         environment: Vec<(String, String)>,
         change: impl FnOnce(String) -> String,
     ) -> Self {
+        let mut rig = Self::set_up(false, change);
+        rig.stage.guan_environment = environment;
+        rig.start_space();
+        rig.start_guan();
+        rig
+    }
+
+    /// A box with a TPM that has not joined; only the space runs. `None` without swtpm.
+    pub(crate) fn with_tpm() -> Option<Self> {
+        if !Swtpm::is_installed() {
+            println!("SKIP: swtpm is not installed; cargo verify does it");
+            return None;
+        }
+        let mut rig = Self::set_up(true, |text| text);
+        rig.start_space();
+        Some(rig)
+    }
+
+    fn set_up(has_tpm: bool, change: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -62,11 +82,19 @@ impl Rig {
         drop(udp);
         let ports = [free_port(), port, port];
         let mut stage = Stage::new(folder.path().join("run"), programs(), configs, ports);
+        if has_tpm {
+            stage.add_tpm().unwrap();
+        }
         stage.set_up_with(&["machine", "vessel", "gnss"], change).unwrap();
-        stage.guan_environment = environment;
-        let space = Some(stage.start_space().unwrap());
-        let guan = Some(stage.start_guan().unwrap());
-        Self { stage, space, guan, _folder: folder }
+        Self { stage, space: None, guan: None, _folder: folder }
+    }
+
+    pub(crate) fn start_guan(&mut self) {
+        self.guan = Some(self.stage.start_guan().unwrap());
+    }
+
+    pub(crate) fn stop_guan(&mut self) {
+        self.guan.take().unwrap().stop().unwrap();
     }
 
     pub(crate) fn port(&self) -> u16 {

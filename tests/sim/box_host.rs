@@ -167,6 +167,7 @@ async fn spawn_link(
             events,
             status: watch::Sender::new(LinkStatus::default()),
         },
+        attest: None,
         random: Box::new(move || dice.lock().unwrap().roll()),
     };
     tokio::spawn(async move {

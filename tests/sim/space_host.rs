@@ -42,6 +42,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         endpoint,
         inbox,
         admit: AllEnrolled,
+        appraise: None,
         peers_max: 4,
         peers: watch::Sender::new(Peers::new()),
         stop: stopping,

@@ -126,7 +126,7 @@ fn quotes_certifies_and_signs() {
     let statement = Attestation::parse(&certified.statement).unwrap();
     assert_eq!(statement.attested, Attested::Certify { name: tls.name() });
     assert!(tls.attributes.is_bound_to_tpm() && tls.attributes.is_signing_key());
-    let signer = TpmSigner::load(bench.tpm.clone(), KeySlot::TlsA).unwrap();
+    let signer = TpmSigner::load(bench.tpm.clone(), KeySlot::TlsA, bench.folder.path()).unwrap();
     assert_eq!(signer.public_key(), *tls.p256().unwrap());
     check_signature(&signer);
     // What the attestation key is asked to sign must come from the TPM itself.
@@ -148,7 +148,7 @@ fn keys_survive_a_restart_of_both() {
     bench.swtpm.stop().unwrap();
     bench.swtpm.start().unwrap();
     let tpm = start(&bench.swtpm, bench.folder.path(), Duration::ZERO);
-    let signer = TpmSigner::load(tpm, KeySlot::TlsA).unwrap();
+    let signer = TpmSigner::load(tpm, KeySlot::TlsA, bench.folder.path()).unwrap();
     assert_eq!(signer.public_key(), *tls.p256().unwrap());
     check_signature(&signer);
 }
@@ -157,7 +157,7 @@ fn keys_survive_a_restart_of_both() {
 fn a_broken_connection_is_made_anew() {
     let Some(mut bench) = bench() else { return };
     bench.keys();
-    let signer = TpmSigner::load(bench.tpm.clone(), KeySlot::TlsA).unwrap();
+    let signer = TpmSigner::load(bench.tpm.clone(), KeySlot::TlsA, bench.folder.path()).unwrap();
     check_signature(&signer);
     bench.swtpm.kill().unwrap();
     let fault = signer.sign(b"message").unwrap_err().to_string();
@@ -172,7 +172,7 @@ fn a_broken_connection_is_made_anew() {
 fn three_unclean_stops_lock_nothing_of_ours() {
     let Some(mut bench) = bench() else { return };
     bench.keys();
-    let signer = TpmSigner::load(bench.tpm.clone(), KeySlot::TlsA).unwrap();
+    let signer = TpmSigner::load(bench.tpm.clone(), KeySlot::TlsA, bench.folder.path()).unwrap();
     for _ in 0..4 {
         check_signature(&signer);
         bench.swtpm.kill().unwrap();
@@ -182,13 +182,28 @@ fn three_unclean_stops_lock_nothing_of_ours() {
     bench.tpm.call("test", |chip| chip.quote(&PCRS_REQUIRED, &Digest([1; 32]))).unwrap();
 }
 
+/// Without a resource manager a TPM has room for three keys, and nobody cleans up after a kill.
+#[test]
+fn programs_that_were_killed_leave_no_keys_behind() {
+    let Some(bench) = bench() else { return };
+    bench.keys();
+    let killed: Vec<Tpm> =
+        (0..4).map(|_| start(&bench.swtpm, bench.folder.path(), Duration::ZERO)).collect();
+    // Each still holds its keys when the next begins; those that live on load them again.
+    for tpm in killed.iter().chain(&killed) {
+        let signer = TpmSigner::load(tpm.clone(), KeySlot::TlsA, bench.folder.path()).unwrap();
+        check_signature(&signer);
+        tpm.call("test", |chip| chip.quote(&PCRS_REQUIRED, &Digest([1; 32]))).unwrap();
+    }
+}
+
 #[test]
 fn another_tpm_does_not_take_the_keys() {
     let (Some(bench), Some(other)) = (bench(), bench()) else { return };
     bench.keys();
     // A disk that was put into another box.
     let tpm = start(&other.swtpm, bench.folder.path(), Duration::ZERO);
-    let signer = TpmSigner::load(tpm, KeySlot::TlsA).unwrap();
+    let signer = TpmSigner::load(tpm, KeySlot::TlsA, bench.folder.path()).unwrap();
     let fault = signer.sign(b"message").unwrap_err().to_string();
     assert!(fault.contains("another TPM"), "{fault}");
 }

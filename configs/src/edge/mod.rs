@@ -18,7 +18,7 @@ pub use storage::{
 
 use crate::fault::ConfigFaults;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};
-use crate::space::{TIERS, parse_tier};
+use crate::space::{TIERS, Tier};
 use guan_model::{BoxId, DescriptorTable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,10 +44,24 @@ pub struct EdgeConfig {
     file: String,
 }
 
-/// Keys and certificates, as paths. The tier of this release is `unattested`.
+/// A TPM and its folder.
+#[derive(Debug, Clone)]
+pub struct TpmConfig {
+    /// As the TSS names it: `device:/dev/tpmrm0` or `swtpm:host=...,port=...`.
+    pub tcti: String,
+    /// Keys that only this TPM can open.
+    pub folder: PathBuf,
+}
+
+/// Keys and certificates, as paths.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct IdentityConfig {
+    pub tier: Tier,
+    /// Where the box's key lives; `None` for the tier `unattested` only.
+    pub tpm: Option<TpmConfig>,
+    /// Name of the firmware release that runs.
+    pub release: String,
     pub key_file: PathBuf,
     pub certificate_file: PathBuf,
     pub space_ca_file: PathBuf,
@@ -151,13 +165,21 @@ fn read(root: &Node<'_>) -> Option<Parts> {
 
 fn read_identity(root: &Node<'_>) -> Option<IdentityConfig> {
     let node = root.table("identity");
-    let about = "What vouches for the key. `unattested` is a key file, which proves nothing about \
-                 the machine; the TPM tiers are not built yet.";
+    let about = "What vouches for the key: a TPM of a maker (`hardware`), an emulator of one \
+                 (`emulated`), or nothing (`unattested`, a key file).";
     // Has no default on purpose: whoever runs without a TPM must have said so.
-    let kind = Kind { name: "string", accepted: TIERS };
-    let tier = node.text("tier", about, &kind, None, parse_tier);
-    let key_file =
-        node.path("key_file", "Private key of the box (P-256, PEM).", Some("identity/key.pem"));
+    let tier = node.choice("tier", about, &TIERS, None);
+    let tpm = read_tpm(&node, tier);
+    let about = "Name of the firmware release; the space has reference values by it.";
+    let kind = Kind { name: "string", accepted: "1 to 64 characters" };
+    let release = node.text("release", about, &kind, Some("unknown"), |text| {
+        match (1..=64).contains(&text.len()) {
+            true => Ok(text.to_owned()),
+            false => Err("must have 1 to 64 bytes".to_owned()),
+        }
+    });
+    let about = "Private key of a box of tier `unattested` (P-256, PEM).";
+    let key_file = node.path("key_file", about, Some("identity/key.pem"));
     let certificate_file = node.path(
         "certificate_file",
         "Certificate that the space issued.",
@@ -174,13 +196,40 @@ fn read_identity(root: &Node<'_>) -> Option<IdentityConfig> {
         Some("identity/log-key.pem"),
     );
     node.finish();
-    tier?;
     Some(IdentityConfig {
+        tier: tier?,
+        tpm: tpm?,
+        release: release?,
         key_file: key_file?,
         certificate_file: certificate_file?,
         space_ca_file: space_ca_file?,
         log_key_file: log_key_file?,
     })
+}
+
+/// The outer `None` is a fault that was reported.
+#[expect(clippy::option_option, reason = "a fault, and a TPM that is not there")]
+fn read_tpm(node: &Node<'_>, tier: Option<Tier>) -> Option<Option<TpmConfig>> {
+    let about = "Where the TPM is; must be given for the tiers `hardware` and `emulated`.";
+    let accepted = "device:/dev/tpmrm0, or swtpm:host=127.0.0.1,port=2321";
+    let kind = Kind { name: "string", accepted };
+    let tcti = node.optional_text("tpm", about, &kind, |text| {
+        let is_known = text.starts_with("device:/dev/") || text.starts_with("swtpm:host=");
+        is_known.then(|| text.to_owned()).ok_or_else(|| format!("must be {accepted}"))
+    });
+    let about = "Folder of the keys that only the TPM can open.";
+    let folder = node.path("tpm_dir", about, Some("identity/tpm"));
+    match (tier, tcti) {
+        (Some(Tier::Unattested), Some(_)) => {
+            node.fault("tpm", "is given, and tier is \"unattested\": remove one of the two");
+            None
+        }
+        (Some(Tier::Emulated | Tier::Hardware), None) if !node.has("tpm") => {
+            node.fault("tpm", format!("must be given for this tier: {accepted}"));
+            None
+        }
+        (_, tcti) => Some(tcti.zip(folder).map(|(tcti, folder)| TpmConfig { tcti, folder })),
+    }
 }
 
 /// `host:port`, an IPv6 host in brackets.

@@ -4,14 +4,18 @@
 //! - `engine`: the one writer's rules; pure of threads and system clocks.
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
+//! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
+pub mod box_identity;
 pub mod contracts;
 pub mod decode;
 pub mod engine;
 pub mod ingest;
+pub mod joining;
 pub mod metadata;
+pub mod prover;
 pub mod run;
 pub mod sessions;
 pub mod status;

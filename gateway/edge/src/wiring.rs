@@ -10,7 +10,6 @@ use guan_configs::edge::{
 };
 use guan_configs::{ConfigFault, ConfigFaults, EdgeConfig};
 use guan_drivers::mqtt::{Authenticator, ListenerLimits, Rights, TopicFilter, User};
-use guan_identity::Tier;
 use guan_model::BootNumber;
 use guan_policy::TrustedKeys;
 use guan_spool::{SpoolConfig, StreamConfig, WhenFull as SpoolWhenFull};
@@ -32,9 +31,6 @@ pub enum WiringFault {
     #[error("contracts.trusted_key: {0}")]
     Keys(String),
 }
-
-/// The tier of this release; the TPM brings the others.
-pub const TIER: Tier = Tier::Unattested;
 
 /// Compiles the mappings; their faults name the line in the configuration.
 pub fn decoder(config: &EdgeConfig, file: &str) -> Result<Decoder, ConfigFaults> {

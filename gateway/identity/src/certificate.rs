@@ -4,9 +4,10 @@
 //! never the subject, say who the peer is. Nothing here verifies a signature: rustls does.
 
 use crate::tier::{Tier, TierFault};
-use guan_model::{BoxId, IdFault, WallTime};
-use rustls_pki_types::CertificateDer;
+use guan_model::{BoxId, IdFault, PublicKey, WallTime};
+use rustls::sign::public_key_to_spki;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, alg_id};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
@@ -79,6 +80,24 @@ pub fn common_name(certificate: &[u8]) -> Option<String> {
     let mut names = certificate.subject().iter_common_name();
     let name = names.next()?.as_str().ok()?.to_owned();
     names.next().is_none().then_some(name)
+}
+
+/// Whether subject and issuer are one: a root, whose signature nobody needs to check.
+pub fn is_self_issued(certificate: &[u8]) -> bool {
+    parse(certificate)
+        .is_ok_and(|certificate| certificate.subject().as_raw() == certificate.issuer().as_raw())
+}
+
+/// The key that a certificate is for; `Encoding` when it is not of P-256.
+pub fn certificate_key(certificate: &[u8]) -> Result<PublicKey, CertFault> {
+    let certificate = parse(certificate)?;
+    let spki = certificate.public_key();
+    let point = spki.subject_public_key.data.as_ref();
+    // The whole structure is compared, so that no other curve passes with a point of this length.
+    match spki.raw == public_key_to_spki(&alg_id::ECDSA_P256, point).as_ref() {
+        true => Ok(PublicKey::EcdsaP256(point.to_vec())),
+        false => Err(CertFault::Encoding),
+    }
 }
 
 /// When the certificate may be used.

@@ -5,6 +5,7 @@
 //! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
 //! - `attest`: what a TPM says about itself and its boot, and what the space makes of it.
 //! - `request`, `ca`, `certificate`: what a box asks for, what the space issues, what a peer shows.
+//! - `join`: how a new box shows which TPM it has, and gets its certificate.
 //! - `tpm` (a feature): the box's TPM.
 //!
 //! Invariants: the subject alternative names of a certificate are the only source of a box's id and
@@ -16,6 +17,7 @@
 pub mod attest;
 pub mod ca;
 pub mod certificate;
+pub mod join;
 pub mod key_file;
 mod pem;
 pub mod request;
@@ -27,11 +29,15 @@ pub mod tpm;
 
 pub use ca::{CaFault, SmallCa};
 pub use certificate::{
-    CertFault, Validity, common_name, peer_identity, read_certificates, validity,
+    CertFault, Validity, certificate_key, common_name, is_self_issued, peer_identity,
+    read_certificates, validity,
 };
 pub use key_file::{KeyFault, KeyFile, LogKeyFile};
 pub use pem::PemFault;
 pub use request::{RequestFault, certificate_request};
 pub use secret_file::{FileFault, SECRET_FILE_BYTES_MAX};
 pub use tier::{Tier, TierFault};
-pub use tls::{SignerKey, TimeCell, TlsFault, client_config, server_config};
+pub use tls::{
+    SignerKey, TimeCell, TlsFault, client_config, join_client_config, join_server_config,
+    server_config,
+};

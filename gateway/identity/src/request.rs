@@ -95,6 +95,11 @@ impl Request {
         let common_name = name.as_str().map_err(|_| RequestFault::Encoding)?.to_owned();
         Ok(Self { common_name, key })
     }
+
+    /// The key that signed it.
+    pub(crate) fn public_key(&self) -> PublicKey {
+        PublicKey::EcdsaP256(self.key.0.clone())
+    }
 }
 
 /// The public key that a certificate is made for.

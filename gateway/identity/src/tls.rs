@@ -6,6 +6,10 @@
 //! A rejected box sees its handshake succeed before the refusal arrives (TLS 1.3's order of messages):
 //! a session is up only after the space's first answer.
 
+mod join;
+
+pub use join::{join_client_config, join_server_config};
+
 use guan_model::{PublicKey, Signer, WallTime};
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring::default_provider};

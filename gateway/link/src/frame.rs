@@ -4,6 +4,7 @@
 //! business of [`crate::wire`].
 
 use crate::STREAMS_MAX;
+use crate::gate::GateOutcome;
 use crate::text::{CheckpointText, Reason, ReportJson};
 use bytes::Bytes;
 use guan_model::{BatchSeq, ContractId, DatasetId, Digest, SpoolId, StreamId};
@@ -272,11 +273,20 @@ pub enum SpaceFrame {
     Refuse(Refuse),
 }
 
+/// Longest evidence that a box sends.
+pub const EVIDENCE_BYTES_MAX: usize = 512 << 10;
+/// Longest verdict that a space sends.
+pub const VERDICT_BYTES_MAX: usize = 32 << 10;
+/// Bytes of the space's nonce.
+pub const NONCE_BYTES: usize = 32;
+
 /// Control stream, box to space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoxNote {
     Checkpoint(CheckpointText),
     Report(ReportJson),
+    /// Answer to a challenge. The link carries the bytes and never looks inside.
+    Evidence(Bytes),
 }
 
 /// The space ends the session on purpose.
@@ -296,6 +306,17 @@ pub enum SpaceNote {
         size: u64,
     },
     Goodbye(Goodbye),
+    /// Prove what you are, for this nonce.
+    Challenge {
+        nonce: [u8; NONCE_BYTES],
+        /// Entries of the box's list of measured files that the space has.
+        ima_start: u64,
+    },
+    /// What the space makes of the evidence, signed; the link never looks inside.
+    Verdict {
+        outcome: GateOutcome,
+        document: Bytes,
+    },
 }
 
 /// Why a connection is closed: QUIC application error code (RFC 9000, 20.2) and goodbye.

@@ -8,6 +8,7 @@
 //! - [`frame`]: what is said; [`wire`]: how it stands in bytes.
 //! - [`Sender`] (box) and [`Receiver`] (space): the rules, as structs that are handed frames and moments
 //!   (`handle_*`) and asked for frames, events and deadlines (`poll_*`).
+//! - [`Gate`]: whether the space listens to a box that must prove itself.
 //! - [`Backoff`]: when to try again.
 //! - [`driver`]: moves the frames over quinn.
 //!
@@ -23,6 +24,7 @@ pub mod backoff;
 pub mod driver;
 pub mod fault;
 pub mod frame;
+pub mod gate;
 pub mod receiver;
 pub mod sender;
 pub mod text;
@@ -35,6 +37,7 @@ pub use frame::{
     OfferFault, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamKind, StreamRange, Versions,
     Welcome,
 };
+pub use gate::{Gate, GateFault, GateOutcome};
 pub use receiver::{Receiver, ReceiverEvent};
 pub use sender::{Sender, SenderEvent, Want};
 pub use wire::{FrameDecoder, FrameFault};

@@ -28,6 +28,8 @@ pub const IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
 pub const IN_FLIGHT_ITEMS_MAX: usize = 1024;
 /// From hello to welcome.
 pub const WELCOME_WAIT: Duration = Duration::from_secs(10);
+/// As [`WELCOME_WAIT`], when the space has asked for proof: a TPM and an appraisal lie between.
+pub const PROOF_WAIT: Duration = Duration::from_secs(60);
 /// Longest wait for an ack that gets further, beside the time that the bytes themselves take.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Slowest link that is given time: 32 kbit/s. Without it a large batch on a slow link would time
@@ -205,6 +207,13 @@ impl Sender {
     }
 
     /// A deadline may have passed.
+    /// The space asks for proof before it answers the hello.
+    pub fn handle_challenge(&mut self, now: Duration) {
+        if let State::AwaitWelcome { deadline } = &mut self.state {
+            *deadline = now + PROOF_WAIT;
+        }
+    }
+
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), PeerFault> {
         for lane in &mut self.lanes {
             lane.end_rest(now);

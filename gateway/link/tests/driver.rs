@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "the test plays the programs around the link")]
 
+#[path = "driver/attest.rs"]
+mod attest;
+
 use bytes::Bytes;
 use guan_link::driver::{
-    Admit, BatchSource, BoxInputs, BoxLink, BoxOutputs, Inbox, InboxFault, LinkEvent, LinkStatus,
-    LinkTuning, Peers, ReadFault, Receipt, Refusal, Released, SpaceLink,
+    Admit, Appraise, Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, Inbox, InboxFault,
+    LinkEvent, LinkStatus, LinkTuning, Peers, ReadFault, Receipt, Refusal, Released, SpaceLink,
 };
 use guan_link::text::{CheckpointText, ReportJson};
 use guan_link::{Cursor, EncodedBatch, Item, Offer, RefuseReason, StreamRange};
@@ -204,12 +207,23 @@ struct Space {
 
 impl Space {
     fn start(certificates: &Certificates, inbox: Memory, admit: bool, at: SocketAddr) -> Self {
+        Self::start_with(certificates, inbox, admit, at, None)
+    }
+
+    fn start_with(
+        certificates: &Certificates,
+        inbox: Memory,
+        admit: bool,
+        at: SocketAddr,
+        appraise: Option<Arc<dyn Appraise>>,
+    ) -> Self {
         let endpoint = quinn::Endpoint::server(certificates.server(), at).unwrap();
         let address = endpoint.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let (peers, shown) = watch::channel(BTreeMap::new());
         let admit = Everyone(admit);
-        let link = SpaceLink { endpoint, inbox, admit, peers_max: 4, peers, stop: stopping };
+        let link =
+            SpaceLink { endpoint, inbox, admit, appraise, peers_max: 4, peers, stop: stopping };
         Self { address, stop, peers: shown, task: tokio::spawn(link.run()) }
     }
 
@@ -234,6 +248,14 @@ struct Edge {
 
 impl Edge {
     fn start(certificates: &Certificates, space: SocketAddr) -> Self {
+        Self::start_with(certificates, space, None)
+    }
+
+    fn start_with(
+        certificates: &Certificates,
+        space: SocketAddr,
+        attest: Option<Arc<dyn Attest>>,
+    ) -> Self {
         let newest = Arc::new(Mutex::new(BatchSeq::ZERO));
         let (committed, committed_in) = watch::channel(0);
         let (checkpoint, checkpoint_in) =
@@ -256,6 +278,7 @@ impl Edge {
                 stop: stop_in,
             },
             outputs: BoxOutputs { released, events, status },
+            attest,
             random: Box::new(|| 0),
         };
         let task = tokio::spawn(link.run());

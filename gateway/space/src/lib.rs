@@ -3,13 +3,16 @@
 //! - `store`: the rules of what is kept; `runner`: the one task that owns it and commits in groups.
 //! - `inbox`: the link's seam to the runner; `admit`: who may come in, by `registry`.
 //! - `export`, `parquet_file`: readings for consumers. `status`: what runs, for people.
+//! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection.
 //! - `init`: sets a space up.
 #![forbid(unsafe_code)]
 
 pub mod admit;
+pub mod appraiser;
 pub mod export;
 pub mod inbox;
 pub mod init;
+pub mod joining;
 pub mod parquet_file;
 pub mod registry;
 pub mod run;

@@ -13,6 +13,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const TOKENS: &str = "tokens";
+/// Most tokens that wait to be used.
+pub const TOKENS_MAX: usize = 4096;
 const OPEN_ATTEMPTS_MAX: u32 = 50;
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -27,6 +30,10 @@ pub enum RegistryError {
     Flush { path: PathBuf, source: std::io::Error },
     #[error("the record of box {box_id} in {path} is damaged; enrol the box again")]
     Damaged { path: PathBuf, box_id: String },
+    #[error(
+        "{TOKENS_MAX} tokens wait to be used; `guan-space token drop-expired` removes old ones"
+    )]
+    Tokens,
     #[error("box {0} is not enrolled; `guan-space box list` shows those that are")]
     Unknown(BoxId),
 }
@@ -53,6 +60,55 @@ pub struct Enrolment {
     /// Seconds since 1970.
     pub enrolled_at_s: i64,
     pub revoked: bool,
+    /// Its TPM; `None` for the tier `unattested`.
+    #[serde(default)]
+    pub tpm: Option<TpmRecord>,
+}
+
+/// What is known of a box's TPM. Digests and points in hex.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TpmRecord {
+    /// SHA-256 of the endorsement key's public area.
+    pub endorsement: String,
+    /// Uncompressed points of P-256.
+    pub attestation_key: String,
+    pub tls_key: String,
+    #[serde(default)]
+    pub last: Option<LastAppraisal>,
+}
+
+/// What the last appraisal left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastAppraisal {
+    /// Seconds since 1970.
+    pub at_s: i64,
+    pub outcome: String,
+    pub findings: Vec<String>,
+    /// Of the last verdict that did not refuse.
+    #[serde(default)]
+    pub seen: Option<SeenRecord>,
+}
+
+/// The TPM's counts and firmware, as last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenRecord {
+    pub clock_ms: u64,
+    pub resets: u32,
+    pub restarts: u32,
+    pub counter: u64,
+    /// PCR 0.
+    pub firmware: String,
+}
+
+/// What a one-time token allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    #[serde(rename = "box")]
+    pub box_id: String,
+    /// Seconds since 1970.
+    pub expires_at_s: i64,
+    /// Digest of the only endorsement key that may use it, and the tier that this gives.
+    pub endorsement: Option<(String, String)>,
 }
 
 /// The folder of the registry.
@@ -87,6 +143,7 @@ impl Registry {
     pub fn list(&self) -> Result<Vec<(String, Enrolment)>, RegistryError> {
         let db = self.open()?;
         let mut all = Vec::new();
+        // Tokens have a tree of their own.
         for entry in db.iter() {
             let (key, value) = entry.map_err(|source| self.storage(source))?;
             let name = String::from_utf8_lossy(&key).into_owned();
@@ -119,6 +176,64 @@ impl Registry {
         Ok(Ok(()))
     }
 
+    /// Keeps a one-time token, by its digest.
+    pub fn keep_token(&self, token: &Digest, record: &TokenRecord) -> Result<(), RegistryError> {
+        let db = self.open()?;
+        let tree = db.open_tree(TOKENS).map_err(|source| self.storage(source))?;
+        if tree.len() >= TOKENS_MAX {
+            return Err(RegistryError::Tokens);
+        }
+        let bytes = serde_json::to_vec(record).expect("a struct of plain fields is JSON");
+        tree.insert(token.0, bytes).map_err(|source| self.storage(source))?;
+        self.flush(&db)
+    }
+
+    /// Removes tokens that have expired; how many.
+    pub fn drop_expired_tokens(&self, now_s: i64) -> Result<usize, RegistryError> {
+        let db = self.open()?;
+        let tree = db.open_tree(TOKENS).map_err(|source| self.storage(source))?;
+        let mut dropped = 0;
+        for entry in tree.iter() {
+            let (key, value) = entry.map_err(|source| self.storage(source))?;
+            let record = serde_json::from_slice::<TokenRecord>(&value);
+            if record.is_ok_and(|record| record.expires_at_s >= now_s) {
+                continue;
+            }
+            tree.remove(key).map_err(|source| self.storage(source))?;
+            dropped += 1;
+        }
+        self.flush(&db)?;
+        Ok(dropped)
+    }
+
+    /// What a token allows; it stays usable.
+    pub fn find_token(&self, token: &Digest) -> Result<Option<TokenRecord>, RegistryError> {
+        let db = self.open()?;
+        let tree = db.open_tree(TOKENS).map_err(|source| self.storage(source))?;
+        let bytes = tree.get(token.0).map_err(|source| self.storage(source))?;
+        // A record that cannot be read allows nothing.
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Enrols a box and uses its token up, in one step. `false`: the token was used meanwhile.
+    pub fn enrol_with_token(
+        &self,
+        token: &Digest,
+        box_id: &BoxId,
+        enrolment: &Enrolment,
+    ) -> Result<bool, RegistryError> {
+        let db = self.open()?;
+        let tree = db.open_tree(TOKENS).map_err(|source| self.storage(source))?;
+        // The token goes first: after a crash between the two it is lost, and never usable twice.
+        if tree.remove(token.0).map_err(|source| self.storage(source))?.is_none() {
+            return Ok(false);
+        }
+        let bytes = serde_json::to_vec(enrolment).expect("a struct of plain fields is JSON");
+        db.insert(box_id.as_str(), bytes).map_err(|source| self.storage(source))?;
+        self.flush(&db)?;
+        Ok(true)
+    }
+
     fn open(&self) -> Result<sled::Db, RegistryError> {
         let config = sled::Config::new().path(&self.path).cache_capacity(1 << 20);
         let mut attempt = 1;
@@ -139,6 +254,10 @@ impl Registry {
     fn write(&self, box_id: &BoxId, bytes: Vec<u8>) -> Result<(), RegistryError> {
         let db = self.open()?;
         db.insert(box_id.as_str(), bytes).map_err(|source| self.storage(source))?;
+        self.flush(&db)
+    }
+
+    fn flush(&self, db: &sled::Db) -> Result<(), RegistryError> {
         db.flush().map_err(|source| self.storage(source))?;
         let flush = |source| RegistryError::Flush { path: self.path.clone(), source };
         File::open(self.path.join("db")).and_then(|file| file.sync_all()).map_err(flush)?;
@@ -187,6 +306,7 @@ mod tests {
             fingerprint: PRINT.to_string(),
             enrolled_at_s: 0,
             revoked: false,
+            tpm: None,
         };
         registry.enrol(box_id, &enrolment).unwrap();
     }

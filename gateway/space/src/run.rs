@@ -1,16 +1,22 @@
 //! The running space: store, link, status; stops in order.
 
 use crate::admit::Admission;
+use crate::appraiser::{Appraiser, Demands};
 use crate::inbox::StoreInbox;
+use crate::joining::Joining;
 use crate::registry::Registry;
 use crate::runner::{self, REQUESTS_MAX, StoreStatus};
 use crate::status;
 use crate::store::{Store, StoreError};
-use guan_configs::{SpaceConfig, Tier as AcceptedTier};
-use guan_identity::{CertFault, KeyFault, KeyFile, Tier, TimeCell, TlsFault};
-use guan_link::driver::{LinkTuning, Peers, SpaceLink, TuningFault};
-use guan_model::{Signer, WallTime};
+use guan_configs::{MakerConfig, SpaceConfig, Tier as AcceptedTier};
+use guan_identity::join::Maker;
+use guan_identity::{
+    CaFault, CertFault, KeyFault, KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, TlsFault,
+};
+use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TuningFault};
+use guan_model::{Digest, Signer, WallTime};
 use guan_spool::OsDisk;
+use rustls_pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +48,10 @@ pub enum RunError {
     Tuning(#[from] TuningFault),
     #[error("{address} (UDP) cannot be listened on: check listen.address")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("the authority cannot be used; boxes cannot join without it")]
+    Authority(#[from] CaFault),
+    #[error("boxes cannot join: {0}")]
+    Joining(String),
     #[error("the store stopped: {0}")]
     Stopped(String),
     #[error("signals cannot be received")]
@@ -70,21 +80,110 @@ fn open_store(config: &SpaceConfig) -> Result<Store<OsDisk>, RunError> {
     Ok(store)
 }
 
-fn endpoint(config: &SpaceConfig, time: Arc<TimeCell>) -> Result<quinn::Endpoint, RunError> {
-    let chain = guan_identity::read_certificates(&read(&config.certificate_file)?)?;
+/// The server's chain and key.
+struct Server {
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<dyn Signer>,
+}
+
+impl Server {
+    fn load(config: &SpaceConfig) -> Result<Self, RunError> {
+        let chain = guan_identity::read_certificates(&read(&config.certificate_file)?)?;
+        let key: Arc<dyn Signer> = Arc::new(KeyFile::load(&config.key_file, "space server")?);
+        Ok(Self { chain, key })
+    }
+}
+
+fn endpoint(
+    config: &SpaceConfig,
+    server: &Server,
+    time: Arc<TimeCell>,
+) -> Result<quinn::Endpoint, RunError> {
+    let Server { chain, key } = server;
     let roots = guan_identity::read_certificates(&read(&config.ca_certificate_file)?)?;
-    let key: Arc<dyn Signer> = Arc::new(KeyFile::load(&config.key_file, "space server")?);
+    let (chain, key) = (chain.clone(), key.clone());
     let tls = guan_identity::server_config(chain, key, roots, guan_link::ALPN, time)?;
     let server = LinkTuning::default().server(tls)?;
     let address = config.listen;
     quinn::Endpoint::server(server, address).map_err(|source| RunError::Listen { address, source })
 }
 
+/// The tiers that this space accepts.
+pub fn accepted(config: &SpaceConfig) -> Vec<Tier> {
+    config.accept_tiers.iter().map(|tier| known_tier(*tier)).collect()
+}
+
+/// A tier of the configuration in the words of the identity.
+pub fn known_tier(tier: AcceptedTier) -> Tier {
+    match tier {
+        AcceptedTier::Unattested => Tier::Unattested,
+        AcceptedTier::Emulated => Tier::Emulated,
+        AcceptedTier::Hardware => Tier::Hardware,
+    }
+}
+
+/// `None`: boxes cannot join.
+fn joining(
+    config: &SpaceConfig,
+    server: &Server,
+    time: Arc<TimeCell>,
+) -> Result<Option<Joining>, RunError> {
+    let Some(address) = config.join_listen else { return Ok(None) };
+    let key: Arc<dyn Signer> =
+        Arc::new(KeyFile::load(&config.ca_key_file, "certificate authority")?);
+    let authority = SmallCa::load(&read(&config.ca_certificate_file)?, key)?;
+    let certificate = authority.certificate().clone();
+    let (chain, key) = (server.chain.clone(), server.key.clone());
+    let tls = guan_identity::join_server_config(chain, key, certificate, time)?;
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls)
+        .map_err(|fault| RunError::Joining(fault.to_string()))?;
+    let endpoint =
+        quinn::Endpoint::server(quinn::ServerConfig::with_crypto(Arc::new(crypto)), address)
+            .map_err(|source| RunError::Listen { address, source })?;
+    Ok(Some(Joining {
+        endpoint,
+        registry: Registry::new(&config.state_dir),
+        authority: Arc::new(authority),
+        makers: config.makers.iter().map(maker).collect::<Result<_, _>>()?,
+        accepted: accepted(config),
+        clock: wall_time,
+    }))
+}
+
+/// Self-signed certificates are roots, the others stand between.
+fn maker(config: &MakerConfig) -> Result<Maker, RunError> {
+    let all = guan_identity::read_certificates(&read(&config.certificates_file)?)?;
+    let (roots, between): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|certificate| guan_identity::is_self_issued(certificate));
+    Ok(Maker {
+        name: config.name.clone(),
+        tier: known_tier(config.tier),
+        roots,
+        intermediates: between.iter().map(|certificate| certificate.to_vec()).collect(),
+    })
+}
+
+fn appraiser(config: &SpaceConfig, server: &Server) -> Result<Arc<dyn Appraise>, RunError> {
+    let signer = LogKeyFile::load(&config.contract_key_file, config.id.as_str())?;
+    let attestation = &config.attestation;
+    let demands = Demands {
+        references_dir: attestation.references_dir.clone(),
+        release_keys: attestation.release_keys.clone(),
+        counter_min: attestation.counter_min,
+    };
+    let own_leaf = server.chain.first().map_or(Digest([0; 32]), |leaf| Digest::of(leaf));
+    let registry = Registry::new(&config.state_dir);
+    Ok(Appraiser::shared(registry, demands, own_leaf, Arc::new(signer), wall_time))
+}
+
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let store = open_store(&config)?;
     let time = Arc::new(TimeCell::new(wall_time()));
-    let endpoint = endpoint(&config, time.clone())?;
+    let server = Server::load(&config)?;
+    let endpoint = endpoint(&config, &server, time.clone())?;
+    let joining = joining(&config, &server, time.clone())?;
+    let appraise = appraiser(&config, &server)?;
     let listen = endpoint.local_addr().map_or(config.listen, |address| address).to_string();
     let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
     let (status_out, store_status) = watch::channel(StoreStatus::default());
@@ -95,23 +194,21 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         outcome.map_err(|fault| guan_link::driver::describe(&fault))
     });
     let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
-    let tiers: Vec<Tier> = config
-        .accept_tiers
-        .iter()
-        .map(|tier| match tier {
-            AcceptedTier::Unattested => Tier::Unattested,
-        })
-        .collect();
+    let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());
     let link = SpaceLink {
         endpoint,
         inbox: inbox.clone(),
         admit: Admission::new(Registry::new(&config.state_dir), &tiers),
+        appraise: Some(appraise),
         peers_max: config.peers_max,
         peers: peers_out,
-        stop: stopping,
+        stop: stopping.clone(),
     };
+    if let Some(joining) = joining {
+        tokio::spawn(joining.run(stopping));
+    }
     let mut link = tokio::spawn(link.run());
     let parts = StatusParts { store: store_status, peers, inbox: inbox.clone(), time };
     let reporter = tokio::spawn(report(config.clone(), listen.clone(), parts));

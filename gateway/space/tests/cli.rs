@@ -46,7 +46,7 @@ fn a_space_is_set_up_and_enrols_and_revokes() {
         [&what[..], &["--tier", tier, "--out", &out]].concat()
     };
     check(&enrol("box-2", "unattested"), false, &["box-1", "box-2"]);
-    check(&enrol("box-1", "hardware"), false, &["not built yet"]);
+    check(&enrol("box-1", "hardware"), false, &["guan join"]);
     check(&enrol("box-1", "unattested"), true, &["fingerprint"]);
     check(&["box", "list", "--config", &config], true, &["box-1", "enrolled"]);
     check(&["box", "revoke", "--config", &config, "box-3"], false, &["not enrolled"]);

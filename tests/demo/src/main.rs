@@ -57,12 +57,16 @@ async fn run() -> Result<bool> {
     let relay_socket = UdpSocket::bind("127.0.0.1:0").await?;
     let ports = [free_tcp_port()?, relay_socket.local_addr()?.port(), free_udp_port()?];
     let configs = Path::new(root).join("configs");
-    let stage = Stage::new(folder, PathBuf::from(programs), configs, ports);
+    let mut stage = Stage::new(folder, PathBuf::from(programs), configs, ports);
+    progress("making an emulated TPM with a certificate of its maker");
+    stage.add_tpm()?;
     progress("setting up a space, a box, and contracts for three of the four datasets");
     stage.set_up(&["machine", "vessel", "gnss"])?;
     let space_address = SocketAddr::from(([127, 0, 0, 1], stage.space_port));
     let relay = Relay::start(relay_socket, space_address);
     let space = stage.start_space()?;
+    progress("joining: the space sees which TPM the box has, and gives it a certificate");
+    stage.join()?;
     let guan = stage.start_guan()?;
     let (acknowledged, guan) = perform(&stage, &relay, guan, datasets.clone()).await?;
     progress("waiting until the space has everything");

@@ -1,9 +1,10 @@
 //! Sets box and space up as an operator would, with the programs' own commands, and runs them.
 
+use crate::swtpm::Swtpm;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fs::File;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ pub struct Stage {
     pub space_port: u16,
     /// Environment of `guan`, beside that of this program.
     pub guan_environment: Vec<(String, String)>,
+    /// The box's TPM; without one its key is a file.
+    pub tpm: Option<Swtpm>,
+    join_port: u16,
 }
 
 /// A running program, killed when it is dropped.
@@ -33,7 +37,26 @@ impl Stage {
     pub fn new(folder: PathBuf, programs: PathBuf, configs: PathBuf, ports: [u16; 3]) -> Self {
         let [mqtt_port, relay_port, space_port] = ports;
         let guan_environment = Vec::new();
-        Self { folder, programs, configs, mqtt_port, relay_port, space_port, guan_environment }
+        let (tpm, join_port) = (None, 0);
+        Self {
+            folder,
+            programs,
+            configs,
+            mqtt_port,
+            relay_port,
+            space_port,
+            guan_environment,
+            tpm,
+            join_port,
+        }
+    }
+
+    /// Gives the box an emulated TPM, whose test CA the space will believe. Before `set_up`.
+    pub fn add_tpm(&mut self) -> Result<()> {
+        let (tpm, ca) = (self.folder.join("tpm"), self.folder.join("tpm-ca"));
+        self.tpm = Some(Swtpm::make(&tpm, &ca)?);
+        self.join_port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        Ok(())
     }
 
     fn space_config(&self) -> PathBuf {
@@ -69,7 +92,68 @@ impl Stage {
             .replace("127.0.0.1:18830", &format!("127.0.0.1:{}", self.mqtt_port))
             .replace("127.0.0.1:14433", &format!("127.0.0.1:{}", self.relay_port))
             .replace(&"0".repeat(64), key);
+        let text = match &self.tpm {
+            Some(tpm) => {
+                let named = format!("tier = \"emulated\"\ntpm = \"{}\"", tpm.tcti());
+                text.replace("tier = \"unattested\"", &named)
+            }
+            None => text,
+        };
         std::fs::write(self.box_config(), change(text))?;
+        match &self.tpm {
+            Some(tpm) => self.believe(tpm)?,
+            None => self.enrol()?,
+        }
+        for name in contracts {
+            let input = self.configs.join(format!("contracts/{name}.json")).display().to_string();
+            let output = edge.join(format!("contracts/{name}.json")).display().to_string();
+            self.space_json(&["contract", "sign", "--in", &input, "--out", &output])?;
+        }
+        self.guan_json(&["contract", "check"])?;
+        Ok(())
+    }
+
+    /// The space pins the test CA as a maker, and lets boxes join.
+    fn believe(&self, tpm: &Swtpm) -> Result<()> {
+        let makers = self.folder.join("space/makers.pem");
+        let certificates = tpm.makers().map(std::fs::read_to_string);
+        let certificates: Result<Vec<_>, _> = certificates.into_iter().collect();
+        std::fs::write(&makers, certificates?.concat())?;
+        let join = format!("[listen]\njoin_address = \"127.0.0.1:{}\"", self.join_port);
+        let maker = format!(
+            "accept_tiers = [\"emulated\"]\n\n[[boxes.maker]]\nname = \"swtpm test CA\"\n\
+             tier = \"emulated\"\ncertificates_file = \"{}\"",
+            makers.display()
+        );
+        let text = std::fs::read_to_string(self.space_config())?;
+        let text = text.replace("[listen]", &join);
+        let text = text.replace("accept_tiers = [\"unattested\"]", &maker);
+        Ok(std::fs::write(self.space_config(), text)?)
+    }
+
+    /// The box joins with a new token; the space must run. Nothing to do without a TPM.
+    pub fn join(&self) -> Result<()> {
+        if self.tpm.is_none() {
+            return Ok(());
+        }
+        let token = self.token()?;
+        self.join_with(&token).map(|_| ())
+    }
+
+    /// A one-time token for the box.
+    pub fn token(&self) -> Result<String> {
+        let token = self.space_json(&["token", "new", "--box", "demo-box"])?;
+        Ok(token["token"].as_str().context("token new prints the token")?.to_owned())
+    }
+
+    pub fn join_with(&self, token: &str) -> Result<Value> {
+        let space = format!("127.0.0.1:{}", self.join_port);
+        self.guan_json(&["join", "--space", &space, "--token", token])
+    }
+
+    /// A key file, and a certificate that an operator carries over.
+    fn enrol(&self) -> Result<()> {
+        let (space, edge) = (self.folder.join("space"), self.folder.join("box"));
         let identity = self.guan_json(&["identity", "init"])?;
         let request =
             identity["request_file"].as_str().context("identity init names the request")?;
@@ -77,12 +161,6 @@ impl Stage {
         let enrol = ["box", "enrol", "--box", "demo-box", "--csr", request];
         self.space_json(&[&enrol[..], &["--tier", "unattested", "--out", &certificate]].concat())?;
         std::fs::copy(space.join("ca.pem"), edge.join("identity/space-ca.pem"))?;
-        for name in contracts {
-            let input = self.configs.join(format!("contracts/{name}.json")).display().to_string();
-            let output = edge.join(format!("contracts/{name}.json")).display().to_string();
-            self.space_json(&["contract", "sign", "--in", &input, "--out", &output])?;
-        }
-        self.guan_json(&["contract", "check"])?;
         Ok(())
     }
 
@@ -99,6 +177,7 @@ impl Stage {
     pub fn guan_json(&self, arguments: &[&str]) -> Result<Value> {
         let config = self.box_config();
         let mut command = Command::new(self.programs.join("guan"));
+        command.env("TSS2_LOG", "all+none");
         let text = output(command.args(arguments).arg("--config").arg(config).arg("--json"))?;
         Ok(serde_json::from_str(&text)?)
     }
@@ -137,6 +216,8 @@ impl Stage {
         let child = Command::new(self.programs.join(name))
             .args(["run", "--config"])
             .arg(config)
+            // The TSS libraries write to the standard error output by themselves.
+            .env("TSS2_LOG", "all+none")
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -28,13 +28,22 @@ impl Swtpm {
 
     /// Makes a new TPM whose maker is the test CA in `ca` (made at first use), and starts it.
     pub fn make(folder: &Path, ca: &Path) -> Result<Self> {
+        Self::make_at(folder, ca, free_pair()?)
+    }
+
+    /// As [`make`](Self::make), at this port and the next.
+    pub fn make_at(folder: &Path, ca: &Path, port: u16) -> Result<Self> {
         fs::create_dir_all(folder.join("state"))?;
         fs::create_dir_all(ca)?;
-        let mut swtpm =
-            Self { folder: folder.to_path_buf(), ca: ca.to_path_buf(), port: 0, child: None };
+        let (folder, ca) = (folder.to_path_buf(), ca.to_path_buf());
+        let mut swtpm = Self { folder, ca, port, child: None };
         swtpm.set_up()?;
         swtpm.start()?;
         Ok(swtpm)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn set_up(&self) -> Result<()> {
@@ -70,11 +79,8 @@ impl Swtpm {
         Ok(())
     }
 
-    /// Starts the emulator over its state, at the port that it had before if it had one.
+    /// Starts the emulator over its state, at the port that it had before.
     pub fn start(&mut self) -> Result<()> {
-        if self.port == 0 {
-            self.port = free_pair()?;
-        }
         let (port, control) = (self.port, self.port + 1);
         let log = File::create(self.folder.join("swtpm.log"))?;
         let child = Command::new("swtpm")

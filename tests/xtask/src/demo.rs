@@ -5,8 +5,17 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// Debian packages that the build needs: ring and zstd hold C.
-const PACKAGES: &[(&str, &str)] = &[("gcc", "/usr/bin/cc"), ("libc6-dev", "/usr/include/stdio.h")];
+/// Debian packages that the build needs (ring and zstd hold C, the TPM's libraries are C), and the
+/// emulated TPM of the demo.
+const PACKAGES: &[(&str, &str)] = &[
+    ("gcc", "/usr/bin/cc"),
+    ("libc6-dev", "/usr/include/stdio.h"),
+    ("libtss2-dev", "/usr/include/tss2/tss2_esys.h"),
+    ("pkg-config", "/usr/bin/pkg-config"),
+    ("swtpm", "/usr/bin/swtpm"),
+    ("swtpm-tools", "/usr/bin/swtpm_setup"),
+    ("tpm2-tools", "/usr/bin/tpm2_checkquote"),
+];
 
 /// Returns the demo's own exit code.
 pub(crate) fn run(root: &Path, json: bool) -> Result<ExitCode> {

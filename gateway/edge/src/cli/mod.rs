@@ -2,6 +2,7 @@
 
 mod contract;
 mod identity;
+mod join;
 mod log;
 mod show;
 mod spool;
@@ -47,7 +48,18 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make the keys of this box.
+    /// Join a space with the TPM of this box and a one-time token of `guan-space token new`.
+    Join {
+        #[command(flatten)]
+        common: Common,
+        /// Where the space lets boxes join (its listen.join_address).
+        #[arg(long, value_name = "HOST:PORT")]
+        space: String,
+        /// The token; it works once, for this box.
+        #[arg(long)]
+        token: String,
+    },
+    /// The keys of this box.
     #[command(subcommand)]
     Identity(IdentityCommand),
     /// Look at what waits on disk.
@@ -80,6 +92,8 @@ enum IdentityCommand {
     /// Make the key of the box, the key of its log, and a request for a certificate. Existing keys
     /// are kept.
     Init(Common),
+    /// What this box is: tier, TPM, keys, certificate.
+    Show(Common),
 }
 
 #[derive(Subcommand)]
@@ -112,7 +126,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Check(common)) => show::config_check(common),
         Command::Config(ConfigCommand::Show(common)) => show::config_show(common),
         Command::Config(ConfigCommand::Reference { json }) => show::config_reference(*json),
+        Command::Join { common, space, token } => join::execute(common, space, token),
         Command::Identity(IdentityCommand::Init(common)) => identity::init(common),
+        Command::Identity(IdentityCommand::Show(common)) => identity::show(common),
         Command::Spool(SpoolCommand::Status(common)) => spool::status(common),
         Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
@@ -134,7 +150,8 @@ fn load(path: &Path) -> anyhow::Result<EdgeConfig> {
 
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        // The TPM's library logs what we handle; what is left of it comes with our own errors.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tss_esapi=off"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -2,15 +2,18 @@
 
 use super::Board;
 use super::state::Opened;
+use crate::box_identity::{self, BoxKeyFault};
+use crate::prover::{self, Facts, Prover};
 use crate::uplink::SpoolSource;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
-use guan_identity::{CertFault, KeyFault, KeyFile, TimeCell, TlsFault, peer_identity};
+use guan_identity::tpm::Tpm;
+use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
 use guan_link::driver::{
-    BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning, TuningFault,
+    Attest, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning, TuningFault,
 };
 use guan_link::text::ReportJson;
-use guan_model::{BoxId, Signer};
+use guan_model::{BoxId, Digest};
 use guan_spool::OsDisk;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
@@ -30,8 +33,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 pub enum LinkSetupFault {
     #[error(transparent)]
     Wiring(#[from] WiringFault),
-    #[error("the key of the box cannot be used; `guan identity init` makes one")]
-    Key(#[source] KeyFault),
+    #[error(transparent)]
+    Key(#[from] BoxKeyFault),
     #[error("a certificate cannot be used; get it from the space again")]
     Certificate(#[from] CertFault),
     #[error(
@@ -39,6 +42,11 @@ pub enum LinkSetupFault {
          correct box.id"
     )]
     OtherBox { found: BoxId, configured: BoxId },
+    #[error(
+        "the certificate says tier {certified} and identity.tier says {named}: a box never falls to another tier \
+         by itself; join the space again, or correct identity.tier"
+    )]
+    OtherTier { certified: Tier, named: Tier },
     #[error("the certificate file holds no certificate; `guan-space box enrol` writes it")]
     NoCertificate,
     #[error(transparent)]
@@ -57,6 +65,7 @@ pub(super) struct Uplink {
     server_name: String,
     source: SpoolSource<OsDisk>,
     time: Arc<TimeCell>,
+    attest: Option<Arc<dyn Attest>>,
 }
 
 /// `None` when the link is off.
@@ -70,10 +79,11 @@ pub(super) fn prepare(
         return Ok(None);
     }
     let identity = &config.identity;
-    let key = KeyFile::load(&identity.key_file, config.box_id.as_str());
-    let key: Arc<dyn Signer> = Arc::new(key.map_err(LinkSetupFault::Key)?);
     let chain = guan_identity::read_certificates(&wiring::read_text(&identity.certificate_file)?)?;
-    check_name(&chain, &config.box_id)?;
+    let leaf = check_name(&chain, config)?.clone();
+    let tpm = box_identity::start_tpm(identity)?;
+    let key = box_identity::signer(config, tpm.as_ref(), &leaf)?;
+    let attest = tpm.map(|tpm| prover(tpm, config, opened, board, &leaf));
     let roots = guan_identity::read_certificates(&wiring::read_text(&identity.space_ca_file)?)?;
     let time = Arc::new(TimeCell::new(board.clock.read().wall));
     let tls = guan_identity::client_config(chain, key, roots, guan_link::ALPN, time.clone())?;
@@ -98,16 +108,51 @@ pub(super) fn prepare(
             opened.tables.clone(),
         ),
         time,
+        attest,
     }))
 }
 
-fn check_name(chain: &[CertificateDer<'_>], configured: &BoxId) -> Result<(), LinkSetupFault> {
+/// The certificate is this box's, and of the tier that the operator named.
+fn check_name<'a>(
+    chain: &'a [CertificateDer<'static>],
+    config: &EdgeConfig,
+) -> Result<&'a CertificateDer<'static>, LinkSetupFault> {
     let first = chain.first().ok_or(LinkSetupFault::NoCertificate)?;
-    let (found, _) = peer_identity(first)?;
-    match found == *configured {
-        true => Ok(()),
-        false => Err(LinkSetupFault::OtherBox { found, configured: configured.clone() }),
+    let (found, certified) = peer_identity(first)?;
+    let (configured, named) = (config.box_id.clone(), box_identity::tier(&config.identity));
+    if found != configured {
+        return Err(LinkSetupFault::OtherBox { found, configured });
     }
+    match certified == named {
+        true => Ok(first),
+        false => Err(LinkSetupFault::OtherTier { certified, named }),
+    }
+}
+
+fn prover(
+    tpm: Tpm,
+    config: &EdgeConfig,
+    opened: &Opened,
+    board: &Board,
+    leaf: &CertificateDer<'_>,
+) -> Arc<dyn Attest> {
+    let facts = Facts {
+        tier: box_identity::tier(&config.identity),
+        release: config.identity.release.clone(),
+        boot: opened.boot.0,
+        leaf: Digest::of(leaf),
+    };
+    if let Some(settings) = &config.identity.tpm {
+        prover::keep_attestation_key(&settings.folder, &config.state_dir);
+    }
+    let engine = board.engine.subscribe();
+    let head = move || {
+        let none = (0, Digest([0; 32]));
+        engine.borrow().as_ref().map_or(none, |engine| (engine.log.size, engine.log.root))
+    };
+    let alarms = board.clone();
+    let alarm = move |text| alarms.alarm(text);
+    Arc::new(Prover::new(tpm, facts, Arc::new(head), &config.state_dir, Arc::new(alarm)))
 }
 
 impl Uplink {
@@ -132,6 +177,7 @@ impl Uplink {
                 events,
                 status: board.link.clone(),
             },
+            attest: self.attest,
             random: Box::new(move || {
                 let mut bytes = [0; 8];
                 // Without randomness the waits are only less spread.

@@ -1,10 +1,11 @@
 //! Writes the status file each second.
 
 use super::{Board, STATUS_INTERVAL, millis};
+use crate::box_identity;
 use crate::status::{GuanStatus, IntakeStatus, LinkView};
-use crate::wiring;
 use guan_configs::EdgeConfig;
 use guan_drivers::mqtt::ListenerStats;
+use guan_identity::Tier;
 use guan_link::driver::LinkStatus;
 use guan_model::{BootNumber, ClockQuality};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::atomic::Ordering;
 pub(super) struct Reporter {
     folder: PathBuf,
     box_id: String,
+    tier: Tier,
     boot: BootNumber,
     listening: Option<String>,
     stats: Option<Arc<ListenerStats>>,
@@ -30,7 +32,8 @@ impl Reporter {
         board: Board,
     ) -> Self {
         let (folder, box_id) = (config.state_dir.clone(), config.box_id.to_string());
-        Self { folder, box_id, boot, listening, stats, board }
+        let tier = box_identity::tier(&config.identity);
+        Self { folder, box_id, tier, boot, listening, stats, board }
     }
 
     pub(super) async fn run(self) {
@@ -61,7 +64,7 @@ impl Reporter {
             written_ms: millis(now),
             process: std::process::id(),
             boot: self.boot.0,
-            tier: wiring::TIER.name().to_owned(),
+            tier: self.tier.name().to_owned(),
             clock: now.quality.to_string(),
             mqtt_listen: self.listening.clone(),
             intake: self.intake(),

@@ -3,24 +3,27 @@
 //! A TPM's signature is no COSE signature and this is no EAT: the TPM's own bytes travel untouched, so
 //! that any other tool can check them too (`tpm2_checkquote`).
 
+use super::appraise::Logs;
+use super::event_log::EVENT_LOG_BYTES_MAX;
+use super::ima::IMA_BYTES_MAX;
 use super::quote::{ATTEST_BYTES_MAX, PCR_COUNT, Pcrs};
 use crate::tier::{Tier, TierFault};
 use guan_model::Digest;
 use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
+use std::io::Read;
 
 /// Version of the evidence, and of what the quote is bound to.
 pub const EVIDENCE_SCHEMA: u64 = 1;
 /// Longest evidence on the wire: logs are compressed.
-pub const EVIDENCE_BYTES_MAX: usize = 16 << 20;
+pub const EVIDENCE_BYTES_MAX: usize = 512 << 10;
+const ZSTD_LEVEL: i32 = 3;
 /// Longest packed log in it.
-const PACKED_LOG_BYTES_MAX: u64 = 8 << 20;
+const PACKED_LOG_BYTES_MAX: u64 = 480 << 10;
 const SIGNATURE_BYTES_MAX: u64 = 256;
 const RELEASE_BYTES_MAX: usize = 64;
 const CLAIMS_BYTES_MAX: u64 = 1024;
 /// Bytes of a nonce and of a TLS exporter.
 pub const NONCE_BYTES: usize = 32;
-/// What the exporter is asked with (RFC 5705); its context is the nonce.
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-guankou-attestation-1";
 /// First byte of what a box's quote is bound to, and its role: reflections are of another role.
 const BINDING_VERSION: u8 = 1;
 const ROLE_BOX: u8 = 1;
@@ -56,6 +59,10 @@ pub enum EvidenceFault {
     Release { length: usize },
     #[error(transparent)]
     Tier(#[from] TierFault),
+    #[error("the {what} cannot be unpacked")]
+    Packed { what: &'static str },
+    #[error("the {what} unpacks to more than {limit} bytes")]
+    Unpacked { what: &'static str, limit: usize },
 }
 
 /// What the box says of itself; the quote makes it binding.
@@ -212,11 +219,42 @@ fn pcrs(reader: &mut CborReader<'_>) -> Result<Pcrs, EvidenceFault> {
     Ok(pcrs)
 }
 
+/// The logs of evidence, unpacked up to their limits.
+pub fn unpack_logs(evidence: &Evidence) -> Result<Logs, EvidenceFault> {
+    Ok(Logs {
+        boot: unpack("boot log", &evidence.boot_log, EVENT_LOG_BYTES_MAX)?,
+        ima: unpack("list of measured files", &evidence.ima_list, IMA_BYTES_MAX)?,
+    })
+}
+
+fn unpack(what: &'static str, packed: &[u8], limit: usize) -> Result<Vec<u8>, EvidenceFault> {
+    if packed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let unpackable = || EvidenceFault::Packed { what };
+    let reader = zstd::Decoder::new(packed).map_err(|_| unpackable())?;
+    let mut bytes = Vec::new();
+    // One byte more than may be there: nothing is taken for whole that was cut.
+    reader.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|_| unpackable())?;
+    match bytes.len() <= limit {
+        true => Ok(bytes),
+        false => Err(EvidenceFault::Unpacked { what, limit }),
+    }
+}
+
+/// A log as evidence carries it.
+pub fn pack_log(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    zstd::encode_all(bytes, ZSTD_LEVEL)
+}
+
 /// The connection that a quote belongs to, as either end sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     pub nonce: [u8; NONCE_BYTES],
-    /// Of the TLS session, under [`EXPORTER_LABEL`] with the nonce as context.
+    /// Of the TLS session (RFC 5705), with the nonce as context.
     pub exporter: [u8; NONCE_BYTES],
     /// Leaf certificates in DER.
     pub box_leaf: Digest,

@@ -33,8 +33,8 @@ pub use endorsement::{
 };
 pub use event_log::{EVENT_LOG_BYTES_MAX, EVENTS_MAX, Event, EventLog, EventLogFault, extend};
 pub use evidence::{
-    Binding, Claims, EVIDENCE_BYTES_MAX, EVIDENCE_SCHEMA, EXPORTER_LABEL, Evidence, EvidenceFault,
-    NONCE_BYTES,
+    Binding, Claims, EVIDENCE_BYTES_MAX, EVIDENCE_SCHEMA, Evidence, EvidenceFault, NONCE_BYTES,
+    pack_log, unpack_logs,
 };
 pub use ima::{IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, parse_ima, replay_ima};
 pub use object::{KeyAttributes, PUBLIC_BYTES_MAX, TpmKey, TpmPublic, name_of};

@@ -71,15 +71,18 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub fn parse(text: &str, keys: &[VerifyingKey]) -> Result<Self, ReferenceFault> {
+    /// `keys`: Ed25519 public keys that sign releases.
+    pub fn parse(text: &str, keys: &[[u8; 32]]) -> Result<Self, ReferenceFault> {
         if text.len() > REFERENCE_BYTES_MAX {
             return Err(ReferenceFault::TooLong { length: text.len() });
         }
         let (document, signature) = text.trim_end().split_once('\n').ok_or(ReferenceFault::Form)?;
         let signature = hex_64(signature).ok_or(ReferenceFault::Form)?;
         let signature = Signature::from_bytes(&signature);
-        let is_signed =
-            |key: &VerifyingKey| key.verify_strict(document.as_bytes(), &signature).is_ok();
+        let is_signed = |key: &[u8; 32]| {
+            let key = VerifyingKey::from_bytes(key);
+            key.is_ok_and(|key| key.verify_strict(document.as_bytes(), &signature).is_ok())
+        };
         if !keys.iter().any(is_signed) {
             return Err(ReferenceFault::Signature);
         }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tss_esapi::Context;
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ak, ek};
-use tss_esapi::constants::SessionType;
+use tss_esapi::constants::{CapabilityType, SessionType};
 use tss_esapi::handles::{
     AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle,
 };
@@ -24,8 +24,8 @@ use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
-    Attest, Data, Digest, EncryptedSecret, IdObject, PcrSelectionListBuilder, PcrSlot, Private,
-    Public, Signature, SignatureScheme, SymmetricDefinition,
+    Attest, CapabilityData, Data, Digest, EncryptedSecret, IdObject, PcrSelectionListBuilder,
+    PcrSlot, Private, Public, Signature, SignatureScheme, SymmetricDefinition,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use zeroize::Zeroizing;
@@ -35,6 +35,11 @@ const EK_HANDLE: u32 = 0x8101_0001;
 const SRK_HANDLE: u32 = 0x8100_0001;
 const EK_KIND: AsymmetricAlgorithmSelection =
     AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048);
+/// Beginnings of the ranges of handles (part 2, 7.2).
+const TRANSIENT_FIRST: u32 = 0x8000_0000;
+const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
+const SAVED_SESSION_FIRST: u32 = 0x0300_0000;
+const LEFTOVERS_MAX: u32 = 64;
 /// "No such handle", for a handle in the first place of a command.
 const HANDLE_1: u32 = 0x18B;
 /// A read returns eight PCRs at most.
@@ -78,7 +83,28 @@ impl Chip {
             tcti: tcti.to_string(),
             code: raw_code(fault).unwrap_or_default(),
         })?;
-        Ok(Self { context, folder, ek: None, srk: None, loaded: BTreeMap::new() })
+        let mut chip = Self { context, folder, ek: None, srk: None, loaded: BTreeMap::new() };
+        if tcti.is_private() {
+            chip.flush_leftovers();
+        }
+        Ok(chip)
+    }
+
+    /// A program that was killed leaves its keys and sessions in a TPM without resource manager, and three
+    /// of them fill it. What cannot be flushed shows when there is no room.
+    fn flush_leftovers(&mut self) {
+        for first in [TRANSIENT_FIRST, LOADED_SESSION_FIRST, SAVED_SESSION_FIRST] {
+            let listed = self.context.execute_without_session(|context| {
+                context.get_capability(CapabilityType::Handles, first, LEFTOVERS_MAX)
+            });
+            let Ok((CapabilityData::Handles(handles), _)) = listed else { continue };
+            for handle in handles.into_inner() {
+                let found = self.context.tr_from_tpm_public(handle);
+                if let Ok(object) = found {
+                    let _ = self.context.flush_context(object);
+                }
+            }
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -200,6 +226,15 @@ impl Chip {
         let blob = KeyBlob::load(&self.folder, slot)?;
         TpmPublic::parse(&blob.public)
             .map_err(|source| TpmFault::Answer { what: "show a key", source })
+    }
+
+    /// Whether this TPM takes the kept key; `false` after it was cleared.
+    pub fn holds(&mut self, slot: KeySlot) -> Result<bool, TpmFault> {
+        match self.load(slot) {
+            Ok(_) => Ok(true),
+            Err(TpmFault::ForeignKey { .. } | TpmFault::NoKey { .. }) => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn load(&mut self, slot: KeySlot) -> Result<KeyHandle, TpmFault> {

@@ -4,6 +4,10 @@
 //! Bytes: `GUANKEY1`, then public and private part of the key, each after its length (TPM2B, big endian).
 
 use super::fault::TpmFault;
+use crate::attest::TpmPublic;
+use guan_model::PublicKey;
+use rustls::sign::public_key_to_spki;
+use rustls_pki_types::alg_id;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -36,6 +40,23 @@ impl KeySlot {
             Self::TlsA => "tls-a.key",
             Self::TlsB => "tls-b.key",
         }
+    }
+
+    /// The public key in this slot, from its file: needs no TPM.
+    pub fn public(self, folder: &Path) -> Result<PublicKey, TpmFault> {
+        let blob = KeyBlob::load(folder, self)?;
+        let unusable = || TpmFault::KeyFile { path: self.path(folder).display().to_string() };
+        let public = TpmPublic::parse(&blob.public).map_err(|_| unusable())?;
+        public.p256().cloned().ok_or_else(unusable)
+    }
+
+    /// The same in PEM, for tools of others.
+    pub fn public_pem(self, folder: &Path) -> Result<String, TpmFault> {
+        let PublicKey::EcdsaP256(point) = self.public(folder)? else {
+            return Err(TpmFault::NoKey { what: self.name() });
+        };
+        let spki = public_key_to_spki(&alg_id::ECDSA_P256, point);
+        Ok(crate::pem::encode("PUBLIC KEY", &spki).to_string())
     }
 
     pub fn path(self, folder: &Path) -> PathBuf {

@@ -4,8 +4,13 @@ use super::fault::TpmFault;
 use super::key_blob::KeySlot;
 use super::worker::Tpm;
 use guan_model::{Digest, PublicKey, SignFault, Signer};
+use std::path::Path;
+use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
+
+/// Longest wait for a signature: the other end of the handshake waits too.
+const SIGN_WAIT: Duration = Duration::from_secs(5);
 
 /// Signs with a kept key; the private half never leaves the TPM.
 pub struct TpmSigner {
@@ -15,10 +20,9 @@ pub struct TpmSigner {
 }
 
 impl TpmSigner {
-    /// Takes up a kept key. Asks the TPM's thread, so it may wait.
-    pub fn load(tpm: Tpm, slot: KeySlot) -> Result<Self, TpmFault> {
-        let public = tpm.call("show a key", move |chip| chip.public(slot))?;
-        let public = public.p256().cloned().ok_or(TpmFault::NoKey { what: slot.name() })?;
+    /// Takes up a kept key of a folder; the TPM is asked when it signs.
+    pub fn load(tpm: Tpm, slot: KeySlot, folder: &Path) -> Result<Self, TpmFault> {
+        let public = slot.public(folder)?;
         Ok(Self { tpm, slot, public })
     }
 }
@@ -34,7 +38,7 @@ impl Signer for TpmSigner {
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignFault> {
         let (slot, digest) = (self.slot, Digest::of(message));
-        let sign = || self.tpm.call("sign", move |chip| chip.sign(slot, &digest));
+        let sign = || self.tpm.call_within(SIGN_WAIT, "sign", move |chip| chip.sign(slot, &digest));
         // QUIC signs inside the task that drives it: the other tasks of this thread must go elsewhere.
         let may_move = Handle::try_current()
             .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);

@@ -40,6 +40,15 @@ impl Tcti {
         }
     }
 
+    /// Whether nobody else uses it and nobody keeps users apart: the emulator, and the kernel's device
+    /// without resource manager.
+    pub(super) fn is_private(&self) -> bool {
+        match self {
+            Self::Device(path) => path.to_str().is_none_or(|path| !path.contains("tpmrm")),
+            Self::Swtpm { .. } => true,
+        }
+    }
+
     pub(super) fn name(&self) -> Result<TctiNameConf, TctiFault> {
         let text = self.to_string();
         text.parse().map_err(|_| TctiFault { text })

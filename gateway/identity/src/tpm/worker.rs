@@ -81,6 +81,16 @@ impl Tpm {
         what: &'static str,
         ask: impl FnMut(&mut Chip) -> Result<T, TpmFault> + Send + 'static,
     ) -> Result<T, TpmFault> {
+        self.call_within(CALL_WAIT, what, ask)
+    }
+
+    /// As [`call`](Self::call), with a limit of the caller's own.
+    pub fn call_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        what: &'static str,
+        ask: impl FnMut(&mut Chip) -> Result<T, TpmFault> + Send + 'static,
+    ) -> Result<T, TpmFault> {
         let (reply, answer) = sync_channel(1);
         let job = Box::new(move |worker: &mut Worker| {
             // The caller may have given up.
@@ -90,10 +100,10 @@ impl Tpm {
             TrySendError::Full(_) => TpmFault::Full { limit: QUEUE_MAX },
             TrySendError::Disconnected(_) => TpmFault::Slow { what, limit: Duration::ZERO },
         })?;
-        match answer.recv_timeout(CALL_WAIT) {
+        match answer.recv_timeout(limit) {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(TpmFault::Slow { what, limit: CALL_WAIT })
+                Err(TpmFault::Slow { what, limit })
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The box's loop: find the space, connect, run a session, wait, again.
 
+use super::attest::Attest;
 use super::box_session::BoxSession;
 use super::fault::{LinkFault, describe};
 use super::source::BatchSource;
@@ -92,6 +93,8 @@ pub struct BoxLink<S, L> {
     pub source: S,
     pub inputs: BoxInputs,
     pub outputs: BoxOutputs,
+    /// `None`: a box that has no TPM, and cannot answer a challenge.
+    pub attest: Option<Arc<dyn Attest>>,
     /// Any 64 bits, for the jitter of the waits.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -151,7 +154,8 @@ async fn attempt<S: BatchSource, L: Locate>(
         Ok(connection) => connection,
         Err(fault) => return fault,
     };
-    let session = BoxSession::open(connection, &mut link.source, &mut link.inputs, &link.outputs);
+    let BoxLink { source, inputs, outputs, attest, .. } = link;
+    let session = BoxSession::open(connection, source, inputs, outputs, attest.as_deref());
     match session.await {
         Ok(session) => session.run(backoff).await,
         Err(fault) => fault,

@@ -1,14 +1,18 @@
 //! One session of the box over one connection.
 
+use super::attest::{Attest, Bound, Underway};
 use super::box_link::{BoxInputs, BoxOutputs, LinkEvent};
 use super::fault::{LinkFault, describe};
 use super::pipe::{Incoming, Outgoing};
 use super::source::BatchSource;
 use super::status::LinkState;
-use super::{changed, wait_until};
+use super::{changed, underway, wait_until};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
-use crate::frame::{BoxFrame, BoxNote, CloseCode, Item, Offer, SpaceFrame, SpaceNote, StreamKind};
+use crate::frame::{
+    BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, NONCE_BYTES, Offer, SpaceFrame,
+    SpaceNote, StreamKind,
+};
 use crate::sender::{Sender, SenderEvent};
 use bytes::Bytes;
 use quinn::VarInt;
@@ -30,6 +34,9 @@ pub(super) struct BoxSession<'a, S> {
     source: &'a mut S,
     inputs: &'a mut BoxInputs,
     outputs: &'a BoxOutputs,
+    attest: Option<&'a dyn Attest>,
+    /// Evidence that is being made.
+    evidence: Option<Underway<Result<Bytes, String>>>,
     counted: Counted,
 }
 
@@ -64,6 +71,7 @@ enum Step {
     Report,
     Wrote,
     Deadline,
+    Evidence(Result<Bytes, String>),
 }
 
 impl<'a, S: BatchSource> BoxSession<'a, S> {
@@ -73,6 +81,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         source: &'a mut S,
         inputs: &'a mut BoxInputs,
         outputs: &'a BoxOutputs,
+        attest: Option<&'a dyn Attest>,
     ) -> Result<Self, LinkFault> {
         let text = "the box has stopped".to_owned();
         let closing = Closing { connection: connection.clone(), code: CloseCode::Done, text };
@@ -97,6 +106,8 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             source,
             inputs,
             outputs,
+            attest,
+            evidence: None,
             counted: Counted::default(),
         })
     }
@@ -161,8 +172,27 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     let _ = self.outputs.events.send(LinkEvent::CheckpointSeen { size }).await;
                 }
                 SpaceNote::Goodbye(goodbye) => return Err(goodbye.into()),
+                SpaceNote::Challenge { nonce, ima_start } => self.prove(nonce, ima_start)?,
+                SpaceNote::Verdict { outcome, document } => {
+                    if let Some(attest) = self.attest {
+                        attest.verdict(outcome, document);
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Starts to make evidence; a challenge that came before is forgotten.
+    fn prove(&mut self, nonce: [u8; NONCE_BYTES], ima_start: u64) -> Result<(), LinkFault> {
+        let attest = self.attest.ok_or_else(|| LinkFault::Attest {
+            detail: "the space asks for a TPM's quote; set identity.tier and identity.tpm"
+                .to_owned(),
+        })?;
+        let bound = Bound::new(&self.closing.connection, nonce)?;
+        self.evidence = Some(attest.attest(bound, ima_start));
+        // The space answers the hello after its verdict.
+        self.sender.handle_challenge(self.started.elapsed());
         Ok(())
     }
 
@@ -225,6 +255,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             wrote = self.data_out.write(), if !self.data_out.is_empty() => {
                 wrote.map(|()| Step::Wrote)?
             }
+            made = underway(&mut self.evidence) => Step::Evidence(made),
             () = changed(&mut self.inputs.committed) => Step::Committed,
             () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
             () = changed(&mut self.inputs.report), if quiet => Step::Report,
@@ -256,6 +287,17 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
             }
             Step::Deadline => self.sender.handle_timeout(now)?,
+            Step::Evidence(made) => {
+                let bytes = made.map_err(|detail| LinkFault::Attest { detail })?;
+                if bytes.len() > EVIDENCE_BYTES_MAX {
+                    let detail = format!(
+                        "{} bytes of evidence; the limit is {EVIDENCE_BYTES_MAX}",
+                        bytes.len()
+                    );
+                    return Err(LinkFault::Attest { detail });
+                }
+                self.control_out.push(&BoxNote::Evidence(bytes));
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::source::ReadFault;
 use crate::fault::{PeerFault, PeerMisbehaved, SourceFault};
 use crate::frame::{CloseCode, Goodbye, OfferFault};
+use crate::gate::GateFault;
 use quinn::{ConnectError, ConnectionError, ReadError, WriteError};
 use std::error::Error;
 use std::io;
@@ -31,6 +32,12 @@ pub enum LinkFault {
     Read(#[from] ReadFault),
     #[error(transparent)]
     Source(#[from] SourceFault),
+    #[error("the connection offers nothing that evidence could be bound to")]
+    Unbound,
+    #[error("the box cannot prove what it is: {detail}")]
+    Attest { detail: String },
+    #[error(transparent)]
+    Gate(#[from] GateFault),
     #[error("the spool offers streams that cannot be offered; please report this as a bug")]
     Offer(#[from] OfferFault),
 }
@@ -48,6 +55,7 @@ impl LinkFault {
     pub(super) fn close_code(&self) -> CloseCode {
         match self {
             Self::Peer(fault) => fault.close_code(),
+            Self::Gate(_) | Self::Unbound | Self::Attest { .. } => CloseCode::Unauthorized,
             Self::Read(_) | Self::Source(_) | Self::Offer(_) => CloseCode::Storage,
             _ => CloseCode::Done,
         }

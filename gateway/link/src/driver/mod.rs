@@ -11,6 +11,7 @@
     reason = "the driver waits and starts tasks, on tokio's clock; the core does neither"
 )]
 
+mod attest;
 mod box_link;
 mod box_session;
 mod fault;
@@ -22,6 +23,7 @@ mod space_session;
 mod status;
 mod tuning;
 
+pub use attest::{Appraisal, Appraise, Attest, Bound, Proof, Underway};
 pub use box_link::{
     ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, Locate, Released,
 };
@@ -47,6 +49,16 @@ async fn changed<T>(input: &mut watch::Receiver<T>) {
     if input.changed().await.is_err() {
         pending::<()>().await;
     }
+}
+
+/// Waits for what is underway and takes it away; for ever when nothing is.
+async fn underway<T>(slot: &mut Option<Underway<T>>) -> T {
+    let done = match slot {
+        Some(future) => future.await,
+        None => pending().await,
+    };
+    *slot = None;
+    done
 }
 
 /// Waits until someone says stop, or nobody is left who could.

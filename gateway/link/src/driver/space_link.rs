@@ -1,5 +1,6 @@
 //! The space's loop: accept, learn who it is, run one session for each box.
 
+use super::attest::Appraise;
 use super::inbox::Inbox;
 use super::space_session::SpaceSession;
 use super::status::PeerStatus;
@@ -41,6 +42,8 @@ pub struct SpaceLink<I, A> {
     pub endpoint: quinn::Endpoint,
     pub inbox: I,
     pub admit: A,
+    /// `None`: no box must prove anything beside its certificate.
+    pub appraise: Option<Arc<dyn Appraise>>,
     pub peers_max: usize,
     pub peers: watch::Sender<Peers>,
     /// Set to `true` to end.
@@ -117,6 +120,7 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
             box_id: box_id.clone(),
             connection: connection.clone(),
             inbox: self.inbox.clone(),
+            appraise: self.appraise.clone(),
             peers: self.peers.clone(),
             stop: self.stop.clone(),
         };

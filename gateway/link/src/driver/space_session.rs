@@ -1,17 +1,22 @@
 //! One session of the space over one connection.
 
+use super::attest::{Appraisal, Appraise, Bound, Proof, Underway, leaf};
 use super::fault::{LinkFault, describe};
 use super::inbox::{Inbox, InboxFault, Receipt, Settled};
 use super::pipe::{Incoming, Outgoing};
 use super::space_link::{Peers, close};
 use super::status::PeerStatus;
-use super::{CLOSE_WAIT, stopped, wait_until};
+use super::{CLOSE_WAIT, stopped, underway, wait_until};
 use crate::VERSIONS;
 use crate::fault::PeerMisbehaved;
-use crate::frame::{BoxFrame, BoxNote, CloseCode, Goodbye, Item, SpaceNote, StreamKind};
+use crate::frame::{
+    BoxFrame, BoxNote, CloseCode, Goodbye, Item, NONCE_BYTES, SpaceNote, StreamKind,
+};
+use crate::gate::Gate;
 use crate::receiver::{HELLO_WAIT, Receiver, ReceiverEvent};
 use crate::text::Reason;
 use guan_model::{BoxId, SpoolId, StreamId};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -26,6 +31,7 @@ pub(super) struct SpaceSession<I> {
     pub(super) box_id: BoxId,
     pub(super) connection: quinn::Connection,
     pub(super) inbox: I,
+    pub(super) appraise: Option<Arc<dyn Appraise>>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -68,6 +74,10 @@ struct Streaming<'a, I> {
     settled_out: mpsc::UnboundedSender<Settled>,
     settled_in: mpsc::UnboundedReceiver<Settled>,
     items_stored: u64,
+    gate: Gate,
+    /// Of the question that is open.
+    nonce: [u8; NONCE_BYTES],
+    appraisal: Option<Underway<Appraisal>>,
 }
 
 impl<I: Inbox> SpaceSession<I> {
@@ -114,6 +124,9 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         let (data_out, data_in) = data.expect("both are there");
         let (control_out, control_in) = control.expect("both are there");
         let (settled_out, settled_in) = mpsc::unbounded_channel();
+        let leaf = leaf(&session.connection).ok_or(LinkFault::Unbound)?;
+        let must_prove =
+            session.appraise.as_ref().is_some_and(|appraise| appraise.must_prove(&leaf));
         Ok(Self {
             session,
             started: Instant::now(),
@@ -126,6 +139,9 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             settled_out,
             settled_in,
             items_stored: 0,
+            gate: Gate::new(must_prove),
+            nonce: [0; NONCE_BYTES],
+            appraisal: None,
         })
     }
 
@@ -148,8 +164,11 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         while let Some(frame) = self.receiver.poll_frame() {
             self.data_out.push(&frame);
         }
+        self.ask();
         self.show();
-        let due = self.receiver.poll_timeout();
+        // A box that has yet to prove itself is not heard, so it cannot be late either.
+        let heard = self.gate.is_open().then(|| self.receiver.poll_timeout()).flatten();
+        let due = heard.into_iter().chain(self.gate.poll_timeout()).min();
         // Reads wait until what is to be said has room: a box that does not listen is not heard.
         let has_room = !self.data_out.is_full() && !self.control_out.is_full();
         tokio::select! {
@@ -159,16 +178,20 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             }
             () = wait_until(self.started, due) => {
                 let now = self.started.elapsed();
-                self.receiver.handle_timeout(now).map_err(LinkFault::from)?;
+                self.gate.handle_timeout(now).map_err(LinkFault::from)?;
+                if self.gate.is_open() {
+                    self.receiver.handle_timeout(now).map_err(LinkFault::from)?;
+                }
                 Ok(())
             }
+            appraisal = underway(&mut self.appraisal) => self.handle_appraisal(appraisal),
             wrote = self.control_out.write(), if !self.control_out.is_empty() => Ok(wrote?),
             wrote = self.data_out.write(), if !self.data_out.is_empty() => Ok(wrote?),
             read = self.control_in.read(), if has_room => {
                 read?;
                 self.handle_notes().await
             }
-            read = self.data_in.read(), if has_room => {
+            read = self.data_in.read(), if has_room && self.gate.is_open() => {
                 read?;
                 self.handle_frames().await
             }
@@ -239,7 +262,40 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                     let size = size.map_err(|detail| PeerMisbehaved::Note { detail })?;
                     self.control_out.push(&SpaceNote::CheckpointSeen { size });
                 }
+                BoxNote::Evidence(evidence) => {
+                    self.gate.handle_evidence().map_err(LinkFault::from)?;
+                    let appraise = self.session.appraise.as_ref().expect("the gate has asked");
+                    let bound = Bound::new(&self.session.connection, self.nonce)?;
+                    let box_id = box_id.clone();
+                    self.appraisal = Some(appraise.appraise(Proof { box_id, bound, evidence }));
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Asks for evidence when it is time.
+    fn ask(&mut self) {
+        let now = self.started.elapsed();
+        if let Some(appraise) = &self.session.appraise
+            && self.gate.poll_question(now)
+        {
+            self.nonce = appraise.nonce();
+            let challenge = SpaceNote::Challenge { nonce: self.nonce, ima_start: 0 };
+            self.control_out.push(&challenge);
+        }
+    }
+
+    fn handle_appraisal(&mut self, appraisal: Appraisal) -> Result<(), End> {
+        let Appraisal { outcome, holds_for, text, document } = appraisal;
+        let (now, was_open) = (self.started.elapsed(), self.gate.is_open());
+        let random = u64::from_le_bytes(self.nonce[..8].try_into().expect("eight bytes"));
+        self.control_out.push(&SpaceNote::Verdict { outcome, document });
+        let judged = self.gate.handle_verdict(now, outcome, holds_for, &text, random);
+        judged.map_err(LinkFault::from)?;
+        if !was_open && self.gate.is_open() {
+            // Its time for the hello begins when it is heard.
+            self.receiver = Receiver::new(now, VERSIONS);
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Bodies of the frames, field by field.
 
-use super::{CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
+use super::{BOX_NOTE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
 use crate::frame::{
     Ack, BoxFrame, BoxNote, CloseCode, Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye,
-    Hello, Item, Offer, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, Versions,
-    Welcome,
+    Hello, Item, NONCE_BYTES, Offer, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange,
+    VERDICT_BYTES_MAX, Versions, Welcome,
 };
+use crate::gate::GateOutcome;
 use crate::text::BoundedText;
 use crate::{BATCH_BYTES_MAX, STREAMS_MAX};
 
@@ -55,6 +56,11 @@ impl<'a> Body<'a> {
     fn spool(&mut self) -> Result<SpoolId, FrameFault> {
         let bytes = self.take(|reader| reader.raw(16))?;
         Ok(SpoolId(bytes.try_into().expect("raw(16) gives 16 bytes")))
+    }
+
+    fn nonce(&mut self) -> Result<[u8; NONCE_BYTES], FrameFault> {
+        let bytes = self.take(|reader| reader.raw(NONCE_BYTES))?;
+        Ok(bytes.try_into().expect("as many bytes were taken"))
     }
 
     fn digest(&mut self) -> Result<Digest, FrameFault> {
@@ -320,15 +326,17 @@ fn read_welcome(bytes: &Bytes) -> Result<Welcome, FrameFault> {
 
 const CHECKPOINT: u8 = 0x21;
 const REPORT: u8 = 0x22;
+const EVIDENCE: u8 = 0x23;
 
 impl Wire for BoxNote {
-    const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
+    const BYTES_MAX: usize = BOX_NOTE_BYTES_MAX;
     const SKIPS: bool = true;
 
     fn code(&self) -> u8 {
         match self {
             Self::Checkpoint(_) => CHECKPOINT,
             Self::Report(_) => REPORT,
+            Self::Evidence(_) => EVIDENCE,
         }
     }
 
@@ -336,6 +344,7 @@ impl Wire for BoxNote {
         match self {
             Self::Checkpoint(text) => out.raw(text.as_str().as_bytes()),
             Self::Report(json) => out.raw(json.as_str().as_bytes()),
+            Self::Evidence(bytes) => return bytes.clone(),
         }
         Bytes::new()
     }
@@ -344,6 +353,7 @@ impl Wire for BoxNote {
         Ok(Some(match code {
             CHECKPOINT => Self::Checkpoint(Body::new("checkpoint", body).text_to_end()?),
             REPORT => Self::Report(Body::new("report", body).text_to_end()?),
+            EVIDENCE => Self::Evidence(body.clone()),
             _ => return Ok(None),
         }))
     }
@@ -351,6 +361,8 @@ impl Wire for BoxNote {
 
 const CHECKPOINT_SEEN: u8 = 0x31;
 const GOODBYE: u8 = 0x32;
+const CHALLENGE: u8 = 0x33;
+const VERDICT: u8 = 0x34;
 
 impl Wire for SpaceNote {
     const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
@@ -360,6 +372,8 @@ impl Wire for SpaceNote {
         match self {
             Self::CheckpointSeen { .. } => CHECKPOINT_SEEN,
             Self::Goodbye(_) => GOODBYE,
+            Self::Challenge { .. } => CHALLENGE,
+            Self::Verdict { .. } => VERDICT,
         }
     }
 
@@ -371,6 +385,14 @@ impl Wire for SpaceNote {
                 out.text(goodbye.text.as_str());
                 let millis = goodbye.retry_after.as_millis();
                 out.varint(u64::try_from(millis).unwrap_or(u64::MAX));
+            }
+            Self::Challenge { nonce, ima_start } => {
+                out.raw(nonce);
+                out.varint(*ima_start);
+            }
+            Self::Verdict { outcome, document } => {
+                out.u8(outcome.code());
+                return document.clone();
             }
         }
         Bytes::new()
@@ -391,6 +413,21 @@ impl Wire for SpaceNote {
                 let retry_after = Duration::from_millis(body.varint()?);
                 body.end()?;
                 Self::Goodbye(Goodbye { code, text, retry_after })
+            }
+            CHALLENGE => {
+                let mut body = Body::new("challenge", body);
+                let (nonce, ima_start) = (body.nonce()?, body.varint()?);
+                body.end()?;
+                Self::Challenge { nonce, ima_start }
+            }
+            VERDICT => {
+                let outcome = GateOutcome::from_code(Body::new("verdict", body).u8()?);
+                let document = body.slice(1..);
+                if document.len() > VERDICT_BYTES_MAX {
+                    let length = document.len() as u64;
+                    return Err(Body::new("verdict", body).value("the verdict's length", length));
+                }
+                Self::Verdict { outcome, document }
             }
             _ => return Ok(None),
         }))

@@ -12,12 +12,15 @@
 //!                        0x13 Refuse   stream u8, seq varint, reason u8, text
 //! box -> space, control  0x21 Checkpoint  UTF-8 to the end
 //!                        0x22 Report      UTF-8 JSON to the end
+//!                        0x23 Evidence    to the end
 //! space -> box, control  0x31 CheckpointSeen  size varint
 //!                        0x32 Goodbye         code u8, text, retry_after_ms varint
+//!                        0x33 Challenge       nonce 32, ima_start varint
+//!                        0x34 Verdict         outcome u8, document to the end
 //! ```
 //! Integers are little-endian, varints LEB128, a text is its varint length and UTF-8
 //! (`guan_model::bytes_io`). A type with the high bit is unknown here and skippable; that is allowed on
-//! the control stream only, where later versions add attestation, configuration and contracts.
+//! the control stream only, where later versions add configuration and contracts.
 
 mod body;
 mod decoder;
@@ -26,7 +29,7 @@ mod tests;
 
 pub use decoder::FrameDecoder;
 
-use crate::frame::OfferFault;
+use crate::frame::{EVIDENCE_BYTES_MAX, OfferFault};
 use crate::text::TextTooLong;
 use bytes::Bytes;
 use guan_model::IdFault;
@@ -36,6 +39,8 @@ use guan_model::bytes_io::{ReadFault, Writer};
 pub const DATA_FRAME_BYTES_MAX: usize = 9 << 20;
 /// Longest frame of a control stream.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
+/// Longest frame of the control stream of a box, which carries evidence.
+pub const BOX_NOTE_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + 1;
 /// A receiver that does not know a type with this bit goes on without it (control stream).
 pub const SKIPPABLE: u8 = 0x80;
 

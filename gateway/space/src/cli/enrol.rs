@@ -30,7 +30,10 @@ pub(super) fn enrol(common: &Common, request: &Request<'_>) -> anyhow::Result<()
     let id = BoxId::parse(request.id)?;
     let tier = Tier::parse(request.tier)?;
     if tier != Tier::Unattested {
-        bail!("tier {} is not built yet; this release knows unattested", tier.name());
+        bail!(
+            "a box of tier {} joins by itself: `guan-space token new`, then `guan join`",
+            tier.name()
+        );
     }
     if !config.accept_tiers.contains(&AcceptedTier::Unattested) {
         bail!("boxes.accept_tiers does not name {}: the box would be turned away", tier.name());
@@ -54,6 +57,7 @@ pub(super) fn enrol(common: &Common, request: &Request<'_>) -> anyhow::Result<()
         fingerprint: fingerprint.clone(),
         enrolled_at_s: now.millis() / 1000,
         revoked: false,
+        tpm: None,
     };
     registry(&config)?.enrol(&id, &enrolment)?;
     if common.json {

@@ -3,6 +3,7 @@
 mod contract;
 mod enrol;
 mod show;
+mod token;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -69,6 +70,9 @@ enum Command {
     /// Boxes that may deliver.
     #[command(subcommand)]
     Box(BoxCommand),
+    /// One-time tokens with which boxes join.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Contracts of this space.
     #[command(subcommand)]
     Contract(ContractCommand),
@@ -111,6 +115,30 @@ enum BoxCommand {
 }
 
 #[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token for one box; `guan join` on the box uses it up.
+    New {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box that may use it.
+        #[arg(long = "box")]
+        id: String,
+        /// How long it is valid.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+        /// SHA-256 of the only endorsement key that may use it, in hex: for TPMs whose maker gave no
+        /// certificate, or one out of standard. `guan identity show` prints it.
+        #[arg(long, requires = "tier")]
+        ek: Option<String>,
+        /// What that TPM is worth: hardware or emulated.
+        #[arg(long, requires = "ek")]
+        tier: Option<String>,
+    },
+    /// Remove tokens that have expired.
+    DropExpired(Common),
+}
+
+#[derive(Subcommand)]
 enum ContractCommand {
     /// Sign a contract, so that boxes that trust this space act on it.
     Sign {
@@ -149,6 +177,10 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Box(BoxCommand::List(common)) => enrol::list(common)?,
         Command::Box(BoxCommand::Revoke { common, id }) => enrol::revoke(common, id)?,
+        Command::Token(TokenCommand::New { common, id, hours, ek, tier }) => {
+            token::new(common, id, *hours, ek.as_deref().zip(tier.as_deref()))?;
+        }
+        Command::Token(TokenCommand::DropExpired(common)) => token::drop_expired(common)?,
         Command::Contract(ContractCommand::Sign { common, input, out }) => {
             contract::sign(common, input, out)?;
         }

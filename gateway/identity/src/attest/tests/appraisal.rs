@@ -38,7 +38,8 @@ fn signed_reference(release: &str, counter: u64, pcr_11: &Digest, db: &Digest) -
     );
     let key = SigningKey::from_bytes(&[7; 32]);
     let signature = hex::encode(key.sign(document.as_bytes()).to_bytes());
-    Reference::parse(&format!("{document}\n{signature}\n"), &[key.verifying_key()]).unwrap()
+    Reference::parse(&format!("{document}\n{signature}\n"), &[key.verifying_key().to_bytes()])
+        .unwrap()
 }
 
 fn events(secure_boot: u8, db: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
@@ -392,10 +393,16 @@ fn a_reference_needs_a_trusted_signature() {
     let document = r#"{"schema":1,"release":"1","pcrs":{},"valid_until":"2027-06-01T00:00:00Z"}"#;
     let signature = hex::encode(mine.sign(document.as_bytes()).to_bytes());
     let text = format!("{document}\n{signature}");
-    assert!(Reference::parse(&text, &[mine.verifying_key()]).is_ok());
-    let fault = Reference::parse(&text, &[other.verifying_key()]);
+    assert!(Reference::parse(&text, &[mine.verifying_key().to_bytes()]).is_ok());
+    let fault = Reference::parse(&text, &[other.verifying_key().to_bytes()]);
     assert_eq!(fault, Err(ReferenceFault::Signature));
     let changed = text.replace("\"1\"", "\"2\"");
-    assert_eq!(Reference::parse(&changed, &[mine.verifying_key()]), Err(ReferenceFault::Signature));
-    assert_eq!(Reference::parse("x", &[mine.verifying_key()]), Err(ReferenceFault::Form));
+    assert_eq!(
+        Reference::parse(&changed, &[mine.verifying_key().to_bytes()]),
+        Err(ReferenceFault::Signature)
+    );
+    assert_eq!(
+        Reference::parse("x", &[mine.verifying_key().to_bytes()]),
+        Err(ReferenceFault::Form)
+    );
 }

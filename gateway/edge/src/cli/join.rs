@@ -1,0 +1,88 @@
+//! `guan join`: shows the space which TPM this box has, and gets its certificate.
+
+use super::{Common, load, print_json};
+use anyhow::{Context, bail};
+use guan_edge::box_identity::{TLS_SLOTS, slot_of, start_tpm, tier};
+use guan_edge::joining::{JoinAsk, join};
+use guan_identity::join::JoinToken;
+use guan_identity::tpm::KeySlot;
+use guan_identity::{LogKeyFile, read_certificates};
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn execute(common: &Common, space: &str, token: &str) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let identity = &config.identity;
+    let Some(tpm) = start_tpm(identity)? else {
+        bail!(
+            "identity.tier is unattested: a box without a TPM does not join by itself; use `guan identity \
+             init` and `guan-space box enrol`"
+        );
+    };
+    let settings = identity.tpm.as_ref().context("identity.tpm is not set")?;
+    for folder in [
+        Some(settings.folder.as_path()),
+        identity.certificate_file.parent(),
+        identity.log_key_file.parent(),
+    ] {
+        let folder = folder.unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    if !identity.log_key_file.exists() {
+        LogKeyFile::create(&identity.log_key_file, &config.evidence.origin)?;
+    }
+    let (host, port) = space.rsplit_once(':').context("--space takes HOST:PORT")?;
+    let port = port.parse().with_context(|| format!("--space {space}: {port:?} is no port"))?;
+    let ask = JoinAsk {
+        tpm,
+        slot: free_slot(&identity.certificate_file, &settings.folder),
+        box_id: config.box_id.clone(),
+        host: host.to_owned(),
+        port,
+        server_name: config.link.server_name.clone(),
+        token: JoinToken::parse(token)?,
+    };
+    let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
+    let joined = runtime.block_on(join(ask))?;
+    if joined.tier != tier(identity) {
+        bail!(
+            "the space enrolled this box as {}, and identity.tier says {}: correct it and join again",
+            joined.tier,
+            tier(identity)
+        );
+    }
+    replace(&identity.space_ca_file, &joined.authority_pem)?;
+    replace(&identity.certificate_file, &joined.certificate_pem)?;
+    if common.json {
+        print_json(&json!({
+            "box": config.box_id.as_str(),
+            "tier": joined.tier.name(),
+            "certificate_file": identity.certificate_file,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("box          {} has joined (tier {})", config.box_id, joined.tier);
+    println!("certificate  {}", identity.certificate_file.display());
+    println!("\nNext: guan run --config {}", common.config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Never the slot that is in use: until the new certificate is there, the old one must go on working.
+fn free_slot(certificate_file: &Path, tpm_dir: &Path) -> KeySlot {
+    let leaf = std::fs::read_to_string(certificate_file)
+        .ok()
+        .and_then(|pem| read_certificates(&pem).ok()?.into_iter().next());
+    let used = leaf.and_then(|leaf| slot_of(tpm_dir, &leaf).ok());
+    TLS_SLOTS.into_iter().find(|slot| Some(*slot) != used).expect("there are two slots")
+}
+
+/// Whole or not at all.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let draft = path.with_extension("draft");
+    let written = std::fs::write(&draft, text)
+        .and_then(|()| std::fs::File::open(&draft)?.sync_all())
+        .and_then(|()| std::fs::rename(&draft, path));
+    written.with_context(|| format!("{} cannot be written", path.display()))
+}

@@ -1,0 +1,171 @@
+//! Answers the space's challenge with the TPM's quote, and keeps it for tools of others.
+
+use bytes::Bytes;
+use guan_identity::Tier;
+use guan_identity::attest::{
+    Binding, Claims, EVENT_LOG_BYTES_MAX, Evidence, IMA_BYTES_MAX, PCRS_REQUIRED, pack_log,
+};
+use guan_identity::tpm::{KeySlot, Tpm};
+use guan_link::GateOutcome;
+use guan_link::driver::{Attest, Bound, Underway};
+use guan_model::Digest;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the kernel shows what the firmware and it have measured.
+const BOOT_LOG_FILE: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+const IMA_FILE: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
+/// Folder of the last evidence in `box.state_dir`, for `tpm2_checkquote`.
+pub const ATTESTATION_DIR: &str = "attestation";
+
+/// Size and root of the evidence log, whenever it is asked for.
+pub type LogHeadSource = Arc<dyn Fn() -> (u64, Digest) + Send + Sync>;
+/// Told with each verdict that restricts or refuses.
+pub type Alarm = Arc<dyn Fn(String) + Send + Sync>;
+
+/// What the box says of itself beside the quote.
+#[derive(Clone)]
+pub struct Facts {
+    pub tier: Tier,
+    pub release: String,
+    pub boot: u32,
+    /// Of our own certificate.
+    pub leaf: Digest,
+}
+
+/// Makes evidence.
+pub struct Prover {
+    tpm: Tpm,
+    facts: Facts,
+    log_head: LogHeadSource,
+    folder: PathBuf,
+    alarm: Alarm,
+}
+
+impl Prover {
+    pub fn new(
+        tpm: Tpm,
+        facts: Facts,
+        log_head: LogHeadSource,
+        state_dir: &Path,
+        alarm: Alarm,
+    ) -> Self {
+        Self { tpm, facts, log_head, folder: state_dir.join(ATTESTATION_DIR), alarm }
+    }
+}
+
+impl Attest for Prover {
+    fn attest(&self, bound: Bound, ima_start: u64) -> Underway<Result<Bytes, String>> {
+        let (tpm, facts, folder) = (self.tpm.clone(), self.facts.clone(), self.folder.clone());
+        let (log_size, log_root) = (self.log_head)();
+        let claims = Claims {
+            release: facts.release.clone(),
+            boot: facts.boot,
+            log_size,
+            log_root,
+            counter: 0,
+            ima_start,
+            tier: facts.tier,
+        };
+        Box::pin(async move {
+            let made =
+                tokio::task::spawn_blocking(move || make(&tpm, &facts, claims, &bound, &folder));
+            made.await.unwrap_or_else(|_| Err("making evidence failed".to_owned()))
+        })
+    }
+
+    fn verdict(&self, outcome: GateOutcome, document: Bytes) {
+        let text = String::from_utf8_lossy(&document).into_owned();
+        match outcome {
+            GateOutcome::Allow => tracing::info!("the space has appraised this box: allow"),
+            GateOutcome::Restrict | GateOutcome::Refuse => {
+                (self.alarm)(format!(
+                    "the space does not take data of this box: {}",
+                    text.trim_end()
+                ));
+            }
+        }
+        keep(&self.folder, &[("verdict.json", text.as_bytes())]);
+    }
+}
+
+fn make(
+    tpm: &Tpm,
+    facts: &Facts,
+    claims: Claims,
+    bound: &Bound,
+    folder: &Path,
+) -> Result<Bytes, String> {
+    let claims_bytes = claims.encode();
+    let binding = Binding {
+        nonce: bound.nonce,
+        exporter: bound.exporter,
+        box_leaf: facts.leaf,
+        space_leaf: Digest::of(&bound.peer_leaf),
+    };
+    let qualifying = binding.qualify(&claims_bytes);
+    let quoted = tpm.call("quote its PCRs", move |chip| chip.quote(&PCRS_REQUIRED, &qualifying));
+    let (quote, pcrs) = quoted.map_err(|fault| fault.to_string())?;
+    keep(
+        folder,
+        &[
+            ("quote.msg", &quote.statement),
+            ("quote.sig", &quote.signature),
+            ("quote.qualifying", qualifying.to_string().as_bytes()),
+        ],
+    );
+    // After the quote: the lists may be longer than what was quoted, and never shorter.
+    let log = |path: &str, limit: usize| {
+        let bytes = read_log(Path::new(path), limit).map_err(|fault| format!("{path}: {fault}"))?;
+        pack_log(&bytes).map_err(|fault| format!("{path}: {fault}"))
+    };
+    // An emulator's PCRs know nothing of this machine's boot.
+    let (boot_log, ima_list) = match facts.tier {
+        Tier::Hardware => (log(BOOT_LOG_FILE, EVENT_LOG_BYTES_MAX)?, log(IMA_FILE, IMA_BYTES_MAX)?),
+        Tier::Emulated | Tier::Unattested => (Vec::new(), Vec::new()),
+    };
+    let evidence = Evidence {
+        claims_bytes,
+        claims,
+        quote: quote.statement,
+        quote_signature: quote.signature,
+        pcrs,
+        boot_log,
+        ima_list,
+    };
+    Ok(evidence.encode().into())
+}
+
+/// Empty when the machine keeps none.
+fn read_log(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(fault) => return Err(fault),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() <= limit {
+        true => Ok(bytes),
+        false => Err(io::Error::other(format!("longer than {limit} bytes"))),
+    }
+}
+
+/// For people and their tools; that it cannot be kept changes nothing.
+fn keep(folder: &Path, files: &[(&str, &[u8])]) {
+    let written = std::fs::create_dir_all(folder).and_then(|()| {
+        files.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
+    });
+    if let Err(fault) = written {
+        tracing::warn!(folder = %folder.display(), %fault, "the last evidence cannot be kept");
+    }
+}
+
+/// The attestation key in PEM, beside the quotes that it makes.
+pub fn keep_attestation_key(tpm_dir: &Path, state_dir: &Path) {
+    if let Ok(pem) = KeySlot::Attestation.public_pem(tpm_dir) {
+        keep(&state_dir.join(ATTESTATION_DIR), &[("ak.pem", pem.as_bytes())]);
+    }
+}

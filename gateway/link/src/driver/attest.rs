@@ -1,0 +1,89 @@
+//! Attestation beside the session: who makes evidence, who judges it, and what ties it to a connection.
+//!
+//! After the handshake, because relays were found against every binding inside it (research/tpm.md, 7).
+
+use super::fault::LinkFault;
+use crate::frame::NONCE_BYTES;
+use crate::gate::GateOutcome;
+use bytes::Bytes;
+use guan_model::BoxId;
+use rustls::pki_types::CertificateDer;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// What the exporter is asked with (RFC 5705); its context is the nonce.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-guankou-attestation-1";
+
+/// One connection as one end sees it.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    pub nonce: [u8; NONCE_BYTES],
+    /// Secret of this TLS session alone.
+    pub exporter: [u8; NONCE_BYTES],
+    /// Certificate of the other end.
+    pub peer_leaf: CertificateDer<'static>,
+}
+
+impl Bound {
+    /// Without an exporter or a certificate there is nothing to bind to, and so no going on.
+    pub(super) fn new(
+        connection: &quinn::Connection,
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<Self, LinkFault> {
+        let mut exporter = [0; NONCE_BYTES];
+        connection
+            .export_keying_material(&mut exporter, EXPORTER_LABEL, &nonce)
+            .map_err(|_| LinkFault::Unbound)?;
+        let peer_leaf = leaf(connection).ok_or(LinkFault::Unbound)?;
+        Ok(Self { nonce, exporter, peer_leaf })
+    }
+}
+
+/// Certificate of the other end.
+pub(super) fn leaf(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
+}
+
+/// What is underway elsewhere.
+pub type Underway<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The box's side: makes evidence, which may take a TPM seconds.
+pub trait Attest: Send + Sync {
+    /// `ima_start`: entries of the list of measured files that the space has. The error is for the operator.
+    fn attest(&self, bound: Bound, ima_start: u64) -> Underway<Result<Bytes, String>>;
+
+    /// The space's verdict, for people.
+    fn verdict(&self, outcome: GateOutcome, document: Bytes);
+}
+
+/// What is to be judged.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    pub box_id: BoxId,
+    pub bound: Bound,
+    pub evidence: Bytes,
+}
+
+/// A judgement.
+#[derive(Debug, Clone)]
+pub struct Appraisal {
+    pub outcome: GateOutcome,
+    pub holds_for: Duration,
+    /// Why, in a line.
+    pub text: String,
+    /// The signed verdict, for the box.
+    pub document: Bytes,
+}
+
+/// The space's side.
+pub trait Appraise: Send + Sync {
+    /// Whether a box with this certificate must prove itself.
+    fn must_prove(&self, leaf: &CertificateDer<'_>) -> bool;
+
+    /// Never the same twice.
+    fn nonce(&self) -> [u8; NONCE_BYTES];
+
+    fn appraise(&self, proof: Proof) -> Underway<Appraisal>;
+}

@@ -1,0 +1,252 @@
+//! Appraises boxes for the link: what the registry knows, what releases publish, and a signed verdict.
+
+use crate::registry::{Enrolment, LastAppraisal, Registry, SeenRecord, TpmRecord};
+use bytes::Bytes;
+use guan_identity::attest::{
+    Binding, Evidence, Finding, KnownBox, LastSeen, Logs, Policy, REFERENCE_BYTES_MAX, Reference,
+    Session, TpmClock, VERDICT_LIFE, Verdict, appraise, unpack_logs,
+};
+use guan_identity::{Tier, certificate_key, peer_identity};
+use guan_link::GateOutcome;
+use guan_link::driver::{Appraisal, Appraise, Proof, Underway};
+use guan_model::{Digest, PublicKey, Signer, WallTime};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Most files of reference values that are read.
+const REFERENCES_MAX: usize = 256;
+
+/// What the space demands, as configured.
+pub struct Demands {
+    pub references_dir: Option<PathBuf>,
+    pub release_keys: Vec<[u8; 32]>,
+    pub counter_min: u64,
+}
+
+/// Everything that an appraisal needs; shared by all sessions.
+pub struct Appraiser {
+    registry: Registry,
+    demands: Demands,
+    /// Digest of the certificate that boxes see.
+    own_leaf: Digest,
+    /// Signs verdicts.
+    signer: Arc<dyn Signer>,
+    clock: fn() -> WallTime,
+    random: SystemRandom,
+}
+
+impl Appraiser {
+    /// As the link takes it.
+    pub fn shared(
+        registry: Registry,
+        demands: Demands,
+        own_leaf: Digest,
+        signer: Arc<dyn Signer>,
+        clock: fn() -> WallTime,
+    ) -> Arc<dyn Appraise> {
+        let random = SystemRandom::new();
+        let state = Self { registry, demands, own_leaf, signer, clock, random };
+        Arc::new(Shared(Arc::new(state)))
+    }
+}
+
+/// Handed to the link.
+struct Shared(Arc<Appraiser>);
+
+impl Appraise for Shared {
+    fn must_prove(&self, leaf: &CertificateDer<'_>) -> bool {
+        // A certificate that cannot be read was not admitted.
+        peer_identity(leaf).map_or(true, |(_, tier)| tier > Tier::Unattested)
+    }
+
+    fn nonce(&self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        self.0.random.fill(&mut nonce).expect("the system has random numbers once it has started");
+        nonce
+    }
+
+    fn appraise(&self, proof: Proof) -> Underway<Appraisal> {
+        let state = self.0.clone();
+        Box::pin(async move {
+            // sled, files and long logs: nothing for the tasks of the sessions.
+            let judged = tokio::task::spawn_blocking(move || state.judge(&proof)).await;
+            judged.unwrap_or_else(|_| refusal("the space failed; come again"))
+        })
+    }
+}
+
+fn refusal(text: &str) -> Appraisal {
+    let (outcome, holds_for) = (GateOutcome::Refuse, VERDICT_LIFE);
+    Appraisal { outcome, holds_for, text: text.to_owned(), document: Bytes::new() }
+}
+
+impl Appraiser {
+    fn judge(&self, proof: &Proof) -> Appraisal {
+        let box_id = &proof.box_id;
+        let enrolment = match self.registry.find(box_id) {
+            Ok(Some(enrolment)) => enrolment,
+            Ok(None) => return refusal("the box is not enrolled"),
+            Err(fault) => {
+                tracing::error!(%box_id, %fault, "the registry of boxes cannot be read");
+                return refusal("the space cannot read its registry; come again");
+            }
+        };
+        let Some((known, tpm)) = known_box(&enrolment) else {
+            return refusal("the box was enrolled without a TPM; join again with a new token");
+        };
+        let (verdict, seen) = match self.weigh(&known, proof) {
+            Ok(judged) => judged,
+            Err(text) => return refusal(&text),
+        };
+        let seen = seen.map(|seen| record(&seen));
+        if let Err(fault) = self.remember(box_id, enrolment, tpm, &verdict, seen) {
+            tracing::error!(%box_id, %fault, "a verdict cannot be recorded");
+            return refusal("the space cannot write its registry; come again");
+        }
+        self.tell(proof, &verdict)
+    }
+
+    fn weigh(
+        &self,
+        known: &KnownBox,
+        proof: &Proof,
+    ) -> Result<(Verdict, Option<LastSeen>), String> {
+        let evidence = Evidence::decode(&proof.evidence).map_err(|fault| fault.to_string())?;
+        let logs: Logs = unpack_logs(&evidence).map_err(|fault| fault.to_string())?;
+        let bound = &proof.bound;
+        let session = Session {
+            binding: Binding {
+                nonce: bound.nonce,
+                exporter: bound.exporter,
+                box_leaf: Digest::of(&bound.peer_leaf),
+                space_leaf: self.own_leaf,
+            },
+            tls_key: certificate_key(&bound.peer_leaf).map_err(|fault| fault.to_string())?,
+        };
+        let policy = Policy {
+            references: self.references(),
+            counter_min: self.demands.counter_min,
+            known_files: BTreeSet::new(),
+        };
+        Ok(appraise(known, &session, &policy, &evidence, &logs, (self.clock)()))
+    }
+
+    /// Read anew each time: a release is published by putting its file there.
+    fn references(&self) -> Vec<Reference> {
+        let Some(folder) = &self.demands.references_dir else { return Vec::new() };
+        let files = std::fs::read_dir(folder).map(|files| files.take(REFERENCES_MAX));
+        let Ok(files) = files else {
+            tracing::error!(folder = %folder.display(), "the reference values cannot be read");
+            return Vec::new();
+        };
+        files.filter_map(|file| self.reference(&file.ok()?.path())).collect()
+    }
+
+    fn reference(&self, path: &Path) -> Option<Reference> {
+        let is_small = std::fs::metadata(path).is_ok_and(|metadata| {
+            metadata.is_file() && metadata.len() <= REFERENCE_BYTES_MAX as u64
+        });
+        let text = is_small.then(|| std::fs::read_to_string(path).ok()).flatten()?;
+        match Reference::parse(&text, &self.demands.release_keys) {
+            Ok(reference) => Some(reference),
+            Err(fault) => {
+                tracing::warn!(file = %path.display(), %fault, "reference values are left out");
+                None
+            }
+        }
+    }
+
+    fn remember(
+        &self,
+        box_id: &guan_model::BoxId,
+        enrolment: Enrolment,
+        tpm: TpmRecord,
+        verdict: &Verdict,
+        seen: Option<SeenRecord>,
+    ) -> Result<(), crate::registry::RegistryError> {
+        let before = tpm.last.as_ref().and_then(|last| last.seen.clone());
+        let last = LastAppraisal {
+            at_s: verdict.made_at.millis() / 1000,
+            outcome: verdict.outcome.name().to_owned(),
+            findings: verdict.findings.iter().map(Finding::to_string).collect(),
+            seen: seen.or(before),
+        };
+        let tpm = Some(TpmRecord { last: Some(last), ..tpm });
+        self.registry.enrol(box_id, &Enrolment { tpm, ..enrolment })
+    }
+
+    fn tell(&self, proof: &Proof, verdict: &Verdict) -> Appraisal {
+        let box_id = &proof.box_id;
+        let findings: Vec<String> = verdict.findings.iter().map(Finding::to_string).collect();
+        let outcome = verdict.outcome.name();
+        let text = findings.join("; ");
+        tracing::info!(%box_id, outcome, findings = %text, "a box was appraised");
+        let document = json!({
+            "schema": 1,
+            "box": box_id.as_str(),
+            "verdict": outcome,
+            "findings": findings,
+            "nonce": hex::encode(proof.bound.nonce),
+            "made_at_s": verdict.made_at.millis() / 1000,
+            "expires_at_s": verdict.expires_at.millis() / 1000,
+        });
+        let document = document.to_string();
+        let signature = self.signer.sign(document.as_bytes()).map(hex::encode);
+        // Unsigned, it still tells the box what to do; what proves it is only there when it was signed.
+        let document = format!("{document}\n{}\n", signature.unwrap_or_default());
+        Appraisal {
+            outcome: match verdict.outcome {
+                guan_identity::attest::AttestationOutcome::Allow => GateOutcome::Allow,
+                guan_identity::attest::AttestationOutcome::Restricted => GateOutcome::Restrict,
+                guan_identity::attest::AttestationOutcome::Refuse => GateOutcome::Refuse,
+            },
+            holds_for: VERDICT_LIFE,
+            text,
+            document: document.into(),
+        }
+    }
+}
+
+fn key(hex_point: &str) -> Option<PublicKey> {
+    hex::decode(hex_point).ok().map(PublicKey::EcdsaP256)
+}
+
+fn known_box(enrolment: &Enrolment) -> Option<(KnownBox, TpmRecord)> {
+    let tpm = enrolment.tpm.clone()?;
+    let seen = tpm.last.as_ref().and_then(|last| last.seen.as_ref());
+    let last = match seen {
+        Some(seen) => Some(LastSeen {
+            clock: TpmClock {
+                clock_ms: seen.clock_ms,
+                resets: seen.resets,
+                restarts: seen.restarts,
+                is_safe: true,
+            },
+            counter: seen.counter,
+            firmware: Digest::from_hex(&seen.firmware)?,
+        }),
+        None => None,
+    };
+    let known = KnownBox {
+        tier: Tier::parse(&enrolment.tier).ok()?,
+        is_revoked: enrolment.revoked,
+        ak: key(&tpm.attestation_key)?,
+        tls_key: key(&tpm.tls_key)?,
+        last,
+    };
+    Some((known, tpm))
+}
+
+fn record(seen: &LastSeen) -> SeenRecord {
+    SeenRecord {
+        clock_ms: seen.clock.clock_ms,
+        resets: seen.clock.resets,
+        restarts: seen.clock.restarts,
+        counter: seen.counter,
+        firmware: seen.firmware.to_string(),
+    }
+}
