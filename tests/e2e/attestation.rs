@@ -133,6 +133,16 @@ fn a_revoked_box_is_turned_away() {
     wait_for("the link to say why", || link_error(&rig).contains("revoked"));
 }
 
+#[test]
+fn a_revocation_reaches_a_live_connection() {
+    let Some(mut rig) = Rig::with_tpm() else { return };
+    rig.stage.join().unwrap();
+    rig.start_guan();
+    wait_for("the link", || rig.status()["link"]["state"] == "connected");
+    rig.stage.space_json(&["box", "revoke", "demo-box"]).unwrap();
+    wait_for("the end of the link", || link_error(&rig).contains("revoked"));
+}
+
 /// A box that was cleared joins again with new keys, and its old certificate is worth nothing.
 #[test]
 fn a_cleared_tpm_joins_again() {

@@ -5,11 +5,13 @@ use guan_configs::{EdgeConfig, SpaceConfig};
 use guan_edge::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
 };
+use guan_identity::attest;
+use guan_identity::join::{JoinAnswer, JoinRequest};
 use guan_link::wire::Wire;
 use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
 use guan_model::{
-    Class, ClockQuality, DatasetId, DescriptorTable, PointDescriptor, PointId, PointName, Unit,
-    ValueType, WallTime,
+    Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId, PointName,
+    Unit, ValueType, WallTime,
 };
 use guan_policy::{Contract, TrustedKeys};
 use std::collections::BTreeSet;
@@ -23,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 12] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "table", run: table },
@@ -32,6 +34,10 @@ pub const ALL: [Target; 8] = [
     Target { name: "mqtt", run: mqtt },
     Target { name: "log", run: log },
     Target { name: "payload", run: payload },
+    Target { name: "boot_log", run: boot_log },
+    Target { name: "ima_list", run: ima_list },
+    Target { name: "tpm", run: tpm },
+    Target { name: "evidence", run: evidence },
 ];
 
 /// Frames of the link, of all four directions.
@@ -147,6 +153,57 @@ pub fn payload(data: &[u8]) -> bool {
             false
         }
     }
+}
+
+/// Firmware's logs, replayed and searched.
+pub fn boot_log(data: &[u8]) -> bool {
+    let Ok(log) = attest::EventLog::parse(data) else { return false };
+    let pcrs = log.replay();
+    assert!(pcrs.len() <= log.events.len());
+    for name in ["SecureBoot", "db"] {
+        attest::secure_boot_variable(&log, name);
+    }
+    true
+}
+
+/// The kernel's lists of measured files.
+pub fn ima_list(data: &[u8]) -> bool {
+    let Ok(entries) = attest::parse_ima(data) else { return false };
+    attest::replay_ima(&entries, &Digest([9; 32]));
+    !entries.is_empty()
+}
+
+/// Statements, signatures and public areas of TPMs, and certificates of their makers.
+pub fn tpm(data: &[u8]) -> bool {
+    static EK: OnceLock<attest::TpmPublic> = OnceLock::new();
+    let ek = EK.get_or_init(|| {
+        let bytes = include_bytes!("../fuzz/corpus/tpm/ek_public");
+        attest::TpmPublic::parse(bytes).expect("the public area of a TPM's key")
+    });
+    let now = WallTime(1_800_000_000_000_000_000);
+    // There is no root, so that the chain is the only thing that can be missing.
+    let certified = attest::check_endorsement(ek, data, &[], &[], now);
+    let is_certificate = matches!(certified, Err(attest::EndorsementFault::Chain { .. }));
+    let mut any = attest::Attestation::parse(data).is_ok() | is_certificate;
+    if let Ok(public) = attest::TpmPublic::parse(data) {
+        assert_eq!(public.name(), attest::name_of(data));
+        any = true;
+    }
+    if let Ok(signature) = attest::TpmSignature::parse(data) {
+        assert!(signature.to_der().len() <= 72);
+        any = true;
+    }
+    any
+}
+
+/// Evidence of boxes, and the messages of those that join.
+pub fn evidence(data: &[u8]) -> bool {
+    let joins = JoinRequest::decode(data).is_ok() | JoinAnswer::decode(data).is_ok();
+    let Ok(evidence) = attest::Evidence::decode(data) else { return joins };
+    assert_eq!(evidence.encode(), data, "one evidence, one encoding");
+    // Logs may unpack to their limits and not beyond.
+    let _ = attest::unpack_logs(&evidence);
+    true
 }
 
 fn decoder() -> Decoder {

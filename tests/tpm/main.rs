@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod ends;
+mod event_log;
+mod handshake;
+
 use guan_demo::swtpm::Swtpm;
 use guan_identity::attest::{
     Attestation, Attested, PCRS_REQUIRED, TpmKey, TpmPublic, TpmSignature, check_endorsement,

@@ -19,6 +19,21 @@ impl Admission {
         Self { registry, accepted: accepted.into() }
     }
 
+    /// Those of the connected boxes that were revoked.
+    fn revoked(&self, connected: Vec<BoxId>) -> Vec<BoxId> {
+        let known = match self.registry.list() {
+            Ok(known) => known,
+            Err(fault) => {
+                tracing::error!(%fault, "the registry of boxes cannot be read");
+                return Vec::new();
+            }
+        };
+        let revoked = |id: &BoxId| {
+            known.iter().any(|(name, enrolment)| name == id.as_str() && enrolment.revoked)
+        };
+        connected.into_iter().filter(revoked).collect()
+    }
+
     fn look(&self, certificate: &[u8]) -> Result<BoxId, String> {
         let (box_id, tier) = peer_identity(certificate).map_err(|fault| fault.to_string())?;
         let fingerprint = Digest::of(certificate);
@@ -42,5 +57,12 @@ impl Admit for Admission {
             None => Err("a box needs a certificate of this space".to_owned()),
         });
         looked.await.unwrap_or_else(|_| Err("the space failed; come again".to_owned()))
+    }
+
+    async fn expelled(&self, connected: Vec<BoxId>) -> Vec<BoxId> {
+        let this = self.clone();
+        let asked = tokio::task::spawn_blocking(move || this.revoked(connected));
+        // Whoever cannot be looked up now is looked up again soon.
+        asked.await.unwrap_or_default()
     }
 }

@@ -134,6 +134,17 @@ impl Joining {
             .ok_or_else(|| "the token's record is damaged; ask for a new one".to_owned())
     }
 
+    /// A box that was worth more before is not the same box.
+    fn check_fall(&self, box_id: &BoxId, tier: Tier) -> Result<(), Refusal> {
+        let before = self.registry.find(box_id).ok().flatten();
+        let before = before.and_then(|enrolment| Tier::parse(&enrolment.tier).ok());
+        let Some(before) = before.filter(|before| *before > tier) else { return Ok(()) };
+        tracing::error!(%box_id, %before, now = %tier, "ALARM: a box shows up with a lower tier");
+        Err(format!(
+            "box {box_id} was enrolled as {before} and shows up as {tier}: join under a new name"
+        ))
+    }
+
     fn enrol(
         &self,
         request: &JoinRequest,
@@ -143,6 +154,7 @@ impl Joining {
     ) -> Result<(BoxId, JoinAnswer), Refusal> {
         let now = (self.clock)();
         let box_id = request.box_id.clone();
+        self.check_fall(&box_id, tier)?;
         let issued =
             self.authority.issue_box(&request.request, &box_id, tier, now, CERTIFICATE_DAYS);
         let certificate_pem = issued.map_err(|fault| describe(&fault))?;

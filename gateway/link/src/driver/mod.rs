@@ -30,7 +30,7 @@ pub use box_link::{
 pub use fault::{LinkFault, describe};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
 pub use source::{BatchSource, ReadFault};
-pub use space_link::{Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, SpaceLink};
+pub use space_link::{Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, SpaceLink};
 pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
 pub use tuning::{LinkTuning, TuningFault};
 

@@ -1,10 +1,10 @@
 //! The space's loop: accept, learn who it is, run one session for each box.
 
-use super::attest::Appraise;
+use super::attest::{Appraise, Underway};
 use super::inbox::Inbox;
 use super::space_session::SpaceSession;
 use super::status::PeerStatus;
-use super::{CLOSE_WAIT, stopped};
+use super::{CLOSE_WAIT, stopped, underway};
 use crate::frame::CloseCode;
 use guan_model::BoxId;
 use quinn::VarInt;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
 /// Most boxes with a session at the same time.
 pub const PEERS_MAX: usize = 4096;
@@ -24,6 +24,9 @@ pub const HANDSHAKES_MAX: usize = 128;
 /// From first packet to a known name.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 
+/// A box that is revoked loses its connection within this time.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Says whose certificate it is and whether that box may come in. TLS has verified the chain.
 pub trait Admit: Clone + Send + Sync + 'static {
     /// The error is told to the box.
@@ -31,6 +34,12 @@ pub trait Admit: Clone + Send + Sync + 'static {
         &self,
         chain: Vec<CertificateDer<'static>>,
     ) -> impl Future<Output = Result<BoxId, String>> + Send;
+
+    /// Of these connected boxes, those that may no longer be here. Asked every [`RECHECK_INTERVAL`].
+    fn expelled(&self, connected: Vec<BoxId>) -> impl Future<Output = Vec<BoxId>> + Send {
+        drop(connected);
+        std::future::ready(Vec::new())
+    }
 }
 
 /// The connected boxes, for status.
@@ -69,12 +78,20 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut greeting = JoinSet::new();
         let mut running: BTreeMap<BoxId, Running> = BTreeMap::new();
+        let mut recheck = tokio::time::interval(RECHECK_INTERVAL);
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rechecking: Option<Underway<Vec<BoxId>>> = None;
         loop {
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => break,
                 Some(known) = known_in.recv() => self.begin(known, &mut running),
                 Some(_) = greeting.join_next() => {}
+                _ = recheck.tick(), if rechecking.is_none() && !running.is_empty() => {
+                    let (admit, connected) = (self.admit.clone(), running.keys().cloned().collect());
+                    rechecking = Some(Box::pin(async move { admit.expelled(connected).await }));
+                }
+                expelled = underway(&mut rechecking) => expel(&running, &expelled),
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { break };
                     match handshakes.clone().try_acquire_owned() {
@@ -131,6 +148,14 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
             session.run().await;
         });
         running.insert(box_id, Running { connection, task });
+    }
+}
+
+/// The sessions end by themselves when their connection is gone.
+fn expel(running: &BTreeMap<BoxId, Running>, expelled: &[BoxId]) {
+    for (box_id, session) in expelled.iter().filter_map(|id| running.get_key_value(id)) {
+        tracing::warn!(%box_id, "a connected box is expelled");
+        close(&session.connection, CloseCode::Unauthorized, "this box was revoked");
     }
 }
 

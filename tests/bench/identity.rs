@@ -1,0 +1,156 @@
+//! What a TPM costs: keys, handshakes, evidence and appraisal, at injected delays of a request.
+//!
+//! `cargo bench -p guan-tests --bench identity`. Ends with one line of JSON. The TPM is swtpm.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark may stop at the first surprise")]
+
+#[path = "../tpm/ends.rs"]
+mod ends;
+
+use ends::Ends;
+use guan_demo::swtpm::Swtpm;
+use guan_identity::attest::{
+    Binding, Claims, Evidence, KnownBox, Logs, PCRS_REQUIRED, Policy, Session, appraise,
+};
+use guan_identity::tpm::{KeySlot, Tcti, Tpm, TpmOptions, TpmSigner};
+use guan_identity::{KeyFile, Tier};
+use guan_model::{Digest, Signer, WallTime};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const DELAYS_MS: [u64; 3] = [0, 200, 1000];
+/// Median of so many, where nothing is delayed.
+const RUNS: usize = 25;
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn start(swtpm: &Swtpm, folder: &Path, added_delay: Duration) -> Tpm {
+    let tcti = Tcti::parse(&swtpm.tcti()).unwrap();
+    Tpm::start(TpmOptions { tcti, folder: folder.to_path_buf(), added_delay }).unwrap()
+}
+
+/// Median of handshakes, and the worst that another task's timer was late meanwhile.
+async fn handshakes(signer: Arc<dyn Signer>, runs: usize) -> (Duration, Duration) {
+    let ends = Ends::new(signer);
+    let worst_us = Arc::new(AtomicU64::new(0));
+    let seen = worst_us.clone();
+    let ticker = tokio::spawn(async move {
+        loop {
+            let started = Instant::now();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let late = started.elapsed().saturating_sub(Duration::from_millis(5));
+            seen.fetch_max(u64::try_from(late.as_micros()).unwrap(), Ordering::Relaxed);
+        }
+    });
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let started = Instant::now();
+        ends.shake_hands().await.unwrap();
+        times.push(started.elapsed());
+    }
+    ticker.abort();
+    (median(times), Duration::from_micros(worst_us.load(Ordering::Relaxed)))
+}
+
+/// Bytes of evidence without logs, and the median time to judge it.
+fn appraisal(tpm: &Tpm) -> (usize, Duration) {
+    let zero = Digest([0; 32]);
+    let (nonce, exporter) = ([1; 32], [2; 32]);
+    let binding = Binding { nonce, exporter, box_leaf: zero, space_leaf: zero };
+    let claims = Claims {
+        release: "2026.11".to_owned(),
+        boot: 4,
+        log_size: 9,
+        log_root: zero,
+        counter: 2,
+        ima_start: 0,
+        tier: Tier::Emulated,
+    };
+    let claims_bytes = claims.encode();
+    let qualifying = binding.qualify(&claims_bytes);
+    let quoted = tpm.call("quote", move |chip| {
+        Ok((chip.quote(&PCRS_REQUIRED, &qualifying)?, chip.public(KeySlot::Attestation)?))
+    });
+    let ((quote, pcrs), ak) = quoted.unwrap();
+    let (boot_log, ima_list) = (Vec::new(), Vec::new());
+    let (quote, quote_signature) = (quote.statement, quote.signature);
+    let bytes = Evidence { claims_bytes, claims, quote, quote_signature, pcrs, boot_log, ima_list }
+        .encode();
+    let ak = ak.p256().unwrap().clone();
+    let known = KnownBox {
+        tier: Tier::Emulated,
+        is_revoked: false,
+        ak: ak.clone(),
+        tls_key: ak.clone(),
+        last: None,
+    };
+    let session = Session { binding, tls_key: ak };
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let started = Instant::now();
+        let evidence = Evidence::decode(&bytes).unwrap();
+        let now = WallTime(1_800_000_000_000_000_000);
+        let (_, seen) =
+            appraise(&known, &session, &Policy::default(), &evidence, &Logs::default(), now);
+        times.push(started.elapsed());
+        assert!(seen.is_some(), "the evidence is good");
+    }
+    (bytes.len(), median(times))
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    if !Swtpm::is_installed() {
+        return println!("SKIP: swtpm is not installed; cargo verify does it");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let swtpm = Swtpm::make(&path.join("tpm"), &path.join("ca")).unwrap();
+    let tpm = start(&swtpm, path, Duration::ZERO);
+    let started = Instant::now();
+    let made = tpm.call("make keys", |chip| {
+        chip.make_attestation_key()?;
+        chip.make_tls_key(KeySlot::TlsA).map(|_| ())
+    });
+    made.unwrap();
+    let keys = started.elapsed();
+    let software: Arc<dyn Signer> = Arc::new(KeyFile::generate("box").unwrap().0);
+    let (soft, soft_stall) = handshakes(software, RUNS).await;
+    println!("key                 delay ms  handshake ms  worst stall ms");
+    println!("software            {:>8}  {:>12}  {:>14}", 0, millis(soft), millis(soft_stall));
+    let mut rows = Vec::new();
+    for delay_ms in DELAYS_MS {
+        let tpm = start(&swtpm, path, Duration::from_millis(delay_ms));
+        let signer = Arc::new(TpmSigner::load(tpm, KeySlot::TlsA, path).unwrap());
+        let runs = if delay_ms == 0 { RUNS } else { 3 };
+        let (time, stall) = handshakes(signer, runs).await;
+        println!("TPM                 {delay_ms:>8}  {:>12}  {:>14}", millis(time), millis(stall));
+        rows.push(json!({
+            "delay_ms": delay_ms, "handshake_ms": millis(time), "worst_stall_ms": millis(stall),
+        }));
+    }
+    let (bytes, appraised) = appraisal(&tpm);
+    println!("AK and TLS key made in {} ms (first use makes EK and SRK too)", millis(keys));
+    println!(
+        "evidence            {bytes} bytes without logs, appraised in {} ms",
+        millis(appraised)
+    );
+    let report = json!({
+        "keys_ms": millis(keys),
+        "software_handshake_ms": millis(soft),
+        "tpm": rows,
+        "evidence_bytes": bytes,
+        "appraisal_ms": millis(appraised),
+    });
+    println!("{report}");
+}
