@@ -63,25 +63,36 @@ fn appraisal(tpm: &Tpm) -> (usize, Duration) {
     let zero = Digest([0; 32]);
     let (nonce, exporter) = ([1; 32], [2; 32]);
     let binding = Binding { nonce, exporter, box_leaf: zero, space_leaf: zero };
+    let counter = tpm.call("count", |chip| chip.count_release("2026.11")).unwrap();
     let claims = Claims {
         release: "2026.11".to_owned(),
         boot: 4,
         log_size: 9,
         log_root: zero,
-        counter: 2,
+        counter,
         ima_start: 0,
         tier: Tier::Emulated,
     };
     let claims_bytes = claims.encode();
     let qualifying = binding.qualify(&claims_bytes);
     let quoted = tpm.call("quote", move |chip| {
-        Ok((chip.quote(&PCRS_REQUIRED, &qualifying)?, chip.public(KeySlot::Attestation)?))
+        let counted = chip.certify_counter(&qualifying)?;
+        let ak = chip.public(KeySlot::Attestation)?;
+        Ok((chip.quote(&PCRS_REQUIRED, &qualifying)?, counted, ak))
     });
-    let ((quote, pcrs), ak) = quoted.unwrap();
-    let (boot_log, ima_list) = (Vec::new(), Vec::new());
-    let (quote, quote_signature) = (quote.statement, quote.signature);
-    let bytes = Evidence { claims_bytes, claims, quote, quote_signature, pcrs, boot_log, ima_list }
-        .encode();
+    let ((quote, pcrs), counted, ak) = quoted.unwrap();
+    let evidence = Evidence {
+        claims_bytes,
+        claims,
+        quote: quote.statement,
+        quote_signature: quote.signature,
+        pcrs,
+        boot_log: Vec::new(),
+        ima_list: Vec::new(),
+        counted: counted.statement,
+        counted_signature: counted.signature,
+    };
+    let bytes = evidence.encode();
     let ak = ak.p256().unwrap().clone();
     let known = KnownBox {
         tier: Tier::Emulated,

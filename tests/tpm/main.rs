@@ -5,6 +5,7 @@
 mod ends;
 mod event_log;
 mod handshake;
+mod memory;
 
 use guan_demo::swtpm::Swtpm;
 use guan_identity::attest::{
@@ -48,6 +49,11 @@ impl Bench {
     fn ek(&self) -> TpmPublic {
         let public = self.tpm.call("test", |chip| chip.ek_public()).unwrap();
         TpmPublic::parse(&public).unwrap()
+    }
+
+    /// Of TLS key A, which must have been made.
+    fn signer(&self) -> TpmSigner {
+        TpmSigner::load(self.tpm.clone(), KeySlot::TlsA, self.folder.path()).unwrap()
     }
 
     /// Attestation key and TLS key A.

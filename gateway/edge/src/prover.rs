@@ -65,6 +65,7 @@ impl Attest for Prover {
             boot: facts.boot,
             log_size,
             log_root,
+            // Known when the TPM was asked.
             counter: 0,
             ima_start,
             tier: facts.tier,
@@ -94,10 +95,13 @@ impl Attest for Prover {
 fn make(
     tpm: &Tpm,
     facts: &Facts,
-    claims: Claims,
+    mut claims: Claims,
     bound: &Bound,
     folder: &Path,
 ) -> Result<Bytes, String> {
+    let release = claims.release.clone();
+    let counted = tpm.call("count releases", move |chip| chip.count_release(&release));
+    claims.counter = counted.map_err(|fault| fault.to_string())?;
     let claims_bytes = claims.encode();
     let binding = Binding {
         nonce: bound.nonce,
@@ -106,8 +110,11 @@ fn make(
         space_leaf: Digest::of(&bound.peer_leaf),
     };
     let qualifying = binding.qualify(&claims_bytes);
-    let quoted = tpm.call("quote its PCRs", move |chip| chip.quote(&PCRS_REQUIRED, &qualifying));
-    let (quote, pcrs) = quoted.map_err(|fault| fault.to_string())?;
+    let quoted = tpm.call("quote its PCRs", move |chip| {
+        let counted = chip.certify_counter(&qualifying)?;
+        Ok((chip.quote(&PCRS_REQUIRED, &qualifying)?, counted))
+    });
+    let ((quote, pcrs), counted) = quoted.map_err(|fault| fault.to_string())?;
     keep(
         folder,
         &[
@@ -134,6 +141,8 @@ fn make(
         pcrs,
         boot_log,
         ima_list,
+        counted: counted.statement,
+        counted_signature: counted.signature,
     };
     Ok(evidence.encode().into())
 }

@@ -7,6 +7,7 @@ use super::boot::{SecureBootVariable, secure_boot_variable};
 use super::event_log::EventLog;
 use super::evidence::{Binding, Evidence};
 use super::ima::{ImaEntry, parse_ima, replay_ima};
+use super::nv::counter_name;
 use super::quote::{Attestation, Attested, TpmClock, TpmSignature, pcr_digest};
 use super::reference::Reference;
 use super::verdict::{AttestationOutcome, Finding, Verdict};
@@ -281,8 +282,26 @@ impl Court<'_> {
         (!is_known).then(|| Finding::ImaUnknownFile(path()))
     }
 
+    /// What the TPM itself says of its counter, for this connection.
+    fn certified_counter(&self) -> Option<u64> {
+        let (statement, signature) = (&self.evidence.counted, &self.evidence.counted_signature);
+        let is_signed = TpmSignature::parse(signature)
+            .is_ok_and(|signature| signature.is_by(&self.known.ak, statement));
+        let statement = Attestation::parse(statement).ok().filter(|_| is_signed)?;
+        let bound = self.session.binding.qualify(&self.evidence.claims_bytes);
+        let Attested::Nv { index_name, offset: 0, contents } = &statement.attested else {
+            return None;
+        };
+        let is_it = *index_name == counter_name() && statement.extra == bound.0;
+        let contents = <[u8; 8]>::try_from(contents.as_slice()).ok().filter(|_| is_it)?;
+        Some(u64::from_be_bytes(contents))
+    }
+
     fn hear_counter(&mut self) {
         let found = self.evidence.claims.counter;
+        if self.certified_counter() != Some(found) {
+            self.find(Finding::CounterUncertified);
+        }
         let last = self.known.last.as_ref().map_or(0, |last| last.counter);
         if found < last {
             self.find(Finding::CounterBack { found, least: last });

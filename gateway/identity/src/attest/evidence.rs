@@ -35,6 +35,8 @@ const QUOTE_SIGNATURE: u64 = 4;
 const PCRS: u64 = 5;
 const BOOT_LOG: u64 = 6;
 const IMA_LIST: u64 = 7;
+const COUNTED: u64 = 8;
+const COUNTED_SIGNATURE: u64 = 9;
 
 const RELEASE: u64 = 1;
 const BOOT: u64 = 2;
@@ -158,12 +160,16 @@ pub struct Evidence {
     pub boot_log: Vec<u8>,
     /// zstd; from `ima_start` on.
     pub ima_list: Vec<u8>,
+    /// TPMS_ATTEST of the counter, bound as the quote is.
+    pub counted: Vec<u8>,
+    /// TPMT_SIGNATURE.
+    pub counted_signature: Vec<u8>,
 }
 
 impl Evidence {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = CborWriter::default();
-        out.map(7);
+        out.map(9);
         out.entry(SCHEMA, EVIDENCE_SCHEMA);
         out.entry_bytes(CLAIMS, &self.claims_bytes);
         out.entry_bytes(QUOTE, &self.quote);
@@ -175,6 +181,8 @@ impl Evidence {
         }
         out.entry_bytes(BOOT_LOG, &self.boot_log);
         out.entry_bytes(IMA_LIST, &self.ima_list);
+        out.entry_bytes(COUNTED, &self.counted);
+        out.entry_bytes(COUNTED_SIGNATURE, &self.counted_signature);
         out.finish()
     }
 
@@ -201,8 +209,22 @@ impl Evidence {
         let boot_log = fields.reader.bytes(PACKED_LOG_BYTES_MAX)?.to_vec();
         fields.require(IMA_LIST)?;
         let ima_list = fields.reader.bytes(PACKED_LOG_BYTES_MAX)?.to_vec();
+        fields.require(COUNTED)?;
+        let counted = fields.reader.bytes(ATTEST_BYTES_MAX as u64)?.to_vec();
+        fields.require(COUNTED_SIGNATURE)?;
+        let counted_signature = fields.reader.bytes(SIGNATURE_BYTES_MAX)?.to_vec();
         fields.close()?;
-        Ok(Self { claims_bytes, claims, quote, quote_signature, pcrs, boot_log, ima_list })
+        Ok(Self {
+            claims_bytes,
+            claims,
+            quote,
+            quote_signature,
+            pcrs,
+            boot_log,
+            ima_list,
+            counted,
+            counted_signature,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `tpm_bytes`, `quote`, `object`: structures of a TPM.
 //! - `event_log`, `boot`, `ima`: logs that were extended into its PCRs.
 //! - `evidence`: what travels; `reference`: what is expected; `appraise`, `verdict`: the judgement.
+//! - `nv`: our places in a TPM's memory.
 //! - `credential`: a secret for one TPM and one key; `endorsement`: who made the TPM.
 //!
 //! Everything that is parsed here was made by somebody who may lie: limits before memory, no panics.
@@ -16,6 +17,7 @@ mod endorsement;
 mod event_log;
 mod evidence;
 mod ima;
+mod nv;
 mod object;
 mod quote;
 mod reference;
@@ -37,12 +39,15 @@ pub use evidence::{
     pack_log, unpack_logs,
 };
 pub use ima::{IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, parse_ima, replay_ima};
+pub use nv::{COUNTER_BYTES, COUNTER_INDEX, HEADS_BYTES, HEADS_INDEX, counter_name};
 pub use object::{KeyAttributes, PUBLIC_BYTES_MAX, TpmKey, TpmPublic, name_of};
 pub use quote::{
     ATTEST_BYTES_MAX, Attestation, Attested, PCR_COUNT, Pcrs, TpmClock, TpmSignature, pcr_digest,
 };
 pub use reference::{REFERENCE_BYTES_MAX, Reference, ReferenceFault};
 pub use tpm_bytes::TpmBytesFault;
+#[cfg(feature = "tpm")]
+pub(crate) use tpm_bytes::TpmReader;
 pub use verdict::{AttestationOutcome, Finding, Verdict};
 
 #[cfg(test)]

@@ -14,17 +14,17 @@ pub enum TpmBytesFault {
 }
 
 /// Reads one field after another.
-pub(super) struct TpmReader<'a> {
+pub(crate) struct TpmReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> TpmReader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         length: usize,
         what: &'static str,
@@ -40,30 +40,30 @@ impl<'a> TpmReader<'a> {
         Ok(self.take(N, what)?.try_into().expect("as many bytes were taken"))
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, TpmBytesFault> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, TpmBytesFault> {
         Ok(self.fixed::<1>(what)?[0])
     }
 
-    pub(super) fn u16(&mut self, what: &'static str) -> Result<u16, TpmBytesFault> {
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, TpmBytesFault> {
         self.fixed(what).map(u16::from_be_bytes)
     }
 
-    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, TpmBytesFault> {
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, TpmBytesFault> {
         self.fixed(what).map(u32::from_be_bytes)
     }
 
-    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, TpmBytesFault> {
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, TpmBytesFault> {
         self.fixed(what).map(u64::from_be_bytes)
     }
 
     /// A TPM2B: a length, and as many bytes.
-    pub(super) fn sized(&mut self, what: &'static str) -> Result<&'a [u8], TpmBytesFault> {
+    pub(crate) fn sized(&mut self, what: &'static str) -> Result<&'a [u8], TpmBytesFault> {
         let length = self.u16(what)?;
         self.take(usize::from(length), what)
     }
 
     /// A 16 bit constant that must be this one.
-    pub(super) fn constant(
+    pub(crate) fn constant(
         &mut self,
         what: &'static str,
         value: u16,
@@ -75,7 +75,15 @@ impl<'a> TpmReader<'a> {
         }
     }
 
-    pub(super) fn end(&self) -> Result<(), TpmBytesFault> {
+    /// All that is left.
+    #[cfg(feature = "tpm")]
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
+    pub(crate) fn end(&self) -> Result<(), TpmBytesFault> {
         match self.bytes.len() - self.at {
             0 => Ok(()),
             left => Err(TpmBytesFault::Trailing { left }),

@@ -49,6 +49,8 @@ pub enum Finding {
     BootLog(String),
     /// This PCR is not what the boot log leads to.
     BootReplay(u8),
+    /// The TPM does not say what the box says of its counter.
+    CounterUncertified,
     CounterBack {
         found: u64,
         least: u64,
@@ -93,6 +95,7 @@ impl Finding {
             | Self::PcrMissing(_)
             | Self::BootLog(_)
             | Self::BootReplay(_)
+            | Self::CounterUncertified
             | Self::CounterBack { .. } => AttestationOutcome::Refuse,
             Self::SecureBootOff
             | Self::SecureBootVariable(_)
@@ -129,6 +132,9 @@ impl fmt::Display for Finding {
             Self::PcrMissing(pcr) => write!(f, "PCR {pcr} is not quoted"),
             Self::BootLog(detail) => write!(f, "the boot log cannot be read: {detail}"),
             Self::BootReplay(pcr) => write!(f, "the boot log does not lead to PCR {pcr}"),
+            Self::CounterUncertified => {
+                f.write_str("the TPM does not certify the counter that the box claims")
+            }
             Self::CounterBack { found, least } => {
                 write!(f, "the TPM's counter went back from {least} to {found}")
             }

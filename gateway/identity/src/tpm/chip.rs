@@ -31,7 +31,7 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 use zeroize::Zeroizing;
 
 /// Places that TCG reserves for these keys (Registry of Reserved TPM 2.0 Handles).
-const EK_HANDLE: u32 = 0x8101_0001;
+pub(super) const EK_HANDLE: u32 = 0x8101_0001;
 const SRK_HANDLE: u32 = 0x8100_0001;
 const EK_KIND: AsymmetricAlgorithmSelection =
     AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048);
@@ -41,12 +41,12 @@ const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 const SAVED_SESSION_FIRST: u32 = 0x0300_0000;
 const LEFTOVERS_MAX: u32 = 64;
 /// "No such handle", for a handle in the first place of a command.
-const HANDLE_1: u32 = 0x18B;
+pub(super) const HANDLE_1: u32 = 0x18B;
 /// A read returns eight PCRs at most.
 const PCR_READS_MAX: usize = 8;
 /// How often a quote is taken again because a PCR changed while it was read.
 const QUOTES_MAX: u32 = 4;
-const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
+pub(super) const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
 
 /// What a TPM attested to, as it was said and as it was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub struct Attested {
 
 /// The TPM and what of ours is in it.
 pub struct Chip {
-    context: Context,
+    pub(super) context: Context,
+    pub(super) tcti: Tcti,
     folder: PathBuf,
     ek: Option<KeyHandle>,
     srk: Option<KeyHandle>,
@@ -67,7 +68,7 @@ pub struct Chip {
 }
 
 /// Names a step for the error that it may end with.
-trait During<T> {
+pub(super) trait During<T> {
     fn during(self, what: &'static str) -> Result<T, TpmFault>;
 }
 
@@ -83,7 +84,8 @@ impl Chip {
             tcti: tcti.to_string(),
             code: raw_code(fault).unwrap_or_default(),
         })?;
-        let mut chip = Self { context, folder, ek: None, srk: None, loaded: BTreeMap::new() };
+        let (ek, srk, loaded) = (None, None, BTreeMap::new());
+        let mut chip = Self { context, tcti: tcti.clone(), folder, ek, srk, loaded };
         if tcti.is_private() {
             chip.flush_leftovers();
         }
@@ -137,7 +139,7 @@ impl Chip {
             .during(what)
     }
 
-    fn ek(&mut self) -> Result<KeyHandle, TpmFault> {
+    pub(super) fn ek(&mut self) -> Result<KeyHandle, TpmFault> {
         if self.ek.is_none() {
             let what = "find or make the endorsement key";
             let template = || {
@@ -263,7 +265,7 @@ impl Chip {
         Ok(key)
     }
 
-    fn unload_tls(&mut self) -> Result<(), TpmFault> {
+    pub(super) fn unload_tls(&mut self) -> Result<(), TpmFault> {
         for slot in [KeySlot::TlsA, KeySlot::TlsB] {
             if let Some(key) = self.loaded.remove(&slot) {
                 self.context.flush_context(key.into()).during("make room for a key")?;

@@ -8,7 +8,10 @@
 mod chip;
 mod fault;
 mod key_blob;
+mod memory;
+mod raw;
 mod signer;
+mod state;
 mod tcti;
 mod template;
 mod worker;
@@ -17,5 +20,6 @@ pub use chip::{Attested, Chip};
 pub use fault::TpmFault;
 pub use key_blob::KeySlot;
 pub use signer::TpmSigner;
+pub use state::TpmState;
 pub use tcti::{Tcti, TctiFault};
 pub use worker::{CALL_WAIT, HANG_AFTER, QUEUE_MAX, Tpm, TpmOptions};

@@ -24,6 +24,8 @@ struct Case {
     quote: Option<Vec<u8>>,
     /// Reported instead of the quoted PCRs.
     reported: Option<Pcrs>,
+    /// Certified instead of the counter that belongs to the rest.
+    counted: Option<Vec<u8>>,
 }
 
 fn variable(name: &str, value: &[u8]) -> Vec<u8> {
@@ -109,6 +111,7 @@ impl Case {
             logs: Logs { boot, ima },
             quote: None,
             reported: None,
+            counted: None,
         }
     }
 
@@ -118,6 +121,9 @@ impl Case {
         let quote = self.quote.clone().unwrap_or_else(|| {
             quote_bytes(&bound.0, self.clock, &self.pcrs, &pcr_digest(&self.pcrs))
         });
+        let counted = self.counted.clone().unwrap_or_else(|| {
+            counter_bytes(&bound.0, self.clock, &counter_name(), self.claims.counter)
+        });
         let evidence = Evidence {
             claims_bytes,
             claims: self.claims.clone(),
@@ -126,6 +132,8 @@ impl Case {
             pcrs: self.reported.clone().unwrap_or_else(|| self.pcrs.clone()),
             boot_log: Vec::new(),
             ima_list: Vec::new(),
+            counted_signature: self.tpm.sign(&counted),
+            counted,
         };
         // What arrives is what was sent.
         let evidence = Evidence::decode(&evidence.encode()).unwrap();
@@ -189,6 +197,22 @@ fn check_binding(change: impl FnOnce(&mut Binding)) {
         },
         &Finding::Binding,
     );
+}
+
+/// A counter that the box only claims, of another connection, or of another place in the TPM.
+#[test]
+fn a_counter_that_the_tpm_does_not_certify() {
+    let check_counted = |make: fn(&Case, &Digest) -> Vec<u8>| {
+        let change = |case: &mut Case| {
+            let bound = case.session.binding.qualify(&case.claims.encode());
+            case.counted = Some(make(case, &bound));
+        };
+        check(change, &Finding::CounterUncertified);
+    };
+    check_counted(|_, _| Vec::new());
+    check_counted(|case, bound| counter_bytes(&bound.0, case.clock, &counter_name(), 3));
+    check_counted(|case, bound| counter_bytes(&bound.0[1..], case.clock, &counter_name(), 2));
+    check_counted(|case, bound| counter_bytes(&bound.0, case.clock, b"another index", 2));
 }
 
 #[test]

@@ -45,9 +45,20 @@ pub(super) fn quote_bytes(extra: &[u8], clock: TpmClock, pcrs: &Pcrs, digest: &D
     for pcr in pcrs.keys() {
         bits[usize::from(pcr / 8)] |= 1 << (pcr % 8);
     }
+    let selection = [&1_u32.to_be_bytes()[..], &[0, 0x0B, 3], &bits].concat();
+    attest_bytes(0x8018, extra, clock, &[selection, sized(&digest.0)].concat())
+}
+
+/// TPMS_ATTEST of the counter.
+pub(super) fn counter_bytes(extra: &[u8], clock: TpmClock, name: &[u8], counter: u64) -> Vec<u8> {
+    let contents = sized(&counter.to_be_bytes());
+    attest_bytes(0x8014, extra, clock, &[&sized(name)[..], &[0, 0], &contents].concat())
+}
+
+fn attest_bytes(kind: u16, extra: &[u8], clock: TpmClock, attested: &[u8]) -> Vec<u8> {
     [
         &0xFF54_4347_u32.to_be_bytes()[..],
-        &0x8018_u16.to_be_bytes(),
+        &kind.to_be_bytes(),
         &sized(b"qualified signer"),
         &sized(extra),
         &clock.clock_ms.to_be_bytes(),
@@ -55,10 +66,7 @@ pub(super) fn quote_bytes(extra: &[u8], clock: TpmClock, pcrs: &Pcrs, digest: &D
         &clock.restarts.to_be_bytes(),
         &[u8::from(clock.is_safe)],
         &7_u64.to_be_bytes(),
-        &1_u32.to_be_bytes(),
-        &[0, 0x0B, 3],
-        &bits,
-        &sized(&digest.0),
+        attested,
     ]
     .concat()
 }
