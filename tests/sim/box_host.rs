@@ -152,7 +152,10 @@ async fn spawn_link(
     let dice = Mutex::new(Dice(shared.seed ^ 77));
     let link = BoxLink {
         endpoint,
-        config: shared.client_config.clone(),
+        credentials: {
+            let config = shared.client_config.clone();
+            Box::new(move || config.clone())
+        },
         locate: vec![SocketAddr::new(turmoil::lookup("space"), 4433)],
         server_name: "space".to_owned(),
         source,

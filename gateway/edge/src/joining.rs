@@ -3,13 +3,14 @@
 use guan_identity::attest::{SECRET_BYTES, TpmPublic};
 use guan_identity::join::{
     JOIN_EXPORTER_LABEL, JOIN_MESSAGE_BYTES_MAX, JoinAnswer, JoinMessageFault, JoinRequest,
-    JoinSecret, JoinToken, join_binding,
+    JoinSecret, JoinToken, OwnerPasswords, PASSWORD_BYTES, join_binding,
 };
 use guan_identity::tpm::{KeySlot, Tpm, TpmFault, TpmSigner};
 use guan_identity::{
     RequestFault, Tier, TimeCell, TlsFault, certificate_request, join_client_config,
 };
 use guan_model::{BoxId, Digest, Signer, WallTime};
+use ring::rand::{SecureRandom, SystemRandom};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub enum JoinFault {
     Message(#[from] JoinMessageFault),
     #[error("the space refuses: {text}")]
     Refused { text: String },
+    #[error("the system gives no random numbers")]
+    Random,
     #[error("the space answered out of turn")]
     Turn,
 }
@@ -103,9 +106,14 @@ pub async fn join(ask: JoinAsk) -> Result<Joined, JoinFault> {
             chip.activate(&challenge.blob, &challenge.encrypted_seed)
         })?;
         let secret = <[u8; SECRET_BYTES]>::try_from(&opened[..]).map_err(|_| JoinFault::Turn)?;
-        Ok(JoinSecret(Zeroizing::new(secret)))
+        let passwords = match tpm.call("show its state", |chip| chip.state())?.has_owner() {
+            true => None,
+            false => Some(new_passwords()?),
+        };
+        Ok(JoinSecret { secret: Zeroizing::new(secret), passwords })
     });
-    send(&mut out, &secret.await?.encode()).await?;
+    let secret = secret.await?;
+    send(&mut out, &secret.encode()).await?;
     let joined = match answer(&mut input).await? {
         JoinAnswer::Issued { certificate_pem, authority_pem, tier } => {
             Joined { certificate_pem, authority_pem, tier }
@@ -114,7 +122,24 @@ pub async fn join(ask: JoinAsk) -> Result<Joined, JoinFault> {
         JoinAnswer::Challenge(_) => return Err(JoinFault::Turn),
     };
     connection.close(0_u8.into(), b"joined");
+    // The space has them: from now on nobody else clears the TPM.
+    if let Some(passwords) = secret.passwords {
+        let tpm = ask.tpm.clone();
+        let own =
+            move || Ok(tpm.call("take passwords", move |chip| chip.take_ownership(&passwords))?);
+        blocking(own).await?;
+    }
     Ok(joined)
+}
+
+fn new_passwords() -> Result<OwnerPasswords, JoinFault> {
+    let random = || {
+        let mut password = Zeroizing::new([0; PASSWORD_BYTES]);
+        let filled = SystemRandom::new().fill(&mut *password);
+        filled.map_err(|_| JoinFault::Random)?;
+        Ok::<_, JoinFault>(password)
+    };
+    Ok(OwnerPasswords { owner: random()?, lockout: random()? })
 }
 
 async fn blocking<T: Send + 'static>(

@@ -4,12 +4,14 @@
 //! - `engine`: the one writer's rules; pure of threads and system clocks.
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
-//! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence.
+//! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
+//!   `credentials`, `upkeep`: renewal, and the way out of service.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod box_identity;
 pub mod contracts;
+pub mod credentials;
 pub mod decode;
 pub mod engine;
 pub mod ingest;
@@ -21,6 +23,7 @@ pub mod sessions;
 pub mod status;
 pub mod system_clock;
 pub mod tables;
+pub mod upkeep;
 pub mod uplink;
 pub mod wiring;
 pub mod writer;

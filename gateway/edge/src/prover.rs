@@ -1,5 +1,7 @@
 //! Answers the space's challenge with the TPM's quote, and keeps it for tools of others.
 
+use crate::credentials::Credentials;
+use crate::upkeep::Upkeep;
 use bytes::Bytes;
 use guan_identity::Tier;
 use guan_identity::attest::{
@@ -7,7 +9,7 @@ use guan_identity::attest::{
 };
 use guan_identity::tpm::{KeySlot, Tpm};
 use guan_link::GateOutcome;
-use guan_link::driver::{Attest, Bound, Underway};
+use guan_link::driver::{Attest, Bound, Underway, Wish};
 use guan_model::Digest;
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,8 +33,6 @@ pub struct Facts {
     pub tier: Tier,
     pub release: String,
     pub boot: u32,
-    /// Of our own certificate.
-    pub leaf: Digest,
 }
 
 /// Makes evidence.
@@ -42,6 +42,8 @@ pub struct Prover {
     log_head: LogHeadSource,
     folder: PathBuf,
     alarm: Alarm,
+    credentials: Credentials,
+    upkeep: Upkeep,
 }
 
 impl Prover {
@@ -51,8 +53,11 @@ impl Prover {
         log_head: LogHeadSource,
         state_dir: &Path,
         alarm: Alarm,
+        credentials: Credentials,
+        upkeep: Upkeep,
     ) -> Self {
-        Self { tpm, facts, log_head, folder: state_dir.join(ATTESTATION_DIR), alarm }
+        let folder = state_dir.join(ATTESTATION_DIR);
+        Self { tpm, facts, log_head, folder, alarm, credentials, upkeep }
     }
 }
 
@@ -60,6 +65,7 @@ impl Attest for Prover {
     fn attest(&self, bound: Bound, ima_start: u64) -> Underway<Result<Bytes, String>> {
         let (tpm, facts, folder) = (self.tpm.clone(), self.facts.clone(), self.folder.clone());
         let (log_size, log_root) = (self.log_head)();
+        let leaf = self.credentials.leaf();
         let claims = Claims {
             release: facts.release.clone(),
             boot: facts.boot,
@@ -71,8 +77,9 @@ impl Attest for Prover {
             tier: facts.tier,
         };
         Box::pin(async move {
-            let made =
-                tokio::task::spawn_blocking(move || make(&tpm, &facts, claims, &bound, &folder));
+            let made = tokio::task::spawn_blocking(move || {
+                make(&tpm, &facts, claims, &bound, leaf, &folder)
+            });
             made.await.unwrap_or_else(|_| Err("making evidence failed".to_owned()))
         })
     }
@@ -89,7 +96,25 @@ impl Attest for Prover {
             }
         }
         keep(&self.folder, &[("verdict.json", text.as_bytes())]);
+        if let Some(order) = order(&text) {
+            self.upkeep.handle_order(&order);
+        }
     }
+
+    fn wish(&self, bound: Bound) -> Underway<Wish> {
+        Box::pin(self.upkeep.clone().wish(bound))
+    }
+
+    fn answered(&self, answer: Bytes) {
+        self.upkeep.handle_answer(&answer);
+    }
+}
+
+/// What the space orders beside its verdict.
+fn order(document: &str) -> Option<String> {
+    let first = document.lines().next()?;
+    let json = serde_json::from_str::<serde_json::Value>(first).ok()?;
+    json.get("order")?.as_str().map(str::to_owned)
 }
 
 fn make(
@@ -97,6 +122,7 @@ fn make(
     facts: &Facts,
     mut claims: Claims,
     bound: &Bound,
+    leaf: Digest,
     folder: &Path,
 ) -> Result<Bytes, String> {
     let release = claims.release.clone();
@@ -106,7 +132,7 @@ fn make(
     let binding = Binding {
         nonce: bound.nonce,
         exporter: bound.exporter,
-        box_leaf: facts.leaf,
+        box_leaf: leaf,
         space_leaf: Digest::of(&bound.peer_leaf),
     };
     let qualifying = binding.qualify(&claims_bytes);

@@ -275,6 +275,8 @@ pub enum SpaceFrame {
 
 /// Longest evidence that a box sends.
 pub const EVIDENCE_BYTES_MAX: usize = 512 << 10;
+/// Longest question of a box about its identity, and longest answer.
+pub const ASK_BYTES_MAX: usize = 32 << 10;
 /// Longest verdict that a space sends.
 pub const VERDICT_BYTES_MAX: usize = 32 << 10;
 /// Bytes of the space's nonce.
@@ -287,6 +289,8 @@ pub enum BoxNote {
     Report(ReportJson),
     /// Answer to a challenge. The link carries the bytes and never looks inside.
     Evidence(Bytes),
+    /// What the box asks about its identity (a renewal); likewise.
+    Ask(Bytes),
 }
 
 /// The space ends the session on purpose.
@@ -317,6 +321,8 @@ pub enum SpaceNote {
         outcome: GateOutcome,
         document: Bytes,
     },
+    /// Answer to what the box asked.
+    Answer(Bytes),
 }
 
 /// Why a connection is closed: QUIC application error code (RFC 9000, 20.2) and goodbye.

@@ -74,13 +74,14 @@ enum Phase {
 pub struct Gate {
     phase: Phase,
     allowed_until: Option<Duration>,
+    is_known: bool,
 }
 
 impl Gate {
     /// `must_prove`: closed until a verdict opens it.
     pub fn new(must_prove: bool) -> Self {
         let phase = if must_prove { Phase::Asking } else { Phase::Free };
-        Self { phase, allowed_until: None }
+        Self { phase, allowed_until: None, is_known: !must_prove }
     }
 
     /// Whether a question is due; the caller then sends it.
@@ -120,12 +121,20 @@ impl Gate {
         let spread_ms = u64::try_from(ASK_SPREAD.as_millis()).expect("a minute");
         let spread = Duration::from_millis(random % spread_ms);
         self.phase = Phase::Resting { ask_at: now + ASK_INTERVAL - spread };
+        self.is_known = true;
         self.allowed_until = match outcome {
             GateOutcome::Allow => Some(now + holds_for),
             GateOutcome::Restrict => None,
             GateOutcome::Refuse => return Err(GateFault::Refused { text: text.to_owned() }),
         };
         Ok(())
+    }
+
+    /// Somebody wants a verdict now.
+    pub fn handle_demand(&mut self, now: Duration) {
+        if let Phase::Resting { ask_at } = &mut self.phase {
+            *ask_at = now;
+        }
     }
 
     /// A deadline may have passed.
@@ -146,6 +155,11 @@ impl Gate {
             _ => None,
         };
         due.into_iter().chain(self.allowed_until).min()
+    }
+
+    /// Whether the box has shown what it is, though its data may not be taken.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     pub fn is_open(&self) -> bool {
@@ -205,6 +219,19 @@ mod tests {
         let fault = gate.handle_verdict(at(1), GateOutcome::Refuse, HOLDS, "why", 0);
         assert_eq!(fault, Err(GateFault::Refused { text: "why".to_owned() }));
         assert!(!gate.is_open());
+    }
+
+    #[test]
+    fn a_demand_asks_at_once_and_once() {
+        let mut gate = judged(GateOutcome::Allow);
+        assert!(gate.is_known() && !gate.poll_question(at(2)));
+        gate.handle_demand(at(2));
+        assert!(gate.poll_question(at(2)) && gate.is_open());
+        gate.handle_demand(at(3));
+        assert!(!gate.poll_question(at(3)), "the answer to the first is still awaited");
+        let mut new = Gate::new(true);
+        new.handle_demand(at(0));
+        assert!(!new.is_known() && new.poll_question(at(0)) && !new.poll_question(at(0)));
     }
 
     #[test]

@@ -267,7 +267,10 @@ impl Edge {
         let (status, status_out) = watch::channel(LinkStatus::default());
         let link = BoxLink {
             endpoint: quinn::Endpoint::client(loopback()).unwrap(),
-            config: certificates.client(),
+            credentials: {
+                let config = certificates.client();
+                Box::new(move || config.clone())
+            },
             locate: vec![space],
             server_name: "space".to_owned(),
             source: Source { newest: newest.clone(), released: released_out.clone() },

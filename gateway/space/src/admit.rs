@@ -2,7 +2,7 @@
 
 use crate::registry::Registry;
 use guan_identity::{Tier, peer_identity};
-use guan_link::driver::Admit;
+use guan_link::driver::{Admit, Review};
 use guan_model::{BoxId, Digest};
 use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ impl Admission {
         Self { registry, accepted: accepted.into() }
     }
 
-    /// Those of the connected boxes that were revoked.
-    fn revoked(&self, connected: Vec<BoxId>) -> Vec<BoxId> {
+    /// Those of the connected boxes that were revoked, or that somebody wants a verdict on.
+    fn changed(&self, connected: Vec<BoxId>) -> Vec<(BoxId, Review)> {
         let known = match self.registry.list() {
             Ok(known) => known,
             Err(fault) => {
@@ -28,10 +28,16 @@ impl Admission {
                 return Vec::new();
             }
         };
-        let revoked = |id: &BoxId| {
-            known.iter().any(|(name, enrolment)| name == id.as_str() && enrolment.revoked)
+        let reviewed = |id: BoxId| {
+            let (_, enrolment) = known.iter().find(|(name, _)| name == id.as_str())?;
+            let review = match (enrolment.revoked, enrolment.demand) {
+                (true, _) => Review::Expel,
+                (false, true) => Review::Ask,
+                (false, false) => return None,
+            };
+            Some((id, review))
         };
-        connected.into_iter().filter(revoked).collect()
+        connected.into_iter().filter_map(reviewed).collect()
     }
 
     fn look(&self, certificate: &[u8]) -> Result<BoxId, String> {
@@ -59,9 +65,9 @@ impl Admit for Admission {
         looked.await.unwrap_or_else(|_| Err("the space failed; come again".to_owned()))
     }
 
-    async fn expelled(&self, connected: Vec<BoxId>) -> Vec<BoxId> {
+    async fn review(&self, connected: Vec<BoxId>) -> Vec<(BoxId, Review)> {
         let this = self.clone();
-        let asked = tokio::task::spawn_blocking(move || this.revoked(connected));
+        let asked = tokio::task::spawn_blocking(move || this.changed(connected));
         // Whoever cannot be looked up now is looked up again soon.
         asked.await.unwrap_or_default()
     }

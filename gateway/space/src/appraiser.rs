@@ -1,10 +1,12 @@
 //! Appraises boxes for the link: what the registry knows, what releases publish, and a signed verdict.
 
-use crate::registry::{Enrolment, LastAppraisal, Registry, SeenRecord, TpmRecord};
+use crate::care::Care;
+use crate::registry::{Enrolment, LastAppraisal, Registry, RegistryError, Retirement, SeenRecord};
 use bytes::Bytes;
 use guan_identity::attest::{
-    Binding, Evidence, Finding, KnownBox, LastSeen, Logs, Policy, REFERENCE_BYTES_MAX, Reference,
-    Session, TpmClock, VERDICT_LIFE, Verdict, appraise, unpack_logs,
+    AttestationOutcome, Binding, Evidence, Finding, KnownBox, LastSeen, Logs, Policy,
+    REFERENCE_BYTES_MAX, Reference, Session, TpmClock, VERDICT_LIFE, Verdict, appraise,
+    unpack_logs,
 };
 use guan_identity::{Tier, certificate_key, peer_identity};
 use guan_link::GateOutcome;
@@ -37,6 +39,7 @@ pub struct Appraiser {
     signer: Arc<dyn Signer>,
     clock: fn() -> WallTime,
     random: SystemRandom,
+    care: Care,
 }
 
 impl Appraiser {
@@ -47,9 +50,10 @@ impl Appraiser {
         own_leaf: Digest,
         signer: Arc<dyn Signer>,
         clock: fn() -> WallTime,
+        care: Care,
     ) -> Arc<dyn Appraise> {
         let random = SystemRandom::new();
-        let state = Self { registry, demands, own_leaf, signer, clock, random };
+        let state = Self { registry, demands, own_leaf, signer, clock, random, care };
         Arc::new(Shared(Arc::new(state)))
     }
 }
@@ -77,6 +81,14 @@ impl Appraise for Shared {
             judged.unwrap_or_else(|_| refusal("the space failed; come again"))
         })
     }
+
+    fn answer(&self, ask: Proof) -> Underway<Bytes> {
+        let state = self.0.clone();
+        Box::pin(async move {
+            let answered = tokio::task::spawn_blocking(move || state.care.answer(&ask)).await;
+            answered.unwrap_or_default()
+        })
+    }
 }
 
 fn refusal(text: &str) -> Appraisal {
@@ -95,26 +107,29 @@ impl Appraiser {
                 return refusal("the space cannot read its registry; come again");
             }
         };
-        let Some((known, tpm)) = known_box(&enrolment) else {
+        let leaf = Digest::of(&proof.bound.peer_leaf).to_string();
+        let Some(known) = known_box(&enrolment, &leaf) else {
             return refusal("the box was enrolled without a TPM; join again with a new token");
         };
-        let (verdict, seen) = match self.weigh(&known, proof) {
+        let (verdict, seen, firmware) = match self.weigh(&known, proof) {
             Ok(judged) => judged,
             Err(text) => return refusal(&text),
         };
         let seen = seen.map(|seen| record(&seen));
-        if let Err(fault) = self.remember(box_id, enrolment, tpm, &verdict, seen) {
-            tracing::error!(%box_id, %fault, "a verdict cannot be recorded");
-            return refusal("the space cannot write its registry; come again");
+        match self.remember(box_id, &leaf, &verdict, seen, firmware) {
+            Ok(retirement) => self.tell(proof, &verdict, retirement.as_ref()),
+            Err(fault) => {
+                tracing::error!(%box_id, %fault, "a verdict cannot be recorded");
+                refusal("the space cannot write its registry; come again")
+            }
         }
-        self.tell(proof, &verdict)
     }
 
     fn weigh(
         &self,
         known: &KnownBox,
         proof: &Proof,
-    ) -> Result<(Verdict, Option<LastSeen>), String> {
+    ) -> Result<(Verdict, Option<LastSeen>, Option<String>), String> {
         let evidence = Evidence::decode(&proof.evidence).map_err(|fault| fault.to_string())?;
         let logs: Logs = unpack_logs(&evidence).map_err(|fault| fault.to_string())?;
         let bound = &proof.bound;
@@ -132,7 +147,10 @@ impl Appraiser {
             counter_min: self.demands.counter_min,
             known_files: BTreeSet::new(),
         };
-        Ok(appraise(known, &session, &policy, &evidence, &logs, (self.clock)()))
+        let (verdict, seen) = appraise(known, &session, &policy, &evidence, &logs, (self.clock)());
+        // Only what a good quote covered is worth approving.
+        let firmware = evidence.pcrs.get(&0).map(ToString::to_string).filter(|_| seen.is_some());
+        Ok((verdict, seen, firmware))
     }
 
     /// Read anew each time: a release is published by putting its file there.
@@ -160,26 +178,38 @@ impl Appraiser {
         }
     }
 
+    /// Keeps the verdict; a new certificate that has led to one takes the place of the old.
     fn remember(
         &self,
         box_id: &guan_model::BoxId,
-        enrolment: Enrolment,
-        tpm: TpmRecord,
+        leaf: &str,
         verdict: &Verdict,
         seen: Option<SeenRecord>,
-    ) -> Result<(), crate::registry::RegistryError> {
-        let before = tpm.last.as_ref().and_then(|last| last.seen.clone());
-        let last = LastAppraisal {
-            at_s: verdict.made_at.millis() / 1000,
-            outcome: verdict.outcome.name().to_owned(),
-            findings: verdict.findings.iter().map(Finding::to_string).collect(),
-            seen: seen.or(before),
-        };
-        let tpm = Some(TpmRecord { last: Some(last), ..tpm });
-        self.registry.enrol(box_id, &Enrolment { tpm, ..enrolment })
+        firmware: Option<String>,
+    ) -> Result<Option<Retirement>, RegistryError> {
+        self.registry.update(box_id, |enrolment| {
+            enrolment.demand = false;
+            let Some(tpm) = &mut enrolment.tpm else { return None };
+            let before = tpm.last.take().and_then(|last| last.seen);
+            tpm.last = Some(LastAppraisal {
+                at_s: verdict.made_at.millis() / 1000,
+                outcome: verdict.outcome.name().to_owned(),
+                findings: verdict.findings.iter().map(Finding::to_string).collect(),
+                seen: seen.or(before),
+                firmware,
+            });
+            if verdict.outcome != AttestationOutcome::Refuse
+                && let Some(next) = tpm.next.take_if(|next| next.fingerprint == leaf)
+            {
+                tpm.tls_key = next.tls_key;
+                enrolment.fingerprint = next.fingerprint;
+                tracing::info!(%box_id, "a box uses its renewed certificate");
+            }
+            enrolment.retirement.clone()
+        })
     }
 
-    fn tell(&self, proof: &Proof, verdict: &Verdict) -> Appraisal {
+    fn tell(&self, proof: &Proof, verdict: &Verdict, retirement: Option<&Retirement>) -> Appraisal {
         let box_id = &proof.box_id;
         let findings: Vec<String> = verdict.findings.iter().map(Finding::to_string).collect();
         let outcome = verdict.outcome.name();
@@ -193,6 +223,7 @@ impl Appraiser {
             "nonce": hex::encode(proof.bound.nonce),
             "made_at_s": verdict.made_at.millis() / 1000,
             "expires_at_s": verdict.expires_at.millis() / 1000,
+            "order": retirement.and_then(order),
         });
         let document = document.to_string();
         let signature = self.signer.sign(document.as_bytes()).map(hex::encode);
@@ -200,9 +231,9 @@ impl Appraiser {
         let document = format!("{document}\n{}\n", signature.unwrap_or_default());
         Appraisal {
             outcome: match verdict.outcome {
-                guan_identity::attest::AttestationOutcome::Allow => GateOutcome::Allow,
-                guan_identity::attest::AttestationOutcome::Restricted => GateOutcome::Restrict,
-                guan_identity::attest::AttestationOutcome::Refuse => GateOutcome::Refuse,
+                AttestationOutcome::Allow => GateOutcome::Allow,
+                AttestationOutcome::Restricted => GateOutcome::Restrict,
+                AttestationOutcome::Refuse => GateOutcome::Refuse,
             },
             holds_for: VERDICT_LIFE,
             text,
@@ -215,8 +246,19 @@ fn key(hex_point: &str) -> Option<PublicKey> {
     hex::decode(hex_point).ok().map(PublicKey::EcdsaP256)
 }
 
-fn known_box(enrolment: &Enrolment) -> Option<(KnownBox, TpmRecord)> {
-    let tpm = enrolment.tpm.clone()?;
+/// What a box is to do beside sending; the text is on the wire.
+fn order(retirement: &Retirement) -> Option<&'static str> {
+    match retirement {
+        Retirement::Ordered { discard: false } => Some("decommission"),
+        Retirement::Ordered { discard: true } => Some("decommission-discarding"),
+        Retirement::Confirmed(_) => None,
+    }
+}
+
+fn known_box(enrolment: &Enrolment, leaf: &str) -> Option<KnownBox> {
+    let tpm = enrolment.tpm.as_ref()?;
+    let next = tpm.next.as_ref().filter(|next| next.fingerprint == leaf);
+    let tls_key = next.map_or(&tpm.tls_key, |next| &next.tls_key);
     let seen = tpm.last.as_ref().and_then(|last| last.seen.as_ref());
     let last = match seen {
         Some(seen) => Some(LastSeen {
@@ -231,14 +273,13 @@ fn known_box(enrolment: &Enrolment) -> Option<(KnownBox, TpmRecord)> {
         }),
         None => None,
     };
-    let known = KnownBox {
+    Some(KnownBox {
         tier: Tier::parse(&enrolment.tier).ok()?,
         is_revoked: enrolment.revoked,
         ak: key(&tpm.attestation_key)?,
-        tls_key: key(&tpm.tls_key)?,
+        tls_key: key(tls_key)?,
         last,
-    };
-    Some((known, tpm))
+    })
 }
 
 fn record(seen: &LastSeen) -> SeenRecord {

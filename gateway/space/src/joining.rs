@@ -3,7 +3,7 @@
 use crate::registry::{Enrolment, Registry, TokenRecord, TpmRecord};
 use guan_identity::join::{
     Grant, JOIN_EXPORTER_LABEL, JOIN_MESSAGE_BYTES_MAX, JoinAnswer, JoinRequest, JoinSecret,
-    JoinToken, Maker, join_binding, judge,
+    JoinToken, Maker, OwnerPasswords, join_binding, judge,
 };
 use guan_identity::{SmallCa, Tier, read_certificates};
 use guan_link::driver::describe;
@@ -108,16 +108,17 @@ impl Joining {
         send(out, &challenge.encode()).await.map_err(Stop::Broken)?;
         let bytes = receive(input).await.map_err(Stop::Broken)?;
         let secret = JoinSecret::decode(&bytes).map_err(|fault| refused(&fault))?;
-        let enrolled = pending.confirm(&secret.0).map_err(|fault| refused(&fault))?;
+        let enrolled = pending.confirm(&secret.secret).map_err(|fault| refused(&fault))?;
         let this = self.clone();
         let (box_id, answer) = blocking(move || {
             let tpm = TpmRecord {
                 endorsement: enrolled.endorsement.to_string(),
                 attestation_key: point(&enrolled.ak),
                 tls_key: point(&enrolled.tls_key),
+                next: None,
                 last: None,
             };
-            this.enrol(&request, &token, enrolled.tier, tpm)
+            this.enrol(&request, &token, enrolled.tier, tpm, secret.passwords.as_ref())
         })
         .await?;
         send(out, &answer.encode()).await.map_err(Stop::Broken)?;
@@ -151,6 +152,7 @@ impl Joining {
         token: &Digest,
         tier: Tier,
         tpm: TpmRecord,
+        passwords: Option<&OwnerPasswords>,
     ) -> Result<(BoxId, JoinAnswer), Refusal> {
         let now = (self.clock)();
         let box_id = request.box_id.clone();
@@ -165,8 +167,10 @@ impl Joining {
             enrolled_at_s: now.millis() / 1000,
             revoked: false,
             tpm: Some(tpm),
+            demand: false,
+            retirement: None,
         };
-        let is_first = self.registry.enrol_with_token(token, &box_id, &enrolment);
+        let is_first = self.registry.enrol_with_token(token, &box_id, &enrolment, passwords);
         match is_first {
             Ok(true) => {}
             Ok(false) => return Err("the token was used meanwhile; ask for a new one".to_owned()),
@@ -198,7 +202,7 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|_| Err("the space failed; come again".to_owned())).map_err(Stop::Refused)
 }
 
-fn point(key: &PublicKey) -> String {
+pub(crate) fn point(key: &PublicKey) -> String {
     match key {
         PublicKey::EcdsaP256(point) => hex::encode(point),
         PublicKey::Ed25519(key) => hex::encode(key),

@@ -9,6 +9,7 @@
 
 pub mod admit;
 pub mod appraiser;
+pub mod care;
 pub mod export;
 pub mod inbox;
 pub mod init;

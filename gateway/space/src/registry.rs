@@ -7,13 +7,18 @@
 //! sled's `flush` does not reach the disk's cache, so a change is followed by an fsync of its file.
 
 use guan_identity::Tier;
+use guan_identity::join::{OwnerPasswords, PASSWORD_BYTES};
 use guan_model::{BoxId, Digest};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 const TOKENS: &str = "tokens";
+/// By the digest of the endorsement key: the passwords outlive a box's name.
+const PASSWORDS: &str = "passwords";
 /// Most tokens that wait to be used.
 pub const TOKENS_MAX: usize = 4096;
 const OPEN_ATTEMPTS_MAX: u32 = 50;
@@ -63,6 +68,35 @@ pub struct Enrolment {
     /// Its TPM; `None` for the tier `unattested`.
     #[serde(default)]
     pub tpm: Option<TpmRecord>,
+    /// A verdict is wanted now.
+    #[serde(default)]
+    pub demand: bool,
+    #[serde(default)]
+    pub retirement: Option<Retirement>,
+}
+
+/// A box on its way out of service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retirement {
+    /// The box is told with its next verdict. `discard`: what it has not sent by then is lost.
+    Ordered { discard: bool },
+    /// It has confirmed with the last signature of its attestation key, and is revoked.
+    Confirmed(Confirmation),
+}
+
+/// The last words of a box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// Seconds since 1970.
+    pub at_s: i64,
+    /// End of its evidence log.
+    pub log_size: u64,
+    pub log_root: String,
+    /// TPMS_ATTEST and TPMT_SIGNATURE in hex, bound to `exporter` and the end of the log.
+    pub quote: String,
+    pub quote_signature: String,
+    pub exporter: String,
 }
 
 /// What is known of a box's TPM. Digests and points in hex.
@@ -73,8 +107,18 @@ pub struct TpmRecord {
     /// Uncompressed points of P-256.
     pub attestation_key: String,
     pub tls_key: String,
+    /// Issued, and not yet used: the old one is good until then.
+    #[serde(default)]
+    pub next: Option<NextCertificate>,
     #[serde(default)]
     pub last: Option<LastAppraisal>,
+}
+
+/// A renewed certificate that the box has yet to try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextCertificate {
+    pub fingerprint: String,
+    pub tls_key: String,
 }
 
 /// What the last appraisal left behind.
@@ -87,6 +131,9 @@ pub struct LastAppraisal {
     /// Of the last verdict that did not refuse.
     #[serde(default)]
     pub seen: Option<SeenRecord>,
+    /// PCR 0 as it was shown last, approved or not.
+    #[serde(default)]
+    pub firmware: Option<String>,
 }
 
 /// The TPM's counts and firmware, as last seen.
@@ -128,10 +175,41 @@ impl Registry {
     }
 
     pub fn revoke(&self, box_id: &BoxId) -> Result<(), RegistryError> {
-        let mut enrolment =
-            self.find(box_id)?.ok_or_else(|| RegistryError::Unknown(box_id.clone()))?;
-        enrolment.revoked = true;
-        self.enrol(box_id, &enrolment)
+        self.update(box_id, |enrolment| enrolment.revoked = true)
+    }
+
+    /// Changes one record. Nobody else gets in between: the database is open to one at a time.
+    pub fn update<T>(
+        &self,
+        box_id: &BoxId,
+        change: impl FnOnce(&mut Enrolment) -> T,
+    ) -> Result<T, RegistryError> {
+        let db = self.open()?;
+        let bytes = db.get(box_id.as_str()).map_err(|source| self.storage(source))?;
+        let bytes = bytes.ok_or_else(|| RegistryError::Unknown(box_id.clone()))?;
+        let mut enrolment = self.parse(box_id.as_str(), &bytes)?;
+        let changed = change(&mut enrolment);
+        let bytes = serde_json::to_vec(&enrolment).expect("a struct of plain fields is JSON");
+        db.insert(box_id.as_str(), bytes).map_err(|source| self.storage(source))?;
+        self.flush(&db)?;
+        Ok(changed)
+    }
+
+    /// Owner's and lockout's password of the TPM with this endorsement key.
+    pub fn find_passwords(
+        &self,
+        endorsement: &str,
+    ) -> Result<Option<OwnerPasswords>, RegistryError> {
+        let db = self.open()?;
+        let tree = db.open_tree(PASSWORDS).map_err(|source| self.storage(source))?;
+        let bytes = tree.get(endorsement).map_err(|source| self.storage(source))?;
+        let bytes = Zeroizing::new(bytes.map(|bytes| bytes.to_vec()).unwrap_or_default());
+        let Some((owner, lockout)) = bytes.split_at_checked(PASSWORD_BYTES) else {
+            return Ok(None);
+        };
+        let whole = |bytes: &[u8]| <[u8; PASSWORD_BYTES]>::try_from(bytes).ok().map(Zeroizing::new);
+        let passwords = whole(owner).zip(whole(lockout));
+        Ok(passwords.map(|(owner, lockout)| OwnerPasswords { owner, lockout }))
     }
 
     pub fn find(&self, box_id: &BoxId) -> Result<Option<Enrolment>, RegistryError> {
@@ -167,7 +245,10 @@ impl Registry {
         if enrolment.revoked {
             return Ok(Err(Rejection::Revoked(box_id.clone())));
         }
-        if enrolment.fingerprint != fingerprint.to_string() {
+        let next = enrolment.tpm.as_ref().and_then(|tpm| tpm.next.as_ref());
+        let fingerprint = fingerprint.to_string();
+        let is_next = next.is_some_and(|next| next.fingerprint == fingerprint);
+        if enrolment.fingerprint != fingerprint && !is_next {
             return Ok(Err(Rejection::OtherCertificate(box_id.clone())));
         }
         if !accepted.contains(&tier) || enrolment.tier != tier.name() {
@@ -221,12 +302,19 @@ impl Registry {
         token: &Digest,
         box_id: &BoxId,
         enrolment: &Enrolment,
+        passwords: Option<&OwnerPasswords>,
     ) -> Result<bool, RegistryError> {
         let db = self.open()?;
         let tree = db.open_tree(TOKENS).map_err(|source| self.storage(source))?;
         // The token goes first: after a crash between the two it is lost, and never usable twice.
         if tree.remove(token.0).map_err(|source| self.storage(source))?.is_none() {
             return Ok(false);
+        }
+        if let (Some(passwords), Some(tpm)) = (passwords, &enrolment.tpm) {
+            let tree = db.open_tree(PASSWORDS).map_err(|source| self.storage(source))?;
+            let both = Zeroizing::new([*passwords.owner, *passwords.lockout].concat());
+            tree.insert(tpm.endorsement.as_str(), both.as_slice())
+                .map_err(|source| self.storage(source))?;
         }
         let bytes = serde_json::to_vec(enrolment).expect("a struct of plain fields is JSON");
         db.insert(box_id.as_str(), bytes).map_err(|source| self.storage(source))?;
@@ -235,6 +323,9 @@ impl Registry {
     }
 
     fn open(&self) -> Result<sled::Db, RegistryError> {
+        // Passwords are in it.
+        let mut folder = std::fs::DirBuilder::new();
+        let _ = folder.recursive(true).mode(0o700).create(&self.path);
         let config = sled::Config::new().path(&self.path).cache_capacity(1 << 20);
         let mut attempt = 1;
         loop {
@@ -307,6 +398,8 @@ mod tests {
             enrolled_at_s: 0,
             revoked: false,
             tpm: None,
+            demand: false,
+            retirement: None,
         };
         registry.enrol(box_id, &enrolment).unwrap();
     }

@@ -2,6 +2,7 @@
 
 use crate::admit::Admission;
 use crate::appraiser::{Appraiser, Demands};
+use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
 use crate::registry::Registry;
@@ -122,16 +123,24 @@ pub fn known_tier(tier: AcceptedTier) -> Tier {
     }
 }
 
+/// Issues certificates to boxes; `None` when they cannot join.
+fn authority(config: &SpaceConfig) -> Result<Option<Arc<SmallCa>>, RunError> {
+    if config.join_listen.is_none() {
+        return Ok(None);
+    }
+    let key: Arc<dyn Signer> =
+        Arc::new(KeyFile::load(&config.ca_key_file, "certificate authority")?);
+    Ok(Some(Arc::new(SmallCa::load(&read(&config.ca_certificate_file)?, key)?)))
+}
+
 /// `None`: boxes cannot join.
 fn joining(
     config: &SpaceConfig,
     server: &Server,
+    authority: Option<Arc<SmallCa>>,
     time: Arc<TimeCell>,
 ) -> Result<Option<Joining>, RunError> {
-    let Some(address) = config.join_listen else { return Ok(None) };
-    let key: Arc<dyn Signer> =
-        Arc::new(KeyFile::load(&config.ca_key_file, "certificate authority")?);
-    let authority = SmallCa::load(&read(&config.ca_certificate_file)?, key)?;
+    let Some((address, authority)) = config.join_listen.zip(authority) else { return Ok(None) };
     let certificate = authority.certificate().clone();
     let (chain, key) = (server.chain.clone(), server.key.clone());
     let tls = guan_identity::join_server_config(chain, key, certificate, time)?;
@@ -143,7 +152,7 @@ fn joining(
     Ok(Some(Joining {
         endpoint,
         registry: Registry::new(&config.state_dir),
-        authority: Arc::new(authority),
+        authority,
         makers: config.makers.iter().map(maker).collect::<Result<_, _>>()?,
         accepted: accepted(config),
         clock: wall_time,
@@ -163,7 +172,11 @@ fn maker(config: &MakerConfig) -> Result<Maker, RunError> {
     })
 }
 
-fn appraiser(config: &SpaceConfig, server: &Server) -> Result<Arc<dyn Appraise>, RunError> {
+fn appraiser(
+    config: &SpaceConfig,
+    server: &Server,
+    authority: Option<Arc<SmallCa>>,
+) -> Result<Arc<dyn Appraise>, RunError> {
     let signer = LogKeyFile::load(&config.contract_key_file, config.id.as_str())?;
     let attestation = &config.attestation;
     let demands = Demands {
@@ -173,7 +186,8 @@ fn appraiser(config: &SpaceConfig, server: &Server) -> Result<Arc<dyn Appraise>,
     };
     let own_leaf = server.chain.first().map_or(Digest([0; 32]), |leaf| Digest::of(leaf));
     let registry = Registry::new(&config.state_dir);
-    Ok(Appraiser::shared(registry, demands, own_leaf, Arc::new(signer), wall_time))
+    let care = Care { registry: registry.clone(), authority, clock: wall_time };
+    Ok(Appraiser::shared(registry, demands, own_leaf, Arc::new(signer), wall_time, care))
 }
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
@@ -182,8 +196,9 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let time = Arc::new(TimeCell::new(wall_time()));
     let server = Server::load(&config)?;
     let endpoint = endpoint(&config, &server, time.clone())?;
-    let joining = joining(&config, &server, time.clone())?;
-    let appraise = appraiser(&config, &server)?;
+    let authority = authority(&config)?;
+    let joining = joining(&config, &server, authority.clone(), time.clone())?;
+    let appraise = appraiser(&config, &server, authority)?;
     let listen = endpoint.local_addr().map_or(config.listen, |address| address).to_string();
     let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
     let (status_out, store_status) = watch::channel(StoreStatus::default());

@@ -22,6 +22,8 @@ pub struct Stage {
     pub space_port: u16,
     /// Environment of `guan`, beside that of this program.
     pub guan_environment: Vec<(String, String)>,
+    /// The same of `guan-space`.
+    pub space_environment: Vec<(String, String)>,
     /// The box's TPM; without one its key is a file.
     pub tpm: Option<Swtpm>,
     join_port: u16,
@@ -36,7 +38,7 @@ pub struct Running {
 impl Stage {
     pub fn new(folder: PathBuf, programs: PathBuf, configs: PathBuf, ports: [u16; 3]) -> Self {
         let [mqtt_port, relay_port, space_port] = ports;
-        let guan_environment = Vec::new();
+        let (guan_environment, space_environment) = (Vec::new(), Vec::new());
         let (tpm, join_port) = (None, 0);
         Self {
             folder,
@@ -46,6 +48,7 @@ impl Stage {
             relay_port,
             space_port,
             guan_environment,
+            space_environment,
             tpm,
             join_port,
         }
@@ -182,8 +185,17 @@ impl Stage {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// What `guan check` exits with, and what it says.
+    pub fn guan_check(&self) -> Result<(i32, Value)> {
+        let mut command = Command::new(self.programs.join("guan"));
+        command.env("TSS2_LOG", "all+none").args(["check", "--json", "--config"]);
+        let output = command.arg(self.box_config()).output()?;
+        let code = output.status.code().context("guan check was killed")?;
+        Ok((code, serde_json::from_slice(&output.stdout)?))
+    }
+
     pub fn start_space(&self) -> Result<Running> {
-        self.start("guan-space", &self.space_config(), &[])
+        self.start("guan-space", &self.space_config(), &self.space_environment)
     }
 
     /// Returns when MQTT clients can connect.

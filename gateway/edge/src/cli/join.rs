@@ -4,6 +4,7 @@ use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use guan_edge::box_identity::{TLS_SLOTS, slot_of, start_tpm, tier};
 use guan_edge::joining::{JoinAsk, join};
+use guan_edge::upkeep::{DECOMMISSIONED_FILE, next_certificate};
 use guan_identity::join::JoinToken;
 use guan_identity::tpm::KeySlot;
 use guan_identity::{LogKeyFile, read_certificates};
@@ -11,8 +12,27 @@ use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn execute(common: &Common, space: &str, token: &str) -> anyhow::Result<ExitCode> {
+/// The token, from where it is.
+fn read_token(text: Option<&str>, file: Option<&Path>) -> anyhow::Result<JoinToken> {
+    let text = match (text, file) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(file)) if file == Path::new("-") => std::io::read_to_string(std::io::stdin())?,
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?,
+        (None, None) => bail!("give the token with --token or --token-file"),
+    };
+    let text = zeroize::Zeroizing::new(text);
+    Ok(JoinToken::parse(text.trim())?)
+}
+
+pub(super) fn execute(
+    common: &Common,
+    space: &str,
+    token: Option<&str>,
+    token_file: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
+    let token = read_token(token, token_file)?;
     let identity = &config.identity;
     let Some(tpm) = start_tpm(identity)? else {
         bail!(
@@ -42,7 +62,7 @@ pub(super) fn execute(common: &Common, space: &str, token: &str) -> anyhow::Resu
         host: host.to_owned(),
         port,
         server_name: config.link.server_name.clone(),
-        token: JoinToken::parse(token)?,
+        token,
     };
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
     let joined = runtime.block_on(join(ask))?;
@@ -55,6 +75,14 @@ pub(super) fn execute(common: &Common, space: &str, token: &str) -> anyhow::Resu
     }
     replace(&identity.space_ca_file, &joined.authority_pem)?;
     replace(&identity.certificate_file, &joined.certificate_pem)?;
+    // Of an earlier joining, or of an earlier life.
+    for old in
+        [next_certificate(&identity.certificate_file), config.state_dir.join(DECOMMISSIONED_FILE)]
+    {
+        if old.exists() {
+            std::fs::remove_file(&old).with_context(|| format!("{} stays", old.display()))?;
+        }
+    }
     if common.json {
         print_json(&json!({
             "box": config.box_id.as_str(),
@@ -78,11 +106,7 @@ fn free_slot(certificate_file: &Path, tpm_dir: &Path) -> KeySlot {
     TLS_SLOTS.into_iter().find(|slot| Some(*slot) != used).expect("there are two slots")
 }
 
-/// Whole or not at all.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let draft = path.with_extension("draft");
-    let written = std::fs::write(&draft, text)
-        .and_then(|()| std::fs::File::open(&draft)?.sync_all())
-        .and_then(|()| std::fs::rename(&draft, path));
-    written.with_context(|| format!("{} cannot be written", path.display()))
+    guan_edge::upkeep::replace(path, text)
+        .with_context(|| format!("{} cannot be written", path.display()))
 }

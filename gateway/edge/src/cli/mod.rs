@@ -1,11 +1,14 @@
 //! Commands and their options.
 
+mod cert;
+mod check;
 mod contract;
 mod identity;
 mod join;
 mod log;
 mod show;
 mod spool;
+mod tpm;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -55,10 +58,21 @@ enum Command {
         /// Where the space lets boxes join (its listen.join_address).
         #[arg(long, value_name = "HOST:PORT")]
         space: String,
-        /// The token; it works once, for this box.
-        #[arg(long)]
-        token: String,
+        /// The token; it works once, for this box. On the command line other users of this machine can see it.
+        #[arg(long, required_unless_present = "token_file")]
+        token: Option<String>,
+        /// File with the token; - is the standard input.
+        #[arg(long, conflicts_with = "token")]
+        token_file: Option<PathBuf>,
     },
+    /// Look for what is wrong with this box, and say how to cure it.
+    Check(Common),
+    /// Rescue of the TPM.
+    #[command(subcommand)]
+    Tpm(TpmCommand),
+    /// The certificate of this box.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// The keys of this box.
     #[command(subcommand)]
     Identity(IdentityCommand),
@@ -97,6 +111,40 @@ enum IdentityCommand {
 }
 
 #[derive(Subcommand)]
+enum TpmCommand {
+    /// End the lockout after wrong passwords, with the password that the space keeps.
+    ResetLockout {
+        #[command(flatten)]
+        common: Common,
+        /// File with the lockout password in hex; - is the standard input.
+        #[arg(long, default_value = "-")]
+        password_file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum CertCommand {
+    /// What is in use, and what waits to be tried.
+    Show(Common),
+    /// Renew it if two thirds of its life are over; the running gateway does so by itself.
+    Renew {
+        #[command(flatten)]
+        common: Common,
+        /// How long to wait for the space.
+        #[arg(long, default_value_t = 60)]
+        wait_s: u64,
+    },
+    /// Make a new key and certificate now, whatever their age.
+    Rotate {
+        #[command(flatten)]
+        common: Common,
+        /// How long to wait for the space.
+        #[arg(long, default_value_t = 60)]
+        wait_s: u64,
+    },
+}
+
+#[derive(Subcommand)]
 enum SpoolCommand {
     /// Sizes, limits and cursors, from the files. Works while the gateway runs.
     Status(Common),
@@ -126,7 +174,16 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Config(ConfigCommand::Check(common)) => show::config_check(common),
         Command::Config(ConfigCommand::Show(common)) => show::config_show(common),
         Command::Config(ConfigCommand::Reference { json }) => show::config_reference(*json),
-        Command::Join { common, space, token } => join::execute(common, space, token),
+        Command::Join { common, space, token, token_file } => {
+            join::execute(common, space, token.as_deref(), token_file.as_deref())
+        }
+        Command::Check(common) => check::execute(common),
+        Command::Tpm(TpmCommand::ResetLockout { common, password_file }) => {
+            tpm::reset_lockout(common, password_file)
+        }
+        Command::Cert(CertCommand::Show(common)) => cert::show(common),
+        Command::Cert(CertCommand::Renew { common, wait_s }) => cert::renew(common, false, *wait_s),
+        Command::Cert(CertCommand::Rotate { common, wait_s }) => cert::renew(common, true, *wait_s),
         Command::Identity(IdentityCommand::Init(common)) => identity::init(common),
         Command::Identity(IdentityCommand::Show(common)) => identity::show(common),
         Command::Spool(SpoolCommand::Status(common)) => spool::status(common),

@@ -3,7 +3,10 @@
 use super::Board;
 use super::state::Opened;
 use crate::box_identity::{self, BoxKeyFault};
+use crate::credentials::{Candidate, Credentials};
 use crate::prover::{self, Facts, Prover};
+use crate::status::EngineStatus;
+use crate::upkeep::{Surroundings, Upkeep, next_certificate};
 use crate::uplink::SpoolSource;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
@@ -60,12 +63,13 @@ pub enum LinkSetupFault {
 /// A link that is ready to run.
 pub(super) struct Uplink {
     endpoint: quinn::Endpoint,
-    config: quinn::ClientConfig,
+    credentials: Credentials,
     locate: HostPort,
     server_name: String,
     source: SpoolSource<OsDisk>,
     time: Arc<TimeCell>,
     attest: Option<Arc<dyn Attest>>,
+    upkeep: Option<Upkeep>,
 }
 
 /// `None` when the link is off.
@@ -79,26 +83,34 @@ pub(super) fn prepare(
         return Ok(None);
     }
     let identity = &config.identity;
-    let chain = guan_identity::read_certificates(&wiring::read_text(&identity.certificate_file)?)?;
-    let leaf = check_name(&chain, config)?.clone();
+    let certificate = wiring::read_text(&identity.certificate_file)?;
     let tpm = box_identity::start_tpm(identity)?;
-    let key = box_identity::signer(config, tpm.as_ref(), &leaf)?;
-    let attest = tpm.map(|tpm| prover(tpm, config, opened, board, &leaf));
-    let roots = guan_identity::read_certificates(&wiring::read_text(&identity.space_ca_file)?)?;
     let time = Arc::new(TimeCell::new(board.clock.read().wall));
-    let tls = guan_identity::client_config(chain, key, roots, guan_link::ALPN, time.clone())?;
-    let tuning = LinkTuning {
-        keep_alive: config.link.keep_alive,
-        idle_timeout: config.link.idle_timeout,
-        ..LinkTuning::default()
+    let maker = CandidateMaker {
+        config: config.clone(),
+        tpm: tpm.clone(),
+        roots: guan_identity::read_certificates(&wiring::read_text(&identity.space_ca_file)?)?,
+        time: time.clone(),
     };
+    let current = maker.make(&certificate)?;
+    let next = next_certificate(&identity.certificate_file);
+    let next = wiring::read_text(&next).ok().and_then(|pem| match maker.make(&pem) {
+        Ok(next) => Some(next),
+        Err(fault) => {
+            tracing::warn!(%fault, "the renewed certificate is left aside");
+            None
+        }
+    });
+    let credentials = Credentials::new(current, next);
+    let proof = tpm.map(|tpm| prover(tpm, opened, board, credentials.clone(), maker));
+    let (attest, upkeep) = proof.unzip();
     let local = match config.link.host.parse::<IpAddr>() {
         Ok(IpAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
     };
     Ok(Some(Uplink {
         endpoint: quinn::Endpoint::client(local).map_err(LinkSetupFault::Socket)?,
-        config: tuning.client(tls)?,
+        credentials,
         locate: HostPort { host: config.link.host.clone(), port: config.link.port },
         server_name: config.link.server_name.clone(),
         source: SpoolSource::new(
@@ -109,6 +121,7 @@ pub(super) fn prepare(
         ),
         time,
         attest,
+        upkeep,
     }))
 }
 
@@ -129,30 +142,81 @@ fn check_name<'a>(
     }
 }
 
+/// Makes a certificate of this box usable.
+struct CandidateMaker {
+    config: EdgeConfig,
+    tpm: Option<Tpm>,
+    roots: Vec<CertificateDer<'static>>,
+    time: Arc<TimeCell>,
+}
+
+impl CandidateMaker {
+    fn make(&self, pem: &str) -> Result<Candidate, LinkSetupFault> {
+        let config = &self.config;
+        let chain = guan_identity::read_certificates(pem)?;
+        let leaf = check_name(&chain, config)?.clone();
+        let key = box_identity::signer(config, self.tpm.as_ref(), &leaf)?;
+        let (roots, time) = (self.roots.clone(), self.time.clone());
+        let tls = guan_identity::client_config(chain, key, roots, guan_link::ALPN, time)?;
+        let tuning = LinkTuning {
+            keep_alive: config.link.keep_alive,
+            idle_timeout: config.link.idle_timeout,
+            ..LinkTuning::default()
+        };
+        Ok(Candidate { config: tuning.client(tls)?, leaf: Digest::of(&leaf) })
+    }
+}
+
 fn prover(
     tpm: Tpm,
-    config: &EdgeConfig,
     opened: &Opened,
     board: &Board,
-    leaf: &CertificateDer<'_>,
-) -> Arc<dyn Attest> {
+    credentials: Credentials,
+    maker: CandidateMaker,
+) -> (Arc<dyn Attest>, Upkeep) {
+    let config = maker.config.clone();
     let facts = Facts {
         tier: box_identity::tier(&config.identity),
         release: config.identity.release.clone(),
         boot: opened.boot.0,
-        leaf: Digest::of(leaf),
     };
-    if let Some(settings) = &config.identity.tpm {
-        prover::keep_attestation_key(&settings.folder, &config.state_dir);
-    }
+    let tpm_dir = config.identity.tpm.as_ref().map(|tpm| tpm.folder.clone()).unwrap_or_default();
+    prover::keep_attestation_key(&tpm_dir, &config.state_dir);
     let engine = board.engine.subscribe();
+    let queue = board.engine.subscribe();
     let head = move || {
         let none = (0, Digest([0; 32]));
         engine.borrow().as_ref().map_or(none, |engine| (engine.log.size, engine.log.root))
     };
-    let alarms = board.clone();
-    let alarm = move |text| alarms.alarm(text);
-    Arc::new(Prover::new(tpm, facts, Arc::new(head), &config.state_dir, Arc::new(alarm)))
+    let log_head: prover::LogHeadSource = Arc::new(head);
+    let (alarms, halted) = (board.clone(), board.halted.clone());
+    let alarm: prover::Alarm = Arc::new(move |text| alarms.alarm(text));
+    let upkeep = Upkeep::new(Surroundings {
+        tpm: tpm.clone(),
+        tpm_dir,
+        state_dir: config.state_dir.clone(),
+        certificate_file: config.identity.certificate_file.clone(),
+        box_id: config.box_id.clone(),
+        clock: board.clock.clone(),
+        credentials: credentials.clone(),
+        prepare: Box::new(move |pem| {
+            maker.make(pem).map_err(|fault| guan_link::driver::describe(&fault))
+        }),
+        log_head: log_head.clone(),
+        queued: Box::new(move || {
+            let streams = |engine: &EngineStatus| {
+                engine.spool.streams.iter().map(|stream| stream.queued_batches).sum()
+            };
+            queue.borrow().as_ref().map_or(0, streams)
+        }),
+        alarm: alarm.clone(),
+        halt: Box::new(move || {
+            halted.send_replace(true);
+        }),
+    });
+    let kept = upkeep.clone();
+    let dir = &config.state_dir;
+    (Arc::new(Prover::new(tpm, facts, log_head, dir, alarm, credentials, kept)), upkeep)
 }
 
 impl Uplink {
@@ -162,7 +226,10 @@ impl Uplink {
         let random = SystemRandom::new();
         let link = BoxLink {
             endpoint: self.endpoint,
-            config: self.config,
+            credentials: {
+                let credentials = self.credentials;
+                Box::new(move || credentials.next_attempt())
+            },
             locate: self.locate,
             server_name: self.server_name,
             source: self.source,
@@ -185,7 +252,7 @@ impl Uplink {
                 u64::from_le_bytes(bytes)
             }),
         };
-        tokio::spawn(handle_events(received, board.clone()));
+        tokio::spawn(handle_events(received, board.clone(), self.upkeep));
         tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
         tokio::spawn(link.run())
     }
@@ -221,11 +288,18 @@ async fn tell(
     }
 }
 
-async fn handle_events(mut events: mpsc::Receiver<LinkEvent>, board: Board) {
+async fn handle_events(
+    mut events: mpsc::Receiver<LinkEvent>,
+    board: Board,
+    upkeep: Option<Upkeep>,
+) {
     while let Some(event) = events.recv().await {
         match event {
             LinkEvent::Connected { version, address } => {
                 tracing::info!(%address, version, "the space welcomed this box");
+                if let Some(upkeep) = &upkeep {
+                    upkeep.handle_welcome();
+                }
             }
             // The link has logged it with its reason.
             LinkEvent::Disconnected { .. } => {}

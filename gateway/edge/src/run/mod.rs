@@ -49,6 +49,11 @@ pub enum RunError {
     Contracts(#[source] contracts::ContractFileError),
     #[error("the writer stopped: {0}")]
     Writer(String),
+    #[error(
+        "this box was taken out of service ({}); `guan join` with a new token brings it back",
+        marker.display()
+    )]
+    Decommissioned { marker: std::path::PathBuf },
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -65,6 +70,8 @@ pub(crate) struct Board {
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
     pub(crate) contracts: watch::Sender<Vec<String>>,
+    /// Set to `true`: the box is out of service.
+    pub(crate) halted: watch::Sender<bool>,
 }
 
 impl Board {
@@ -79,6 +86,7 @@ impl Board {
             released: watch::Sender::new(Released::new()),
             alarms: Arc::default(),
             contracts: watch::Sender::new(Vec::new()),
+            halted: watch::Sender::new(false),
         }
     }
 
@@ -96,6 +104,10 @@ impl Board {
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
+    let marker = config.state_dir.join(crate::upkeep::DECOMMISSIONED_FILE);
+    if marker.exists() {
+        return Err(RunError::Decommissioned { marker });
+    }
     mqtt::provide_descriptors(&config)?;
     let decoder = Arc::new(wiring::decoder(&config, file)?);
     let keys = wiring::trusted_keys(&config)?;
@@ -136,8 +148,10 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let listening = listening.unwrap_or_else(|| "nothing".to_owned());
     tracing::info!(box_id = %config.box_id, mqtt = %listening, boot = boot.0, "ready");
     let mut writer = writer;
+    let mut halted = board.halted.subscribe();
     let failed = tokio::select! {
         () = signals.wait() => None,
+        _ = halted.wait_for(|halted| *halted) => None,
         outcome = &mut writer => Some(outcome),
     };
     tracing::info!("stopping");

@@ -119,7 +119,8 @@ pub fn judge(
         return Err(JoinRefusal::TierNotAccepted { tier });
     }
     let (ak_key, tls_key) = check_keys(&ak, &tls)?;
-    check_certified(request, &ak_key, &tls, binding)?;
+    let certified = (&request.certified[..], &request.certified_signature[..]);
+    check_certified(certified, &ak_key, &tls, binding)?;
     let asked = Request::parse(&request.request).map_err(JoinRefusal::Request)?;
     if asked.public_key() != tls_key {
         return Err(JoinRefusal::OtherRequestKey);
@@ -172,23 +173,25 @@ fn tier_of(
 
 fn check_keys(ak: &TpmPublic, tls: &TpmPublic) -> Result<(PublicKey, PublicKey), JoinRefusal> {
     let is_ak = ak.attributes.is_bound_to_tpm() && ak.attributes.is_attestation_key();
-    let is_tls = tls.attributes.is_bound_to_tpm() && tls.attributes.is_signing_key();
-    match (ak.p256().filter(|_| is_ak), tls.p256().filter(|_| is_tls)) {
-        (Some(ak), Some(tls)) => Ok((ak.clone(), tls.clone())),
-        (None, _) => Err(JoinRefusal::AkAttributes),
-        (_, None) => Err(JoinRefusal::TlsAttributes),
-    }
+    let ak = ak.p256().filter(|_| is_ak).ok_or(JoinRefusal::AkAttributes)?;
+    Ok((ak.clone(), check_tls(tls)?))
 }
 
-fn check_certified(
-    request: &JoinRequest,
+/// The TLS key signs, does nothing else, and stays where it is.
+pub(super) fn check_tls(tls: &TpmPublic) -> Result<PublicKey, JoinRefusal> {
+    let is_tls = tls.attributes.is_bound_to_tpm() && tls.attributes.is_signing_key();
+    tls.p256().filter(|_| is_tls).cloned().ok_or(JoinRefusal::TlsAttributes)
+}
+
+pub(super) fn check_certified(
+    (certified, signature): (&[u8], &[u8]),
     ak: &PublicKey,
     tls: &TpmPublic,
     binding: &Digest,
 ) -> Result<(), JoinRefusal> {
-    let signature = TpmSignature::parse(&request.certified_signature);
-    let is_signed = signature.is_ok_and(|signature| signature.is_by(ak, &request.certified));
-    let statement = Attestation::parse(&request.certified).ok().filter(|_| is_signed);
+    let signature = TpmSignature::parse(signature);
+    let is_signed = signature.is_ok_and(|signature| signature.is_by(ak, certified));
+    let statement = Attestation::parse(certified).ok().filter(|_| is_signed);
     let holds = statement.is_some_and(|statement| {
         let is_tls =
             matches!(&statement.attested, Attested::Certify { name } if *name == tls.name());

@@ -12,12 +12,14 @@ use zeroize::Zeroizing;
 
 /// Longest message.
 pub const JOIN_MESSAGE_BYTES_MAX: usize = 128 << 10;
-const SCHEMA: u64 = 1;
-const ATTEST_BYTES_MAX: u64 = 1024;
-const SIGNATURE_BYTES_MAX: u64 = 256;
+pub(super) const SCHEMA: u64 = 1;
+pub(super) const ATTEST_BYTES_MAX: u64 = 1024;
+pub(super) const SIGNATURE_BYTES_MAX: u64 = 256;
 const CREDENTIAL_BYTES_MAX: u64 = 1024;
-const TEXT_BYTES_MAX: usize = 1024;
-const PEM_BYTES_MAX: usize = 32 << 10;
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
+pub(super) const PEM_BYTES_MAX: usize = 24 << 10;
+/// Bytes of the password of a hierarchy.
+pub const PASSWORD_BYTES: usize = 32;
 
 /// Why bytes are none of the messages; whoever sent them is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +34,8 @@ pub enum JoinMessageFault {
     BoxId(#[from] IdFault),
     #[error(transparent)]
     Tier(#[from] TierFault),
+    #[error("passwords of a TPM that are not both of {PASSWORD_BYTES} bytes, or both left out")]
+    Passwords,
     #[error("an answer of kind {kind}")]
     Answer { kind: u64 },
 }
@@ -62,9 +66,21 @@ pub struct JoinChallenge {
     pub encrypted_seed: Vec<u8>,
 }
 
+/// Passwords of a TPM that had none, for the space to keep: without them nobody clears it, and nobody else
+/// becomes its owner.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnerPasswords {
+    pub owner: Zeroizing<[u8; PASSWORD_BYTES]>,
+    pub lockout: Zeroizing<[u8; PASSWORD_BYTES]>,
+}
+
 /// The proof.
 #[derive(Clone, PartialEq, Eq)]
-pub struct JoinSecret(pub Zeroizing<[u8; SECRET_BYTES]>);
+pub struct JoinSecret {
+    pub secret: Zeroizing<[u8; SECRET_BYTES]>,
+    /// `None` when the TPM has passwords from an earlier joining.
+    pub passwords: Option<OwnerPasswords>,
+}
 
 /// The end, in place of the challenge too when the request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,14 +95,14 @@ const KIND_ISSUED: u64 = 2;
 const KIND_REFUSED: u64 = 3;
 
 /// Maps with all keys from 1 upwards.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     reader: CborReader<'a>,
     keys: MapKeys,
     next: u64,
 }
 
 impl<'a> Fields<'a> {
-    fn open(bytes: &'a [u8]) -> Result<Self, JoinMessageFault> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, JoinMessageFault> {
         let mut reader = CborReader::new(bytes);
         let keys = reader.map()?;
         let mut fields = Self { reader, keys, next: 1 };
@@ -96,21 +112,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn step(&mut self) -> Result<&mut CborReader<'a>, CborFault> {
+    pub(super) fn step(&mut self) -> Result<&mut CborReader<'a>, CborFault> {
         self.keys.require(&mut self.reader, self.next)?;
         self.next += 1;
         Ok(&mut self.reader)
     }
 
-    fn number(&mut self) -> Result<u64, CborFault> {
+    pub(super) fn number(&mut self) -> Result<u64, CborFault> {
         self.step()?.unsigned()
     }
 
-    fn bytes(&mut self, max: u64) -> Result<Vec<u8>, CborFault> {
+    pub(super) fn bytes(&mut self, max: u64) -> Result<Vec<u8>, CborFault> {
         Ok(self.step()?.bytes(max)?.to_vec())
     }
 
-    fn text(&mut self, limit: usize) -> Result<String, JoinMessageFault> {
+    pub(super) fn text(&mut self, limit: usize) -> Result<String, JoinMessageFault> {
         let text = self.step()?.text()?;
         match text.len() {
             length if length <= limit => Ok(text.to_owned()),
@@ -118,7 +134,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn close(self) -> Result<(), CborFault> {
+    pub(super) fn close(self) -> Result<(), CborFault> {
         self.keys.finish(&self.reader)?;
         self.reader.end()
     }
@@ -179,17 +195,34 @@ impl JoinRequest {
 impl JoinSecret {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut out = CborWriter::default();
-        out.map(2);
+        out.map(4);
         out.entry(1, SCHEMA);
-        out.entry_bytes(2, &*self.0);
+        out.entry_bytes(2, &*self.secret);
+        let (owner, lockout): (&[u8], &[u8]) = match &self.passwords {
+            Some(passwords) => (&*passwords.owner, &*passwords.lockout),
+            None => (&[], &[]),
+        };
+        out.entry_bytes(3, owner);
+        out.entry_bytes(4, lockout);
         Zeroizing::new(out.finish())
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, JoinMessageFault> {
         let mut fields = Fields::open(bytes)?;
         let secret = Zeroizing::new(fields.step()?.fixed_bytes()?);
+        let owner = Zeroizing::new(fields.bytes(PASSWORD_BYTES as u64)?);
+        let lockout = Zeroizing::new(fields.bytes(PASSWORD_BYTES as u64)?);
         fields.close()?;
-        Ok(Self(secret))
+        let whole = |password: &[u8]| <[u8; PASSWORD_BYTES]>::try_from(password).ok();
+        let passwords = match (whole(&owner), whole(&lockout)) {
+            (Some(owner), Some(lockout)) => Some(OwnerPasswords {
+                owner: Zeroizing::new(owner),
+                lockout: Zeroizing::new(lockout),
+            }),
+            _ if owner.is_empty() && lockout.is_empty() => None,
+            _ => return Err(JoinMessageFault::Passwords),
+        };
+        Ok(Self { secret, passwords })
     }
 }
 

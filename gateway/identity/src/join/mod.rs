@@ -14,12 +14,18 @@
 mod judge;
 mod message;
 mod token;
+mod upkeep;
 
 pub use judge::{Enrolled, Grant, JoinRefusal, Maker, Pending, judge};
 pub use message::{
     JOIN_MESSAGE_BYTES_MAX, JoinAnswer, JoinChallenge, JoinMessageFault, JoinRequest, JoinSecret,
+    OwnerPasswords, PASSWORD_BYTES,
 };
 pub use token::{JoinToken, TOKEN_BYTES, TokenFault};
+
+pub use upkeep::{
+    UpkeepAnswer, UpkeepAsk, is_retired, judge_renewal, renewal_binding, retirement_binding,
+};
 
 use guan_model::Digest;
 

@@ -109,6 +109,12 @@ impl Chip {
         }
     }
 
+    /// The TPM holds none of our keys any more.
+    pub(super) fn forget(&mut self) {
+        (self.ek, self.srk) = (None, None);
+        self.loaded.clear();
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -52,7 +52,17 @@ impl Chip {
         let made = self.context.execute_with_session(PASSWORD, |context| {
             context.nv_define_space(Provision::Owner, None, public)
         });
+        // Nothing was counted with it yet, whatever a TPM that was cleared since had counted.
+        let _ = fs::remove_file(self.folder().join(RELEASE_FILE));
         Ok((made.during(what)?, false))
+    }
+
+    /// Makes both places, as long as the owner's password is not set.
+    pub(super) fn make_areas(&mut self) -> Result<(), TpmFault> {
+        let what = "make room in its memory";
+        self.index(COUNTER_INDEX, NvIndexType::Counter, COUNTER_BYTES, what)?;
+        self.index(HEADS_INDEX, NvIndexType::Extend, HEADS_BYTES, what)?;
+        Ok(())
     }
 
     /// The counter; moved on when another release runs than when it was last asked for.

@@ -9,6 +9,7 @@ mod chip;
 mod fault;
 mod key_blob;
 mod memory;
+mod owner;
 mod raw;
 mod signer;
 mod state;

@@ -56,6 +56,35 @@ pub trait Attest: Send + Sync {
 
     /// The space's verdict, for people.
     fn verdict(&self, outcome: GateOutcome, document: Bytes);
+
+    /// What the box wants next of a session in which it is known; awaited again after each wish.
+    fn wish(&self, bound: Bound) -> Underway<Wish> {
+        drop(bound);
+        Box::pin(std::future::pending())
+    }
+
+    /// The space's answer to what was asked.
+    fn answered(&self, answer: Bytes) {
+        drop(answer);
+    }
+}
+
+/// What a box wants of its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// To ask the space something about its identity.
+    Ask(Bytes),
+    /// To come again with other credentials.
+    Reconnect,
+}
+
+/// Nonce of what binds a question: it needs none, as each connection has an exporter of its own.
+const NO_NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
+
+impl Bound {
+    pub(super) fn without_nonce(connection: &quinn::Connection) -> Result<Self, LinkFault> {
+        Self::new(connection, NO_NONCE)
+    }
 }
 
 /// What is to be judged.
@@ -86,4 +115,10 @@ pub trait Appraise: Send + Sync {
     fn nonce(&self) -> [u8; NONCE_BYTES];
 
     fn appraise(&self, proof: Proof) -> Underway<Appraisal>;
+
+    /// Answers what a known box asks; `evidence` of the proof is the question.
+    fn answer(&self, ask: Proof) -> Underway<Bytes> {
+        drop(ask);
+        Box::pin(std::future::ready(Bytes::new()))
+    }
 }

@@ -82,11 +82,15 @@ pub struct BoxOutputs {
     pub status: watch::Sender<LinkStatus>,
 }
 
+/// Configuration of the next attempt.
+pub type Credentials = Box<dyn FnMut() -> quinn::ClientConfig + Send>;
+
 /// Everything that the box's link needs.
 pub struct BoxLink<S, L> {
     /// Bound by the owner, in the address family of the space.
     pub endpoint: quinn::Endpoint,
-    pub config: quinn::ClientConfig,
+    /// What the box shows of itself; asked before each attempt.
+    pub credentials: Credentials,
     pub locate: L,
     /// The name that the space's certificate must carry.
     pub server_name: String,
@@ -113,6 +117,9 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
                 () = events.closed() => break,
                 fault = attempt(&mut self, &mut backoff) => fault,
             };
+            if matches!(fault, LinkFault::Renewed) {
+                continue;
+            }
             let random = (self.random)();
             let retry_in = backoff.handle_failure(random, fault.retry_after());
             let line = describe(&fault);
@@ -166,8 +173,9 @@ async fn connect<S, L: Locate>(link: &mut BoxLink<S, L>) -> Result<quinn::Connec
     let addresses = timeout(CONNECT_WAIT, link.locate.addresses()).await;
     let addresses = addresses.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let mut last = LinkFault::NoAddress;
+    let config = (link.credentials)();
     for address in addresses.map_err(LinkFault::Locate)?.into_iter().take(ADDRESSES_MAX) {
-        let config = link.config.clone();
+        let config = config.clone();
         let connecting = match link.endpoint.connect_with(config, address, &link.server_name) {
             Ok(connecting) => connecting,
             Err(source) => {

@@ -1,6 +1,6 @@
 //! One session of the box over one connection.
 
-use super::attest::{Attest, Bound, Underway};
+use super::attest::{Attest, Bound, Underway, Wish};
 use super::box_link::{BoxInputs, BoxOutputs, LinkEvent};
 use super::fault::{LinkFault, describe};
 use super::pipe::{Incoming, Outgoing};
@@ -10,9 +10,10 @@ use super::{changed, underway, wait_until};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
 use crate::frame::{
-    BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, NONCE_BYTES, Offer, SpaceFrame,
-    SpaceNote, StreamKind,
+    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, NONCE_BYTES, Offer,
+    SpaceFrame, SpaceNote, StreamKind,
 };
+use crate::gate::GateOutcome;
 use crate::sender::{Sender, SenderEvent};
 use bytes::Bytes;
 use quinn::VarInt;
@@ -37,6 +38,8 @@ pub(super) struct BoxSession<'a, S> {
     attest: Option<&'a dyn Attest>,
     /// Evidence that is being made.
     evidence: Option<Underway<Result<Bytes, String>>>,
+    /// From when on the space knows this box.
+    wish: Option<Underway<Wish>>,
     counted: Counted,
 }
 
@@ -72,6 +75,7 @@ enum Step {
     Wrote,
     Deadline,
     Evidence(Result<Bytes, String>),
+    Wish(Wish),
 }
 
 impl<'a, S: BatchSource> BoxSession<'a, S> {
@@ -108,6 +112,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             outputs,
             attest,
             evidence: None,
+            wish: None,
             counted: Counted::default(),
         })
     }
@@ -137,6 +142,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     continue;
                 }
                 SenderEvent::Welcomed { version } => {
+                    self.begin_wishing()?;
                     for table in self.source.descriptors()? {
                         self.data_out.push(&BoxFrame::Descriptors(table));
                     }
@@ -177,8 +183,24 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     if let Some(attest) = self.attest {
                         attest.verdict(outcome, document);
                     }
+                    if outcome != GateOutcome::Refuse {
+                        self.begin_wishing()?;
+                    }
+                }
+                SpaceNote::Answer(answer) => {
+                    if let Some(attest) = self.attest {
+                        attest.answered(answer);
+                    }
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn begin_wishing(&mut self) -> Result<(), LinkFault> {
+        if let (Some(attest), None) = (self.attest, &self.wish) {
+            let bound = Bound::without_nonce(&self.closing.connection)?;
+            self.wish = Some(attest.wish(bound));
         }
         Ok(())
     }
@@ -256,6 +278,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 wrote.map(|()| Step::Wrote)?
             }
             made = underway(&mut self.evidence) => Step::Evidence(made),
+            wish = underway(&mut self.wish) => Step::Wish(wish),
             () = changed(&mut self.inputs.committed) => Step::Committed,
             () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
             () = changed(&mut self.inputs.report), if quiet => Step::Report,
@@ -297,6 +320,12 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     return Err(LinkFault::Attest { detail });
                 }
                 self.control_out.push(&BoxNote::Evidence(bytes));
+            }
+            Step::Wish(Wish::Reconnect) => return Err(LinkFault::Renewed),
+            Step::Wish(Wish::Ask(bytes)) => {
+                assert!(bytes.len() <= ASK_BYTES_MAX, "questions are short");
+                self.control_out.push(&BoxNote::Ask(bytes));
+                self.begin_wishing()?;
             }
         }
         Ok(())

@@ -38,6 +38,8 @@ pub enum LinkFault {
     Attest { detail: String },
     #[error(transparent)]
     Gate(#[from] GateFault),
+    #[error("the box comes again with another certificate")]
+    Renewed,
     #[error("the spool offers streams that cannot be offered; please report this as a bug")]
     Offer(#[from] OfferFault),
 }

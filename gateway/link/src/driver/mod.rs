@@ -23,14 +23,17 @@ mod space_session;
 mod status;
 mod tuning;
 
-pub use attest::{Appraisal, Appraise, Attest, Bound, Proof, Underway};
+pub use attest::{Appraisal, Appraise, Attest, Bound, Proof, Underway, Wish};
 pub use box_link::{
-    ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, Locate, Released,
+    ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, Credentials, HostPort, LinkEvent, Locate,
+    Released,
 };
 pub use fault::{LinkFault, describe};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
 pub use source::{BatchSource, ReadFault};
-pub use space_link::{Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, SpaceLink};
+pub use space_link::{
+    Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink,
+};
 pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
 pub use tuning::{LinkTuning, TuningFault};
 

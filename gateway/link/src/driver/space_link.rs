@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -35,11 +35,20 @@ pub trait Admit: Clone + Send + Sync + 'static {
         chain: Vec<CertificateDer<'static>>,
     ) -> impl Future<Output = Result<BoxId, String>> + Send;
 
-    /// Of these connected boxes, those that may no longer be here. Asked every [`RECHECK_INTERVAL`].
-    fn expelled(&self, connected: Vec<BoxId>) -> impl Future<Output = Vec<BoxId>> + Send {
+    /// What has changed for these connected boxes. Asked every [`RECHECK_INTERVAL`].
+    fn review(&self, connected: Vec<BoxId>) -> impl Future<Output = Vec<(BoxId, Review)>> + Send {
         drop(connected);
         std::future::ready(Vec::new())
     }
+}
+
+/// What is to be done about a connected box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Review {
+    /// It may no longer be here.
+    Expel,
+    /// It must prove itself now.
+    Ask,
 }
 
 /// The connected boxes, for status.
@@ -67,6 +76,7 @@ struct Known {
 
 struct Running {
     connection: quinn::Connection,
+    demand: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -80,7 +90,7 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
         let mut running: BTreeMap<BoxId, Running> = BTreeMap::new();
         let mut recheck = tokio::time::interval(RECHECK_INTERVAL);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rechecking: Option<Underway<Vec<BoxId>>> = None;
+        let mut rechecking: Option<Underway<Vec<(BoxId, Review)>>> = None;
         loop {
             tokio::select! {
                 biased;
@@ -89,9 +99,9 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
                 Some(_) = greeting.join_next() => {}
                 _ = recheck.tick(), if rechecking.is_none() && !running.is_empty() => {
                     let (admit, connected) = (self.admit.clone(), running.keys().cloned().collect());
-                    rechecking = Some(Box::pin(async move { admit.expelled(connected).await }));
+                    rechecking = Some(Box::pin(async move { admit.review(connected).await }));
                 }
-                expelled = underway(&mut rechecking) => expel(&running, &expelled),
+                reviewed = underway(&mut rechecking) => act(&running, &reviewed),
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { break };
                     match handshakes.clone().try_acquire_owned() {
@@ -133,7 +143,9 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
             let text = "the space serves as many boxes as listen.peers_max allows";
             return close(&connection, CloseCode::Full, text);
         }
+        let demand = Arc::new(Notify::new());
         let session = SpaceSession {
+            demand: demand.clone(),
             box_id: box_id.clone(),
             connection: connection.clone(),
             inbox: self.inbox.clone(),
@@ -147,15 +159,21 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
             }
             session.run().await;
         });
-        running.insert(box_id, Running { connection, task });
+        running.insert(box_id, Running { connection, demand, task });
     }
 }
 
 /// The sessions end by themselves when their connection is gone.
-fn expel(running: &BTreeMap<BoxId, Running>, expelled: &[BoxId]) {
-    for (box_id, session) in expelled.iter().filter_map(|id| running.get_key_value(id)) {
-        tracing::warn!(%box_id, "a connected box is expelled");
-        close(&session.connection, CloseCode::Unauthorized, "this box was revoked");
+fn act(running: &BTreeMap<BoxId, Running>, reviewed: &[(BoxId, Review)]) {
+    for (box_id, review) in reviewed {
+        let Some(session) = running.get(box_id) else { continue };
+        match review {
+            Review::Ask => session.demand.notify_one(),
+            Review::Expel => {
+                tracing::warn!(%box_id, "a connected box is expelled");
+                close(&session.connection, CloseCode::Unauthorized, "this box was revoked");
+            }
+        }
     }
 }
 

@@ -15,10 +15,11 @@ use crate::frame::{
 use crate::gate::Gate;
 use crate::receiver::{HELLO_WAIT, Receiver, ReceiverEvent};
 use crate::text::Reason;
+use bytes::Bytes;
 use guan_model::{BoxId, SpoolId, StreamId};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 /// How long a box is asked to stay away while the store is broken.
@@ -33,6 +34,8 @@ pub(super) struct SpaceSession<I> {
     pub(super) inbox: I,
     pub(super) appraise: Option<Arc<dyn Appraise>>,
     pub(super) peers: watch::Sender<Peers>,
+    /// Somebody wants a verdict now.
+    pub(super) demand: Arc<Notify>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -78,6 +81,7 @@ struct Streaming<'a, I> {
     /// Of the question that is open.
     nonce: [u8; NONCE_BYTES],
     appraisal: Option<Underway<Appraisal>>,
+    answer: Option<Underway<Bytes>>,
 }
 
 impl<I: Inbox> SpaceSession<I> {
@@ -142,6 +146,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             gate: Gate::new(must_prove),
             nonce: [0; NONCE_BYTES],
             appraisal: None,
+            answer: None,
         })
     }
 
@@ -185,6 +190,14 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 Ok(())
             }
             appraisal = underway(&mut self.appraisal) => self.handle_appraisal(appraisal),
+            answer = underway(&mut self.answer) => {
+                self.control_out.push(&SpaceNote::Answer(answer));
+                Ok(())
+            }
+            () = self.session.demand.notified() => {
+                self.gate.handle_demand(self.started.elapsed());
+                Ok(())
+            }
             wrote = self.control_out.write(), if !self.control_out.is_empty() => Ok(wrote?),
             wrote = self.data_out.write(), if !self.data_out.is_empty() => Ok(wrote?),
             read = self.control_in.read(), if has_room => {
@@ -268,6 +281,19 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                     let bound = Bound::new(&self.session.connection, self.nonce)?;
                     let box_id = box_id.clone();
                     self.appraisal = Some(appraise.appraise(Proof { box_id, bound, evidence }));
+                }
+                BoxNote::Ask(evidence) => {
+                    let detail = match &self.session.appraise {
+                        Some(appraise) if self.gate.is_known() && self.answer.is_none() => {
+                            let bound = Bound::without_nonce(&self.session.connection)?;
+                            let box_id = box_id.clone();
+                            self.answer = Some(appraise.answer(Proof { box_id, bound, evidence }));
+                            continue;
+                        }
+                        Some(_) => "it asks out of turn",
+                        None => "nobody answers questions here",
+                    };
+                    return Err(PeerMisbehaved::Note { detail: detail.to_owned() }.into());
                 }
             }
         }

@@ -2,9 +2,9 @@
 
 use super::{BOX_NOTE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
 use crate::frame::{
-    Ack, BoxFrame, BoxNote, CloseCode, Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye,
-    Hello, Item, NONCE_BYTES, Offer, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange,
-    VERDICT_BYTES_MAX, Versions, Welcome,
+    ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CloseCode, Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch,
+    Gap, Goodbye, Hello, Item, NONCE_BYTES, Offer, Refuse, RefuseReason, SpaceFrame, SpaceNote,
+    StreamRange, VERDICT_BYTES_MAX, Versions, Welcome,
 };
 use crate::gate::GateOutcome;
 use crate::text::BoundedText;
@@ -327,6 +327,7 @@ fn read_welcome(bytes: &Bytes) -> Result<Welcome, FrameFault> {
 const CHECKPOINT: u8 = 0x21;
 const REPORT: u8 = 0x22;
 const EVIDENCE: u8 = 0x23;
+const ASK: u8 = 0x24;
 
 impl Wire for BoxNote {
     const BYTES_MAX: usize = BOX_NOTE_BYTES_MAX;
@@ -337,6 +338,7 @@ impl Wire for BoxNote {
             Self::Checkpoint(_) => CHECKPOINT,
             Self::Report(_) => REPORT,
             Self::Evidence(_) => EVIDENCE,
+            Self::Ask(_) => ASK,
         }
     }
 
@@ -344,7 +346,7 @@ impl Wire for BoxNote {
         match self {
             Self::Checkpoint(text) => out.raw(text.as_str().as_bytes()),
             Self::Report(json) => out.raw(json.as_str().as_bytes()),
-            Self::Evidence(bytes) => return bytes.clone(),
+            Self::Evidence(bytes) | Self::Ask(bytes) => return bytes.clone(),
         }
         Bytes::new()
     }
@@ -354,8 +356,17 @@ impl Wire for BoxNote {
             CHECKPOINT => Self::Checkpoint(Body::new("checkpoint", body).text_to_end()?),
             REPORT => Self::Report(Body::new("report", body).text_to_end()?),
             EVIDENCE => Self::Evidence(body.clone()),
+            ASK => Self::Ask(short("ask", body)?),
             _ => return Ok(None),
         }))
+    }
+}
+
+/// Bytes that the link does not look into.
+fn short(frame: &'static str, body: &Bytes) -> Result<Bytes, FrameFault> {
+    match body.len() <= ASK_BYTES_MAX {
+        true => Ok(body.clone()),
+        false => Err(Body::new(frame, body).value("its length", body.len() as u64)),
     }
 }
 
@@ -363,6 +374,7 @@ const CHECKPOINT_SEEN: u8 = 0x31;
 const GOODBYE: u8 = 0x32;
 const CHALLENGE: u8 = 0x33;
 const VERDICT: u8 = 0x34;
+const ANSWER: u8 = 0x35;
 
 impl Wire for SpaceNote {
     const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
@@ -374,6 +386,7 @@ impl Wire for SpaceNote {
             Self::Goodbye(_) => GOODBYE,
             Self::Challenge { .. } => CHALLENGE,
             Self::Verdict { .. } => VERDICT,
+            Self::Answer(_) => ANSWER,
         }
     }
 
@@ -394,6 +407,7 @@ impl Wire for SpaceNote {
                 out.u8(outcome.code());
                 return document.clone();
             }
+            Self::Answer(bytes) => return bytes.clone(),
         }
         Bytes::new()
     }
@@ -429,6 +443,7 @@ impl Wire for SpaceNote {
                 }
                 Self::Verdict { outcome, document }
             }
+            ANSWER => Self::Answer(short("answer", body)?),
             _ => return Ok(None),
         }))
     }

@@ -13,10 +13,12 @@
 //! box -> space, control  0x21 Checkpoint  UTF-8 to the end
 //!                        0x22 Report      UTF-8 JSON to the end
 //!                        0x23 Evidence    to the end
+//!                        0x24 Ask         to the end
 //! space -> box, control  0x31 CheckpointSeen  size varint
 //!                        0x32 Goodbye         code u8, text, retry_after_ms varint
 //!                        0x33 Challenge       nonce 32, ima_start varint
 //!                        0x34 Verdict         outcome u8, document to the end
+//!                        0x35 Answer          to the end
 //! ```
 //! Integers are little-endian, varints LEB128, a text is its varint length and UTF-8
 //! (`guan_model::bytes_io`). A type with the high bit is unknown here and skippable; that is allowed on

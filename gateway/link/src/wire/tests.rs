@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::frame::*;
+use crate::gate::GateOutcome;
 use crate::text::{CheckpointText, Reason, ReportJson};
 use guan_model::{BatchSeq, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use proptest::prelude::*;
@@ -100,6 +101,25 @@ fn frames_survive_and_version_one_stays() {
     check(&space_frames(), include_str!("../../tests/golden/space-frames-1.hex").trim());
     check(&box_notes(), include_str!("../../tests/golden/box-notes-1.hex").trim());
     check(&space_notes(), include_str!("../../tests/golden/space-notes-1.hex").trim());
+}
+
+/// What keeps a box's identity came later, with types of its own.
+#[test]
+fn notes_about_the_identity_stay_too() {
+    let bytes = Bytes::from_static;
+    check(&[BoxNote::Evidence(bytes(b"e")), BoxNote::Ask(bytes(b"q"))], "022365022471");
+    let outcome = GateOutcome::Restrict;
+    let notes = [
+        SpaceNote::Challenge { nonce: [7; 32], ima_start: 300 },
+        SpaceNote::Verdict { outcome, document: bytes(b"v") },
+        SpaceNote::Answer(bytes(b"a")),
+    ];
+    let challenge = format!("2333{}ac02", "07".repeat(32));
+    check(&notes, &format!("{challenge}03340176023561"));
+    let long = vec![0; ASK_BYTES_MAX + 1];
+    let frame = encode(&BoxNote::Ask(long.into())).concat();
+    let refused = read::<BoxNote>(&frame, frame.len());
+    assert!(matches!(refused, Err(FrameFault::Value { frame: "ask", .. })), "{refused:?}");
 }
 
 #[test]

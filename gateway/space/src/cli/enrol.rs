@@ -19,7 +19,7 @@ pub(super) struct Request<'a> {
     pub(super) days: u32,
 }
 
-fn registry(config: &SpaceConfig) -> anyhow::Result<Registry> {
+pub(super) fn registry(config: &SpaceConfig) -> anyhow::Result<Registry> {
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("{} cannot be made", config.state_dir.display()))?;
     Ok(Registry::new(&config.state_dir))
@@ -58,6 +58,8 @@ pub(super) fn enrol(common: &Common, request: &Request<'_>) -> anyhow::Result<()
         enrolled_at_s: now.millis() / 1000,
         revoked: false,
         tpm: None,
+        demand: false,
+        retirement: None,
     };
     registry(&config)?.enrol(&id, &enrolment)?;
     if common.json {
@@ -96,7 +98,7 @@ pub(super) fn revoke(common: &Common, id: &str) -> anyhow::Result<()> {
     match common.json {
         true => print_json(&json!({"box": id, "revoked": true})),
         false => {
-            println!("{id} is turned away from its next connection on");
+            println!("{id} is turned away within 5 s, and from now on");
             Ok(())
         }
     }

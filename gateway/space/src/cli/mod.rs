@@ -1,5 +1,6 @@
 //! Commands and their options.
 
+mod boxes;
 mod contract;
 mod enrol;
 mod show;
@@ -105,7 +106,46 @@ enum BoxCommand {
     },
     /// All boxes.
     List(Common),
-    /// Turn a box away from its next connection on.
+    /// One box: its TPM, and what its last appraisal found.
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+    },
+    /// Have a box prove itself now.
+    Attest {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+    },
+    /// Take the firmware (PCR 0) that a box has shown last for the right one.
+    ApproveFirmware {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+    },
+    /// Take a box out of service: it sends what it has, confirms with its TPM, is revoked, and clears
+    /// its TPM.
+    Decommission {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+        /// Do not wait until the box has sent everything.
+        #[arg(long)]
+        discard: bool,
+    },
+    /// The passwords of a box's TPM that this space keeps, for its rescue.
+    Passwords {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+    },
+    /// Turn a box away, at once and for good.
     Revoke {
         #[command(flatten)]
         common: Common,
@@ -177,6 +217,15 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Box(BoxCommand::List(common)) => enrol::list(common)?,
         Command::Box(BoxCommand::Revoke { common, id }) => enrol::revoke(common, id)?,
+        Command::Box(BoxCommand::Show { common, id }) => boxes::show(common, id)?,
+        Command::Box(BoxCommand::Attest { common, id }) => boxes::attest(common, id)?,
+        Command::Box(BoxCommand::ApproveFirmware { common, id }) => {
+            boxes::approve_firmware(common, id)?;
+        }
+        Command::Box(BoxCommand::Decommission { common, id, discard }) => {
+            boxes::decommission(common, id, *discard)?;
+        }
+        Command::Box(BoxCommand::Passwords { common, id }) => boxes::passwords(common, id)?,
         Command::Token(TokenCommand::New { common, id, hours, ek, tier }) => {
             token::new(common, id, *hours, ek.as_deref().zip(tier.as_deref()))?;
         }
