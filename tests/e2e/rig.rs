@@ -97,6 +97,17 @@ impl Rig {
         self.guan.take().unwrap().stop().unwrap();
     }
 
+    /// Waits until it has ended by itself; its exit status.
+    pub(crate) fn wait_for_guan(&mut self) -> Option<i32> {
+        let mut guan = self.guan.take().unwrap();
+        let mut code = None;
+        wait_for("guan to end by itself", || {
+            code = guan.ended().unwrap();
+            code.is_some()
+        });
+        code
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.stage.mqtt_port
     }

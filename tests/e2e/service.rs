@@ -188,3 +188,36 @@ fn check_explains_each_fault_with_a_cure() {
     rig.stage.tpm.as_mut().unwrap().kill().unwrap();
     check(&rig, 3, "TPM", "no TPM answers");
 }
+
+/// The TPM answers nothing, for ever: guan keeps what it has, and ends with a status of its own.
+#[test]
+fn a_tpm_that_hangs_has_guan_started_anew() {
+    let Some(mut rig) = joined() else { return };
+    rig.stage.tpm.as_ref().unwrap().freeze(true).unwrap();
+    rig.stage.space_json(&["box", "attest", "demo-box"]).unwrap();
+    let has_sent = mosquitto_pub(rig.port(), &["-q", "1", "-t", TOPIC, "-m", &payload(1)]);
+    assert_eq!(rig.wait_for_guan(), Some(4));
+    rig.stage.tpm.as_ref().unwrap().freeze(false).unwrap();
+    rig.start_guan();
+    if has_sent {
+        rig.wait_for_rows(DATASET, 1);
+    }
+}
+
+/// The same box with another TPM of the same maker: only for an operator who has named it.
+#[test]
+fn an_exchanged_tpm_is_an_alarm_until_it_is_named() {
+    let Some(mut rig) = Rig::with_tpm() else { return };
+    rig.stage.join().unwrap();
+    rig.stage.tpm.as_mut().unwrap().stop().unwrap();
+    let port = rig.stage.tpm.as_ref().unwrap().port();
+    let (other, ca) = (rig.stage.folder.join("other-tpm"), rig.stage.folder.join("tpm-ca"));
+    let _other = guan_demo::swtpm::Swtpm::make_at(&other, &ca, port).unwrap();
+    let fault = rig.stage.join_with(&rig.stage.token().unwrap()).unwrap_err().to_string();
+    assert!(fault.contains("known with another TPM"), "{fault}");
+    let shown = rig.stage.guan_json(&["identity", "show"]).unwrap();
+    let digest = shown["endorsement"].as_str().unwrap();
+    let named = ["token", "new", "--box", "demo-box", "--tier", "emulated", "--ek", digest];
+    let token = rig.stage.space_json(&named).unwrap();
+    rig.stage.join_with(token["token"].as_str().unwrap()).unwrap();
+}

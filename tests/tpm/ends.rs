@@ -61,12 +61,16 @@ impl Ends {
 
     /// From the first packet to the space's greeting, which proves that it took the box's signature.
     pub(crate) async fn shake_hands(&self) -> Result<(), String> {
+        self.connect().await?.close(0_u8.into(), b"");
+        Ok(())
+    }
+
+    pub(crate) async fn connect(&self) -> Result<quinn::Connection, String> {
         let connecting = self.client.connect_with(self.config.clone(), self.address, "space");
         let connection = connecting.unwrap().await.map_err(|fault| fault.to_string())?;
         let mut input = connection.accept_uni().await.map_err(|fault| fault.to_string())?;
         let mut byte = [0];
         input.read_exact(&mut byte).await.map_err(|fault| fault.to_string())?;
-        connection.close(0_u8.into(), b"");
-        Ok(())
+        Ok(connection)
     }
 }

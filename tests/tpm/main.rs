@@ -6,6 +6,7 @@ mod ends;
 mod event_log;
 mod handshake;
 mod memory;
+mod relay;
 
 use guan_demo::swtpm::Swtpm;
 use guan_identity::attest::{
@@ -205,6 +206,28 @@ fn programs_that_were_killed_leave_no_keys_behind() {
         check_signature(&signer);
         tpm.call("test", |chip| chip.quote(&PCRS_REQUIRED, &Digest([1; 32]))).unwrap();
     }
+}
+
+/// 0x902: others' keys fill the TPM. Ours come back as soon as there is room; here, once leftovers are flushed.
+#[test]
+fn a_tpm_without_room_is_asked_again() {
+    let Some(bench) = bench() else { return };
+    bench.keys();
+    check_signature(&bench.signer());
+    // Another program, which leaves what it made.
+    for _ in 0..2 {
+        let made = std::process::Command::new("tpm2_createprimary")
+            .args(["-T", &bench.swtpm.tcti(), "-C", "n", "-G", "ecc", "-Q"])
+            .output();
+        let Ok(_full) = made else { return println!("SKIP: tpm2-tools are not installed") };
+    }
+    let held = std::process::Command::new("tpm2_getcap")
+        .args(["-T", &bench.swtpm.tcti(), "handles-transient"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&held.stdout).lines().count(), 3, "the TPM is full");
+    bench.tpm.call("test", |chip| chip.quote(&PCRS_REQUIRED, &Digest([1; 32]))).unwrap();
+    check_signature(&bench.signer());
 }
 
 #[test]

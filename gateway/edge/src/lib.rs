@@ -5,7 +5,7 @@
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
-//!   `credentials`, `upkeep`: renewal, and the way out of service.
+//!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
@@ -25,5 +25,6 @@ pub mod system_clock;
 pub mod tables;
 pub mod upkeep;
 pub mod uplink;
+pub mod watchdog;
 pub mod wiring;
 pub mod writer;

@@ -146,6 +146,27 @@ impl Joining {
         ))
     }
 
+    /// A box whose TPM is another than before is another box, unless the operator has named that TPM.
+    fn check_exchange(
+        &self,
+        box_id: &BoxId,
+        tpm: &TpmRecord,
+        token: &Digest,
+    ) -> Result<(), Refusal> {
+        let before = self.registry.find(box_id).ok().flatten().filter(|before| !before.revoked);
+        let before = before.and_then(|before| before.tpm);
+        let is_other = before.is_some_and(|before| before.endorsement != tpm.endorsement);
+        if !is_other || self.grant(token)?.endorsement.is_some() {
+            return Ok(());
+        }
+        let endorsement = &tpm.endorsement;
+        tracing::error!(%box_id, %endorsement, "ALARM: a box shows up with another TPM");
+        Err(format!(
+            "box {box_id} is known with another TPM: if it was exchanged, ask for a token that names this \
+             one (--ek {endorsement}), or have the old box revoked"
+        ))
+    }
+
     fn enrol(
         &self,
         request: &JoinRequest,
@@ -157,6 +178,7 @@ impl Joining {
         let now = (self.clock)();
         let box_id = request.box_id.clone();
         self.check_fall(&box_id, tier)?;
+        self.check_exchange(&box_id, &tpm, token)?;
         let issued =
             self.authority.issue_box(&request.request, &box_id, tier, now, CERTIFICATE_DAYS);
         let certificate_pem = issued.map_err(|fault| describe(&fault))?;

@@ -241,6 +241,11 @@ impl Stage {
 }
 
 impl Running {
+    /// Its exit status, once it has ended by itself.
+    pub fn ended(&mut self) -> Result<Option<i32>> {
+        Ok(self.child.try_wait()?.and_then(|status| status.code()))
+    }
+
     /// SIGKILL: no chance to write anything.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;

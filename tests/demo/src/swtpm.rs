@@ -116,6 +116,14 @@ impl Swtpm {
         Ok(())
     }
 
+    /// Stops answering without closing anything, or goes on.
+    pub fn freeze(&self, is_frozen: bool) -> Result<()> {
+        let child = self.child.as_ref().context("the emulator does not run")?;
+        let signal = if is_frozen { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+        if status.success() { Ok(()) } else { bail!("kill {signal} failed") }
+    }
+
     /// In order: the TPM is told first, else it counts a wrong password.
     pub fn stop(&mut self) -> Result<()> {
         let quietly =

@@ -13,9 +13,11 @@ mod tpm;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use guan_configs::EdgeConfig;
+use guan_edge::run::RunError;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Guankou (关口): collects, decides, records and forwards the readings of one site.
 ///
@@ -26,6 +28,10 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// `guan run` ends with this when its TPM hangs: the supervisor should start it anew.
+const TPM_HUNG: u8 = 4;
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 struct Common {
@@ -39,7 +45,8 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway until SIGTERM or SIGINT. What it does goes to the standard error output;
+    /// Run the gateway until SIGTERM or SIGINT. It ends with status 4 when its TPM hangs, so that a
+    /// supervisor starts it anew. What it does goes to the standard error output;
     /// the environment variable GUAN_LOG sets how much (error, warn, info, debug).
     Run {
         /// Configuration file of the box.
@@ -219,8 +226,16 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
-    runtime.block_on(guan_edge::run::run(config, &path.display().to_string()))?;
-    Ok(ExitCode::SUCCESS)
+    let outcome = runtime.block_on(guan_edge::run::run(config, &path.display().to_string()));
+    // Whoever still waits for a TPM that hangs is not waited for.
+    runtime.shutdown_timeout(SHUTDOWN_WAIT);
+    match outcome {
+        Err(RunError::TpmHung) => {
+            tracing::error!("{}", RunError::TpmHung);
+            Ok(TPM_HUNG.into())
+        }
+        outcome => outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    }
 }
 
 /// Prints a JSON value as one line.

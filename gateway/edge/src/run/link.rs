@@ -8,6 +8,7 @@ use crate::prover::{self, Facts, Prover};
 use crate::status::EngineStatus;
 use crate::upkeep::{Surroundings, Upkeep, next_certificate};
 use crate::uplink::SpoolSource;
+use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
 use guan_identity::tpm::Tpm;
@@ -70,6 +71,7 @@ pub(super) struct Uplink {
     time: Arc<TimeCell>,
     attest: Option<Arc<dyn Attest>>,
     upkeep: Option<Upkeep>,
+    tpm: Option<Tpm>,
 }
 
 /// `None` when the link is off.
@@ -102,6 +104,7 @@ pub(super) fn prepare(
         }
     });
     let credentials = Credentials::new(current, next);
+    let watched = tpm.clone();
     let proof = tpm.map(|tpm| prover(tpm, opened, board, credentials.clone(), maker));
     let (attest, upkeep) = proof.unzip();
     let local = match config.link.host.parse::<IpAddr>() {
@@ -122,6 +125,7 @@ pub(super) fn prepare(
         time,
         attest,
         upkeep,
+        tpm: watched,
     }))
 }
 
@@ -220,6 +224,17 @@ fn prover(
 }
 
 impl Uplink {
+    /// Over the TPM, when there is one.
+    pub(super) fn watchdog(&self, config: &EdgeConfig, board: &Board) -> Option<Watchdog> {
+        let (clock, alarms) = (board.clock.clone(), board.clone());
+        Some(Watchdog {
+            tpm: self.tpm.clone()?,
+            state_dir: config.state_dir.clone(),
+            now_s: Box::new(move || clock.read().wall.millis() / 1000),
+            alarm: Arc::new(move |text| alarms.alarm(text)),
+        })
+    }
+
     pub(super) fn spawn(self, stop: &watch::Receiver<bool>, board: &Board) -> JoinHandle<()> {
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let (report_out, report) = watch::channel(None);

@@ -15,6 +15,7 @@ use crate::engine::{Effect, Event};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
 use crate::status::{EngineStatus, IntakeStatus};
 use crate::system_clock::SharedClock;
+use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use crate::writer::{self, EVENT_QUEUE_MAX, Inputs};
 use guan_configs::{ConfigFaults, EdgeConfig};
@@ -54,6 +55,8 @@ pub enum RunError {
         marker.display()
     )]
     Decommissioned { marker: std::path::PathBuf },
+    #[error("the TPM hangs; everything was kept, and the supervisor should start guan anew")]
+    TpmHung,
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
 }
@@ -104,10 +107,7 @@ impl Board {
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
-    let marker = config.state_dir.join(crate::upkeep::DECOMMISSIONED_FILE);
-    if marker.exists() {
-        return Err(RunError::Decommissioned { marker });
-    }
+    check_in_service(&config)?;
     mqtt::provide_descriptors(&config)?;
     let decoder = Arc::new(wiring::decoder(&config, file)?);
     let keys = wiring::trusted_keys(&config)?;
@@ -143,16 +143,18 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     others.spawn(reload(config.clone(), keys, set, events_out.clone(), board.clone()));
     let status = report::Reporter::new(&config, boot, listening.clone(), stats, board.clone());
     others.spawn(status.run());
+    let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board));
 
     let listening = listening.unwrap_or_else(|| "nothing".to_owned());
     tracing::info!(box_id = %config.box_id, mqtt = %listening, boot = boot.0, "ready");
     let mut writer = writer;
     let mut halted = board.halted.subscribe();
-    let failed = tokio::select! {
-        () = signals.wait() => None,
-        _ = halted.wait_for(|halted| *halted) => None,
-        outcome = &mut writer => Some(outcome),
+    let (failed, is_hung) = tokio::select! {
+        () = signals.wait() => (None, false),
+        _ = halted.wait_for(|halted| *halted) => (None, false),
+        () = hung(watchdog) => (None, true),
+        outcome = &mut writer => (Some(outcome), false),
     };
     tracing::info!("stopping");
     let _ = stop.send(true);
@@ -173,7 +175,21 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
         let _ = tokio::time::timeout(STOP_WAIT, link).await;
     }
     drop(locks);
-    outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Writer)
+    outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Writer)?;
+    if is_hung { Err(RunError::TpmHung) } else { Ok(()) }
+}
+
+fn check_in_service(config: &EdgeConfig) -> Result<(), RunError> {
+    let marker = config.state_dir.join(crate::upkeep::DECOMMISSIONED_FILE);
+    if marker.exists() { Err(RunError::Decommissioned { marker }) } else { Ok(()) }
+}
+
+/// Comes to an end when the program should, over its TPM.
+async fn hung(watchdog: Option<Watchdog>) {
+    match watchdog {
+        Some(watchdog) => watchdog.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The writer blocks while the disk flushes, so it has a thread to itself.
