@@ -9,17 +9,20 @@ mod ends;
 
 use ends::Ends;
 use guan_demo::swtpm::Swtpm;
+use guan_edge::joining;
 use guan_identity::attest::{
     Binding, Claims, Evidence, KnownBox, Logs, PCRS_REQUIRED, Policy, Session, appraise,
 };
+use guan_identity::join::{Grant, Maker, join_binding, judge};
 use guan_identity::tpm::{KeySlot, Tcti, Tpm, TpmOptions, TpmSigner};
-use guan_identity::{KeyFile, Tier};
-use guan_model::{Digest, Signer, WallTime};
+use guan_identity::{KeyFile, SmallCa, Tier, read_certificates};
+use guan_model::{BoxId, Digest, Signer, WallTime};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 const DELAYS_MS: [u64; 3] = [0, 200, 1000];
 /// Median of so many, where nothing is delayed.
@@ -115,6 +118,55 @@ fn appraisal(tpm: &Tpm) -> (usize, Duration) {
     (bytes.len(), median(times))
 }
 
+/// From the first question to the certificate: every call of `guan join` on the TPM, and the space's judgement,
+/// without the network.
+fn join(tpm: &Tpm, swtpm: &Swtpm, folder: &Path) -> Duration {
+    let now = WallTime(1_800_000_000_000_000_000);
+    let certificates = swtpm
+        .makers()
+        .map(|path| read_certificates(&std::fs::read_to_string(path).unwrap()).unwrap().remove(0));
+    let [root, between] = certificates;
+    let maker = Maker {
+        name: "test CA".to_owned(),
+        tier: Tier::Emulated,
+        roots: vec![root],
+        intermediates: vec![between.to_vec()],
+    };
+    let box_id = BoxId::parse("depot-7").unwrap();
+    let key: Arc<dyn Signer> = Arc::new(KeyFile::generate("ca").unwrap().0);
+    let authority = SmallCa::create("ca", key, now, 3650).unwrap();
+    let expires_at = now.saturating_add(Duration::from_secs(3600));
+    let grant = Grant { box_id: box_id.clone(), expires_at, endorsement: None };
+    let (exporter, token) = ([1; 32], Zeroizing::new([2; 16]));
+    let binding = join_binding(&exporter, &token);
+    let started = Instant::now();
+    let request = joining::request(tpm, KeySlot::TlsB, box_id.clone(), token, binding).unwrap();
+    let tier = [Tier::Emulated];
+    let pending = judge(&request, &grant, &[maker], &tier, &binding, now).unwrap();
+    let challenge = pending.challenge.clone();
+    let opened =
+        tpm.call("open", move |chip| chip.activate(&challenge.blob, &challenge.encrypted_seed));
+    let secret = <[u8; 32]>::try_from(&opened.unwrap()[..]).unwrap();
+    let enrolled = pending.confirm(&secret).unwrap();
+    authority.issue_box(&request.request, &box_id, enrolled.tier, now, 30).unwrap();
+    let took = started.elapsed();
+    assert!(KeySlot::TlsB.public(folder).is_ok());
+    took
+}
+
+/// Counter and quote for one challenge.
+fn evidence_time(tpm: &Tpm) -> Duration {
+    let started = Instant::now();
+    let made = tpm.call("prove", |chip| {
+        chip.count_release("2026.11")?;
+        let zero = Digest([0; 32]);
+        chip.certify_counter(&zero)?;
+        chip.quote(&PCRS_REQUIRED, &zero)
+    });
+    made.unwrap();
+    started.elapsed()
+}
+
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 100_000.0).round() / 100.0
 }
@@ -137,17 +189,26 @@ async fn main() {
     let keys = started.elapsed();
     let software: Arc<dyn Signer> = Arc::new(KeyFile::generate("box").unwrap().0);
     let (soft, soft_stall) = handshakes(software, RUNS).await;
-    println!("key                 delay ms  handshake ms  worst stall ms");
+    println!("key                 delay ms  handshake ms  worst stall ms  join ms  evidence ms");
     println!("software            {:>8}  {:>12}  {:>14}", 0, millis(soft), millis(soft_stall));
     let mut rows = Vec::new();
     for delay_ms in DELAYS_MS {
         let tpm = start(&swtpm, path, Duration::from_millis(delay_ms));
-        let signer = Arc::new(TpmSigner::load(tpm, KeySlot::TlsA, path).unwrap());
+        let signer = Arc::new(TpmSigner::load(tpm.clone(), KeySlot::TlsA, path).unwrap());
         let runs = if delay_ms == 0 { RUNS } else { 3 };
         let (time, stall) = handshakes(signer, runs).await;
-        println!("TPM                 {delay_ms:>8}  {:>12}  {:>14}", millis(time), millis(stall));
+        let joined = median((0..3).map(|_| join(&tpm, &swtpm, path)).collect());
+        let proved = median((0..3).map(|_| evidence_time(&tpm)).collect());
+        println!(
+            "TPM                 {delay_ms:>8}  {:>12}  {:>14}  {:>7}  {:>11}",
+            millis(time),
+            millis(stall),
+            millis(joined),
+            millis(proved)
+        );
         rows.push(json!({
             "delay_ms": delay_ms, "handshake_ms": millis(time), "worst_stall_ms": millis(stall),
+            "join_ms": millis(joined), "evidence_ms": millis(proved),
         }));
     }
     let (bytes, appraised) = appraisal(&tpm);

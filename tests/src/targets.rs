@@ -6,7 +6,7 @@ use guan_edge::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
 };
 use guan_identity::attest;
-use guan_identity::join::{JoinAnswer, JoinRequest};
+use guan_identity::join::{JoinAnswer, JoinRequest, JoinSecret, UpkeepAnswer, UpkeepAsk};
 use guan_link::wire::Wire;
 use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
 use guan_model::{
@@ -196,10 +196,19 @@ pub fn tpm(data: &[u8]) -> bool {
     any
 }
 
-/// Evidence of boxes, and the messages of those that join.
+/// Evidence of boxes, the messages of those that join, and what they ask later.
 pub fn evidence(data: &[u8]) -> bool {
-    let joins = JoinRequest::decode(data).is_ok() | JoinAnswer::decode(data).is_ok();
-    let Ok(evidence) = attest::Evidence::decode(data) else { return joins };
+    let mut any = JoinRequest::decode(data).is_ok() | JoinAnswer::decode(data).is_ok();
+    any |= JoinSecret::decode(data).is_ok();
+    if let Ok(ask) = UpkeepAsk::decode(data) {
+        assert_eq!(ask.encode(), data, "one question, one encoding");
+        any = true;
+    }
+    if let Ok(answer) = UpkeepAnswer::decode(data) {
+        assert_eq!(answer.encode()[..], *data, "one answer, one encoding");
+        any = true;
+    }
+    let Ok(evidence) = attest::Evidence::decode(data) else { return any };
     assert_eq!(evidence.encode(), data, "one evidence, one encoding");
     // Logs may unpack to their limits and not beyond.
     let _ = attest::unpack_logs(&evidence);

@@ -175,7 +175,8 @@ async fn connect(ask: &JoinAsk) -> Result<quinn::Connection, JoinFault> {
     connected.map_err(|source| JoinFault::Connect { host, port, source })
 }
 
-fn request(
+/// The first message: new keys where there are none, and what vouches for them. Blocks.
+pub fn request(
     tpm: &Tpm,
     slot: KeySlot,
     box_id: BoxId,
