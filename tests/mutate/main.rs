@@ -1,6 +1,7 @@
 //! Every fuzz target on its corpus and on seeded mutations of it: what fuzzing finds first, on stable Rust.
 //!
-//! `GUAN_MUTATIONS=1000000 cargo test -p guan-tests --test mutate` runs longer.
+//! `GUAN_MUTATIONS=1000000 cargo test -p guan-tests --test mutate` runs longer;
+//! `GUAN_MUTATION_TARGETS=tpm,evidence` only these.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -73,7 +74,9 @@ fn no_decoder_panics_or_grows() {
     let count = std::env::var("GUAN_MUTATIONS").ok().and_then(|text| text.parse().ok());
     let count: usize = count.unwrap_or(MUTATIONS);
     let before = peak_kib();
-    for target in targets::ALL {
+    let only = std::env::var("GUAN_MUTATION_TARGETS").unwrap_or_default();
+    let is_wanted = |name: &str| only.is_empty() || only.split(',').any(|one| one == name);
+    for target in targets::ALL.iter().filter(|target| is_wanted(target.name)) {
         let corpus = corpus(target.name);
         assert!(!corpus.is_empty(), "{}: no corpus", target.name);
         let decoded = corpus.iter().filter(|bytes| (target.run)(bytes)).count();

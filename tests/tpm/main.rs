@@ -7,6 +7,7 @@ mod event_log;
 mod handshake;
 mod memory;
 mod relay;
+mod seal;
 
 use guan_demo::swtpm::Swtpm;
 use guan_identity::attest::{

@@ -2,7 +2,7 @@
 //!
 //! - `tpm_bytes`, `quote`, `object`: structures of a TPM.
 //! - `event_log`, `boot`, `ima`: logs that were extended into its PCRs.
-//! - `evidence`: what travels; `reference`: what is expected; `appraise`, `verdict`: the judgement.
+//! - `evidence`: what travels; `reference`: what is expected, `store_policy`: by the TPM; `appraise`, `verdict`: the judgement.
 //! - `nv`: our places in a TPM's memory.
 //! - `credential`: a secret for one TPM and one key; `endorsement`: who made the TPM.
 //!
@@ -21,6 +21,7 @@ mod nv;
 mod object;
 mod quote;
 mod reference;
+mod store_policy;
 mod tpm_bytes;
 mod verdict;
 
@@ -39,12 +40,22 @@ pub use evidence::{
     pack_log, unpack_logs,
 };
 pub use ima::{IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, parse_ima, replay_ima};
-pub use nv::{COUNTER_BYTES, COUNTER_INDEX, HEADS_BYTES, HEADS_INDEX, counter_name};
+pub use nv::{
+    COUNTER_BYTES, COUNTER_INDEX, EPOCHS_BYTES, EPOCHS_INDEX, HEADS_BYTES, HEADS_INDEX,
+    counter_name, epochs_name,
+};
 pub use object::{KeyAttributes, PUBLIC_BYTES_MAX, TpmKey, TpmPublic, name_of};
+#[cfg(feature = "tpm")]
+pub(crate) use object::{sealed_public, sealing_key};
 pub use quote::{
     ATTEST_BYTES_MAX, Attestation, Attested, PCR_COUNT, Pcrs, TpmClock, TpmSignature, pcr_digest,
 };
 pub use reference::{REFERENCE_BYTES_MAX, Reference, ReferenceFault};
+#[cfg(feature = "tpm")]
+pub(crate) use store_policy::{BIT_CLEAR, authorized_by, later_epochs, selection};
+pub use store_policy::{
+    EPOCH_MAX, STORE_POLICY_BYTES_MAX, StorePolicy, StorePolicyFault, approved, store_policy_text,
+};
 pub use tpm_bytes::TpmBytesFault;
 #[cfg(feature = "tpm")]
 pub(crate) use tpm_bytes::TpmReader;

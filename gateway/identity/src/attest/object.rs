@@ -156,3 +156,35 @@ fn rsa(reader: &mut TpmReader<'_>) -> Result<TpmKey, TpmBytesFault> {
     };
     Ok(TpmKey::Rsa { modulus: reader.sized("the RSA modulus")?.to_vec(), exponent })
 }
+
+/// TPMT_PUBLIC of the key that signs policies, as a TPM loads it; `None` when it is not of P-256.
+#[cfg(feature = "tpm")]
+pub(crate) fn sealing_key(key: &PublicKey) -> Option<Vec<u8>> {
+    const USER_WITH_AUTH: u32 = 1 << 6;
+    let PublicKey::EcdsaP256(point) = key else { return None };
+    let (x, y) = point.get(1..)?.split_at_checked(COORDINATE_BYTES)?;
+    let length = u16::try_from(COORDINATE_BYTES).ok()?.to_be_bytes();
+    let numbers = |all: &[u16]| all.iter().flat_map(|one| one.to_be_bytes()).collect::<Vec<u8>>();
+    let head = [numbers(&[ALG_ECC, ALG_SHA256]), (SIGN | USER_WITH_AUTH).to_be_bytes().to_vec()];
+    // No policy, no symmetric algorithm, no scheme, the curve, no derivation.
+    let form = numbers(&[0, ALG_NULL, ALG_NULL, CURVE_P256, ALG_NULL]);
+    Some([&head.concat()[..], &form, &length, x, &length, y].concat())
+}
+
+/// TPMT_PUBLIC of something sealed that only a policy opens.
+#[cfg(feature = "tpm")]
+pub(crate) fn sealed_public(policy: &Digest) -> Vec<u8> {
+    const ALG_KEYED_HASH: u16 = 0x0008;
+    let attributes = FIXED_TPM | FIXED_PARENT | NO_DA;
+    let length = u16::try_from(policy.0.len()).expect("32 fits");
+    [
+        &ALG_KEYED_HASH.to_be_bytes()[..],
+        &ALG_SHA256.to_be_bytes(),
+        &attributes.to_be_bytes(),
+        &length.to_be_bytes(),
+        &policy.0,
+        &ALG_NULL.to_be_bytes(),
+        &[0, 0],
+    ]
+    .concat()
+}

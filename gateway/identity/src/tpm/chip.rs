@@ -32,7 +32,7 @@ use zeroize::Zeroizing;
 
 /// Places that TCG reserves for these keys (Registry of Reserved TPM 2.0 Handles).
 pub(super) const EK_HANDLE: u32 = 0x8101_0001;
-const SRK_HANDLE: u32 = 0x8100_0001;
+pub(super) const SRK_HANDLE: u32 = 0x8100_0001;
 const EK_KIND: AsymmetricAlgorithmSelection =
     AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048);
 /// Beginnings of the ranges of handles (part 2, 7.2).
@@ -159,7 +159,7 @@ impl Chip {
         Ok(self.ek.expect("it was just set"))
     }
 
-    fn srk(&mut self) -> Result<KeyHandle, TpmFault> {
+    pub(super) fn srk(&mut self) -> Result<KeyHandle, TpmFault> {
         if self.srk.is_none() {
             let what = "find or make the storage root key";
             self.srk =
@@ -254,6 +254,7 @@ impl Chip {
         let public = Public::unmarshall(&blob.public).during(what)?;
         let private = Private::try_from(blob.private).during(what)?;
         let key = match slot {
+            KeySlot::Store => return Err(TpmFault::NoKey { what: slot.name() }),
             KeySlot::Attestation => {
                 let ek = self.ek()?;
                 ak::load_ak(&mut self.context, ek, None, private, public)
@@ -325,7 +326,7 @@ impl Chip {
         Err(TpmFault::Busy { what, code: 0 })
     }
 
-    fn read_pcrs(&mut self, pcrs: &[u8]) -> Result<Pcrs, TpmFault> {
+    pub(super) fn read_pcrs(&mut self, pcrs: &[u8]) -> Result<Pcrs, TpmFault> {
         let what = "read its PCRs";
         let mut values = Pcrs::new();
         for some in pcrs.chunks(PCR_READS_MAX) {

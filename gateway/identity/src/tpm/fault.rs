@@ -18,6 +18,8 @@ const REFERENCE_FIRST: u32 = 0x910;
 const REFERENCE_LAST: u32 = 0x91E;
 const LOCKOUT: u32 = 0x921;
 const RETRY: u32 = 0x922;
+/// A policy's condition does not hold.
+const POLICY: u32 = 0x126;
 /// ESAPI's own state after a command that went wrong below it.
 const ESAPI_BAD_SEQUENCE: u32 = 0x7_0007;
 const FORMAT_ONE: u32 = 0x80;
@@ -49,6 +51,20 @@ pub enum TpmFault {
     #[error("the TPM's policy does not allow to {what}: the box has booted something else")]
     Policy { what: &'static str },
     #[error(
+        "the TPM keeps the store shut: PCR {} differ from every signed policy; put the policy of this firmware \
+         into identity.store_policies, or boot the firmware that has one", numbers(.pcrs)
+    )]
+    Firmware { pcrs: Vec<u8> },
+    #[error(
+        "the TPM keeps the store shut: a later release has run on this box, and this one may not follow it"
+    )]
+    OldRelease,
+    #[error(
+        "the TPM keeps the store shut: there is no policy that the release key has signed in \
+         identity.store_policies"
+    )]
+    NoPolicy,
+    #[error(
         "the TPM does not take the key to {what}: it was cleared or is another TPM; join the space again"
     )]
     ForeignKey { what: &'static str },
@@ -68,6 +84,11 @@ pub enum TpmFault {
     KeyFile { path: String },
     #[error("the TPM's folder cannot be used: {detail}")]
     Folder { detail: String },
+}
+
+fn numbers(pcrs: &[u8]) -> String {
+    let numbers: Vec<String> = pcrs.iter().map(u8::to_string).collect();
+    numbers.join(", ")
 }
 
 fn seconds(limit: Duration) -> String {
@@ -101,6 +122,7 @@ impl TpmFault {
             OBJECT_MEMORY | SESSION_MEMORY | RETRY | YIELDED | TESTING => Self::Busy { what, code },
             REFERENCE_FIRST..=REFERENCE_LAST => Self::Stale { what, code },
             LOCKOUT => Self::Lockout { what },
+            POLICY => Self::Policy { what },
             _ if own & FORMAT_ONE == 0 => Self::Other { what, code },
             _ => match own & ERROR_NUMBER {
                 POLICY_FAIL => Self::Policy { what },

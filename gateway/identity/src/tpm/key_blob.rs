@@ -23,6 +23,8 @@ pub enum KeySlot {
     /// TLS, in two places: the next is tried before the last is given up.
     TlsA,
     TlsB,
+    /// No key to the TPM, but a secret for us.
+    Store,
 }
 
 impl KeySlot {
@@ -31,6 +33,7 @@ impl KeySlot {
             Self::Attestation => "attestation key",
             Self::TlsA => "TLS key A",
             Self::TlsB => "TLS key B",
+            Self::Store => "sealed key of the store",
         }
     }
 
@@ -39,6 +42,7 @@ impl KeySlot {
             Self::Attestation => "ak.key",
             Self::TlsA => "tls-a.key",
             Self::TlsB => "tls-b.key",
+            Self::Store => "store.key",
         }
     }
 

@@ -35,7 +35,7 @@ fn area(index: u32, kind: NvIndexType, size: u16) -> tss_esapi::Result<NvPublic>
 
 impl Chip {
     /// The index, made when it is not there; whether it was.
-    fn index(
+    pub(super) fn index(
         &mut self,
         index: u32,
         kind: NvIndexType,
@@ -62,7 +62,7 @@ impl Chip {
         let what = "make room in its memory";
         self.index(COUNTER_INDEX, NvIndexType::Counter, COUNTER_BYTES, what)?;
         self.index(HEADS_INDEX, NvIndexType::Extend, HEADS_BYTES, what)?;
-        Ok(())
+        self.make_epochs()
     }
 
     /// The counter; moved on when another release runs than when it was last asked for.

@@ -1,5 +1,5 @@
 //! Commands that tss-esapi 7.7 does not offer, as bytes (TPM 2.0, part 3): NV_Certify, NV_Extend,
-//! DictionaryAttackLockReset.
+//! NV_SetBits, PolicyNV, DictionaryAttackLockReset; and what must share a connection with them.
 //!
 //! The library's context cannot be reached from outside without `unsafe`, and handles of one context are
 //! unknown to another behind a resource manager. So the attestation key is loaded here once more, over a
@@ -8,7 +8,11 @@
 use super::fault::TpmFault;
 use super::key_blob::KeyBlob;
 use super::tcti::Tcti;
-use crate::attest::{ATTEST_BYTES_MAX, TpmReader};
+use crate::attest::{
+    ATTEST_BYTES_MAX, BIT_CLEAR, EPOCHS_INDEX, StorePolicy, TpmReader, authorized_by, later_epochs,
+    name_of, sealed_public, selection,
+};
+use guan_model::Digest;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -17,19 +21,30 @@ use zeroize::Zeroizing;
 
 const ST_NO_SESSIONS: u16 = 0x8001;
 const ST_SESSIONS: u16 = 0x8002;
+const CC_NV_SET_BITS: u32 = 0x135;
 const CC_NV_EXTEND: u32 = 0x136;
 const CC_LOCK_RESET: u32 = 0x139;
+const CC_POLICY_NV: u32 = 0x149;
 const CC_POLICY_SECRET: u32 = 0x151;
+const CC_CREATE: u32 = 0x153;
 const CC_LOAD: u32 = 0x157;
+const CC_UNSEAL: u32 = 0x15E;
 const CC_FLUSH: u32 = 0x165;
+const CC_LOAD_EXTERNAL: u32 = 0x167;
+const CC_POLICY_AUTHORIZE: u32 = 0x16A;
 const CC_START_SESSION: u32 = 0x176;
+const CC_VERIFY: u32 = 0x177;
+const CC_POLICY_PCR: u32 = 0x17F;
 const CC_NV_CERTIFY: u32 = 0x184;
+const RH_OWNER: u32 = 0x4000_0001;
 const RH_NULL: u32 = 0x4000_0007;
 const RS_PASSWORD: u32 = 0x4000_0009;
 const RH_LOCKOUT: u32 = 0x4000_000A;
 const RH_ENDORSEMENT: u32 = 0x4000_000B;
 const ALG_NULL: [u8; 2] = [0, 0x10];
 const ALG_SHA256: [u8; 2] = [0, 0x0B];
+const ALG_ECDSA: [u8; 2] = [0, 0x18];
+const COORDINATE_BYTES: usize = 32;
 const SESSION_POLICY: u8 = 1;
 const NONCE_BYTES: usize = 16;
 /// Tag, length, code.
@@ -149,12 +164,16 @@ impl RawTpm {
         TpmReader::new(&answer.bytes).u32("the answer's handle").map_err(source)
     }
 
-    /// A session that the standard EK's policy is content with.
-    fn endorsement_session(&mut self) -> Result<u32, TpmFault> {
+    fn policy_session(&mut self) -> Result<u32, TpmFault> {
         let parts = [&sized(&[0; NONCE_BYTES])[..], &sized(&[]), &[SESSION_POLICY]];
         let rest = [&parts.concat()[..], &ALG_NULL, &ALG_SHA256].concat();
         let started = self.execute(CC_START_SESSION, &[RH_NULL, RH_NULL], &[], &rest)?;
-        let session = self.handle(&started)?;
+        self.handle(&started)
+    }
+
+    /// A session that the standard EK's policy is content with.
+    fn endorsement_session(&mut self) -> Result<u32, TpmFault> {
+        let session = self.policy_session()?;
         let no_limits = [sized(&[]), sized(&[]), sized(&[]), 0_u32.to_be_bytes().to_vec()].concat();
         let handles = [RH_ENDORSEMENT, session];
         match self.execute(CC_POLICY_SECRET, &handles, &[EMPTY], &no_limits) {
@@ -218,6 +237,95 @@ impl RawTpm {
         }
         let signature = parameters.rest();
         Ok((statement.to_vec(), signature.to_vec()))
+    }
+
+    /// Seals a secret under the storage root key, for whatever `release_key` (TPMT_PUBLIC) signs.
+    pub(super) fn seal(
+        &mut self,
+        parent: u32,
+        secret: &[u8],
+        release_key: &[u8],
+    ) -> Result<KeyBlob, TpmFault> {
+        let public = sealed_public(&authorized_by(&name_of(release_key)));
+        let sensitive = Zeroizing::new([sized(&[]), sized(secret)].concat());
+        let no_pcrs = 0_u32.to_be_bytes().to_vec();
+        let parts = [sized(&sensitive), sized(&public), sized(&[]), no_pcrs];
+        let rest = Zeroizing::new(parts.concat());
+        let answer = self.execute(CC_CREATE, &[parent], &[EMPTY], &rest)?;
+        let read = || {
+            let mut reader = TpmReader::new(&answer.bytes);
+            reader.u32("the answer's parameters")?;
+            let private = reader.sized("the sealed part")?.to_vec();
+            let public = reader.sized("the public part")?.to_vec();
+            Ok(KeyBlob { public, private })
+        };
+        read().map_err(|source| TpmFault::Answer { what: self.what, source })
+    }
+
+    /// Opens what [`seal`](Self::seal) made, under a policy whose PCRs are those of now.
+    pub(super) fn unseal(
+        &mut self,
+        parent: u32,
+        blob: &KeyBlob,
+        release_key: &[u8],
+        policy: &StorePolicy,
+    ) -> Result<Zeroizing<Vec<u8>>, TpmFault> {
+        let session = self.policy_session()?;
+        let outcome = self.satisfy(session, release_key, policy).and_then(|()| {
+            let rest = [sized(&blob.private), sized(&blob.public)].concat();
+            let loaded = self.execute(CC_LOAD, &[parent], &[EMPTY], &rest)?;
+            let item = self.handle(&loaded)?;
+            let opened = self.execute(CC_UNSEAL, &[item], &[Allowed::Session(session)], &[]);
+            self.flush(item);
+            opened
+        });
+        if outcome.is_err() {
+            self.flush(session);
+        }
+        let answer = outcome?;
+        let bytes = Zeroizing::new(answer.bytes);
+        let mut reader = TpmReader::new(&bytes);
+        let unreadable = |source| TpmFault::Answer { what: self.what, source };
+        reader.u32("the answer's parameters").map_err(unreadable)?;
+        let secret = reader.sized("the secret").map_err(unreadable)?;
+        Ok(Zeroizing::new(secret.to_vec()))
+    }
+
+    /// Brings a session to where the release key's signature says that it may be.
+    fn satisfy(
+        &mut self,
+        session: u32,
+        release_key: &[u8],
+        policy: &StorePolicy,
+    ) -> Result<(), TpmFault> {
+        let pcrs = [sized(&[]), selection(&policy.pcrs)].concat();
+        self.execute(CC_POLICY_PCR, &[session], &[], &pcrs)?;
+        let operand = sized(&later_epochs(policy.epoch));
+        let compared = [&operand[..], &[0, 0], &BIT_CLEAR.to_be_bytes()].concat();
+        let handles = [EPOCHS_INDEX, EPOCHS_INDEX, session];
+        self.execute(CC_POLICY_NV, &handles, &[EMPTY], &compared)?;
+        let rest = [sized(&[]), sized(release_key), RH_OWNER.to_be_bytes().to_vec()].concat();
+        let loaded = self.execute(CC_LOAD_EXTERNAL, &[], &[], &rest)?;
+        let key = self.handle(&loaded)?;
+        let approved = policy.approved();
+        let (r, s) = policy.signature().as_bytes().split_at(COORDINATE_BYTES);
+        let signature = [&ALG_ECDSA[..], &ALG_SHA256, &sized(r), &sized(s)].concat();
+        let digest = Digest::of(&approved.0);
+        let rest = [sized(&digest.0), signature].concat();
+        let verified = self.execute(CC_VERIFY, &[key], &[], &rest);
+        self.flush(key);
+        // All that is left of the answer is the ticket.
+        let ticket = verified?.bytes;
+        let name = name_of(release_key);
+        let rest = [sized(&approved.0), sized(&[]), sized(&name), ticket].concat();
+        self.execute(CC_POLICY_AUTHORIZE, &[session], &[], &rest).map(drop)
+    }
+
+    /// Sets the bits of all epochs up to this one.
+    pub(super) fn set_epoch(&mut self, epoch: u8) -> Result<(), TpmFault> {
+        let bits = later_epochs(epoch).map(|byte| !byte);
+        // Bit 0 belongs to no epoch: it marks the index as written.
+        self.execute(CC_NV_SET_BITS, &[EPOCHS_INDEX, EPOCHS_INDEX], &[EMPTY], &bits).map(drop)
     }
 
     /// Puts more into an index that only grows.
