@@ -7,6 +7,7 @@
 
 mod attestation;
 mod rig;
+mod sealed;
 mod service;
 
 use rig::{Rig, mosquitto_pub, python, wait_for};

@@ -65,11 +65,16 @@ impl Rig {
 
     /// A box with a TPM that has not joined; only the space runs. `None` without swtpm.
     pub(crate) fn with_tpm() -> Option<Self> {
+        Self::with_tpm_and(|text| text)
+    }
+
+    /// As [`with_tpm`](Self::with_tpm), with a changed configuration of the box.
+    pub(crate) fn with_tpm_and(change: impl FnOnce(String) -> String) -> Option<Self> {
         if !Swtpm::is_installed() {
             println!("SKIP: swtpm is not installed; cargo verify does it");
             return None;
         }
-        let mut rig = Self::set_up(true, |text| text);
+        let mut rig = Self::set_up(true, change);
         rig.start_space();
         Some(rig)
     }
@@ -91,6 +96,11 @@ impl Rig {
 
     pub(crate) fn start_guan(&mut self) {
         self.guan = Some(self.stage.start_guan().unwrap());
+    }
+
+    /// Starts it without waiting for its listener.
+    pub(crate) fn begin_guan(&mut self) {
+        self.guan = Some(self.stage.begin_guan().unwrap());
     }
 
     pub(crate) fn stop_guan(&mut self) {

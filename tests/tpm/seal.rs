@@ -2,7 +2,7 @@
 
 use super::{Bench, bench, start};
 use guan_identity::KeyFile;
-use guan_identity::attest::{Pcrs, StorePolicy, TpmSignature, approved, store_policy_text};
+use guan_identity::attest::{Pcrs, StorePolicy, sign_store_policy};
 use guan_identity::tpm::TpmFault;
 use guan_model::{Digest, PublicKey, Signer};
 use std::process::Command;
@@ -12,14 +12,6 @@ const SECRET: [u8; 32] = [42; 32];
 
 /// The key that signs policies, outside every TPM.
 struct Release(KeyFile);
-
-/// r and s of an ECDSA signature in DER (RFC 3279, 2.2.3).
-fn scalars(der: &[u8]) -> TpmSignature {
-    let (r, rest) = der[4..].split_at(usize::from(der[3]));
-    let s = &rest[2..];
-    let plain = |number: &[u8]| number.strip_prefix(&[0]).unwrap_or(number).to_vec();
-    TpmSignature::from_scalars(&plain(r), &plain(s)).unwrap()
-}
 
 impl Release {
     fn new() -> Self {
@@ -31,9 +23,8 @@ impl Release {
     }
 
     fn policy(&self, epoch: u8, pcrs: &Pcrs) -> StorePolicy {
-        let signature = scalars(&self.0.sign(&approved(pcrs, epoch).0).unwrap());
-        let signature = signature.as_bytes().try_into().unwrap();
-        StorePolicy::parse(&store_policy_text("r", epoch, pcrs, signature), &self.key()).unwrap()
+        let text = sign_store_policy("r", epoch, pcrs, &self.0).unwrap();
+        StorePolicy::parse(&text, &self.key()).unwrap()
     }
 }
 

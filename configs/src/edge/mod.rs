@@ -60,12 +60,23 @@ pub struct IdentityConfig {
     pub tier: Tier,
     /// Where the box's key lives; `None` for the tier `unattested` only.
     pub tpm: Option<TpmConfig>,
+    /// The log's key lies under one that the TPM gives out to signed firmware only.
+    pub seal: Option<SealConfig>,
     /// Name of the firmware release that runs.
     pub release: String,
     pub key_file: PathBuf,
     pub certificate_file: PathBuf,
     pub space_ca_file: PathBuf,
     pub log_key_file: PathBuf,
+}
+
+/// Under which firmware the TPM opens the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealConfig {
+    /// Folder of signed policies.
+    pub policies_dir: PathBuf,
+    /// Public key that signs them (P-256, PEM).
+    pub key_file: PathBuf,
 }
 
 /// What is read before the parts are put together.
@@ -170,6 +181,7 @@ fn read_identity(root: &Node<'_>) -> Option<IdentityConfig> {
     // Has no default on purpose: whoever runs without a TPM must have said so.
     let tier = node.choice("tier", about, &TIERS, None);
     let tpm = read_tpm(&node, tier);
+    let seal = read_seal(&node, tier);
     let about = "Name of the firmware release; the space has reference values by it.";
     let kind = Kind { name: "string", accepted: "1 to 64 characters" };
     let release = node.text("release", about, &kind, Some("unknown"), |text| {
@@ -199,6 +211,7 @@ fn read_identity(root: &Node<'_>) -> Option<IdentityConfig> {
     Some(IdentityConfig {
         tier: tier?,
         tpm: tpm?,
+        seal: seal?,
         release: release?,
         key_file: key_file?,
         certificate_file: certificate_file?,
@@ -229,6 +242,32 @@ fn read_tpm(node: &Node<'_>, tier: Option<Tier>) -> Option<Option<TpmConfig>> {
             None
         }
         (_, tcti) => Some(tcti.zip(folder).map(|(tcti, folder)| TpmConfig { tcti, folder })),
+    }
+}
+
+/// The outer `None` is a fault that was reported.
+#[expect(clippy::option_option, reason = "a fault, and a store that is not sealed")]
+fn read_seal(node: &Node<'_>, tier: Option<Tier>) -> Option<Option<SealConfig>> {
+    let about = "Folder of signed policies: the firmware under which the TPM opens the log's key. Without it \
+                 that key is a plain file.";
+    let policies_dir = node.optional_path("store_policies", about);
+    let about = "Public key that signs the policies (P-256, PEM); goes with `store_policies`.";
+    let key_file = node.optional_path("store_policy_key", about);
+    match (policies_dir, key_file) {
+        (None, None) => Some(None),
+        (Some(_), Some(_)) if tier == Some(Tier::Unattested) => {
+            node.fault("store_policies", "is given, and tier is \"unattested\": only a TPM seals");
+            None
+        }
+        (Some(policies_dir), Some(key_file)) => Some(Some(SealConfig { policies_dir, key_file })),
+        (Some(_), None) => {
+            node.fault("store_policy_key", "must be given with store_policies");
+            None
+        }
+        (None, Some(_)) => {
+            node.fault("store_policies", "must be given with store_policy_key");
+            None
+        }
     }
 }
 

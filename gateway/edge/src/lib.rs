@@ -5,7 +5,8 @@
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
-//!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs.
+//!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`: the
+//!   log's key.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod joining;
 pub mod metadata;
 pub mod prover;
 pub mod run;
+pub mod sealing;
 pub mod sessions;
 pub mod status;
 pub mod system_clock;

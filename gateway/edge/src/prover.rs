@@ -96,7 +96,10 @@ impl Attest for Prover {
             }
         }
         keep(&self.folder, &[("verdict.json", text.as_bytes())]);
-        if let Some(order) = order(&text) {
+        if let Some(policy) = said(&text, "store_policy") {
+            self.upkeep.handle_policy(&policy);
+        }
+        if let Some(order) = said(&text, "order") {
             self.upkeep.handle_order(&order);
         }
     }
@@ -110,11 +113,11 @@ impl Attest for Prover {
     }
 }
 
-/// What the space orders beside its verdict.
-fn order(document: &str) -> Option<String> {
+/// What the space says beside its verdict.
+fn said(document: &str, what: &str) -> Option<String> {
     let first = document.lines().next()?;
     let json = serde_json::from_str::<serde_json::Value>(first).ok()?;
-    json.get("order")?.as_str().map(str::to_owned)
+    json.get(what)?.as_str().map(str::to_owned)
 }
 
 fn make(

@@ -45,6 +45,9 @@ pub fn renew_at(validity: Validity) -> WallTime {
 /// From a certificate in PEM to something to connect with.
 pub type Prepare = dyn Fn(&str) -> Result<Candidate, String> + Send + Sync;
 
+/// Takes a signed policy, or says why not.
+pub type TakePolicy = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
 /// What the upkeep needs of the rest of the program.
 pub struct Surroundings {
     pub tpm: Tpm,
@@ -61,6 +64,8 @@ pub struct Surroundings {
     /// Batches that the space does not have.
     pub queued: Box<dyn Fn() -> u64 + Send + Sync>,
     pub alarm: crate::prover::Alarm,
+    /// Keeps a policy of the space, for the next opening of the store.
+    pub take_policy: Box<TakePolicy>,
     /// Ends the program.
     pub halt: Box<dyn Fn() + Send + Sync>,
 }
@@ -115,6 +120,13 @@ impl Upkeep {
             state.order = order;
             state.not_before = None;
             tracing::warn!(discard, "the space takes this box out of service");
+        }
+    }
+
+    /// A policy that came with a verdict.
+    pub fn handle_policy(&self, text: &str) {
+        if let Err(fault) = (self.around.take_policy)(text) {
+            (self.around.alarm)(format!("a policy of the space is left out: {fault}"));
         }
     }
 

@@ -7,6 +7,7 @@
 //! it is dropped; a key that must not lie in memory belongs in a TPM.
 
 use crate::pem::{self, PemFault};
+use crate::sealed_file::{self, STORE_KEY_BYTES, SealedFault};
 use crate::secret_file::{self, FileFault};
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
@@ -28,6 +29,8 @@ pub enum KeyFault {
     NotText,
     #[error("the key is no {kind} key in PKCS#8; check that the path names the right key")]
     Kind { kind: &'static str },
+    #[error("the key file stays shut")]
+    Sealed(#[source] SealedFault),
     #[error("the system gave no random bytes; without them no key can be made")]
     Random,
 }
@@ -121,6 +124,29 @@ impl<K: KeyKind> StoredKey<K> {
         let (key, pem) = Self::generate(name)?;
         secret_file::create(path, pem.as_bytes()).map_err(KeyFault::File)?;
         Ok(key)
+    }
+
+    /// As [`create`](Self::create), under the store key.
+    pub fn create_sealed(
+        path: &Path,
+        name: &str,
+        store_key: &[u8; STORE_KEY_BYTES],
+    ) -> Result<Self, KeyFault> {
+        let (key, pem) = Self::generate(name)?;
+        let sealed = sealed_file::seal(store_key, pem.as_bytes()).map_err(KeyFault::Sealed)?;
+        secret_file::create(path, &sealed).map_err(KeyFault::File)?;
+        Ok(key)
+    }
+
+    /// Reads what [`create_sealed`](Self::create_sealed) made.
+    pub fn load_sealed(
+        path: &Path,
+        name: &str,
+        store_key: &[u8; STORE_KEY_BYTES],
+    ) -> Result<Self, KeyFault> {
+        let bytes = secret_file::read(path).map_err(KeyFault::File)?;
+        let opened = sealed_file::open(store_key, &bytes).map_err(KeyFault::Sealed)?;
+        Self::from_pem(std::str::from_utf8(&opened).map_err(|_| KeyFault::NotText)?, name)
     }
 
     /// Reads a key file; refuses one that group or others may touch.

@@ -2,6 +2,7 @@
 //!
 //! - `key_file`: private keys in files of mode 0600, behind the model's `Signer`; a TPM comes behind
 //!   the same trait.
+//! - `sealed_file`: the same under a key that the TPM gives out.
 //! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
 //! - `attest`: what a TPM says about itself and its boot, and what the space makes of it.
 //! - `request`, `ca`, `certificate`: what a box asks for, what the space issues, what a peer shows.
@@ -21,6 +22,7 @@ pub mod join;
 pub mod key_file;
 mod pem;
 pub mod request;
+mod sealed_file;
 mod secret_file;
 pub mod tier;
 pub mod tls;
@@ -33,8 +35,9 @@ pub use certificate::{
     read_certificates, validity,
 };
 pub use key_file::{KeyFault, KeyFile, LogKeyFile};
-pub use pem::PemFault;
+pub use pem::{PemFault, decode_public_p256, encode_public_p256};
 pub use request::{RequestFault, certificate_request};
+pub use sealed_file::{STORE_KEY_BYTES, SealedFault};
 pub use secret_file::{FileFault, SECRET_FILE_BYTES_MAX};
 pub use tier::{Tier, TierFault};
 pub use tls::{

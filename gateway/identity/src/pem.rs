@@ -2,10 +2,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use guan_model::PublicKey;
+use rustls::sign::public_key_to_spki;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{SubjectPublicKeyInfoDer, alg_id};
 use zeroize::Zeroizing;
 
 pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
 pub(crate) const PRIVATE_KEY: &str = "PRIVATE KEY";
+const PUBLIC_KEY: &str = "PUBLIC KEY";
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
@@ -24,6 +29,22 @@ pub enum PemFault {
     Unended,
     #[error("the PEM block is not base64; the file is damaged, restore it")]
     Base64,
+}
+
+/// A P-256 key in PEM, as `openssl pkey -pubout` writes it.
+pub fn encode_public_p256(key: &PublicKey) -> Option<String> {
+    let PublicKey::EcdsaP256(point) = key else { return None };
+    Some(encode(PUBLIC_KEY, &public_key_to_spki(&alg_id::ECDSA_P256, point)).to_string())
+}
+
+/// Reads what [`encode_public_p256`] wrote; `None` for anything else.
+pub fn decode_public_p256(text: &str) -> Option<PublicKey> {
+    const POINT_BYTES: usize = 65;
+    let spki = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).ok()?;
+    let point = spki.get(spki.len().checked_sub(POINT_BYTES)?..)?;
+    // The whole structure is compared, so that no other curve passes with a point of this length.
+    let is_it = public_key_to_spki(&alg_id::ECDSA_P256, point) == spki;
+    is_it.then(|| PublicKey::EcdsaP256(point.to_vec()))
 }
 
 pub(crate) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {

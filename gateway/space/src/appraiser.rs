@@ -91,6 +91,13 @@ impl Appraise for Shared {
     }
 }
 
+/// What a box is told beside its verdict.
+#[derive(Default)]
+struct Beside {
+    order: Option<&'static str>,
+    store_policy: Option<String>,
+}
+
 fn refusal(text: &str) -> Appraisal {
     let (outcome, holds_for) = (GateOutcome::Refuse, VERDICT_LIFE);
     Appraisal { outcome, holds_for, text: text.to_owned(), document: Bytes::new() }
@@ -117,7 +124,7 @@ impl Appraiser {
         };
         let seen = seen.map(|seen| record(&seen));
         match self.remember(box_id, &leaf, &verdict, seen, firmware) {
-            Ok(retirement) => self.tell(proof, &verdict, retirement.as_ref()),
+            Ok(beside) => self.tell(proof, &verdict, &beside),
             Err(fault) => {
                 tracing::error!(%box_id, %fault, "a verdict cannot be recorded");
                 refusal("the space cannot write its registry; come again")
@@ -186,10 +193,10 @@ impl Appraiser {
         verdict: &Verdict,
         seen: Option<SeenRecord>,
         firmware: Option<String>,
-    ) -> Result<Option<Retirement>, RegistryError> {
+    ) -> Result<Beside, RegistryError> {
         self.registry.update(box_id, |enrolment| {
             enrolment.demand = false;
-            let Some(tpm) = &mut enrolment.tpm else { return None };
+            let Some(tpm) = &mut enrolment.tpm else { return Beside::default() };
             let before = tpm.last.take().and_then(|last| last.seen);
             tpm.last = Some(LastAppraisal {
                 at_s: verdict.made_at.millis() / 1000,
@@ -205,11 +212,14 @@ impl Appraiser {
                 enrolment.fingerprint = next.fingerprint;
                 tracing::info!(%box_id, "a box uses its renewed certificate");
             }
-            enrolment.retirement.clone()
+            Beside {
+                order: enrolment.retirement.as_ref().and_then(order),
+                store_policy: enrolment.store_policy.clone(),
+            }
         })
     }
 
-    fn tell(&self, proof: &Proof, verdict: &Verdict, retirement: Option<&Retirement>) -> Appraisal {
+    fn tell(&self, proof: &Proof, verdict: &Verdict, beside: &Beside) -> Appraisal {
         let box_id = &proof.box_id;
         let findings: Vec<String> = verdict.findings.iter().map(Finding::to_string).collect();
         let outcome = verdict.outcome.name();
@@ -223,7 +233,8 @@ impl Appraiser {
             "nonce": hex::encode(proof.bound.nonce),
             "made_at_s": verdict.made_at.millis() / 1000,
             "expires_at_s": verdict.expires_at.millis() / 1000,
-            "order": retirement.and_then(order),
+            "order": beside.order,
+            "store_policy": beside.store_policy,
         });
         let document = document.to_string();
         let signature = self.signer.sign(document.as_bytes()).map(hex::encode);

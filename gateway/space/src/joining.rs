@@ -191,6 +191,7 @@ impl Joining {
             tpm: Some(tpm),
             demand: false,
             retirement: None,
+            store_policy: None,
         };
         let is_first = self.registry.enrol_with_token(token, &box_id, &enrolment, passwords);
         match is_first {

@@ -73,6 +73,9 @@ pub struct Enrolment {
     pub demand: bool,
     #[serde(default)]
     pub retirement: Option<Retirement>,
+    /// Signed policy for the box's store, told with each verdict.
+    #[serde(default)]
+    pub store_policy: Option<String>,
 }
 
 /// A box on its way out of service.
@@ -400,6 +403,7 @@ mod tests {
             tpm: None,
             demand: false,
             retirement: None,
+            store_policy: None,
         };
         registry.enrol(box_id, &enrolment).unwrap();
     }

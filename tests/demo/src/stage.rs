@@ -167,7 +167,8 @@ impl Stage {
         Ok(())
     }
 
-    fn space(&self, arguments: &[&str]) -> Result<String> {
+    /// Runs `guan-space` with these arguments and no others.
+    pub fn space(&self, arguments: &[&str]) -> Result<String> {
         output(Command::new(self.programs.join("guan-space")).args(arguments))
     }
 
@@ -198,9 +199,14 @@ impl Stage {
         self.start("guan-space", &self.space_config(), &self.space_environment)
     }
 
+    /// Whatever it will do.
+    pub fn begin_guan(&self) -> Result<Running> {
+        self.start("guan", &self.box_config(), &self.guan_environment)
+    }
+
     /// Returns when MQTT clients can connect.
     pub fn start_guan(&self) -> Result<Running> {
-        let mut running = self.start("guan", &self.box_config(), &self.guan_environment)?;
+        let mut running = self.begin_guan()?;
         let deadline = Instant::now() + READY_WAIT;
         while TcpStream::connect(("127.0.0.1", self.mqtt_port)).is_err() {
             if let Some(status) = running.child.try_wait()? {

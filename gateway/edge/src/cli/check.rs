@@ -166,6 +166,7 @@ fn check_tpm(config: &EdgeConfig, report: &mut Report) {
     }
     check_endorsement(&tpm, report);
     check_keys(config, &tpm, report);
+    check_store(config, &tpm, report);
 }
 
 fn check_endorsement(tpm: &Tpm, report: &mut Report) {
@@ -203,6 +204,27 @@ fn check_keys(config: &EdgeConfig, tpm: &Tpm, report: &mut Report) {
             Err(fault) => report.fault("TLS key", fault.to_string(), "see the line TPM"),
         },
         Err(fault) => report.fault("TLS key", fault.to_string(), join),
+    }
+}
+
+fn check_store(config: &EdgeConfig, tpm: &Tpm, report: &mut Report) {
+    if config.identity.seal.is_none() {
+        return report.bad(
+            Grade::Warning,
+            "store",
+            "the log's key is a plain file",
+            "set identity.store_policies and identity.store_policy_key before the box joins",
+        );
+    }
+    match guan_edge::sealing::log_key(config, Some(tpm)) {
+        Ok(_) => report.good("store", "the TPM opens it for this firmware"),
+        Err(fault) if fault.is_shut() => report.fault(
+            "store",
+            fault.to_string(),
+            "have the maker sign a policy for these PCRs (`guan-space release policy`), and send it with \
+             `guan-space box send-policy`",
+        ),
+        Err(fault) => report.fault("store", fault.to_string(), "`guan join` makes what is missing"),
     }
 }
 

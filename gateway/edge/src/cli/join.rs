@@ -6,8 +6,8 @@ use guan_edge::box_identity::{TLS_SLOTS, slot_of, start_tpm, tier};
 use guan_edge::joining::{JoinAsk, join};
 use guan_edge::upkeep::{DECOMMISSIONED_FILE, next_certificate};
 use guan_identity::join::JoinToken;
+use guan_identity::read_certificates;
 use guan_identity::tpm::KeySlot;
-use guan_identity::{LogKeyFile, read_certificates};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -50,9 +50,7 @@ pub(super) fn execute(
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    if !identity.log_key_file.exists() {
-        LogKeyFile::create(&identity.log_key_file, &config.evidence.origin)?;
-    }
+    guan_edge::sealing::make_log_key(&config, &tpm)?;
     let (host, port) = space.rsplit_once(':').context("--space takes HOST:PORT")?;
     let port = port.parse().with_context(|| format!("--space {space}: {port:?} is no port"))?;
     let ask = JoinAsk {

@@ -21,6 +21,13 @@ fn disk(config: &EdgeConfig, folder: &str) -> anyhow::Result<OsDisk> {
 }
 
 fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
+    let sealed = guan_edge::sealing::public_file(&config.identity.log_key_file);
+    if config.identity.seal.is_some() {
+        let text = std::fs::read_to_string(&sealed).with_context(|| {
+            format!("{} cannot be read; `guan join` makes it", sealed.display())
+        })?;
+        return Ok(VerifierKey::parse(text.trim())?);
+    }
     let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)
         .context("the key of the log cannot be used; `guan identity init` makes one")?;
     Ok(VerifierKey::of(&key)?)

@@ -1,24 +1,23 @@
 //! The link's endpoint, its certificates, and what its events mean for the operator.
 
 use super::Board;
-use super::state::Opened;
 use crate::box_identity::{self, BoxKeyFault};
 use crate::credentials::{Candidate, Credentials};
 use crate::prover::{self, Facts, Prover};
+use crate::sealing;
 use crate::status::EngineStatus;
 use crate::upkeep::{Surroundings, Upkeep, next_certificate};
-use crate::uplink::SpoolSource;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
 use guan_identity::tpm::Tpm;
 use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
 use guan_link::driver::{
-    Attest, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning, TuningFault,
+    Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning,
+    TuningFault,
 };
 use guan_link::text::ReportJson;
-use guan_model::{BoxId, Digest};
-use guan_spool::OsDisk;
+use guan_model::{BootNumber, BoxId, Digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use std::io;
@@ -62,12 +61,12 @@ pub enum LinkSetupFault {
 }
 
 /// A link that is ready to run.
-pub(super) struct Uplink {
+pub(super) struct Uplink<S> {
     endpoint: quinn::Endpoint,
     credentials: Credentials,
     locate: HostPort,
     server_name: String,
-    source: SpoolSource<OsDisk>,
+    source: S,
     time: Arc<TimeCell>,
     attest: Option<Arc<dyn Attest>>,
     upkeep: Option<Upkeep>,
@@ -75,18 +74,19 @@ pub(super) struct Uplink {
 }
 
 /// `None` when the link is off.
-pub(super) fn prepare(
+pub(super) fn prepare<S: BatchSource>(
     config: &EdgeConfig,
-    opened: &Opened,
+    source: S,
+    boot: BootNumber,
     board: &Board,
-) -> Result<Option<Uplink>, LinkSetupFault> {
+    tpm: Option<Tpm>,
+) -> Result<Option<Uplink<S>>, LinkSetupFault> {
     if !config.link.is_enabled {
         tracing::info!("link.enabled is false: everything stays in the spool");
         return Ok(None);
     }
     let identity = &config.identity;
     let certificate = wiring::read_text(&identity.certificate_file)?;
-    let tpm = box_identity::start_tpm(identity)?;
     let time = Arc::new(TimeCell::new(board.clock.read().wall));
     let maker = CandidateMaker {
         config: config.clone(),
@@ -105,7 +105,7 @@ pub(super) fn prepare(
     });
     let credentials = Credentials::new(current, next);
     let watched = tpm.clone();
-    let proof = tpm.map(|tpm| prover(tpm, opened, board, credentials.clone(), maker));
+    let proof = tpm.map(|tpm| prover(tpm, boot, board, credentials.clone(), maker));
     let (attest, upkeep) = proof.unzip();
     let local = match config.link.host.parse::<IpAddr>() {
         Ok(IpAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -116,12 +116,7 @@ pub(super) fn prepare(
         credentials,
         locate: HostPort { host: config.link.host.clone(), port: config.link.port },
         server_name: config.link.server_name.clone(),
-        source: SpoolSource::new(
-            opened.engine.reader(),
-            opened.spool_id,
-            opened.streams.clone(),
-            opened.tables.clone(),
-        ),
+        source,
         time,
         attest,
         upkeep,
@@ -173,7 +168,7 @@ impl CandidateMaker {
 
 fn prover(
     tpm: Tpm,
-    opened: &Opened,
+    boot: BootNumber,
     board: &Board,
     credentials: Credentials,
     maker: CandidateMaker,
@@ -182,7 +177,7 @@ fn prover(
     let facts = Facts {
         tier: box_identity::tier(&config.identity),
         release: config.identity.release.clone(),
-        boot: opened.boot.0,
+        boot: boot.0,
     };
     let tpm_dir = config.identity.tpm.as_ref().map(|tpm| tpm.folder.clone()).unwrap_or_default();
     prover::keep_attestation_key(&tpm_dir, &config.state_dir);
@@ -194,6 +189,7 @@ fn prover(
     };
     let log_head: prover::LogHeadSource = Arc::new(head);
     let (alarms, halted) = (board.clone(), board.halted.clone());
+    let (seal, policy) = (config.identity.seal.clone(), board.policy.clone());
     let alarm: prover::Alarm = Arc::new(move |text| alarms.alarm(text));
     let upkeep = Upkeep::new(Surroundings {
         tpm: tpm.clone(),
@@ -217,13 +213,20 @@ fn prover(
         halt: Box::new(move || {
             halted.send_replace(true);
         }),
+        take_policy: Box::new(move |text| {
+            let Some(seal) = &seal else { return Err("nothing is sealed here".to_owned()) };
+            if sealing::take_policy(seal, text)? {
+                policy.send_replace(true);
+            }
+            Ok(())
+        }),
     });
     let kept = upkeep.clone();
     let dir = &config.state_dir;
     (Arc::new(Prover::new(tpm, facts, log_head, dir, alarm, credentials, kept)), upkeep)
 }
 
-impl Uplink {
+impl<S: BatchSource> Uplink<S> {
     /// Over the TPM, when there is one.
     pub(super) fn watchdog(&self, config: &EdgeConfig, board: &Board) -> Option<Watchdog> {
         let (clock, alarms) = (board.clock.clone(), board.clone());

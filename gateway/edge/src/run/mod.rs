@@ -6,10 +6,12 @@
 mod link;
 mod mqtt;
 mod report;
+mod shut;
 mod state;
 
 pub use state::{LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
+use crate::box_identity::{self, BoxKeyFault};
 use crate::contracts::{self, ContractSet};
 use crate::engine::{Effect, Event};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
@@ -19,11 +21,12 @@ use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use crate::writer::{self, EVENT_QUEUE_MAX, Inputs};
 use guan_configs::{ConfigFaults, EdgeConfig};
+use guan_identity::tpm::Tpm;
 use guan_link::driver::{LinkStatus, Released};
 use guan_link::text::CheckpointText;
 use guan_model::Now;
 use guan_policy::{Plan, TrustedKeys};
-use state::{BoxEngine, Opened};
+use state::{BoxEngine, Opened, StateFault};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -41,7 +44,9 @@ pub enum RunError {
     #[error(transparent)]
     Wiring(#[from] WiringFault),
     #[error(transparent)]
-    State(#[from] state::StateFault),
+    State(#[from] StateFault),
+    #[error(transparent)]
+    Key(#[from] BoxKeyFault),
     #[error(transparent)]
     Link(#[from] link::LinkSetupFault),
     #[error(transparent)]
@@ -73,6 +78,8 @@ pub(crate) struct Board {
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
     pub(crate) contracts: watch::Sender<Vec<String>>,
+    /// Set to `true`: a policy has come that may open the store.
+    pub(crate) policy: watch::Sender<bool>,
     /// Set to `true`: the box is out of service.
     pub(crate) halted: watch::Sender<bool>,
 }
@@ -89,6 +96,7 @@ impl Board {
             released: watch::Sender::new(Released::new()),
             alarms: Arc::default(),
             contracts: watch::Sender::new(Vec::new()),
+            policy: watch::Sender::new(false),
             halted: watch::Sender::new(false),
         }
     }
@@ -112,11 +120,12 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let decoder = Arc::new(wiring::decoder(&config, file)?);
     let keys = wiring::trusted_keys(&config)?;
     let set = read_contracts(&config, &keys)?;
-    let opened = state::open(&config)?;
+    let tpm = box_identity::start_tpm(&config.identity)?;
+    let Some(opened) = open_state(&config, tpm.as_ref()).await? else { return Ok(()) };
     let board = Board::new(opened.clock.clone());
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
-    let uplink = link::prepare(&config, &opened, &board)?;
+    let uplink = link::prepare(&config, opened.source(), opened.boot, &board, tpm)?;
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
@@ -177,6 +186,34 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     drop(locks);
     outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Writer)?;
     if is_hung { Err(RunError::TpmHung) } else { Ok(()) }
+}
+
+/// Opens what is on disk, as soon as the TPM lets it; `None`: the program is to end before.
+async fn open_state(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Option<Opened>, RunError> {
+    loop {
+        match state::open(config, tpm) {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(fault) => {
+                if !wait_for_policy(config, tpm, fault).await? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// The store is shut: whether a policy came that may open it. Any other fault ends the program.
+async fn wait_for_policy(
+    config: &EdgeConfig,
+    tpm: Option<&Tpm>,
+    fault: StateFault,
+) -> Result<bool, RunError> {
+    match (fault, tpm) {
+        (StateFault::LogKey(shut), Some(tpm)) if shut.is_shut() => {
+            shut::run(config, tpm.clone(), shut.to_string()).await
+        }
+        (fault, _) => Err(fault.into()),
+    }
 }
 
 fn check_in_service(config: &EdgeConfig) -> Result<(), RunError> {

@@ -3,14 +3,16 @@
 use crate::engine::{Engine, EngineError, EvidenceLog, EvidenceLogError, sealed_size};
 use crate::ingest::Token;
 use crate::metadata::{Metadata, MetadataError};
+use crate::sealing::{self, SealFault};
 use crate::sessions::{LedgerFault, SessionLedger};
 use crate::system_clock::{SharedClock, SystemClock};
 use crate::tables::{self, TablesError};
+use crate::uplink::SpoolSource;
 use crate::wiring;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
 use guan_evidence::{Program, Salvage};
-use guan_identity::{KeyFault, LogKeyFile};
+use guan_identity::tpm::Tpm;
 use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
 use guan_policy::Plan;
 use guan_spool::{OsDisk, Spool, SpoolError};
@@ -42,8 +44,8 @@ pub enum StateFault {
     Metadata(#[from] MetadataError),
     #[error(transparent)]
     Tables(#[from] TablesError),
-    #[error("the key of the log cannot be used; `guan identity init` makes one")]
-    LogKey(#[source] KeyFault),
+    #[error("the key of the log cannot be used; `guan join` (or `guan identity init`) makes one")]
+    LogKey(#[from] SealFault),
     #[error("the system gives no random numbers")]
     Random,
     #[error("the first entry of the log cannot be written")]
@@ -61,6 +63,14 @@ pub(super) struct Opened {
     pub locks: Locks,
 }
 
+impl Opened {
+    /// What the link reads.
+    pub(super) fn source(&self) -> SpoolSource<OsDisk> {
+        let (streams, tables) = (self.streams.clone(), self.tables.clone());
+        SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables)
+    }
+}
+
 /// Held as long as the program runs, so that a second one is turned away.
 pub(super) struct Locks {
     _metadata: Metadata,
@@ -73,10 +83,9 @@ fn disk(path: &Path) -> Result<OsDisk, StateFault> {
 }
 
 /// Opens everything and records the start.
-pub(super) fn open(config: &EdgeConfig) -> Result<Opened, StateFault> {
+pub(super) fn open(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
-    let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin);
-    let key = Arc::new(key.map_err(StateFault::LogKey)?);
+    let key = Arc::new(sealing::log_key(config, tpm)?);
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
     let spool_config = wiring::spool_config(config);

@@ -54,7 +54,7 @@ pub use reference::{REFERENCE_BYTES_MAX, Reference, ReferenceFault};
 #[cfg(feature = "tpm")]
 pub(crate) use store_policy::{BIT_CLEAR, authorized_by, later_epochs, selection};
 pub use store_policy::{
-    EPOCH_MAX, STORE_POLICY_BYTES_MAX, StorePolicy, StorePolicyFault, approved, store_policy_text,
+    EPOCH_MAX, STORE_POLICY_BYTES_MAX, StorePolicy, StorePolicyFault, sign_store_policy,
 };
 pub use tpm_bytes::TpmBytesFault;
 #[cfg(feature = "tpm")]

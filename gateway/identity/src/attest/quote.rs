@@ -164,6 +164,21 @@ impl TpmSignature {
         Ok(Self(fixed))
     }
 
+    /// From what [`to_der`](Self::to_der) writes; `None` for anything else.
+    pub fn from_der(der: &[u8]) -> Option<Self> {
+        let [DER_SEQUENCE, length, body @ ..] = der else { return None };
+        let mut rest = body;
+        let mut scalar = || {
+            let [DER_INTEGER, length, more @ ..] = rest else { return None };
+            let (number, more) = more.split_at_checked(usize::from(*length))?;
+            rest = more;
+            Some(number.strip_prefix(&[0]).unwrap_or(number))
+        };
+        let (r, s) = (scalar()?, scalar()?);
+        let is_whole = usize::from(*length) == body.len() && rest.is_empty();
+        Self::from_scalars(r, s).ok().filter(|_| is_whole)
+    }
+
     /// r and s, 32 bytes each.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

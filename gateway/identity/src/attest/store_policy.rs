@@ -9,7 +9,7 @@
 
 use super::nv::epochs_name;
 use super::quote::{PCR_COUNT, Pcrs, TpmSignature, pcr_digest};
-use guan_model::{Digest, PublicKey};
+use guan_model::{Digest, PublicKey, SignFault, Signer};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -119,8 +119,22 @@ fn read_epoch(found: u64) -> Result<u8, StorePolicyFault> {
     epoch.ok_or(StorePolicyFault::Epoch { found })
 }
 
-/// The text of a file, for a signature of `approved` made elsewhere (64 bytes, r and s).
-pub fn store_policy_text(release: &str, epoch: u8, pcrs: &Pcrs, signature: &[u8; 64]) -> String {
+/// A policy that the release key signs.
+pub fn sign_store_policy(
+    release: &str,
+    epoch: u8,
+    pcrs: &Pcrs,
+    key: &dyn Signer,
+) -> Result<String, SignFault> {
+    let signed = key.sign(&approved(pcrs, epoch).0)?;
+    let signature = TpmSignature::from_der(&signed).ok_or_else(|| SignFault::Device {
+        key: key.name().to_owned(),
+        detail: "it is not of P-256".to_owned(),
+    })?;
+    Ok(store_policy_text(release, epoch, pcrs, &signature))
+}
+
+fn store_policy_text(release: &str, epoch: u8, pcrs: &Pcrs, signature: &TpmSignature) -> String {
     let pcrs: BTreeMap<String, String> =
         pcrs.iter().map(|(pcr, value)| (pcr.to_string(), value.to_string())).collect();
     let document = serde_json::json!({
@@ -128,7 +142,7 @@ pub fn store_policy_text(release: &str, epoch: u8, pcrs: &Pcrs, signature: &[u8;
         "release": release,
         "epoch": epoch,
         "pcrs": pcrs,
-        "signature": hex::encode(signature),
+        "signature": hex::encode(signature.as_bytes()),
     });
     format!("{document}\n")
 }
@@ -148,7 +162,7 @@ pub(crate) fn selection(pcrs: &Pcrs) -> Vec<u8> {
 }
 
 /// Digest of the policy "these PCRs, and no later epoch".
-pub fn approved(pcrs: &Pcrs, epoch: u8) -> Digest {
+fn approved(pcrs: &Pcrs, epoch: u8) -> Digest {
     let code = CC_POLICY_PCR.to_be_bytes();
     let of_pcrs = Digest::of_parts(&[&[0; 32], &code, &selection(pcrs), &pcr_digest(pcrs).0]);
     let offset = 0_u16.to_be_bytes();
@@ -186,7 +200,8 @@ mod tests {
         let signed = |epoch: u8, pcrs: &Pcrs| {
             let signature = tpm.sign(&approved(pcrs, epoch).0);
             let signature = TpmSignature::parse(&signature).unwrap();
-            store_policy_text("r", epoch, pcrs, signature.as_bytes().try_into().unwrap())
+            assert_eq!(TpmSignature::from_der(&signature.to_der()), Some(signature.clone()));
+            store_policy_text("r", epoch, pcrs, &signature)
         };
         let good = signed(3, &pcrs);
         let key = tpm.public();

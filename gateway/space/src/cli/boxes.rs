@@ -3,9 +3,11 @@
 use super::enrol::registry;
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
+use guan_identity::attest::STORE_POLICY_BYTES_MAX;
 use guan_model::BoxId;
 use guan_space::registry::{Enrolment, Retirement};
 use serde_json::json;
+use std::path::Path;
 
 fn find(common: &Common, id: &str) -> anyhow::Result<(BoxId, Enrolment)> {
     let config = load(&common.config)?;
@@ -107,6 +109,22 @@ pub(super) fn decommission(common: &Common, id: &str, discard: bool) -> anyhow::
             "told with its next verdict; {what} it confirms, is revoked, and clears its TPM; \
              `guan-space box show` shows the confirmation"
         ))
+    })
+}
+
+/// The box itself checks the signature; here only the size is looked at.
+pub(super) fn send_policy(common: &Common, id: &str, file: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    if text.len() > STORE_POLICY_BYTES_MAX {
+        bail!("{} has {} bytes; the limit is {STORE_POLICY_BYTES_MAX}", file.display(), text.len());
+    }
+    change(common, id, |enrolment| {
+        check_tpm(enrolment)?;
+        enrolment.store_policy = Some(text);
+        enrolment.demand = true;
+        Ok("sent with each verdict from now on; a box whose store is shut tries it at once"
+            .to_owned())
     })
 }
 

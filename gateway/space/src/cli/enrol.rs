@@ -60,6 +60,7 @@ pub(super) fn enrol(common: &Common, request: &Request<'_>) -> anyhow::Result<()
         tpm: None,
         demand: false,
         retirement: None,
+        store_policy: None,
     };
     registry(&config)?.enrol(&id, &enrolment)?;
     if common.json {

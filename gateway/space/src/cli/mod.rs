@@ -3,6 +3,7 @@
 mod boxes;
 mod contract;
 mod enrol;
+mod release;
 mod show;
 mod token;
 
@@ -77,6 +78,9 @@ enum Command {
     /// Contracts of this space.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// What the maker of a release signs: which firmware boxes may run.
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -137,6 +141,16 @@ enum BoxCommand {
         /// Do not wait until the box has sent everything.
         #[arg(long)]
         discard: bool,
+    },
+    /// Send a box the policy under which its TPM opens its store.
+    SendPolicy {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the box.
+        id: String,
+        /// The signed policy (`guan-space release policy` makes it).
+        #[arg(long)]
+        file: PathBuf,
     },
     /// The passwords of a box's TPM that this space keeps, for its rescue.
     Passwords {
@@ -225,6 +239,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Box(BoxCommand::Decommission { common, id, discard }) => {
             boxes::decommission(common, id, *discard)?;
         }
+        Command::Box(BoxCommand::SendPolicy { common, id, file }) => {
+            boxes::send_policy(common, id, file)?;
+        }
         Command::Box(BoxCommand::Passwords { common, id }) => boxes::passwords(common, id)?,
         Command::Token(TokenCommand::New { common, id, hours, ek, tier }) => {
             token::new(common, id, *hours, ek.as_deref().zip(tier.as_deref()))?;
@@ -234,6 +251,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             contract::sign(common, input, out)?;
         }
         Command::Contract(ContractCommand::Key(common)) => contract::key(common)?,
+        Command::Release(command) => release::execute(command)?,
         Command::Config(ConfigCommand::Check(common)) => show::config_check(common)?,
         Command::Config(ConfigCommand::Show(common)) => show::config_show(common)?,
         Command::Config(ConfigCommand::Reference) => show::config_reference(),
