@@ -169,7 +169,9 @@ pub fn boot_log(data: &[u8]) -> bool {
 /// The kernel's lists of measured files.
 pub fn ima_list(data: &[u8]) -> bool {
     let Ok(entries) = attest::parse_ima(data) else { return false };
-    attest::replay_ima(&entries, &Digest([9; 32]));
+    attest::replay_ima(&entries, &Digest([0; 32]), &Digest([9; 32]));
+    let place = attest::ImaPlace { entries: 1, value: Digest([9; 32]) };
+    assert_eq!(attest::ima_after(data, place), (data, attest::ImaPlace::START));
     !entries.is_empty()
 }
 

@@ -5,11 +5,13 @@ use crate::upkeep::Upkeep;
 use bytes::Bytes;
 use guan_identity::Tier;
 use guan_identity::attest::{
-    Binding, Claims, EVENT_LOG_BYTES_MAX, Evidence, IMA_BYTES_MAX, PCRS_REQUIRED, pack_log,
+    Binding, Claims, EVENT_LOG_BYTES_MAX, Evidence, IMA_BYTES_MAX, ImaPlace, PCRS_REQUIRED,
+    ima_after, pack_log,
 };
 use guan_identity::tpm::{KeySlot, Tpm};
 use guan_link::GateOutcome;
 use guan_link::driver::{Attest, Bound, Underway, Wish};
+use guan_link::frame::Question;
 use guan_model::Digest;
 use std::fs::File;
 use std::io::{self, Read};
@@ -62,7 +64,7 @@ impl Prover {
 }
 
 impl Attest for Prover {
-    fn attest(&self, bound: Bound, ima_start: u64) -> Underway<Result<Bytes, String>> {
+    fn attest(&self, bound: Bound, question: Question) -> Underway<Result<Bytes, String>> {
         let (tpm, facts, folder) = (self.tpm.clone(), self.facts.clone(), self.folder.clone());
         let (log_size, log_root) = (self.log_head)();
         let leaf = self.credentials.leaf();
@@ -73,12 +75,13 @@ impl Attest for Prover {
             log_root,
             // Known when the TPM was asked.
             counter: 0,
-            ima_start,
+            // Known when the list was read.
+            ima_start: 0,
             tier: facts.tier,
         };
         Box::pin(async move {
             let made = tokio::task::spawn_blocking(move || {
-                make(&tpm, &facts, claims, &bound, leaf, &folder)
+                make(&tpm, &facts, claims, &bound, &question, leaf, &folder)
             });
             made.await.unwrap_or_else(|_| Err("making evidence failed".to_owned()))
         })
@@ -125,12 +128,16 @@ fn make(
     facts: &Facts,
     mut claims: Claims,
     bound: &Bound,
+    question: &Question,
     leaf: Digest,
     folder: &Path,
 ) -> Result<Bytes, String> {
     let release = claims.release.clone();
     let counted = tpm.call("count releases", move |chip| chip.count_release(&release));
     claims.counter = counted.map_err(|fault| fault.to_string())?;
+    let logs = Logs::of(facts.tier);
+    let place = ima_after(&logs.ima()?, logs.known(question)).1;
+    claims.ima_start = place.entries;
     let claims_bytes = claims.encode();
     let binding = Binding {
         nonce: bound.nonce,
@@ -153,15 +160,13 @@ fn make(
         ],
     );
     // After the quote: the lists may be longer than what was quoted, and never shorter.
-    let log = |path: &str, limit: usize| {
-        let bytes = read_log(Path::new(path), limit).map_err(|fault| format!("{path}: {fault}"))?;
-        pack_log(&bytes).map_err(|fault| format!("{path}: {fault}"))
-    };
-    // An emulator's PCRs know nothing of this machine's boot.
-    let (boot_log, ima_list) = match facts.tier {
-        Tier::Hardware => (log(BOOT_LOG_FILE, EVENT_LOG_BYTES_MAX)?, log(IMA_FILE, IMA_BYTES_MAX)?),
-        Tier::Emulated | Tier::Unattested => (Vec::new(), Vec::new()),
-    };
+    let list = logs.ima()?;
+    let pack =
+        |bytes: &[u8]| pack_log(bytes).map_err(|fault| format!("a log cannot be packed: {fault}"));
+    let ima_list = pack(ima_after(&list, place).0)?;
+    let boot = logs.boot()?;
+    let is_known = Digest::of(&boot) == question.boot_log;
+    let boot_log = if is_known { Vec::new() } else { pack(&boot)? };
     let evidence = Evidence {
         claims_bytes,
         claims,
@@ -174,6 +179,37 @@ fn make(
         counted_signature: counted.signature,
     };
     Ok(evidence.encode().into())
+}
+
+/// The logs that were extended into the TPM's PCRs.
+struct Logs {
+    /// An emulator's PCRs know nothing of this machine's boot.
+    are_there: bool,
+}
+
+impl Logs {
+    fn of(tier: Tier) -> Self {
+        Self { are_there: tier == Tier::Hardware }
+    }
+
+    fn known(&self, question: &Question) -> ImaPlace {
+        ImaPlace { entries: question.ima_start, value: question.ima_value }
+    }
+
+    fn boot(&self) -> Result<Vec<u8>, String> {
+        self.read(BOOT_LOG_FILE, EVENT_LOG_BYTES_MAX)
+    }
+
+    fn ima(&self) -> Result<Vec<u8>, String> {
+        self.read(IMA_FILE, IMA_BYTES_MAX)
+    }
+
+    fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, String> {
+        match self.are_there {
+            true => read_log(Path::new(path), limit).map_err(|fault| format!("{path}: {fault}")),
+            false => Ok(Vec::new()),
+        }
+    }
 }
 
 /// Empty when the machine keeps none.

@@ -302,6 +302,17 @@ pub struct Goodbye {
     pub retry_after: Duration,
 }
 
+/// What a box is to prove, and what the space has of its logs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    pub nonce: [u8; NONCE_BYTES],
+    /// Entries of the list of measured files, and the value of PCR 10 to which they lead.
+    pub ima_start: u64,
+    pub ima_value: Digest,
+    /// Of the boot log; zeros when there is none.
+    pub boot_log: Digest,
+}
+
 /// Control stream, space to box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpaceNote {
@@ -311,11 +322,7 @@ pub enum SpaceNote {
     },
     Goodbye(Goodbye),
     /// Prove what you are, for this nonce.
-    Challenge {
-        nonce: [u8; NONCE_BYTES],
-        /// Entries of the box's list of measured files that the space has.
-        ima_start: u64,
-    },
+    Challenge(Question),
     /// What the space makes of the evidence, signed; the link never looks inside.
     Verdict {
         outcome: GateOutcome,

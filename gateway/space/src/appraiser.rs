@@ -1,17 +1,19 @@
 //! Appraises boxes for the link: what the registry knows, what releases publish, and a signed verdict.
 
+use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::registry::{Enrolment, LastAppraisal, Registry, RegistryError, Retirement, SeenRecord};
 use bytes::Bytes;
 use guan_identity::attest::{
-    AttestationOutcome, Binding, Evidence, Finding, KnownBox, LastSeen, Logs, Policy,
+    AttestationOutcome, Binding, Evidence, Finding, ImaPlace, KnownBox, LastSeen, Logs, Policy,
     REFERENCE_BYTES_MAX, Reference, Session, TpmClock, VERDICT_LIFE, Verdict, appraise,
     unpack_logs,
 };
 use guan_identity::{Tier, certificate_key, peer_identity};
 use guan_link::GateOutcome;
 use guan_link::driver::{Appraisal, Appraise, Proof, Underway};
-use guan_model::{Digest, PublicKey, Signer, WallTime};
+use guan_link::frame::Question;
+use guan_model::{BoxId, Digest, PublicKey, Signer, WallTime};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use serde_json::json;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 
 /// Most files of reference values that are read.
 const REFERENCES_MAX: usize = 256;
+const NO_DIGEST: Digest = Digest([0; 32]);
 
 /// What the space demands, as configured.
 pub struct Demands {
@@ -40,6 +43,7 @@ pub struct Appraiser {
     clock: fn() -> WallTime,
     random: SystemRandom,
     care: Care,
+    boot_logs: BootLogs,
 }
 
 impl Appraiser {
@@ -51,9 +55,10 @@ impl Appraiser {
         signer: Arc<dyn Signer>,
         clock: fn() -> WallTime,
         care: Care,
+        boot_logs: BootLogs,
     ) -> Arc<dyn Appraise> {
         let random = SystemRandom::new();
-        let state = Self { registry, demands, own_leaf, signer, clock, random, care };
+        let state = Self { registry, demands, own_leaf, signer, clock, random, care, boot_logs };
         Arc::new(Shared(Arc::new(state)))
     }
 }
@@ -67,10 +72,15 @@ impl Appraise for Shared {
         peer_identity(leaf).map_or(true, |(_, tier)| tier > Tier::Unattested)
     }
 
-    fn nonce(&self) -> [u8; 32] {
-        let mut nonce = [0; 32];
-        self.0.random.fill(&mut nonce).expect("the system has random numbers once it has started");
-        nonce
+    fn question(&self, box_id: BoxId) -> Underway<Question> {
+        let state = self.0.clone();
+        Box::pin(async move {
+            let (asked, nonce) = (state.clone(), state.nonce());
+            let known = tokio::task::spawn_blocking(move || asked.known_logs(&box_id)).await;
+            let (place, boot_log) = known.unwrap_or((ImaPlace::START, NO_DIGEST));
+            let ImaPlace { entries: ima_start, value: ima_value } = place;
+            Question { nonce, ima_start, ima_value, boot_log }
+        })
     }
 
     fn appraise(&self, proof: Proof) -> Underway<Appraisal> {
@@ -104,6 +114,21 @@ fn refusal(text: &str) -> Appraisal {
 }
 
 impl Appraiser {
+    fn nonce(&self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        self.random.fill(&mut nonce).expect("the system has random numbers once it has started");
+        nonce
+    }
+
+    /// What this box need not send again.
+    fn known_logs(&self, box_id: &BoxId) -> (ImaPlace, Digest) {
+        let enrolment = self.registry.find(box_id).ok().flatten();
+        let last = enrolment.and_then(|enrolment| enrolment.tpm?.last);
+        let place = last.and_then(|last| last.seen).map_or(ImaPlace::START, |seen| place(&seen));
+        let boot_log = self.boot_logs.read(box_id).map_or(NO_DIGEST, |log| Digest::of(&log));
+        (place, boot_log)
+    }
+
     fn judge(&self, proof: &Proof) -> Appraisal {
         let box_id = &proof.box_id;
         let enrolment = match self.registry.find(box_id) {
@@ -138,7 +163,12 @@ impl Appraiser {
         proof: &Proof,
     ) -> Result<(Verdict, Option<LastSeen>, Option<String>), String> {
         let evidence = Evidence::decode(&proof.evidence).map_err(|fault| fault.to_string())?;
-        let logs: Logs = unpack_logs(&evidence).map_err(|fault| fault.to_string())?;
+        let mut logs: Logs = unpack_logs(&evidence).map_err(|fault| fault.to_string())?;
+        let is_new = !logs.boot.is_empty();
+        if !is_new {
+            // Either it has none, or it is the one that is here: the PCRs tell.
+            logs.boot = self.boot_logs.read(&proof.box_id).unwrap_or_default();
+        }
         let bound = &proof.bound;
         let session = Session {
             binding: Binding {
@@ -155,6 +185,9 @@ impl Appraiser {
             known_files: BTreeSet::new(),
         };
         let (verdict, seen) = appraise(known, &session, &policy, &evidence, &logs, (self.clock)());
+        if is_new && seen.is_some() {
+            self.boot_logs.keep(&proof.box_id, &evidence.boot_log);
+        }
         // Only what a good quote covered is worth approving.
         let firmware = evidence.pcrs.get(&0).map(ToString::to_string).filter(|_| seen.is_some());
         Ok((verdict, seen, firmware))
@@ -188,7 +221,7 @@ impl Appraiser {
     /// Keeps the verdict; a new certificate that has led to one takes the place of the old.
     fn remember(
         &self,
-        box_id: &guan_model::BoxId,
+        box_id: &BoxId,
         leaf: &str,
         verdict: &Verdict,
         seen: Option<SeenRecord>,
@@ -281,6 +314,7 @@ fn known_box(enrolment: &Enrolment, leaf: &str) -> Option<KnownBox> {
             },
             counter: seen.counter,
             firmware: Digest::from_hex(&seen.firmware)?,
+            ima: place(seen),
         }),
         None => None,
     };
@@ -293,6 +327,13 @@ fn known_box(enrolment: &Enrolment, leaf: &str) -> Option<KnownBox> {
     })
 }
 
+/// The start when nothing is known.
+fn place(seen: &SeenRecord) -> ImaPlace {
+    let value = seen.ima_value.as_deref().and_then(Digest::from_hex);
+    let known = value.map(|value| ImaPlace { entries: seen.ima_entries, value });
+    known.unwrap_or(ImaPlace::START)
+}
+
 fn record(seen: &LastSeen) -> SeenRecord {
     SeenRecord {
         clock_ms: seen.clock.clock_ms,
@@ -300,5 +341,7 @@ fn record(seen: &LastSeen) -> SeenRecord {
         restarts: seen.clock.restarts,
         counter: seen.counter,
         firmware: seen.firmware.to_string(),
+        ima_entries: seen.ima.entries,
+        ima_value: Some(seen.ima.value.to_string()),
     }
 }

@@ -3,12 +3,14 @@
 //! - `store`: the rules of what is kept; `runner`: the one task that owns it and commits in groups.
 //! - `inbox`: the link's seam to the runner; `admit`: who may come in, by `registry`.
 //! - `export`, `parquet_file`: readings for consumers. `status`: what runs, for people.
-//! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection.
+//! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection;
+//!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service.
 //! - `init`: sets a space up.
 #![forbid(unsafe_code)]
 
 pub mod admit;
 pub mod appraiser;
+pub mod boot_logs;
 pub mod care;
 pub mod export;
 pub mod inbox;

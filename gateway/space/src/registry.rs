@@ -148,6 +148,11 @@ pub struct SeenRecord {
     pub counter: u64,
     /// PCR 0.
     pub firmware: String,
+    /// Up to where the list of measured files was found good, and the PCR there.
+    #[serde(default)]
+    pub ima_entries: u64,
+    #[serde(default)]
+    pub ima_value: Option<String>,
 }
 
 /// What a one-time token allows.

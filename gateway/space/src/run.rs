@@ -2,6 +2,7 @@
 
 use crate::admit::Admission;
 use crate::appraiser::{Appraiser, Demands};
+use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
@@ -187,7 +188,9 @@ fn appraiser(
     let own_leaf = server.chain.first().map_or(Digest([0; 32]), |leaf| Digest::of(leaf));
     let registry = Registry::new(&config.state_dir);
     let care = Care { registry: registry.clone(), authority, clock: wall_time };
-    Ok(Appraiser::shared(registry, demands, own_leaf, Arc::new(signer), wall_time, care))
+    let boot_logs = BootLogs::new(&config.state_dir);
+    let signer = Arc::new(signer);
+    Ok(Appraiser::shared(registry, demands, own_leaf, signer, wall_time, care, boot_logs))
 }
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.

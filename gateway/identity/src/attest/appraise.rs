@@ -6,7 +6,7 @@
 use super::boot::{SecureBootVariable, secure_boot_variable};
 use super::event_log::EventLog;
 use super::evidence::{Binding, Evidence};
-use super::ima::{ImaEntry, parse_ima, replay_ima};
+use super::ima::{ImaEntry, ImaPlace, parse_ima, replay_ima};
 use super::nv::counter_name;
 use super::quote::{Attestation, Attested, TpmClock, TpmSignature, pcr_digest};
 use super::reference::Reference;
@@ -43,6 +43,8 @@ pub struct LastSeen {
     pub counter: u64,
     /// PCR 0 at first use, until a person approves another.
     pub firmware: Digest,
+    /// Up to where the list of measured files was found good.
+    pub ima: ImaPlace,
 }
 
 /// What this connection shows by itself.
@@ -111,7 +113,7 @@ impl Court<'_> {
         self.hear_pcrs(&quote)?;
         self.hear_boot(&logs.boot);
         self.hear_release(now);
-        self.hear_ima(&logs.ima);
+        let ima = self.hear_ima(&logs.ima);
         self.hear_counter();
         let firmware = *self.evidence.pcrs.get(&FIRMWARE_PCR)?;
         let pinned = self.known.last.as_ref().map(|last| last.firmware);
@@ -119,7 +121,9 @@ impl Court<'_> {
             self.find(Finding::FirmwareUnknown);
         }
         let firmware = pinned.unwrap_or(firmware);
-        Some(LastSeen { clock, counter: self.evidence.claims.counter, firmware })
+        // A list with something bad in it is looked at from its start again.
+        let ima = ima.unwrap_or(ImaPlace::START);
+        Some(LastSeen { clock, counter: self.evidence.claims.counter, firmware, ima })
     }
 
     fn hear_quote(&mut self) -> Option<Attestation> {
@@ -252,15 +256,31 @@ impl Court<'_> {
         }
     }
 
-    fn hear_ima(&mut self, bytes: &[u8]) {
+    /// Up to where everything is good.
+    fn hear_ima(&mut self, bytes: &[u8]) -> Option<ImaPlace> {
+        let from = self.known.last.as_ref().map(|last| last.ima);
+        let from = match self.evidence.claims.ima_start {
+            0 => ImaPlace::START,
+            start => match from.filter(|from| from.entries == start) {
+                Some(from) => from,
+                None => {
+                    self.find(Finding::ImaReplay);
+                    return None;
+                }
+            },
+        };
         let zero = Digest([0; 32]);
         let pcr = self.evidence.pcrs.get(&IMA_PCR).copied().unwrap_or(zero);
         let entries = match parse_ima(bytes) {
             Ok(entries) => entries,
-            Err(fault) => return self.find(Finding::ImaList(fault.to_string())),
+            Err(fault) => {
+                self.find(Finding::ImaList(fault.to_string()));
+                return None;
+            }
         };
-        let Some(count) = replay_ima(&entries, &pcr) else {
-            return self.find(Finding::ImaReplay);
+        let Some(count) = replay_ima(&entries, &from.value, &pcr) else {
+            self.find(Finding::ImaReplay);
+            return None;
         };
         let mut named = 0;
         for entry in &entries[..count] {
@@ -270,6 +290,8 @@ impl Court<'_> {
                 self.find(finding);
             }
         }
+        let entries = from.entries.saturating_add(count as u64);
+        (named == 0).then_some(ImaPlace { entries, value: pcr })
     }
 
     fn judge_file(&self, entry: &ImaEntry<'_>) -> Option<Finding> {

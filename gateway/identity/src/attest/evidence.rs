@@ -244,9 +244,14 @@ fn pcrs(reader: &mut CborReader<'_>) -> Result<Pcrs, EvidenceFault> {
 /// The logs of evidence, unpacked up to their limits.
 pub fn unpack_logs(evidence: &Evidence) -> Result<Logs, EvidenceFault> {
     Ok(Logs {
-        boot: unpack("boot log", &evidence.boot_log, EVENT_LOG_BYTES_MAX)?,
+        boot: unpack_boot_log(&evidence.boot_log)?,
         ima: unpack("list of measured files", &evidence.ima_list, IMA_BYTES_MAX)?,
     })
+}
+
+/// A boot log as evidence carries it.
+pub fn unpack_boot_log(packed: &[u8]) -> Result<Vec<u8>, EvidenceFault> {
+    unpack("boot log", packed, EVENT_LOG_BYTES_MAX)
 }
 
 fn unpack(what: &'static str, packed: &[u8], limit: usize) -> Result<Vec<u8>, EvidenceFault> {

@@ -154,10 +154,37 @@ fn digest_field(field: &[u8], entry: usize) -> Result<(&str, &[u8]), ImaFault> {
     Ok((name.map_err(|_| malformed("an algorithm that is no text"))?, &digest[1..]))
 }
 
-/// How many of the entries lead to this PCR 10; `None` when no prefix does. The list may have grown since
-/// the quote was made, so a prefix counts.
-pub fn replay_ima(entries: &[ImaEntry<'_>], pcr: &Digest) -> Option<usize> {
-    let mut value = Digest([0; 32]);
+/// A place in a list: so many entries, which lead to this value of PCR 10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImaPlace {
+    pub entries: u64,
+    pub value: Digest,
+}
+
+impl ImaPlace {
+    pub const START: Self = Self { entries: 0, value: Digest([0; 32]) };
+}
+
+/// The part of a list that follows a place, and the place: the start when the list does not lead there (the
+/// machine has booted since, or keeps what it cannot parse).
+pub fn ima_after(bytes: &[u8], place: ImaPlace) -> (&[u8], ImaPlace) {
+    let whole = (bytes, ImaPlace::START);
+    let mut reader = Reader { bytes, at: 0, entry: 0 };
+    let mut value = ImaPlace::START.value;
+    for _ in 0..place.entries {
+        match entry(&mut reader) {
+            Ok(entry) => extend(&mut value, &entry.extended),
+            Err(_) => return whole,
+        }
+        reader.entry += 1;
+    }
+    if value == place.value { (&bytes[reader.at..], place) } else { whole }
+}
+
+/// How many of the entries lead from one value of PCR 10 to another; `None` when no prefix does. The list may
+/// have grown since the quote was made, so a prefix counts.
+pub fn replay_ima(entries: &[ImaEntry<'_>], from: &Digest, pcr: &Digest) -> Option<usize> {
+    let mut value = *from;
     if value == *pcr {
         return Some(0);
     }

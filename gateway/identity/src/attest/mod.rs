@@ -37,9 +37,12 @@ pub use endorsement::{
 pub use event_log::{EVENT_LOG_BYTES_MAX, EVENTS_MAX, Event, EventLog, EventLogFault, extend};
 pub use evidence::{
     Binding, Claims, EVIDENCE_BYTES_MAX, EVIDENCE_SCHEMA, Evidence, EvidenceFault, NONCE_BYTES,
-    pack_log, unpack_logs,
+    pack_log, unpack_boot_log, unpack_logs,
 };
-pub use ima::{IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, parse_ima, replay_ima};
+pub use ima::{
+    IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, ImaPlace, ima_after, parse_ima,
+    replay_ima,
+};
 pub use nv::{
     COUNTER_BYTES, COUNTER_INDEX, EPOCHS_BYTES, EPOCHS_INDEX, HEADS_BYTES, HEADS_INDEX,
     counter_name, epochs_name,

@@ -3,7 +3,7 @@
 //! After the handshake, because relays were found against every binding inside it (research/tpm.md, 7).
 
 use super::fault::LinkFault;
-use crate::frame::NONCE_BYTES;
+use crate::frame::{NONCE_BYTES, Question};
 use crate::gate::GateOutcome;
 use bytes::Bytes;
 use guan_model::BoxId;
@@ -51,8 +51,8 @@ pub type Underway<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The box's side: makes evidence, which may take a TPM seconds.
 pub trait Attest: Send + Sync {
-    /// `ima_start`: entries of the list of measured files that the space has. The error is for the operator.
-    fn attest(&self, bound: Bound, ima_start: u64) -> Underway<Result<Bytes, String>>;
+    /// The error is for the operator.
+    fn attest(&self, bound: Bound, question: Question) -> Underway<Result<Bytes, String>>;
 
     /// The space's verdict, for people.
     fn verdict(&self, outcome: GateOutcome, document: Bytes);
@@ -111,8 +111,8 @@ pub trait Appraise: Send + Sync {
     /// Whether a box with this certificate must prove itself.
     fn must_prove(&self, leaf: &CertificateDer<'_>) -> bool;
 
-    /// Never the same twice.
-    fn nonce(&self) -> [u8; NONCE_BYTES];
+    /// What to ask this box; the nonce is never the same twice.
+    fn question(&self, box_id: BoxId) -> Underway<Question>;
 
     fn appraise(&self, proof: Proof) -> Underway<Appraisal>;
 

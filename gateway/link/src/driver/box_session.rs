@@ -10,7 +10,7 @@ use super::{changed, underway, wait_until};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
 use crate::frame::{
-    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, NONCE_BYTES, Offer,
+    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Offer, Question,
     SpaceFrame, SpaceNote, StreamKind,
 };
 use crate::gate::GateOutcome;
@@ -178,7 +178,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     let _ = self.outputs.events.send(LinkEvent::CheckpointSeen { size }).await;
                 }
                 SpaceNote::Goodbye(goodbye) => return Err(goodbye.into()),
-                SpaceNote::Challenge { nonce, ima_start } => self.prove(nonce, ima_start)?,
+                SpaceNote::Challenge(question) => self.prove(question)?,
                 SpaceNote::Verdict { outcome, document } => {
                     if let Some(attest) = self.attest {
                         attest.verdict(outcome, document);
@@ -206,13 +206,13 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     }
 
     /// Starts to make evidence; a challenge that came before is forgotten.
-    fn prove(&mut self, nonce: [u8; NONCE_BYTES], ima_start: u64) -> Result<(), LinkFault> {
+    fn prove(&mut self, question: Question) -> Result<(), LinkFault> {
         let attest = self.attest.ok_or_else(|| LinkFault::Attest {
             detail: "the space asks for a TPM's quote; set identity.tier and identity.tpm"
                 .to_owned(),
         })?;
-        let bound = Bound::new(&self.closing.connection, nonce)?;
-        self.evidence = Some(attest.attest(bound, ima_start));
+        let bound = Bound::new(&self.closing.connection, question.nonce)?;
+        self.evidence = Some(attest.attest(bound, question));
         // The space answers the hello after its verdict.
         self.sender.handle_challenge(self.started.elapsed());
         Ok(())

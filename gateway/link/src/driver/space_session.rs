@@ -10,9 +10,9 @@ use super::{CLOSE_WAIT, stopped, underway, wait_until};
 use crate::VERSIONS;
 use crate::fault::PeerMisbehaved;
 use crate::frame::{
-    BoxFrame, BoxNote, CloseCode, Goodbye, Item, NONCE_BYTES, SpaceNote, StreamKind,
+    BoxFrame, BoxNote, CloseCode, Goodbye, Item, NONCE_BYTES, Question, SpaceNote, StreamKind,
 };
-use crate::gate::Gate;
+use crate::gate::{Gate, GateFault};
 use crate::receiver::{HELLO_WAIT, Receiver, ReceiverEvent};
 use crate::text::Reason;
 use bytes::Bytes;
@@ -82,6 +82,7 @@ struct Streaming<'a, I> {
     nonce: [u8; NONCE_BYTES],
     appraisal: Option<Underway<Appraisal>>,
     answer: Option<Underway<Bytes>>,
+    question: Option<Underway<Question>>,
 }
 
 impl<I: Inbox> SpaceSession<I> {
@@ -147,6 +148,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             nonce: [0; NONCE_BYTES],
             appraisal: None,
             answer: None,
+            question: None,
         })
     }
 
@@ -190,6 +192,11 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 Ok(())
             }
             appraisal = underway(&mut self.appraisal) => self.handle_appraisal(appraisal),
+            question = underway(&mut self.question) => {
+                self.nonce = question.nonce;
+                self.control_out.push(&SpaceNote::Challenge(question));
+                Ok(())
+            }
             answer = underway(&mut self.answer) => {
                 self.control_out.push(&SpaceNote::Answer(answer));
                 Ok(())
@@ -275,6 +282,10 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                     let size = size.map_err(|detail| PeerMisbehaved::Note { detail })?;
                     self.control_out.push(&SpaceNote::CheckpointSeen { size });
                 }
+                BoxNote::Evidence(_) if self.question.is_some() => {
+                    // Nothing was asked yet, so this is bound to nothing.
+                    return Err(LinkFault::from(GateFault::Unasked).into());
+                }
                 BoxNote::Evidence(evidence) => {
                     self.gate.handle_evidence().map_err(LinkFault::from)?;
                     let appraise = self.session.appraise.as_ref().expect("the gate has asked");
@@ -306,9 +317,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         if let Some(appraise) = &self.session.appraise
             && self.gate.poll_question(now)
         {
-            self.nonce = appraise.nonce();
-            let challenge = SpaceNote::Challenge { nonce: self.nonce, ima_start: 0 };
-            self.control_out.push(&challenge);
+            self.question = Some(appraise.question(self.session.box_id.clone()));
         }
     }
 

@@ -3,8 +3,8 @@
 use super::{BOX_NOTE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
 use crate::frame::{
     ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CloseCode, Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch,
-    Gap, Goodbye, Hello, Item, NONCE_BYTES, Offer, Refuse, RefuseReason, SpaceFrame, SpaceNote,
-    StreamRange, VERDICT_BYTES_MAX, Versions, Welcome,
+    Gap, Goodbye, Hello, Item, NONCE_BYTES, Offer, Question, Refuse, RefuseReason, SpaceFrame,
+    SpaceNote, StreamRange, VERDICT_BYTES_MAX, Versions, Welcome,
 };
 use crate::gate::GateOutcome;
 use crate::text::BoundedText;
@@ -384,7 +384,7 @@ impl Wire for SpaceNote {
         match self {
             Self::CheckpointSeen { .. } => CHECKPOINT_SEEN,
             Self::Goodbye(_) => GOODBYE,
-            Self::Challenge { .. } => CHALLENGE,
+            Self::Challenge(_) => CHALLENGE,
             Self::Verdict { .. } => VERDICT,
             Self::Answer(_) => ANSWER,
         }
@@ -399,9 +399,11 @@ impl Wire for SpaceNote {
                 let millis = goodbye.retry_after.as_millis();
                 out.varint(u64::try_from(millis).unwrap_or(u64::MAX));
             }
-            Self::Challenge { nonce, ima_start } => {
-                out.raw(nonce);
-                out.varint(*ima_start);
+            Self::Challenge(question) => {
+                out.raw(&question.nonce);
+                out.varint(question.ima_start);
+                out.raw(&question.ima_value.0);
+                out.raw(&question.boot_log.0);
             }
             Self::Verdict { outcome, document } => {
                 out.u8(outcome.code());
@@ -431,8 +433,9 @@ impl Wire for SpaceNote {
             CHALLENGE => {
                 let mut body = Body::new("challenge", body);
                 let (nonce, ima_start) = (body.nonce()?, body.varint()?);
+                let (ima_value, boot_log) = (Digest(body.nonce()?), Digest(body.nonce()?));
                 body.end()?;
-                Self::Challenge { nonce, ima_start }
+                Self::Challenge(Question { nonce, ima_start, ima_value, boot_log })
             }
             VERDICT => {
                 let outcome = GateOutcome::from_code(Body::new("verdict", body).u8()?);

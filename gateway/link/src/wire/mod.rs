@@ -16,7 +16,7 @@
 //!                        0x24 Ask         to the end
 //! space -> box, control  0x31 CheckpointSeen  size varint
 //!                        0x32 Goodbye         code u8, text, retry_after_ms varint
-//!                        0x33 Challenge       nonce 32, ima_start varint
+//!                        0x33 Challenge       nonce 32, ima_start varint, ima_value 32, boot_log 32
 //!                        0x34 Verdict         outcome u8, document to the end
 //!                        0x35 Answer          to the end
 //! ```

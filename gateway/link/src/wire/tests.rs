@@ -110,11 +110,18 @@ fn notes_about_the_identity_stay_too() {
     check(&[BoxNote::Evidence(bytes(b"e")), BoxNote::Ask(bytes(b"q"))], "022365022471");
     let outcome = GateOutcome::Restrict;
     let notes = [
-        SpaceNote::Challenge { nonce: [7; 32], ima_start: 300 },
+        SpaceNote::Challenge(Question {
+            nonce: [7; 32],
+            ima_start: 300,
+            ima_value: Digest([8; 32]),
+            boot_log: Digest([9; 32]),
+        }),
         SpaceNote::Verdict { outcome, document: bytes(b"v") },
         SpaceNote::Answer(bytes(b"a")),
     ];
-    let challenge = format!("2333{}ac02", "07".repeat(32));
+    let bytes_of = |byte: &str| byte.repeat(32);
+    let (nonce, value, log) = (bytes_of("07"), bytes_of("08"), bytes_of("09"));
+    let challenge = format!("6333{nonce}ac02{value}{log}");
     check(&notes, &format!("{challenge}03340176023561"));
     let long = vec![0; ASK_BYTES_MAX + 1];
     let frame = encode(&BoxNote::Ask(long.into())).concat();

@@ -3,6 +3,7 @@
 use super::*;
 use guan_link::GateOutcome;
 use guan_link::driver::{Appraisal, Bound, Proof, Underway};
+use guan_link::frame::Question;
 use rustls::pki_types::CertificateDer;
 
 /// Says what it sees of the connection.
@@ -17,8 +18,8 @@ fn words(bound: &Bound) -> Bytes {
 }
 
 impl Attest for Prover {
-    fn attest(&self, bound: Bound, ima_start: u64) -> Underway<Result<Bytes, String>> {
-        assert_eq!(ima_start, 0);
+    fn attest(&self, bound: Bound, question: Question) -> Underway<Result<Bytes, String>> {
+        assert_eq!((question.ima_start, question.nonce), (3, bound.nonce));
         Box::pin(async move { Ok(words(&bound)) })
     }
 
@@ -39,8 +40,11 @@ impl Appraise for Judge {
         true
     }
 
-    fn nonce(&self) -> [u8; 32] {
-        [7; 32]
+    fn question(&self, _box_id: BoxId) -> Underway<Question> {
+        let nothing = guan_model::Digest([0; 32]);
+        let question =
+            Question { nonce: [7; 32], ima_start: 3, ima_value: nothing, boot_log: nothing };
+        Box::pin(std::future::ready(question))
     }
 
     fn appraise(&self, proof: Proof) -> Underway<Appraisal> {

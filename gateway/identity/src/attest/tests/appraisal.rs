@@ -80,7 +80,7 @@ impl Case {
                 is_revoked: false,
                 ak: tpm.public(),
                 tls_key: tls_key.clone(),
-                last: Some(LastSeen { clock: last, counter: 2, firmware }),
+                last: Some(LastSeen { clock: last, counter: 2, firmware, ima: ImaPlace::START }),
             },
             session: Session {
                 binding: Binding {
@@ -213,6 +213,43 @@ fn a_counter_that_the_tpm_does_not_certify() {
     check_counted(|case, bound| counter_bytes(&bound.0, case.clock, &counter_name(), 3));
     check_counted(|case, bound| counter_bytes(&bound.0[1..], case.clock, &counter_name(), 2));
     check_counted(|case, bound| counter_bytes(&bound.0, case.clock, b"another index", 2));
+}
+
+/// The second look gets the list from where the first ended, and takes no other place for it.
+#[test]
+fn a_grown_list_is_heard_from_where_the_last_look_ended() {
+    let mut case = Case::new();
+    let (first, seen) = case.appraise();
+    let seen = seen.unwrap();
+    assert_eq!((first.outcome, seen.ima.entries), (AttestationOutcome::Allow, 1));
+    let more = ima_entry("/usr/bin/new", &[6; 32], b"signature");
+    let whole = [&case.logs.ima[..], &more].concat();
+    let (tail, place) = ima_after(&whole, seen.ima);
+    assert_eq!((tail, place), (&more[..], seen.ima));
+    // Another boot's list, and one that was cut, go from the start.
+    assert_eq!(ima_after(&more, seen.ima), (&more[..], ImaPlace::START));
+    assert_eq!(ima_after(&whole[..9], seen.ima), (&whole[..9], ImaPlace::START));
+    const DATA_AT: usize = 4 + 20 + (4 + "ima-sig".len()) + 4;
+    let mut value = seen.ima.value;
+    extend(&mut value, &Digest::of(&more[DATA_AT..]));
+    case.pcrs.insert(10, value);
+    case.known.last = Some(seen);
+    (case.logs.ima, case.claims.ima_start) = (more.clone(), 1);
+    let (second, seen) = case.appraise();
+    assert_eq!((second.findings, seen.unwrap().ima.entries), (vec![], 2));
+    // A box that claims a place that the space does not know.
+    case.claims.ima_start = 2;
+    assert_eq!(case.appraise().0.findings, [Finding::ImaReplay]);
+    // What is bad is not forgotten at the next look.
+    let bad = ima_entry("/tmp/bad", &[6; 32], b"");
+    let mut case = Case::new();
+    extend_ima(&mut case.pcrs, &bad);
+    case.logs.ima = bad;
+    let (verdict, seen) = case.appraise();
+    assert_eq!(
+        (verdict.outcome, seen.unwrap().ima),
+        (AttestationOutcome::Restricted, ImaPlace::START)
+    );
 }
 
 #[test]

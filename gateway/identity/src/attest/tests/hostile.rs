@@ -46,7 +46,7 @@ proptest! {
         }
         let ima = damage(&ima, &edits, cut);
         if let Ok(entries) = parse_ima(&ima) {
-            replay_ima(&entries, &Digest([9; 32]));
+            replay_ima(&entries, &Digest([0; 32]), &Digest([9; 32]));
         }
         let clock = TpmClock { clock_ms: 1, resets: 2, restarts: 3, is_safe: true };
         let pcrs: Pcrs = [(0, Digest([0; 32]))].into();
