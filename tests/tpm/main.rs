@@ -95,6 +95,36 @@ fn the_maker_vouches_for_the_endorsement_key() {
     assert!(check(&ek, foreign, &intermediates).is_err(), "another maker");
 }
 
+/// As some makers do: the chain lies in the TPM, and the space need not have it.
+#[test]
+fn the_makers_chain_is_read_out_of_the_tpm() {
+    let Some(bench) = bench() else { return };
+    assert!(bench.tpm.call("test", |chip| chip.ek_intermediates()).unwrap().is_empty());
+    let [root, intermediate] = bench.swtpm.makers().map(|path| {
+        let pem = std::fs::read_to_string(path).unwrap();
+        read_certificates(&pem).unwrap().remove(0)
+    });
+    let tool = |name: &str, arguments: &[&str]| {
+        let command = &mut std::process::Command::new(name);
+        command.args(["-T", &bench.swtpm.tcti()]).args(arguments).output()
+    };
+    for (index, certificate) in [("0x1c00100", &intermediate), ("0x1c00101", &root)] {
+        let file = bench.folder.path().join("certificate").display().to_string();
+        std::fs::write(&file, certificate).unwrap();
+        let attributes = "ownerwrite|ownerread|authread|authwrite";
+        let size = certificate.len().to_string();
+        let made = tool("tpm2_nvdefine", &[index, "-C", "o", "-s", &size, "-a", attributes]);
+        let Ok(made) = made else { return println!("SKIP: tpm2-tools are not installed") };
+        assert!(made.status.success(), "{made:?}");
+        let written = tool("tpm2_nvwrite", &[index, "-C", "o", "-i", &file]).unwrap();
+        assert!(written.status.success(), "{written:?}");
+    }
+    let chain = bench.tpm.call("test", |chip| chip.ek_intermediates()).unwrap();
+    assert_eq!(chain, [intermediate.to_vec(), root.to_vec()]);
+    let certificate = bench.tpm.call("test", |chip| chip.ek_certificate()).unwrap();
+    check_endorsement(&bench.ek(), &certificate, &chain, &[root], now()).unwrap();
+}
+
 #[test]
 fn a_credential_opens_for_its_key_and_no_other() {
     let Some(bench) = bench() else { return };

@@ -183,7 +183,7 @@ pub fn request(
     token: Zeroizing<[u8; 16]>,
     binding: Digest,
 ) -> Result<JoinRequest, JoinFault> {
-    let (ek_public, ek_certificate, ak, tls, certified, folder) =
+    let (ek_public, (ek_certificate, intermediates), ak, tls, certified, folder) =
         tpm.call("show itself to the space", move |chip| {
             let ek_certificate = match chip.ek_certificate() {
                 Err(TpmFault::Other { code, .. }) if code & 0xFFF == NO_CERTIFICATE => Vec::new(),
@@ -196,7 +196,8 @@ pub fn request(
             let tls = chip.make_tls_key(slot)?;
             let certified = chip.certify(slot, &binding)?;
             let folder = chip.folder().to_path_buf();
-            Ok((chip.ek_public()?, ek_certificate, ak, tls, certified, folder))
+            let chain = chip.ek_intermediates()?;
+            Ok((chip.ek_public()?, (ek_certificate, chain), ak, tls, certified, folder))
         })?;
     let signer: Arc<dyn Signer> = Arc::new(TpmSigner::load(tpm.clone(), slot, &folder)?);
     let request = certificate_request(signer, &box_id)?;
@@ -205,7 +206,7 @@ pub fn request(
         box_id,
         ek_public,
         ek_certificate,
-        intermediates: Vec::new(),
+        intermediates,
         ak_public: ak.as_bytes().to_vec(),
         tls_public: tls.as_bytes().to_vec(),
         request,

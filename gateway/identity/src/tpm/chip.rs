@@ -7,12 +7,14 @@ use super::fault::{TpmFault, raw_code};
 use super::key_blob::{KeyBlob, KeySlot};
 use super::tcti::Tcti;
 use super::template;
-use crate::attest::{Pcrs, TpmPublic, TpmSignature};
+use crate::attest::{
+    INTERMEDIATES_MAX, MAKER_CERTIFICATE_BYTES_MAX, Pcrs, TpmPublic, TpmSignature,
+};
 use guan_model::Digest as Sha256Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tss_esapi::Context;
-use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ak, ek};
+use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ak, ek, nv};
 use tss_esapi::constants::{CapabilityType, SessionType};
 use tss_esapi::handles::{
     AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle,
@@ -21,7 +23,7 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, SignatureSchemeAlg
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
-use tss_esapi::interface_types::resource_handles::{Hierarchy, Provision};
+use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
     Attest, CapabilityData, Data, Digest, EncryptedSecret, IdObject, PcrSelectionListBuilder,
@@ -40,6 +42,10 @@ const TRANSIENT_FIRST: u32 = 0x8000_0000;
 const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 const SAVED_SESSION_FIRST: u32 = 0x0300_0000;
 const LEFTOVERS_MAX: u32 = 64;
+/// Where makers put intermediate certificates.
+const CHAIN_FIRST: u32 = 0x01C0_0100;
+const CHAIN_LAST: u32 = 0x01C0_01FF;
+const CHAIN_COUNT_MAX: u32 = 16;
 /// "No such handle", for a handle in the first place of a command.
 pub(super) const HANDLE_1: u32 = 0x18B;
 /// A read returns eight PCRs at most.
@@ -180,6 +186,36 @@ impl Chip {
     pub fn ek_certificate(&mut self) -> Result<Vec<u8>, TpmFault> {
         let found = ek::retrieve_ek_pubcert(&mut self.context, EK_KIND);
         found.during("show the endorsement certificate")
+    }
+
+    /// Certificates that the maker put beside the endorsement certificate (TCG EK Credential Profile, 2.2.1.5.2:
+    /// indices from 0x01C00100 on, each with certificates one after the other).
+    pub fn ek_intermediates(&mut self) -> Result<Vec<Vec<u8>>, TpmFault> {
+        let what = "show its maker's certificates";
+        let kind = CapabilityType::Handles;
+        let listed = self.context.execute_without_session(|context| {
+            context.get_capability(kind, CHAIN_FIRST, CHAIN_COUNT_MAX)
+        });
+        let CapabilityData::Handles(handles) = listed.during(what)?.0 else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for handle in handles.into_inner() {
+            let TpmHandle::NvIndex(index) = handle else { continue };
+            if !(CHAIN_FIRST..=CHAIN_LAST).contains(&u32::from(index)) {
+                continue;
+            }
+            let area = self.context.tr_from_tpm_public(TpmHandle::NvIndex(index)).during(what)?;
+            let own = NvAuth::NvIndex(area.into());
+            let read = self
+                .context
+                .execute_with_session(PASSWORD, |context| nv::read_full(context, own, index));
+            // What cannot be read without a password is not carried.
+            let Ok(bytes) = read else { continue };
+            split_certificates(&bytes, &mut found);
+        }
+        found.truncate(INTERMEDIATES_MAX);
+        Ok(found)
     }
 
     /// Makes a new attestation key and keeps it. The old one, if any, is dead from then on.
@@ -411,6 +447,20 @@ impl Chip {
             return Err(TpmFault::of(what, fault));
         }
         Ok(session)
+    }
+}
+
+/// DER values one after the other; what is none ends it.
+fn split_certificates(mut bytes: &[u8], found: &mut Vec<Vec<u8>>) {
+    const SEQUENCE_LONG: [u8; 2] = [0x30, 0x82];
+    while let Some(rest) = bytes.strip_prefix(&SEQUENCE_LONG) {
+        let Some((length, _)) = rest.split_at_checked(2) else { return };
+        let length = 4 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        let Some((certificate, more)) = bytes.split_at_checked(length) else { return };
+        if length <= MAKER_CERTIFICATE_BYTES_MAX {
+            found.push(certificate.to_vec());
+        }
+        bytes = more;
     }
 }
 
