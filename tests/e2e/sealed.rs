@@ -91,6 +91,32 @@ fn an_unknown_firmware_is_shut_out_until_the_space_sends_its_policy() {
     rig.wait_for_rows(DATASET, 2);
     rig.stop_guan();
     rig.check_log();
+    restore_after_a_clear(&mut rig);
+    rig.start_guan();
+    publish(&rig, 3);
+    rig.wait_for_rows(DATASET, 3);
+    rig.stop_guan();
+    rig.check_log();
+}
+
+/// The TPM was cleared in the firmware's setup: the space has what opens the store, and the log goes on.
+fn restore_after_a_clear(rig: &mut Rig) {
+    let kept = rig.stage.space_json(&["box", "passwords", "demo-box"]).unwrap();
+    let tcti = rig.stage.tpm.as_ref().unwrap().tcti();
+    let cleared = Command::new("tpm2_clear").args(["-T", &tcti, "-c", "p"]).output().unwrap();
+    assert!(cleared.status.success(), "{cleared:?}");
+    let fault = rig.stage.join().unwrap_err().to_string();
+    assert!(fault.contains("guan tpm restore-store"), "{fault}");
+    let file = rig.stage.folder.join("store-key");
+    let restore = |key: &str| {
+        std::fs::write(&file, key).unwrap();
+        let file = file.display().to_string();
+        rig.stage.guan_json(&["tpm", "restore-store", "--key-file", &file])
+    };
+    let fault = restore(&"00".repeat(32)).unwrap_err().to_string();
+    assert!(fault.contains("another key"), "{fault}");
+    restore(kept["store"].as_str().unwrap()).unwrap();
+    rig.stage.join().unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The box's side of joining: four messages over QUIC.
 
+use crate::sealing::StoreKey;
 use guan_identity::attest::{SECRET_BYTES, TpmPublic};
 use guan_identity::join::{
     JOIN_EXPORTER_LABEL, JOIN_MESSAGE_BYTES_MAX, JoinAnswer, JoinMessageFault, JoinRequest,
@@ -34,6 +35,8 @@ pub struct JoinAsk {
     /// Name in the space's certificate.
     pub server_name: String,
     pub token: JoinToken,
+    /// For the space to keep.
+    pub store_key: Option<StoreKey>,
 }
 
 /// What the space gave.
@@ -100,7 +103,7 @@ pub async fn join(ask: JoinAsk) -> Result<Joined, JoinFault> {
         JoinAnswer::Refused { text } => return Err(JoinFault::Refused { text }),
         JoinAnswer::Issued { .. } => return Err(JoinFault::Turn),
     };
-    let tpm = ask.tpm.clone();
+    let (tpm, store_key) = (ask.tpm.clone(), ask.store_key.clone());
     let secret = blocking(move || {
         let opened = tpm.call("open the space's credential", move |chip| {
             chip.activate(&challenge.blob, &challenge.encrypted_seed)
@@ -110,7 +113,7 @@ pub async fn join(ask: JoinAsk) -> Result<Joined, JoinFault> {
             true => None,
             false => Some(new_passwords()?),
         };
-        Ok(JoinSecret { secret: Zeroizing::new(secret), passwords })
+        Ok(JoinSecret { secret: Zeroizing::new(secret), passwords, store_key })
     });
     let secret = secret.await?;
     send(&mut out, &secret.encode()).await?;

@@ -18,7 +18,8 @@ const POLICIES_MAX: usize = 64;
 /// Policy that the space sent, in `identity.store_policies`.
 const SENT_FILE: &str = "from-space.json";
 
-type StoreKey = Zeroizing<[u8; SEALED_BYTES]>;
+/// What the TPM gives out.
+pub type StoreKey = Zeroizing<[u8; SEALED_BYTES]>;
 
 /// Why the log's key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,13 @@ pub enum SealFault {
     Tpm(#[from] TpmFault),
     #[error(transparent)]
     LogKey(#[from] KeyFault),
+    #[error(
+        "the store was sealed by a TPM that was cleared or exchanged since: `guan tpm restore-store` with the \
+         store key of `guan-space box passwords` seals it to this one"
+    )]
+    Foreign,
+    #[error("identity.store_policies is not set: nothing is sealed on this box")]
+    NotConfigured,
     #[error("identity.store_policies needs a TPM")]
     NoTpm,
     #[error("the system gives no random numbers")]
@@ -78,17 +86,21 @@ fn policies(seal: &SealConfig, key: &PublicKey) -> Vec<StorePolicy> {
 fn store_key(seal: &SealConfig, tpm: &Tpm) -> Result<StoreKey, SealFault> {
     let key = release_key(seal)?;
     let policies = policies(seal, &key);
-    Ok(tpm.call("open the key of the store", move |chip| chip.unseal(&policies, &key))?)
+    let opened = tpm.call("open the key of the store", move |chip| chip.unseal(&policies, &key));
+    opened.map_err(|fault| match fault {
+        TpmFault::ForeignKey { .. } => SealFault::Foreign,
+        fault => fault.into(),
+    })
 }
 
 /// Makes what is missing: the sealed key, and the log's key under it. Needs the TPM only where it is sealed.
-pub fn make_log_key(config: &EdgeConfig, tpm: &Tpm) -> Result<(), SealFault> {
+pub fn make_log_key(config: &EdgeConfig, tpm: &Tpm) -> Result<Option<StoreKey>, SealFault> {
     let (path, origin) = (&config.identity.log_key_file, &config.evidence.origin);
     let Some(seal) = &config.identity.seal else {
         if !path.exists() {
             LogKeyFile::create(path, origin)?;
         }
-        return Ok(());
+        return Ok(None);
     };
     let has_sealed = tpm.call("look for the key of the store", |chip| Ok(chip.has_sealed()))?;
     if !has_sealed {
@@ -107,7 +119,17 @@ pub fn make_log_key(config: &EdgeConfig, tpm: &Tpm) -> Result<(), SealFault> {
                 .map_err(|source| SealFault::File { path, source })?;
         }
     }
-    Ok(())
+    Ok(Some(store_key))
+}
+
+/// Seals a key that the space has kept to the TPM that is there now. Nothing is changed when it is not the key
+/// of this box's store.
+pub fn restore(config: &EdgeConfig, tpm: &Tpm, store_key: StoreKey) -> Result<(), SealFault> {
+    let seal = config.identity.seal.as_ref().ok_or(SealFault::NotConfigured)?;
+    let (path, origin) = (&config.identity.log_key_file, &config.evidence.origin);
+    LogKeyFile::load_sealed(path, origin, &store_key)?;
+    let key = release_key(seal)?;
+    Ok(tpm.call("seal the key of the store", move |chip| chip.seal(&store_key, &key))?)
 }
 
 /// The key that signs the log's heads.

@@ -3,7 +3,7 @@
 use crate::registry::{Enrolment, Registry, TokenRecord, TpmRecord};
 use guan_identity::join::{
     Grant, JOIN_EXPORTER_LABEL, JOIN_MESSAGE_BYTES_MAX, JoinAnswer, JoinRequest, JoinSecret,
-    JoinToken, Maker, OwnerPasswords, join_binding, judge,
+    JoinToken, Maker, join_binding, judge,
 };
 use guan_identity::{SmallCa, Tier, read_certificates};
 use guan_link::driver::describe;
@@ -118,7 +118,7 @@ impl Joining {
                 next: None,
                 last: None,
             };
-            this.enrol(&request, &token, enrolled.tier, tpm, secret.passwords.as_ref())
+            this.enrol(&request, &token, enrolled.tier, tpm, &secret)
         })
         .await?;
         send(out, &answer.encode()).await.map_err(Stop::Broken)?;
@@ -173,7 +173,7 @@ impl Joining {
         token: &Digest,
         tier: Tier,
         tpm: TpmRecord,
-        passwords: Option<&OwnerPasswords>,
+        kept: &JoinSecret,
     ) -> Result<(BoxId, JoinAnswer), Refusal> {
         let now = (self.clock)();
         let box_id = request.box_id.clone();
@@ -193,7 +193,7 @@ impl Joining {
             retirement: None,
             store_policy: None,
         };
-        let is_first = self.registry.enrol_with_token(token, &box_id, &enrolment, passwords);
+        let is_first = self.registry.enrol_with_token(token, &box_id, &enrolment, kept);
         match is_first {
             Ok(true) => {}
             Ok(false) => return Err("the token was used meanwhile; ask for a new one".to_owned()),

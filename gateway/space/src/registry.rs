@@ -7,7 +7,7 @@
 //! sled's `flush` does not reach the disk's cache, so a change is followed by an fsync of its file.
 
 use guan_identity::Tier;
-use guan_identity::join::{OwnerPasswords, PASSWORD_BYTES};
+use guan_identity::join::{JoinSecret, OwnerPasswords, PASSWORD_BYTES};
 use guan_model::{BoxId, Digest};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 const TOKENS: &str = "tokens";
 /// By the digest of the endorsement key: the passwords outlive a box's name.
 const PASSWORDS: &str = "passwords";
+/// By the box's name: the store's key belongs to its disk.
+const STORE_KEYS: &str = "store-keys";
 /// Most tokens that wait to be used.
 pub const TOKENS_MAX: usize = 4096;
 const OPEN_ATTEMPTS_MAX: u32 = 50;
@@ -239,6 +241,17 @@ impl Registry {
         Ok(all)
     }
 
+    /// Key of a box's store.
+    pub fn find_store_key(
+        &self,
+        box_id: &BoxId,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, RegistryError> {
+        let db = self.open()?;
+        let tree = db.open_tree(STORE_KEYS).map_err(|source| self.storage(source))?;
+        let bytes = tree.get(box_id.as_str()).map_err(|source| self.storage(source))?;
+        Ok(bytes.map(|bytes| Zeroizing::new(bytes.to_vec())))
+    }
+
     /// Whether a box with this certificate may deliver.
     pub fn admit(
         &self,
@@ -310,7 +323,7 @@ impl Registry {
         token: &Digest,
         box_id: &BoxId,
         enrolment: &Enrolment,
-        passwords: Option<&OwnerPasswords>,
+        kept: &JoinSecret,
     ) -> Result<bool, RegistryError> {
         let db = self.open()?;
         let tree = db.open_tree(TOKENS).map_err(|source| self.storage(source))?;
@@ -318,7 +331,11 @@ impl Registry {
         if tree.remove(token.0).map_err(|source| self.storage(source))?.is_none() {
             return Ok(false);
         }
-        if let (Some(passwords), Some(tpm)) = (passwords, &enrolment.tpm) {
+        if let Some(key) = &kept.store_key {
+            let tree = db.open_tree(STORE_KEYS).map_err(|source| self.storage(source))?;
+            tree.insert(box_id.as_str(), &key[..]).map_err(|source| self.storage(source))?;
+        }
+        if let (Some(passwords), Some(tpm)) = (&kept.passwords, &enrolment.tpm) {
             let tree = db.open_tree(PASSWORDS).map_err(|source| self.storage(source))?;
             let both = Zeroizing::new([*passwords.owner, *passwords.lockout].concat());
             tree.insert(tpm.endorsement.as_str(), both.as_slice())

@@ -50,7 +50,7 @@ pub(super) fn execute(
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    guan_edge::sealing::make_log_key(&config, &tpm)?;
+    let store_key = guan_edge::sealing::make_log_key(&config, &tpm)?;
     let (host, port) = space.rsplit_once(':').context("--space takes HOST:PORT")?;
     let port = port.parse().with_context(|| format!("--space {space}: {port:?} is no port"))?;
     let ask = JoinAsk {
@@ -61,6 +61,7 @@ pub(super) fn execute(
         port,
         server_name: config.link.server_name.clone(),
         token,
+        store_key,
     };
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
     let joined = runtime.block_on(join(ask))?;

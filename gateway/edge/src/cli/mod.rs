@@ -119,6 +119,15 @@ enum IdentityCommand {
 
 #[derive(Subcommand)]
 enum TpmCommand {
+    /// Seal the store's key, which the space keeps, to the TPM that is there now: after it was cleared
+    /// or exchanged.
+    RestoreStore {
+        #[command(flatten)]
+        common: Common,
+        /// File with the store key in hex; - is the standard input.
+        #[arg(long, default_value = "-")]
+        key_file: PathBuf,
+    },
     /// End the lockout after wrong passwords, with the password that the space keeps.
     ResetLockout {
         #[command(flatten)]
@@ -185,6 +194,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             join::execute(common, space, token.as_deref(), token_file.as_deref())
         }
         Command::Check(common) => check::execute(common),
+        Command::Tpm(TpmCommand::RestoreStore { common, key_file }) => {
+            tpm::restore_store(common, key_file)
+        }
         Command::Tpm(TpmCommand::ResetLockout { common, password_file }) => {
             tpm::reset_lockout(common, password_file)
         }

@@ -3,10 +3,40 @@
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use guan_edge::box_identity::start_tpm;
+use guan_identity::tpm::SEALED_BYTES;
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use zeroize::Zeroizing;
+
+/// A secret in hex, from a file or the standard input.
+fn read_secret(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let text = Zeroizing::new(match file == Path::new("-") {
+        true => std::io::read_to_string(std::io::stdin())?,
+        false => std::fs::read_to_string(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?,
+    });
+    let secret = hex::decode(text.trim()).ok();
+    let secret =
+        secret.context("that is no secret in hex; `guan-space box passwords` prints it")?;
+    Ok(Zeroizing::new(secret))
+}
+
+pub(super) fn restore_store(common: &Common, file: &Path) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let Some(tpm) = start_tpm(&config.identity)? else {
+        bail!("identity.tier is unattested: this box has no TPM");
+    };
+    let secret = read_secret(file)?;
+    let key = <[u8; SEALED_BYTES]>::try_from(&secret[..]);
+    let key = key.ok().context("a store key has 64 hex digits")?;
+    guan_edge::sealing::restore(&config, &tpm, Zeroizing::new(key))?;
+    match common.json {
+        true => print_json(&json!({ "restored": true }))?,
+        false => println!("the store is sealed to this TPM; next: guan join"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Asks once: a wrong password would lock this way out too.
 pub(super) fn reset_lockout(common: &Common, file: &Path) -> anyhow::Result<ExitCode> {
@@ -14,14 +44,7 @@ pub(super) fn reset_lockout(common: &Common, file: &Path) -> anyhow::Result<Exit
     let Some(tpm) = start_tpm(&config.identity)? else {
         bail!("identity.tier is unattested: this box has no TPM");
     };
-    let text = Zeroizing::new(match file == Path::new("-") {
-        true => std::io::read_to_string(std::io::stdin())?,
-        false => std::fs::read_to_string(file)
-            .with_context(|| format!("{} cannot be read", file.display()))?,
-    });
-    let password = Zeroizing::new(hex::decode(text.trim()).ok().context(
-        "that is no password in hex; `guan-space box passwords` prints the lockout password",
-    )?);
+    let password = read_secret(file)?;
     tpm.call("forgive wrong passwords", move |chip| chip.reset_lockout(&password))?;
     match common.json {
         true => print_json(&json!({ "reset": true }))?,

@@ -5,6 +5,7 @@ use crate::attest::{
     INTERMEDIATES_MAX, MAKER_CERTIFICATE_BYTES_MAX, PUBLIC_BYTES_MAX, SECRET_BYTES,
 };
 use crate::request::REQUEST_BYTES_MAX;
+use crate::sealed_file::STORE_KEY_BYTES;
 use crate::tier::{Tier, TierFault};
 use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
 use guan_model::{BoxId, IdFault};
@@ -34,7 +35,7 @@ pub enum JoinMessageFault {
     BoxId(#[from] IdFault),
     #[error(transparent)]
     Tier(#[from] TierFault),
-    #[error("passwords of a TPM that are not both of {PASSWORD_BYTES} bytes, or both left out")]
+    #[error("secrets to be kept that are not of {PASSWORD_BYTES} bytes, or left out")]
     Passwords,
     #[error("an answer of kind {kind}")]
     Answer { kind: u64 },
@@ -80,6 +81,8 @@ pub struct JoinSecret {
     pub secret: Zeroizing<[u8; SECRET_BYTES]>,
     /// `None` when the TPM has passwords from an earlier joining.
     pub passwords: Option<OwnerPasswords>,
+    /// Key of the box's store, for the day when its TPM is gone; `None` when nothing is sealed.
+    pub store_key: Option<Zeroizing<[u8; STORE_KEY_BYTES]>>,
 }
 
 /// The end, in place of the challenge too when the request is refused.
@@ -195,7 +198,7 @@ impl JoinRequest {
 impl JoinSecret {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut out = CborWriter::default();
-        out.map(4);
+        out.map(5);
         out.entry(1, SCHEMA);
         out.entry_bytes(2, &*self.secret);
         let (owner, lockout): (&[u8], &[u8]) = match &self.passwords {
@@ -204,6 +207,7 @@ impl JoinSecret {
         };
         out.entry_bytes(3, owner);
         out.entry_bytes(4, lockout);
+        out.entry_bytes(5, self.store_key.as_ref().map_or(&[][..], |key| &key[..]));
         Zeroizing::new(out.finish())
     }
 
@@ -212,6 +216,7 @@ impl JoinSecret {
         let secret = Zeroizing::new(fields.step()?.fixed_bytes()?);
         let owner = Zeroizing::new(fields.bytes(PASSWORD_BYTES as u64)?);
         let lockout = Zeroizing::new(fields.bytes(PASSWORD_BYTES as u64)?);
+        let store_key = Zeroizing::new(fields.bytes(STORE_KEY_BYTES as u64)?);
         fields.close()?;
         let whole = |password: &[u8]| <[u8; PASSWORD_BYTES]>::try_from(password).ok();
         let passwords = match (whole(&owner), whole(&lockout)) {
@@ -222,7 +227,11 @@ impl JoinSecret {
             _ if owner.is_empty() && lockout.is_empty() => None,
             _ => return Err(JoinMessageFault::Passwords),
         };
-        Ok(Self { secret, passwords })
+        let store_key = match whole(&store_key) {
+            None if !store_key.is_empty() => return Err(JoinMessageFault::Passwords),
+            store_key => store_key.map(Zeroizing::new),
+        };
+        Ok(Self { secret, passwords, store_key })
     }
 }
 

@@ -270,25 +270,35 @@ impl RawTpm {
         release_key: &[u8],
         policy: &StorePolicy,
     ) -> Result<Zeroizing<Vec<u8>>, TpmFault> {
-        let session = self.policy_session()?;
-        let outcome = self.satisfy(session, release_key, policy).and_then(|()| {
-            let rest = [sized(&blob.private), sized(&blob.public)].concat();
-            let loaded = self.execute(CC_LOAD, &[parent], &[EMPTY], &rest)?;
-            let item = self.handle(&loaded)?;
-            let opened = self.execute(CC_UNSEAL, &[item], &[Allowed::Session(session)], &[]);
-            self.flush(item);
-            opened
-        });
-        if outcome.is_err() {
-            self.flush(session);
-        }
-        let answer = outcome?;
+        // First, because a TPM that was cleared has forgotten the epochs too.
+        let rest = [sized(&blob.private), sized(&blob.public)].concat();
+        let loaded = self.execute(CC_LOAD, &[parent], &[EMPTY], &rest)?;
+        let item = self.handle(&loaded)?;
+        let opened = self.open_item(item, release_key, policy);
+        self.flush(item);
+        let answer = opened?;
         let bytes = Zeroizing::new(answer.bytes);
         let mut reader = TpmReader::new(&bytes);
         let unreadable = |source| TpmFault::Answer { what: self.what, source };
         reader.u32("the answer's parameters").map_err(unreadable)?;
         let secret = reader.sized("the secret").map_err(unreadable)?;
         Ok(Zeroizing::new(secret.to_vec()))
+    }
+
+    fn open_item(
+        &mut self,
+        item: u32,
+        release_key: &[u8],
+        policy: &StorePolicy,
+    ) -> Result<Answer, TpmFault> {
+        let session = self.policy_session()?;
+        let opened = self
+            .satisfy(session, release_key, policy)
+            .and_then(|()| self.execute(CC_UNSEAL, &[item], &[Allowed::Session(session)], &[]));
+        if opened.is_err() {
+            self.flush(session);
+        }
+        opened
     }
 
     /// Brings a session to where the release key's signature says that it may be.

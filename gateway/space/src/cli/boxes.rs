@@ -146,10 +146,16 @@ pub(super) fn passwords(common: &Common, id: &str) -> anyhow::Result<()> {
         format!("no passwords of {box_id}'s TPM are kept: it had an owner when it joined")
     })?;
     let (owner, lockout) = (hex::encode(*kept.owner), hex::encode(*kept.lockout));
+    let store = registry(&config)?.find_store_key(&box_id)?.map(|key| hex::encode(&*key));
     if common.json {
-        return print_json(&json!({ "box": id, "owner": owner, "lockout": lockout }));
+        return print_json(&json!({
+            "box": id, "owner": owner, "lockout": lockout, "store": store,
+        }));
     }
     println!("owner    {owner}");
     println!("lockout  {lockout}   (for `guan tpm reset-lockout`, in hex)");
+    if let Some(store) = store {
+        println!("store    {store}   (for `guan tpm restore-store`, in hex)");
+    }
     Ok(())
 }
