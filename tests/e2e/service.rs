@@ -215,6 +215,10 @@ fn an_exchanged_tpm_is_an_alarm_until_it_is_named() {
     let _other = guan_demo::swtpm::Swtpm::make_at(&other, &ca, port).unwrap();
     let fault = rig.stage.join_with(&rig.stage.token().unwrap()).unwrap_err().to_string();
     assert!(fault.contains("known with another TPM"), "{fault}");
+    wait_for("the alarm", || {
+        let status = rig.stage.space_json(&["status"]).unwrap_or_default();
+        status["alarms"].to_string().contains("known with another TPM")
+    });
     let shown = rig.stage.guan_json(&["identity", "show"]).unwrap();
     let digest = shown["endorsement"].as_str().unwrap();
     let named = ["token", "new", "--box", "demo-box", "--tier", "emulated", "--ek", digest];

@@ -227,7 +227,7 @@ fn read_tpm(node: &Node<'_>, tier: Option<Tier>) -> Option<Option<TpmConfig>> {
     let accepted = "device:/dev/tpmrm0, or swtpm:host=127.0.0.1,port=2321";
     let kind = Kind { name: "string", accepted };
     let tcti = node.optional_text("tpm", about, &kind, |text| {
-        let is_known = text.starts_with("device:/dev/") || text.starts_with("swtpm:host=");
+        let is_known = text.starts_with("device:/dev/tpmrm") || text.starts_with("swtpm:host=");
         is_known.then(|| text.to_owned()).ok_or_else(|| format!("must be {accepted}"))
     });
     let about = "Folder of the keys that only the TPM can open.";

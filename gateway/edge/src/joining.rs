@@ -45,6 +45,8 @@ pub struct Joined {
     pub certificate_pem: String,
     pub authority_pem: String,
     pub tier: Tier,
+    /// Why the TPM's passwords could not be set; the box has joined all the same.
+    pub unowned: Option<TpmFault>,
 }
 
 /// Why the box did not join.
@@ -117,20 +119,22 @@ pub async fn join(ask: JoinAsk) -> Result<Joined, JoinFault> {
     });
     let secret = secret.await?;
     send(&mut out, &secret.encode()).await?;
-    let joined = match answer(&mut input).await? {
+    let mut joined = match answer(&mut input).await? {
         JoinAnswer::Issued { certificate_pem, authority_pem, tier } => {
-            Joined { certificate_pem, authority_pem, tier }
+            Joined { certificate_pem, authority_pem, tier, unowned: None }
         }
         JoinAnswer::Refused { text } => return Err(JoinFault::Refused { text }),
         JoinAnswer::Challenge(_) => return Err(JoinFault::Turn),
     };
     connection.close(0_u8.into(), b"joined");
-    // The space has them: from now on nobody else clears the TPM.
+    // The space has them: from now on nobody else clears the TPM. The certificate is worth more than that.
     if let Some(passwords) = secret.passwords {
         let tpm = ask.tpm.clone();
-        let own =
-            move || Ok(tpm.call("take passwords", move |chip| chip.take_ownership(&passwords))?);
-        blocking(own).await?;
+        let own = move || {
+            let owned = tpm.call("take passwords", move |chip| chip.take_ownership(&passwords));
+            Ok(owned.err())
+        };
+        joined.unowned = blocking(own).await?;
     }
     Ok(joined)
 }

@@ -1,6 +1,7 @@
 //! Who may come in: a certificate of this space's authority, enrolled, not revoked, of an accepted tier.
 
-use crate::registry::Registry;
+use crate::alarms::Alarms;
+use crate::registry::{Registry, Rejection};
 use guan_identity::{Tier, peer_identity};
 use guan_link::driver::{Admit, Review};
 use guan_model::{BoxId, Digest};
@@ -12,11 +13,12 @@ use std::sync::Arc;
 pub struct Admission {
     registry: Registry,
     accepted: Arc<[Tier]>,
+    alarms: Alarms,
 }
 
 impl Admission {
-    pub fn new(registry: Registry, accepted: &[Tier]) -> Self {
-        Self { registry, accepted: accepted.into() }
+    pub fn new(registry: Registry, accepted: &[Tier], alarms: Alarms) -> Self {
+        Self { registry, accepted: accepted.into(), alarms }
     }
 
     /// Those of the connected boxes that were revoked, or that somebody wants a verdict on.
@@ -45,7 +47,13 @@ impl Admission {
         let fingerprint = Digest::of(certificate);
         match self.registry.admit(&box_id, tier, fingerprint, &self.accepted) {
             Ok(Ok(())) => Ok(box_id),
-            Ok(Err(rejection)) => Err(rejection.to_string()),
+            Ok(Err(rejection)) => {
+                // It has a certificate of ours for another tier than it is known with.
+                if matches!(rejection, Rejection::Tier { .. }) {
+                    self.alarms.raise(&box_id, &rejection.to_string());
+                }
+                Err(rejection.to_string())
+            }
             Err(fault) => {
                 tracing::error!(%box_id, %fault, "the registry of boxes cannot be read");
                 Err("the space cannot read its registry; come again".to_owned())

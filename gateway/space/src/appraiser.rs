@@ -1,5 +1,6 @@
 //! Appraises boxes for the link: what the registry knows, what releases publish, and a signed verdict.
 
+use crate::alarms::Alarms;
 use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::registry::{Enrolment, LastAppraisal, Registry, RegistryError, Retirement, SeenRecord};
@@ -32,6 +33,13 @@ pub struct Demands {
     pub counter_min: u64,
 }
 
+/// What it has in common with the rest of the space.
+pub struct Common {
+    pub care: Care,
+    pub boot_logs: BootLogs,
+    pub alarms: Alarms,
+}
+
 /// Everything that an appraisal needs; shared by all sessions.
 pub struct Appraiser {
     registry: Registry,
@@ -44,6 +52,7 @@ pub struct Appraiser {
     random: SystemRandom,
     care: Care,
     boot_logs: BootLogs,
+    alarms: Alarms,
 }
 
 impl Appraiser {
@@ -54,11 +63,12 @@ impl Appraiser {
         own_leaf: Digest,
         signer: Arc<dyn Signer>,
         clock: fn() -> WallTime,
-        care: Care,
-        boot_logs: BootLogs,
+        shared: Common,
     ) -> Arc<dyn Appraise> {
         let random = SystemRandom::new();
-        let state = Self { registry, demands, own_leaf, signer, clock, random, care, boot_logs };
+        let Common { care, boot_logs, alarms } = shared;
+        let state =
+            Self { registry, demands, own_leaf, signer, clock, random, care, boot_logs, alarms };
         Arc::new(Shared(Arc::new(state)))
     }
 }
@@ -257,7 +267,12 @@ impl Appraiser {
         let findings: Vec<String> = verdict.findings.iter().map(Finding::to_string).collect();
         let outcome = verdict.outcome.name();
         let text = findings.join("; ");
-        tracing::info!(%box_id, outcome, findings = %text, "a box was appraised");
+        match verdict.outcome {
+            AttestationOutcome::Allow => {
+                tracing::info!(%box_id, outcome, findings = %text, "a box was appraised");
+            }
+            _ => self.alarms.raise(box_id, &format!("{outcome}: {text}")),
+        }
         let document = json!({
             "schema": 1,
             "box": box_id.as_str(),

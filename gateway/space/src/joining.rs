@@ -1,5 +1,6 @@
 //! The endpoint where boxes join: one stream a connection, four messages, one certificate.
 
+use crate::alarms::Alarms;
 use crate::registry::{Enrolment, Registry, TokenRecord, TpmRecord};
 use guan_identity::join::{
     Grant, JOIN_EXPORTER_LABEL, JOIN_MESSAGE_BYTES_MAX, JoinAnswer, JoinRequest, JoinSecret,
@@ -30,6 +31,7 @@ pub struct Joining {
     pub makers: Vec<Maker>,
     pub accepted: Vec<Tier>,
     pub clock: fn() -> WallTime,
+    pub alarms: Alarms,
 }
 
 /// Why a box did not join; told to it.
@@ -140,10 +142,11 @@ impl Joining {
         let before = self.registry.find(box_id).ok().flatten();
         let before = before.and_then(|enrolment| Tier::parse(&enrolment.tier).ok());
         let Some(before) = before.filter(|before| *before > tier) else { return Ok(()) };
-        tracing::error!(%box_id, %before, now = %tier, "ALARM: a box shows up with a lower tier");
-        Err(format!(
+        let text = format!(
             "box {box_id} was enrolled as {before} and shows up as {tier}: join under a new name"
-        ))
+        );
+        self.alarms.raise(box_id, &text);
+        Err(text)
     }
 
     /// A box whose TPM is another than before is another box, unless the operator has named that TPM.
@@ -160,11 +163,12 @@ impl Joining {
             return Ok(());
         }
         let endorsement = &tpm.endorsement;
-        tracing::error!(%box_id, %endorsement, "ALARM: a box shows up with another TPM");
-        Err(format!(
+        let text = format!(
             "box {box_id} is known with another TPM: if it was exchanged, ask for a token that names this \
              one (--ek {endorsement}), or have the old box revoked"
-        ))
+        );
+        self.alarms.raise(box_id, &text);
+        Err(text)
     }
 
     fn enrol(

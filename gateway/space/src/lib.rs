@@ -4,11 +4,13 @@
 //! - `inbox`: the link's seam to the runner; `admit`: who may come in, by `registry`.
 //! - `export`, `parquet_file`: readings for consumers. `status`: what runs, for people.
 //! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection;
-//!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service.
+//!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service;
+//!   `alarms`: boxes that are not what they were.
 //! - `init`: sets a space up.
 #![forbid(unsafe_code)]
 
 pub mod admit;
+pub mod alarms;
 pub mod appraiser;
 pub mod boot_logs;
 pub mod care;

@@ -11,8 +11,10 @@ use guan_identity::join::{JoinSecret, OwnerPasswords, PASSWORD_BYTES};
 use guan_model::{BoxId, Digest};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -166,6 +168,23 @@ pub struct TokenRecord {
     pub expires_at_s: i64,
     /// Digest of the only endorsement key that may use it, and the tier that this gives.
     pub endorsement: Option<(String, String)>,
+}
+
+/// Tasks of this process queue here; only other processes are waited for by trying again.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The database as long as it is open. It is closed before the next one's turn.
+struct OpenRegistry {
+    db: sled::Db,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for OpenRegistry {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        &self.db
+    }
 }
 
 /// The folder of the registry.
@@ -347,7 +366,8 @@ impl Registry {
         Ok(true)
     }
 
-    fn open(&self) -> Result<sled::Db, RegistryError> {
+    fn open(&self) -> Result<OpenRegistry, RegistryError> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // Passwords are in it.
         let mut folder = std::fs::DirBuilder::new();
         let _ = folder.recursive(true).mode(0o700).create(&self.path);
@@ -355,7 +375,7 @@ impl Registry {
         let mut attempt = 1;
         loop {
             match config.open() {
-                Ok(db) => return Ok(db),
+                Ok(db) => return Ok(OpenRegistry { db, _turn: turn }),
                 Err(source @ sled::Error::Io(_)) if attempt >= OPEN_ATTEMPTS_MAX => {
                     return Err(RegistryError::Locked { path: self.path.clone(), source });
                 }
@@ -441,6 +461,23 @@ mod tests {
         check(revoked, Tier::Unattested, PRINT, Err("revoked"));
         check(enrol, Tier::Unattested, Digest([8; 32]), Err("certificate"));
         check(enrol, Tier::Hardware, PRINT, Err("accept_tiers"));
+    }
+
+    /// More tasks at once than an open database is waited for; none is turned away, and no change is lost.
+    #[test]
+    fn many_tasks_change_one_record() {
+        const TASKS: i64 = 64;
+        let folder = tempfile::tempdir().unwrap();
+        let (registry, box_id) = (Registry::new(folder.path()), BoxId::parse("box-1").unwrap());
+        enrol(&registry, &box_id);
+        std::thread::scope(|scope| {
+            for _ in 0..TASKS {
+                scope.spawn(|| {
+                    registry.update(&box_id, |enrolment| enrolment.enrolled_at_s += 1).unwrap();
+                });
+            }
+        });
+        assert_eq!(registry.find(&box_id).unwrap().unwrap().enrolled_at_s, TASKS);
     }
 
     #[test]

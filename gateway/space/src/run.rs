@@ -1,7 +1,8 @@
 //! The running space: store, link, status; stops in order.
 
 use crate::admit::Admission;
-use crate::appraiser::{Appraiser, Demands};
+use crate::alarms::Alarms;
+use crate::appraiser::{Appraiser, Common, Demands};
 use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::inbox::StoreInbox;
@@ -140,6 +141,7 @@ fn joining(
     server: &Server,
     authority: Option<Arc<SmallCa>>,
     time: Arc<TimeCell>,
+    alarms: Alarms,
 ) -> Result<Option<Joining>, RunError> {
     let Some((address, authority)) = config.join_listen.zip(authority) else { return Ok(None) };
     let certificate = authority.certificate().clone();
@@ -157,6 +159,7 @@ fn joining(
         makers: config.makers.iter().map(maker).collect::<Result<_, _>>()?,
         accepted: accepted(config),
         clock: wall_time,
+        alarms,
     }))
 }
 
@@ -177,6 +180,7 @@ fn appraiser(
     config: &SpaceConfig,
     server: &Server,
     authority: Option<Arc<SmallCa>>,
+    alarms: Alarms,
 ) -> Result<Arc<dyn Appraise>, RunError> {
     let signer = LogKeyFile::load(&config.contract_key_file, config.id.as_str())?;
     let attestation = &config.attestation;
@@ -188,9 +192,9 @@ fn appraiser(
     let own_leaf = server.chain.first().map_or(Digest([0; 32]), |leaf| Digest::of(leaf));
     let registry = Registry::new(&config.state_dir);
     let care = Care { registry: registry.clone(), authority, clock: wall_time };
-    let boot_logs = BootLogs::new(&config.state_dir);
+    let common = Common { care, boot_logs: BootLogs::new(&config.state_dir), alarms };
     let signer = Arc::new(signer);
-    Ok(Appraiser::shared(registry, demands, own_leaf, signer, wall_time, care, boot_logs))
+    Ok(Appraiser::shared(registry, demands, own_leaf, signer, wall_time, common))
 }
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
@@ -200,8 +204,9 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let server = Server::load(&config)?;
     let endpoint = endpoint(&config, &server, time.clone())?;
     let authority = authority(&config)?;
-    let joining = joining(&config, &server, authority.clone(), time.clone())?;
-    let appraise = appraiser(&config, &server, authority)?;
+    let alarms = Alarms::default();
+    let joining = joining(&config, &server, authority.clone(), time.clone(), alarms.clone())?;
+    let appraise = appraiser(&config, &server, authority, alarms.clone())?;
     let listen = endpoint.local_addr().map_or(config.listen, |address| address).to_string();
     let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
     let (status_out, store_status) = watch::channel(StoreStatus::default());
@@ -218,7 +223,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let link = SpaceLink {
         endpoint,
         inbox: inbox.clone(),
-        admit: Admission::new(Registry::new(&config.state_dir), &tiers),
+        admit: Admission::new(Registry::new(&config.state_dir), &tiers, alarms.clone()),
         appraise: Some(appraise),
         peers_max: config.peers_max,
         peers: peers_out,
@@ -228,7 +233,8 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         tokio::spawn(joining.run(stopping));
     }
     let mut link = tokio::spawn(link.run());
-    let parts = StatusParts { store: store_status, peers, inbox: inbox.clone(), time };
+    let inbox_seen = inbox.clone();
+    let parts = StatusParts { store: store_status, peers, inbox: inbox_seen, time, alarms };
     let reporter = tokio::spawn(report(config.clone(), listen.clone(), parts));
     tracing::info!(space = %config.id, %listen, "ready");
     let failed = tokio::select! {
@@ -271,6 +277,7 @@ struct StatusParts {
     peers: watch::Receiver<Peers>,
     inbox: StoreInbox,
     time: Arc<TimeCell>,
+    alarms: Alarms,
 }
 
 /// Writes the status file each second, and keeps the time of certificate checks.
@@ -281,7 +288,7 @@ async fn report(config: SpaceConfig, listen: String, parts: StatusParts) {
         let now = wall_time();
         parts.time.set(now);
         let reports = parts.inbox.reports();
-        let status = status::compose(
+        let mut status = status::compose(
             &id,
             &listen,
             now,
@@ -289,6 +296,7 @@ async fn report(config: SpaceConfig, listen: String, parts: StatusParts) {
             &parts.peers.borrow(),
             &reports,
         );
+        status.alarms.extend(parts.alarms.list());
         let written = status::write(&config.state_dir, &status);
         if let (Err(fault), false) = (&written, has_failed) {
             tracing::warn!(%fault, "the status cannot be written");

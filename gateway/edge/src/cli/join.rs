@@ -82,6 +82,9 @@ pub(super) fn execute(
             std::fs::remove_file(&old).with_context(|| format!("{} stays", old.display()))?;
         }
     }
+    if let Some(fault) = &joined.unowned {
+        eprintln!("guan: the TPM's passwords are not set ({fault}): root on this box can clear it");
+    }
     if common.json {
         print_json(&json!({
             "box": config.box_id.as_str(),

@@ -119,6 +119,14 @@ enum IdentityCommand {
 
 #[derive(Subcommand)]
 enum TpmCommand {
+    /// Remove everything of this box from its TPM, for good. `guan-space box decommission` does it in order.
+    Clear {
+        #[command(flatten)]
+        common: Common,
+        /// File with the lockout password in hex; - is the standard input.
+        #[arg(long, default_value = "-")]
+        password_file: PathBuf,
+    },
     /// Seal the store's key, which the space keeps, to the TPM that is there now: after it was cleared
     /// or exchanged.
     RestoreStore {
@@ -194,6 +202,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             join::execute(common, space, token.as_deref(), token_file.as_deref())
         }
         Command::Check(common) => check::execute(common),
+        Command::Tpm(TpmCommand::Clear { common, password_file }) => {
+            tpm::clear(common, password_file)
+        }
         Command::Tpm(TpmCommand::RestoreStore { common, key_file }) => {
             tpm::restore_store(common, key_file)
         }

@@ -38,6 +38,21 @@ pub(super) fn restore_store(common: &Common, file: &Path) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+/// For a box that the space has revoked before it could clear itself.
+pub(super) fn clear(common: &Common, file: &Path) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let Some(tpm) = start_tpm(&config.identity)? else {
+        bail!("identity.tier is unattested: this box has no TPM");
+    };
+    let password = read_secret(file)?;
+    tpm.call("be cleared", move |chip| chip.clear(&password))?;
+    match common.json {
+        true => print_json(&json!({ "cleared": true }))?,
+        false => println!("the TPM was cleared: nothing of this box's identity is left in it"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Asks once: a wrong password would lock this way out too.
 pub(super) fn reset_lockout(common: &Common, file: &Path) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;

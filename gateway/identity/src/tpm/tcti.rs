@@ -7,7 +7,8 @@ use tss_esapi::tcti_ldr::TctiNameConf;
 /// A TPM's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tcti {
-    /// A character device: `device:/dev/tpmrm0`.
+    /// The kernel's resource manager: `device:/dev/tpmrm0`. Not the bare device, which lets one program in and
+    /// leaves what a killed one held.
     Device(PathBuf),
     /// An emulator: `swtpm:host=127.0.0.1,port=2321`.
     Swtpm { host: String, port: u16 },
@@ -27,7 +28,9 @@ impl Tcti {
     pub fn parse(text: &str) -> Result<Self, TctiFault> {
         let fault = || TctiFault { text: text.chars().take(128).collect() };
         match text.split_once(':') {
-            Some(("device", path)) if path.starts_with("/dev/") => Ok(Self::Device(path.into())),
+            Some(("device", path)) if path.starts_with("/dev/tpmrm") => {
+                Ok(Self::Device(path.into()))
+            }
             Some(("swtpm", options)) => {
                 let (host, port) = options.split_once(',').ok_or_else(fault)?;
                 let host = host.strip_prefix("host=").filter(|host| is_host(host));
@@ -40,13 +43,9 @@ impl Tcti {
         }
     }
 
-    /// Whether nobody else uses it and nobody keeps users apart: the emulator, and the kernel's device
-    /// without resource manager.
+    /// Whether nobody keeps users apart: what is left over is flushed by us.
     pub(super) fn is_private(&self) -> bool {
-        match self {
-            Self::Device(path) => path.to_str().is_none_or(|path| !path.contains("tpmrm")),
-            Self::Swtpm { .. } => true,
-        }
+        matches!(self, Self::Swtpm { .. })
     }
 
     pub(super) fn name(&self) -> Result<TctiNameConf, TctiFault> {
@@ -84,6 +83,8 @@ mod tests {
             "device",
             "device:",
             "device:tpm0",
+            "device:/dev/tpm0",
+            "device:/etc/passwd",
             "swtpm",
             "swtpm:path=/tmp/socket",
             "swtpm:host=a",

@@ -1,0 +1,45 @@
+//! What an operator of the space should look at, about boxes that are not what they were.
+
+use guan_model::BoxId;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most that are kept; later ones push out earlier ones.
+pub const ALARMS_MAX: usize = 16;
+
+/// Shared by all that see boxes come.
+#[derive(Debug, Clone, Default)]
+pub struct Alarms(Arc<Mutex<Vec<String>>>);
+
+impl Alarms {
+    pub fn raise(&self, box_id: &BoxId, text: &str) {
+        tracing::error!(%box_id, alarm = %text, "an operator should look at this");
+        let mut alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = format!("{box_id}: {text}");
+        if !alarms.contains(&line) {
+            if alarms.len() == ALARMS_MAX {
+                alarms.remove(0);
+            }
+            alarms.push(line);
+        }
+    }
+
+    pub fn list(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_kept_once_and_the_oldest_go() {
+        let (alarms, box_id) = (Alarms::default(), BoxId::parse("box-1").unwrap());
+        for number in 0..=ALARMS_MAX {
+            alarms.raise(&box_id, &number.to_string());
+            alarms.raise(&box_id, &number.to_string());
+        }
+        let kept = alarms.list();
+        assert_eq!((kept.len(), kept[0].as_str()), (ALARMS_MAX, "box-1: 1"));
+    }
+}
