@@ -37,12 +37,15 @@ pub struct AttestationConfig {
     pub release_keys: Vec<[u8; 32]>,
     /// Least counter of a release.
     pub counter_min: u64,
+    /// Firmware versions of TPMs with known flaws.
+    pub refused_firmware: Vec<u64>,
 }
 
 /// Most makers.
 pub const MAKERS_MAX: usize = 32;
 /// Most keys that sign releases.
 pub const RELEASE_KEYS_MAX: usize = 8;
+const FIRMWARE_MAX: usize = 64;
 
 /// Everything that a space is told.
 #[derive(Debug, Clone)]
@@ -138,11 +141,19 @@ fn read_attestation(root: &Node<'_>) -> AttestationConfig {
     });
     let about = "Least counter of a release: boxes that run an older one are restricted.";
     let counter_min = node.integer("counter_min", about, 0..=u64::from(u32::MAX), Some(0));
+    let about = "Firmware versions of TPMs with known flaws: boxes that have one are restricted. \
+                 `guan-space box show` tells the version.";
+    let accepted = "16 hex digits each";
+    let refused_firmware =
+        node.texts("refused_firmware", about, accepted, 0..=FIRMWARE_MAX, |text| {
+            let version = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16);
+            version.ok_or_else(|| "must be 16 hex digits".to_owned())
+        });
     if references_dir.is_some() && release_keys.is_empty() {
         node.fault("release_keys", "must name a key: references_dir is set");
     }
     node.finish();
-    AttestationConfig { references_dir, release_keys, counter_min }
+    AttestationConfig { references_dir, release_keys, counter_min, refused_firmware }
 }
 
 fn read(root: &Node<'_>) -> Option<SpaceConfig> {

@@ -6,9 +6,9 @@ use crate::care::Care;
 use crate::registry::{Enrolment, LastAppraisal, Registry, RegistryError, Retirement, SeenRecord};
 use bytes::Bytes;
 use guan_identity::attest::{
-    AttestationOutcome, Binding, Evidence, Finding, ImaPlace, KnownBox, LastSeen, Logs, Policy,
-    REFERENCE_BYTES_MAX, Reference, Session, TpmClock, VERDICT_LIFE, Verdict, appraise,
-    unpack_logs,
+    Attestation, AttestationOutcome, Binding, Evidence, Finding, ImaPlace, KnownBox, LastSeen,
+    Logs, Policy, REFERENCE_BYTES_MAX, Reference, Session, TpmClock, VERDICT_LIFE, Verdict,
+    appraise, unpack_logs,
 };
 use guan_identity::{Tier, certificate_key, peer_identity};
 use guan_link::GateOutcome;
@@ -31,6 +31,7 @@ pub struct Demands {
     pub references_dir: Option<PathBuf>,
     pub release_keys: Vec<[u8; 32]>,
     pub counter_min: u64,
+    pub refused_firmware: Vec<u64>,
 }
 
 /// What it has in common with the rest of the space.
@@ -111,6 +112,13 @@ impl Appraise for Shared {
     }
 }
 
+/// What a good quote says beside what is judged.
+struct Shown {
+    /// PCR 0.
+    firmware: Option<String>,
+    tpm_firmware: Option<String>,
+}
+
 /// What a box is told beside its verdict.
 #[derive(Default)]
 struct Beside {
@@ -153,12 +161,12 @@ impl Appraiser {
         let Some(known) = known_box(&enrolment, &leaf) else {
             return refusal("the box was enrolled without a TPM; join again with a new token");
         };
-        let (verdict, seen, firmware) = match self.weigh(&known, proof) {
+        let (verdict, seen, shown) = match self.weigh(&known, proof) {
             Ok(judged) => judged,
             Err(text) => return refusal(&text),
         };
         let seen = seen.map(|seen| record(&seen));
-        match self.remember(box_id, &leaf, &verdict, seen, firmware) {
+        match self.remember(box_id, &leaf, &verdict, seen, shown) {
             Ok(beside) => self.tell(proof, &verdict, &beside),
             Err(fault) => {
                 tracing::error!(%box_id, %fault, "a verdict cannot be recorded");
@@ -171,7 +179,7 @@ impl Appraiser {
         &self,
         known: &KnownBox,
         proof: &Proof,
-    ) -> Result<(Verdict, Option<LastSeen>, Option<String>), String> {
+    ) -> Result<(Verdict, Option<LastSeen>, Shown), String> {
         let evidence = Evidence::decode(&proof.evidence).map_err(|fault| fault.to_string())?;
         let mut logs: Logs = unpack_logs(&evidence).map_err(|fault| fault.to_string())?;
         let is_new = !logs.boot.is_empty();
@@ -192,6 +200,7 @@ impl Appraiser {
         let policy = Policy {
             references: self.references(),
             counter_min: self.demands.counter_min,
+            refused_firmware: self.demands.refused_firmware.clone(),
             known_files: BTreeSet::new(),
         };
         let (verdict, seen) = appraise(known, &session, &policy, &evidence, &logs, (self.clock)());
@@ -199,8 +208,12 @@ impl Appraiser {
             self.boot_logs.keep(&proof.box_id, &evidence.boot_log);
         }
         // Only what a good quote covered is worth approving.
-        let firmware = evidence.pcrs.get(&0).map(ToString::to_string).filter(|_| seen.is_some());
-        Ok((verdict, seen, firmware))
+        let quote = Attestation::parse(&evidence.quote).ok().filter(|_| seen.is_some());
+        let shown = Shown {
+            firmware: evidence.pcrs.get(&0).map(ToString::to_string).filter(|_| quote.is_some()),
+            tpm_firmware: quote.map(|quote| format!("{:016x}", quote.firmware)),
+        };
+        Ok((verdict, seen, shown))
     }
 
     /// Read anew each time: a release is published by putting its file there.
@@ -235,7 +248,7 @@ impl Appraiser {
         leaf: &str,
         verdict: &Verdict,
         seen: Option<SeenRecord>,
-        firmware: Option<String>,
+        shown: Shown,
     ) -> Result<Beside, RegistryError> {
         self.registry.update(box_id, |enrolment| {
             enrolment.demand = false;
@@ -246,7 +259,8 @@ impl Appraiser {
                 outcome: verdict.outcome.name().to_owned(),
                 findings: verdict.findings.iter().map(Finding::to_string).collect(),
                 seen: seen.or(before),
-                firmware,
+                tpm_firmware: shown.tpm_firmware,
+                firmware: shown.firmware,
             });
             if verdict.outcome != AttestationOutcome::Refuse
                 && let Some(next) = tpm.next.take_if(|next| next.fingerprint == leaf)

@@ -138,6 +138,9 @@ pub struct LastAppraisal {
     /// Of the last verdict that did not refuse.
     #[serde(default)]
     pub seen: Option<SeenRecord>,
+    /// Version of the TPM's own firmware, 16 hex digits.
+    #[serde(default)]
+    pub tpm_firmware: Option<String>,
     /// PCR 0 as it was shown last, approved or not.
     #[serde(default)]
     pub firmware: Option<String>,

@@ -188,6 +188,7 @@ fn appraiser(
         references_dir: attestation.references_dir.clone(),
         release_keys: attestation.release_keys.clone(),
         counter_min: attestation.counter_min,
+        refused_firmware: attestation.refused_firmware.clone(),
     };
     let own_leaf = server.chain.first().map_or(Digest([0; 32]), |leaf| Digest::of(leaf));
     let registry = Registry::new(&config.state_dir);

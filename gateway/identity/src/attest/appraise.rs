@@ -61,6 +61,8 @@ pub struct Policy {
     pub references: Vec<Reference>,
     /// Least counter of a release, of this space.
     pub counter_min: u64,
+    /// Versions of TPMs' firmware with known flaws.
+    pub refused_firmware: Vec<u64>,
     /// Digests of files that need no signature.
     pub known_files: std::collections::BTreeSet<Vec<u8>>,
 }
@@ -110,6 +112,9 @@ impl Court<'_> {
         self.hear_binding(&quote);
         let clock = quote.clock;
         self.hear_clock(clock);
+        if self.policy.refused_firmware.contains(&quote.firmware) {
+            self.find(Finding::TpmFirmware(quote.firmware));
+        }
         self.hear_pcrs(&quote)?;
         self.hear_boot(&logs.boot);
         self.hear_release(now);

@@ -55,6 +55,8 @@ pub enum Finding {
         found: u64,
         least: u64,
     },
+    /// The TPM's own firmware has known flaws.
+    TpmFirmware(u64),
     SecureBootOff,
     /// A variable of Secure Boot is not as published.
     SecureBootVariable(String),
@@ -97,7 +99,8 @@ impl Finding {
             | Self::BootReplay(_)
             | Self::CounterUncertified
             | Self::CounterBack { .. } => AttestationOutcome::Refuse,
-            Self::SecureBootOff
+            Self::TpmFirmware(_)
+            | Self::SecureBootOff
             | Self::SecureBootVariable(_)
             | Self::ReleaseUnknown(_)
             | Self::ReleaseTooOld { .. }
@@ -137,6 +140,9 @@ impl fmt::Display for Finding {
             }
             Self::CounterBack { found, least } => {
                 write!(f, "the TPM's counter went back from {least} to {found}")
+            }
+            Self::TpmFirmware(version) => {
+                write!(f, "the TPM's firmware {version:016x} has known flaws: update the TPM")
             }
             Self::SecureBootOff => f.write_str("Secure Boot is off"),
             Self::SecureBootVariable(name) => write!(f, "Secure Boot's {name} is not as published"),

@@ -35,6 +35,11 @@ pub trait Admit: Clone + Send + Sync + 'static {
         chain: Vec<CertificateDer<'static>>,
     ) -> impl Future<Output = Result<BoxId, String>> + Send;
 
+    /// A box has come while its last session was still up. Once is a reboot; often, two claim one name.
+    fn superseded(&self, box_id: &BoxId) {
+        let _ = box_id;
+    }
+
     /// What has changed for these connected boxes. Asked every [`RECHECK_INTERVAL`].
     fn review(&self, connected: Vec<BoxId>) -> impl Future<Output = Vec<(BoxId, Review)>> + Send {
         drop(connected);
@@ -135,6 +140,7 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
         running.retain(|_, session| !session.task.is_finished());
         let Known { box_id, connection } = known;
         let previous = running.remove(&box_id).map(|session| {
+            self.admit.superseded(&box_id);
             close(&session.connection, CloseCode::Superseded, "the same box has connected again");
             session.task
         });

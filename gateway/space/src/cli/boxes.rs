@@ -41,6 +41,9 @@ pub(super) fn show(common: &Common, id: &str) -> anyhow::Result<()> {
         None => println!("appraisal    none yet"),
         Some(last) => {
             println!("appraisal    {} at {} s", last.outcome, last.at_s);
+            if let Some(version) = &last.tpm_firmware {
+                println!("TPM          firmware {version}");
+            }
             last.findings.iter().for_each(|finding| println!("             {finding}"));
         }
     }

@@ -94,6 +94,7 @@ impl Case {
             policy: Policy {
                 references: vec![signed_reference("2026.11", 2, &Digest([11; 32]), &db)],
                 counter_min: 2,
+                refused_firmware: vec![8],
                 known_files: BTreeSet::new(),
             },
             claims: Claims {
@@ -250,6 +251,12 @@ fn a_grown_list_is_heard_from_where_the_last_look_ended() {
         (verdict.outcome, seen.unwrap().ima),
         (AttestationOutcome::Restricted, ImaPlace::START)
     );
+}
+
+/// The fake TPM's firmware has version 7.
+#[test]
+fn a_tpm_with_a_known_flaw() {
+    check(|case| case.policy.refused_firmware.push(7), &Finding::TpmFirmware(7));
 }
 
 #[test]
