@@ -12,8 +12,8 @@ use guan_identity::{
 };
 use guan_link::driver::LinkTuning;
 use guan_model::{
-    BoxId, Class, DatasetId, DescriptorTable, PointDescriptor, PointId, PointName, PublicKey,
-    Signer, Unit, ValueType,
+    BoxId, Class, DatasetId, DescriptorTable, PointDescriptor, PointId, PointName, Signer, Unit,
+    ValueType,
 };
 use guan_policy::{Contract, Plan, TrustedKeys, sign};
 use guan_spool::disk::SimDisk;
@@ -97,8 +97,7 @@ fn descriptors() -> Arc<DescriptorTable> {
 
 fn plan(descriptors: &DescriptorTable) -> Arc<Plan> {
     let (key, _) = LogKeyFile::generate("space-1").unwrap();
-    let PublicKey::Ed25519(public) = key.public_key() else { panic!("an Ed25519 key") };
-    let keys = TrustedKeys::new(vec![("space-1".to_owned(), public)]).unwrap();
+    let keys = TrustedKeys::new(vec![("space-1".to_owned(), key.public_key())]).unwrap();
     let bare = br#"{"id":"C-1","version":1,"provider":"depot","consumer":"space-1",
         "purpose":"test","datasets":["granted"],"points":"all",
         "not_before":"2026-01-01T00:00:00Z","not_after":"2040-01-01T00:00:00Z",

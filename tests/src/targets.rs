@@ -90,7 +90,7 @@ pub fn contract(data: &[u8]) -> bool {
                 let digits = std::str::from_utf8(digits).expect("hex digits");
                 *byte = u8::from_str_radix(digits, 16).expect("hex digits");
             }
-            key
+            guan_model::PublicKey::Ed25519(key)
         };
         let consumer = key("8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c");
         let provider = key("8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394");

@@ -101,6 +101,38 @@ impl Column {
         }
     }
 
+    /// The values of some rows, in their order.
+    fn select(&self, rows: &[usize]) -> Self {
+        fn pick<T: Clone>(values: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().map(|row| values[*row].clone()).collect()
+        }
+        match self {
+            Self::Absent => Self::Absent,
+            Self::Bool(values) => Self::Bool(pick(values, rows)),
+            Self::I64(values) => Self::I64(pick(values, rows)),
+            Self::U64(values) => Self::U64(pick(values, rows)),
+            Self::F32(values) => Self::F32(pick(values, rows)),
+            Self::F64(values) => Self::F64(pick(values, rows)),
+            Self::Text(values) => Self::Text(pick(values, rows)),
+            Self::Bytes(values) => Self::Bytes(pick(values, rows)),
+        }
+    }
+
+    /// Moves the values of another column of the same type behind these.
+    fn append(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Absent, Self::Absent) => {}
+            (Self::Bool(values), Self::Bool(mut more)) => values.append(&mut more),
+            (Self::I64(values), Self::I64(mut more)) => values.append(&mut more),
+            (Self::U64(values), Self::U64(mut more)) => values.append(&mut more),
+            (Self::F32(values), Self::F32(mut more)) => values.append(&mut more),
+            (Self::F64(values), Self::F64(mut more)) => values.append(&mut more),
+            (Self::Text(values), Self::Text(mut more)) => values.append(&mut more),
+            (Self::Bytes(values), Self::Bytes(mut more)) => values.append(&mut more),
+            _ => unreachable!("series are joined by point and type"),
+        }
+    }
+
     /// The value of a row; panics past the end, as a slice does.
     pub fn value(&self, row: usize) -> Option<Value> {
         match self {
@@ -129,6 +161,27 @@ pub struct Series {
 impl Series {
     pub fn rows(&self) -> usize {
         self.qualities.len()
+    }
+
+    /// Some rows, in their order; panics past the end, as a slice does.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            point: self.point,
+            source_times: rows.iter().map(|row| self.source_times[*row]).collect(),
+            gateway_times: rows.iter().map(|row| self.gateway_times[*row]).collect(),
+            qualities: rows.iter().map(|row| self.qualities[*row]).collect(),
+            values: self.values.select(rows),
+        }
+    }
+
+    /// Puts the rows of another series of the same point and type behind these.
+    pub fn append(&mut self, mut other: Self) {
+        assert_eq!(self.point, other.point, "series of one point are joined");
+        self.source_times.append(&mut other.source_times);
+        self.gateway_times.append(&mut other.gateway_times);
+        self.qualities.append(&mut other.qualities);
+        self.values.append(other.values);
     }
 
     pub fn row(&self, index: usize) -> Row {

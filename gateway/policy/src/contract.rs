@@ -1,42 +1,100 @@
-//! A digital contract (数字合约): who may have which points of which datasets, when, in what form.
+//! A digital contract (数字合约): who may have which points of which datasets, when, in what form, and
+//! what must follow.
 //!
-//! A contract that exists was read whole, holds no unknown term and bears a signature that was
-//! checked. `reader` turns JSON into it, `signature` checks who signed.
+//! A contract that exists was read whole, holds no unknown term and bears the signatures of both
+//! parties. One typed contract, three wire forms: `odrl` (our profile of ODRL 2.2), `tds` (the JSON
+//! of TC609-6-2025-14) and `first` (schema 1 of the first release). `signature` checks who signed.
 
+pub(crate) mod check;
+mod duties;
+mod first;
+pub(crate) mod odrl;
 mod reader;
 
-pub(crate) use reader::{Document, SignatureEntry, check_party, read_document};
+pub(crate) use reader::{Document, SignatureEntry, check_party, read_document, schema_of};
 
+use crate::action::ActionSet;
+use crate::constraint::Constraint;
+use crate::duty::{Duty, Treatment};
 use crate::fault::{ContractError, Faults};
 use crate::signature::TrustedKeys;
-use guan_model::{ContractId, DatasetId, Digest, Now, PointName, WallTime};
+use guan_model::{ContractId, DatasetId, Digest, Now, WallTime};
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Largest contract file.
 pub const CONTRACT_BYTES_MAX: usize = 256 * 1024;
-/// Version of the file's form.
-pub const CONTRACT_SCHEMA: i64 = 1;
+/// Version of the file's form that is written.
+pub const CONTRACT_SCHEMA: i64 = 2;
+/// Our profile of ODRL 2.2.
+pub const PROFILE: &str = "urn:guankou:odrl:1";
+/// Namespace of our terms.
+pub const NAMESPACE: &str = "urn:guankou:odrl:1:";
 /// Most datasets of one contract.
 pub const DATASETS_MAX: usize = 64;
-/// Most points that a contract names, and most that it masks.
+/// Most points that a contract of schema 1 names, and most that it masks.
 pub const POINTS_NAMED_MAX: usize = 8192;
+/// Most rules of one contract.
+pub const RULES_MAX: usize = 256;
 /// Most signatures of one file.
 pub const SIGNATURES_MAX: usize = 16;
+/// How long a box serves a contract without having heard from the space, unless it says else.
+pub const MAX_OFFLINE: Duration = Duration::from_secs(72 * 3600);
+/// How long after its end what was collected in its term may still leave, unless it says else.
+pub const GRACE_DELIVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Which points of its datasets a contract covers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Points {
-    All,
-    Named(BTreeSet<PointName>),
+/// What becomes of data that was accepted under a contract and not yet sent when it ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    Send,
+    Shred,
 }
 
-impl Points {
-    pub fn covers(&self, name: &PointName) -> bool {
-        match self {
-            Self::All => true,
-            Self::Named(names) => names.contains(name),
-        }
+impl Fate {
+    pub const WORDS: [(&'static str, Self); 2] = [("send", Self::Send), ("shred", Self::Shred)];
+}
+
+/// How far the contract reaches beyond the moment in which the space last confirmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub max_offline: Duration,
+    pub grace_delivery: Duration,
+    pub on_early_end: Fate,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self { max_offline: MAX_OFFLINE, grace_delivery: GRACE_DELIVERY, on_early_end: Fate::Shred }
     }
+}
+
+/// Whether a rule allows or forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleKind {
+    Permission,
+    Prohibition,
+}
+
+/// One permission or prohibition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    pub id: Arc<str>,
+    pub kind: RuleKind,
+    pub actions: ActionSet,
+    pub constraint: Constraint,
+    /// The form in which data leaves under a permission.
+    pub treatments: Vec<Treatment>,
+    /// Duties of a permission, remedies of a prohibition.
+    pub duties: Vec<Duty>,
+}
+
+/// In which form a contract was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WireForm {
+    Odrl,
+    First,
 }
 
 /// Where a moment lies in the life of a contract.
@@ -47,26 +105,30 @@ pub enum Validity {
     Expired,
 }
 
-/// A contract whose signature was checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A contract whose signatures were checked.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Contract {
     id: ContractId,
     version: u64,
+    title: Option<String>,
     provider: String,
     consumer: String,
-    purpose: String,
+    consumer_country: Option<String>,
+    purpose: Option<String>,
     datasets: BTreeSet<DatasetId>,
-    points: Points,
     not_before: WallTime,
     not_after: WallTime,
-    mask: BTreeSet<PointName>,
+    lease: Lease,
+    rules: Vec<Rule>,
+    obligations: Vec<Duty>,
+    terms: Option<Value>,
+    form: WireForm,
     digest: Digest,
 }
 
 impl Contract {
-    /// Reads a signed contract file. A trusted key of the contract's provider or consumer must have
-    /// signed it. Signatures by unknown keys do not count; one by a trusted key that does not fit
-    /// refuses the file.
+    /// Reads a signed contract file. Trusted keys of both parties must have signed it. Signatures
+    /// by unknown keys do not count; one by a trusted key that does not fit refuses the file.
     pub fn parse(json: &[u8], keys: &TrustedKeys) -> Result<Self, ContractError> {
         let mut faults = Faults::default();
         let document = read_document(json, true, &mut faults);
@@ -74,7 +136,16 @@ impl Contract {
             && let Some(contract) = &document.contract
         {
             keys.check(document, contract, &mut faults);
+            check::check_is_kept(contract, &mut faults);
         }
+        faults.finish(document.and_then(|document| document.contract))
+    }
+
+    /// Reads a contract file or a bare contract object without asking who signed: for drafts and
+    /// offers. What it grants is nothing until [`Contract::parse`] has read the signed file.
+    pub fn draft(json: &[u8]) -> Result<Self, ContractError> {
+        let mut faults = Faults::default();
+        let document = read_document(json, false, &mut faults);
         faults.finish(document.and_then(|document| document.contract))
     }
 
@@ -86,31 +157,54 @@ impl Contract {
         self.version
     }
 
-    /// The party whose data it is.
+    pub fn title(&self) -> Option<&str> {
+        self.title.as_deref()
+    }
+
+    /// The party whose data it is: ODRL's assigner.
     pub fn provider(&self) -> &str {
         &self.provider
     }
 
-    /// The party that may have the data.
+    /// The party that may have the data: ODRL's assignee.
     pub fn consumer(&self) -> &str {
         &self.consumer
     }
 
-    pub fn purpose(&self) -> &str {
-        &self.purpose
+    /// Where the consumer keeps the data, as two letters of ISO 3166-1.
+    pub fn consumer_country(&self) -> Option<&str> {
+        self.consumer_country.as_deref()
+    }
+
+    /// What the consumer says it wants the data for.
+    pub fn purpose(&self) -> Option<&str> {
+        self.purpose.as_deref()
     }
 
     pub fn datasets(&self) -> &BTreeSet<DatasetId> {
         &self.datasets
     }
 
-    pub fn points(&self) -> &Points {
-        &self.points
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
-    /// Points whose rows leave without their value.
-    pub fn mask(&self) -> &BTreeSet<PointName> {
-        &self.mask
+    /// What somebody must do whether or not data is used.
+    pub fn obligations(&self) -> &[Duty] {
+        &self.obligations
+    }
+
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Price and metering terms: carried, never interpreted.
+    pub fn terms(&self) -> Option<&Value> {
+        self.terms.as_ref()
+    }
+
+    pub fn form(&self) -> WireForm {
+        self.form
     }
 
     /// First moment at which it is valid.

@@ -1,10 +1,11 @@
 //! What the plan says about one batch, and the batch in the form in which it may leave.
 
-use crate::plan::{Grant, Plan, Treatment};
-use guan_model::{
-    Batch, BatchHeader, Column, ContractId, Digest, Now, Quality, Reason, Series, Severity,
-};
+use crate::plan::{Grant, Plan, PointRules, Reading, Verdict};
+use crate::situation::Situation;
+use crate::transform::apply;
+use guan_model::{Batch, BatchHeader, Column, ContractId, Digest, PointId, Series, ValueType};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why rows may not leave. The codes are in evidence logs: append only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,20 @@ pub enum DenyReason {
     },
     /// The batch was made with another descriptor table, so its point ids mean other points. A bug.
     OtherDescriptors,
+    /// A prohibition forbids it.
+    Prohibited {
+        contract: ContractId,
+        rule: Arc<str>,
+    },
+    /// Permissions cover the point, but none of them holds.
+    NotPermitted {
+        contract: ContractId,
+        rule: Arc<str>,
+    },
+    /// The form in which the contract lets data go leaves the rows out.
+    Dropped {
+        contract: ContractId,
+    },
 }
 
 impl DenyReason {
@@ -33,6 +48,9 @@ impl DenyReason {
             Self::Expired { .. } => 3,
             Self::PointNotCovered { .. } => 4,
             Self::OtherDescriptors => 5,
+            Self::Prohibited { .. } => 6,
+            Self::NotPermitted { .. } => 7,
+            Self::Dropped { .. } => 8,
         }
     }
 
@@ -43,6 +61,9 @@ impl DenyReason {
             Self::Expired { .. } => "expired",
             Self::PointNotCovered { .. } => "point-not-covered",
             Self::OtherDescriptors => "other-descriptors",
+            Self::Prohibited { .. } => "prohibited",
+            Self::NotPermitted { .. } => "not-permitted",
+            Self::Dropped { .. } => "dropped",
         }
     }
 
@@ -52,7 +73,18 @@ impl DenyReason {
             Self::NoContract | Self::OtherDescriptors => None,
             Self::NotYetValid { contract }
             | Self::Expired { contract }
-            | Self::PointNotCovered { contract } => Some(contract),
+            | Self::PointNotCovered { contract }
+            | Self::Prohibited { contract, .. }
+            | Self::NotPermitted { contract, .. }
+            | Self::Dropped { contract } => Some(contract),
+        }
+    }
+
+    /// The rule that decided, or came closest.
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Self::Prohibited { rule, .. } | Self::NotPermitted { rule, .. } => Some(rule),
+            _ => None,
         }
     }
 }
@@ -99,111 +131,205 @@ impl Decision {
 }
 
 impl Plan {
-    /// Decides by series, never by value; refuses what nothing permits.
-    pub fn decide(&self, now: &Now, mut batch: Batch) -> Decision {
-        let mut refused: BTreeMap<DenyReason, u64> = BTreeMap::new();
-        let mut treatments: Vec<Vec<Treatment>> = Vec::new();
+    /// Decides for every contract on every reading; refuses what nothing permits.
+    ///
+    /// A row counts as refused when no contract lets it go, with the reason of the contract that
+    /// comes first by id.
+    pub fn decide(&self, situation: &Situation, batch: Batch) -> Decision {
+        let rows = batch.rows() as u64;
+        if batch.header.descriptors != self.descriptors() {
+            let refused = vec![Refusal { rows, reason: DenyReason::OtherDescriptors }];
+            return Decision { permitted: Vec::new(), refused };
+        }
         let dataset = self.dataset(&batch.header.dataset);
         let grants = dataset.map_or(&[][..], |dataset| dataset.grants());
-        let is_valid: Vec<bool> = grants.iter().map(|grant| grant.valid_at(now)).collect();
+        let mut outputs: Vec<Output> = grants.iter().map(|_| Output::default()).collect();
+        let mut refused: BTreeMap<DenyReason, u64> = BTreeMap::new();
         for series in &batch.series {
-            let mut refuse = |reason| {
-                *refused.entry(reason).or_default() += series.rows() as u64;
-                vec![Treatment::Deny; grants.len()]
-            };
-            if batch.header.descriptors != self.descriptors() {
-                treatments.push(refuse(DenyReason::OtherDescriptors));
-                continue;
-            }
             let ordinal = dataset.and_then(|dataset| dataset.ordinal(series.point));
-            let of_grant = |(grant, valid): (&Grant, &bool)| match (valid, ordinal) {
-                (true, Some(ordinal)) => grant.treatment(ordinal),
-                _ => Treatment::Deny,
-            };
-            let row: Vec<Treatment> = grants.iter().zip(&is_valid).map(of_grant).collect();
-            treatments.push(match row.iter().all(|one| *one == Treatment::Deny) {
-                true => refuse(deny_reason(now, grants, ordinal)),
-                false => row,
-            });
-        }
-        let permitted = permitted(&mut batch, grants, &treatments);
-        let refused = refused.into_iter().map(|(reason, rows)| Refusal { rows, reason }).collect();
-        Decision { permitted, refused }
-    }
-}
-
-/// Why none of the grants lets a point go: one that covers it but is not valid explains more than
-/// one that does not cover it.
-fn deny_reason(now: &Now, grants: &[Grant], ordinal: Option<usize>) -> DenyReason {
-    let covers =
-        |grant: &&Grant| ordinal.is_some_and(|ordinal| grant.treatment(ordinal) != Treatment::Deny);
-    match (grants.iter().find(covers), grants.first()) {
-        (Some(grant), _) => grant.invalid_reason(now),
-        (None, Some(grant)) => DenyReason::PointNotCovered { contract: grant.contract().clone() },
-        (None, None) => DenyReason::NoContract,
-    }
-}
-
-/// Cuts out the batch of each grant. The last one takes the columns, the others copy them.
-fn permitted(batch: &mut Batch, grants: &[Grant], treatments: &[Vec<Treatment>]) -> Vec<Permitted> {
-    let permits = |grant: usize| treatments.iter().any(|row| row[grant] != Treatment::Deny);
-    let permitting: Vec<usize> = (0..grants.len()).filter(|grant| permits(*grant)).collect();
-    let mut permitted = Vec::with_capacity(permitting.len());
-    for &index in &permitting {
-        let is_last = permitting.last() == Some(&index);
-        let mut series: Vec<Series> = Vec::new();
-        let mut masked_rows = 0;
-        for (one, row) in batch.series.iter_mut().zip(treatments) {
-            match row[index] {
-                Treatment::Deny => {}
-                Treatment::Pass => series.push(if is_last { take(one) } else { one.clone() }),
-                Treatment::Mask => {
-                    masked_rows += one.rows() as u64;
-                    push_masked(&mut series, one);
-                }
+            let mut fates = Fates::new(series.rows());
+            for (grant, output) in grants.iter().zip(&mut outputs) {
+                decide_series(grant, ordinal, situation, series, output, &mut fates);
+            }
+            for (reason, rows) in fates.refused() {
+                *refused.entry(reason).or_default() += rows;
             }
         }
-        let grant = &grants[index];
-        let header =
-            BatchHeader { contract: Some(grant.contract().clone()), ..batch.header.clone() };
-        let batch = Batch::from_series(header, series)
-            .expect("series of a valid batch stay in order when some are left out or masked");
-        permitted.push(Permitted {
+        let permitted = grants.iter().zip(outputs);
+        let permitted = permitted.filter_map(|(grant, output)| output.finish(grant, &batch.header));
+        let refused = refused.into_iter().map(|(reason, rows)| Refusal { rows, reason });
+        Decision { permitted: permitted.collect(), refused: refused.collect() }
+    }
+}
+
+/// What became of each row of one series, over all contracts.
+struct Fates {
+    /// `None` once a contract lets the row go.
+    denied: Vec<Option<DenyReason>>,
+    permitted: Vec<bool>,
+}
+
+impl Fates {
+    fn new(rows: usize) -> Self {
+        Self { denied: vec![None; rows], permitted: vec![false; rows] }
+    }
+
+    /// Keeps the reason that says most: the first that is not about points nobody named.
+    fn deny(&mut self, row: usize, reason: &DenyReason) {
+        let says_little = |known: &DenyReason| matches!(known, DenyReason::PointNotCovered { .. });
+        if self.denied[row].as_ref().is_none_or(|known| says_little(known) && !says_little(reason))
+        {
+            self.denied[row] = Some(reason.clone());
+        }
+    }
+
+    fn permit(&mut self, row: usize) {
+        self.permitted[row] = true;
+    }
+
+    fn refused(self) -> BTreeMap<DenyReason, u64> {
+        let mut reasons: BTreeMap<DenyReason, u64> = BTreeMap::new();
+        for (denied, permitted) in self.denied.into_iter().zip(self.permitted) {
+            if !permitted {
+                *reasons.entry(denied.unwrap_or(DenyReason::NoContract)).or_default() += 1;
+            }
+        }
+        reasons
+    }
+}
+
+/// What leaves under one contract.
+#[derive(Default)]
+struct Output {
+    series: BTreeMap<(PointId, Option<ValueType>), Series>,
+    masked_rows: u64,
+}
+
+impl Output {
+    /// A form may have changed the type, so series of a point may have become one.
+    fn push(&mut self, series: Series) {
+        match self.series.entry((series.point, series.values.value_type())) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(series);
+            }
+            std::collections::btree_map::Entry::Occupied(mut known) => {
+                known.get_mut().append(series)
+            }
+        }
+    }
+
+    fn finish(self, grant: &Grant, header: &BatchHeader) -> Option<Permitted> {
+        if self.series.is_empty() {
+            return None;
+        }
+        let header = BatchHeader { contract: Some(grant.contract().clone()), ..header.clone() };
+        let batch = Batch::from_series(header, self.series.into_values().collect())
+            .expect("a form adds no rows, and the map keeps series in order");
+        Some(Permitted {
             contract: grant.contract().clone(),
             contract_digest: grant.contract_digest(),
             batch,
-            masked_rows,
-        });
-    }
-    permitted
-}
-
-fn take(series: &mut Series) -> Series {
-    Series {
-        point: series.point,
-        source_times: std::mem::take(&mut series.source_times),
-        gateway_times: std::mem::take(&mut series.gateway_times),
-        qualities: std::mem::take(&mut series.qualities),
-        values: std::mem::replace(&mut series.values, Column::Absent),
+            masked_rows: self.masked_rows,
+        })
     }
 }
 
-/// Appends the rows without values. All series of a masked point become one, for their types
-/// would tell something about the values. A quality loses its reason for the same cause.
-fn push_masked(out: &mut Vec<Series>, series: &Series) {
-    let reduced = Quality::new(Severity::Uncertain, Reason::PolicyReduced);
-    let qualities = series.qualities.iter().map(|quality| reduced.with_flags(quality.flags()));
-    if out.last().is_none_or(|last| last.point != series.point) {
-        out.push(Series {
-            point: series.point,
-            source_times: Vec::new(),
-            gateway_times: Vec::new(),
-            qualities: Vec::new(),
-            values: Column::Absent,
-        });
+/// Adds to the output what one contract lets go of one series.
+fn decide_series(
+    grant: &Grant,
+    ordinal: Option<usize>,
+    situation: &Situation,
+    series: &Series,
+    output: &mut Output,
+    fates: &mut Fates,
+) {
+    let contract = || grant.contract().clone();
+    let deny_all = |fates: &mut Fates, reason: DenyReason| {
+        (0..series.rows()).for_each(|row| fates.deny(row, &reason));
+    };
+    let rules = ordinal.map(|ordinal| grant.rules(ordinal));
+    let Some(rules) = rules.filter(|rules| !rules.is_empty()) else {
+        return deny_all(fates, DenyReason::PointNotCovered { contract: contract() });
+    };
+    if !grant.valid_at(&situation.now) {
+        let reason = grant.invalid_reason(&situation.now);
+        return deny_all(
+            fates,
+            reason.expect("a term that does not last has not begun or has ended"),
+        );
     }
-    let target = out.last_mut().expect("one was just pushed");
-    target.source_times.extend_from_slice(&series.source_times);
-    target.gateway_times.extend_from_slice(&series.gateway_times);
-    target.qualities.extend(qualities);
+    for (verdict, rows) in verdicts(rules, situation, series) {
+        let reason = match verdict {
+            Verdict::Permit(permit) => {
+                let chosen = select(series, &rows);
+                let formed = apply(&permit.form, chosen);
+                output.masked_rows += formed.masked;
+                match formed.series {
+                    Some(series) => {
+                        output.push(series);
+                        rows.iter().for_each(|row| fates.permit(*row));
+                        continue;
+                    }
+                    None => DenyReason::Dropped { contract: contract() },
+                }
+            }
+            Verdict::Forbid(rule) => {
+                DenyReason::Prohibited { contract: contract(), rule: rule.clone() }
+            }
+            Verdict::None => {
+                let rule = rules.nearest().expect("points without permissions went before").clone();
+                DenyReason::NotPermitted { contract: contract(), rule }
+            }
+        };
+        rows.iter().for_each(|row| fates.deny(*row, &reason));
+    }
+}
+
+/// The rows of a series by verdict, rows in order.
+fn verdicts<'p>(
+    rules: &'p PointRules,
+    situation: &Situation,
+    series: &Series,
+) -> Vec<(Verdict<'p>, Vec<usize>)> {
+    let mut groups: Vec<(Verdict<'p>, Vec<usize>)> = Vec::new();
+    if rules.is_of_batch() {
+        let verdict = rules.verdict(situation, &reading(series, 0));
+        return vec![(verdict, (0..series.rows()).collect())];
+    }
+    for row in 0..series.rows() {
+        let verdict = rules.verdict(situation, &reading(series, row));
+        match groups.iter_mut().find(|(known, _)| *known == verdict) {
+            Some((_, rows)) => rows.push(row),
+            None => groups.push((verdict, vec![row])),
+        }
+    }
+    groups
+}
+
+/// What tests may ask of a row.
+fn reading(series: &Series, row: usize) -> Reading {
+    let gateway_time = series.gateway_times[row];
+    Reading {
+        event_time: series.source_times[row].unwrap_or(gateway_time),
+        gateway_time,
+        quality: series.qualities[row],
+        value: number(&series.values, row),
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "contracts compare with decimals of 24 characters")]
+fn number(values: &Column, row: usize) -> Option<f64> {
+    match values {
+        Column::F64(values) => Some(values[row]),
+        Column::F32(values) => Some(f64::from(values[row])),
+        Column::I64(values) => Some(values[row] as f64),
+        Column::U64(values) => Some(values[row] as f64),
+        Column::Bool(values) => Some(f64::from(u8::from(values[row]))),
+        Column::Absent | Column::Text(_) | Column::Bytes(_) => None,
+    }
+}
+
+/// Some rows of a series, or all.
+fn select(series: &Series, rows: &[usize]) -> Series {
+    if rows.len() == series.rows() { series.clone() } else { series.select(rows) }
 }

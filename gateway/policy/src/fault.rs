@@ -38,12 +38,73 @@ pub enum Problem {
     Duplicate { found: String },
     #[error("{found:?} is not a time such as 2026-01-01T00:00:00Z, in UTC, from 1678 to 2261")]
     Time { found: String },
+    #[error(
+        "{found:?} is not a duration such as PT72H or P7D; months and years have no fixed length"
+    )]
+    Duration { found: String },
     #[error("not_after is not later than not_before; the contract would never be valid")]
     Interval,
     #[error("{found:?} is masked but not among the points; add it there or remove it here")]
     MaskNotCovered { found: String },
     #[error("the number {found} is not a version; versions start at 1")]
     Version { found: i64 },
+    #[error(
+        "{found:?} is not decided on the box, so the contract would not be kept; remove the \
+         constraint, or see `guan contract vocabulary`"
+    )]
+    UnknownOperand { found: String },
+    #[error("{operand} cannot be asked with {found}; use {known}")]
+    Operator { operand: &'static str, found: &'static str, known: &'static str },
+    #[error(
+        "mixes what is known when a reading comes with what is known when it leaves, under one `or` \
+         or `xone`; write two rules"
+    )]
+    MixedMoments,
+    #[error("{found} is not from 1 to {limit}")]
+    Limit { found: u64, limit: u64 },
+    #[error("{name} is not a number from {low} to {high}")]
+    Range { name: String, low: String, high: String },
+    #[error("the refinement {name} is missing; add it")]
+    MissingParameter { name: String },
+    #[error("the refinement {name} is not known for this action; remove it or correct its name")]
+    UnknownParameter { name: String },
+    #[error("not hours of a day such as 08:00 to 18:00 on at least one weekday")]
+    Window,
+    #[error("region codes have no border here; give a circle or a polygon in WGS-84 or CGCS2000")]
+    RegionCode,
+    #[error(
+        "not a circle with latitude, longitude and radius_m, nor a polygon of 3 to {vertices_max} \
+         vertices [latitude, longitude] that does not span the date line"
+    )]
+    Area { vertices_max: usize },
+    #[error("low is not below high")]
+    EmptyRange,
+    #[error("edges must be numbers that grow")]
+    Edges,
+    #[error("budget is smaller than epsilon; no value could ever leave")]
+    NoiseBudget,
+    #[error("the Gaussian mechanism needs an epsilon below 1; lower it or use laplace")]
+    GaussianEpsilon,
+    #[error(
+        "noise on {point:?} has no clamp, so nothing bounds what one reading can reveal; add one"
+    )]
+    NoiseUnbounded { point: String },
+    #[error("{point:?} is transformed twice at the step {step}; keep one")]
+    TwoTransforms { point: String, step: &'static str },
+    #[error("can never be true in the term of the contract; correct it or remove the rule")]
+    Unsatisfiable,
+    #[error("the prohibition {prohibition} forbids all that this permits; remove one of them")]
+    Contradiction { prohibition: String },
+    #[error(
+        "{what:?} is understood but not kept by this release, so it must not be in force; remove it"
+    )]
+    NotKeptYet { what: String },
+    #[error("two rules have the id {found:?}; give each its own")]
+    DuplicateRule { found: String },
+    #[error("transformations belong to a permission: they are the form in which it lets data go")]
+    TransformOutsidePermission,
+    #[error("grants nothing: add a permission")]
+    NoPermission,
     #[error("not a base64 signature of 64 bytes; sign the contract again")]
     Signature,
     #[error(
@@ -54,14 +115,12 @@ pub enum Problem {
     #[error("key {key_id} belongs to {owner:?}, not to {party:?}; let the right party sign")]
     WrongParty { key_id: String, owner: String, party: String },
     #[error(
-        "no trusted key of {provider:?} or {consumer:?} has signed (unknown keys: {unknown}); \
-         have it signed, or the operator adds the key"
+        "no trusted key of {party:?} has signed (unknown keys: {unknown}); have it signed, or the \
+         operator adds the key"
     )]
-    NotSigned { provider: String, consumer: String, unknown: String },
+    NotSigned { party: String, unknown: String },
     #[error("{party:?} is neither provider nor consumer of the contract; sign as one of them")]
     NotAParty { party: String },
-    #[error("the signing key is not Ed25519; sign with an Ed25519 key")]
-    KeyKind,
     #[error("the key failed: {detail}")]
     Signer { detail: String },
 }

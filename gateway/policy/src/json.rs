@@ -8,8 +8,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Deepest nesting of lists and objects; a contract needs four.
-pub const DEPTH_MAX: usize = 8;
+/// Deepest nesting of lists and objects; a contract with nested conditions needs about twelve.
+pub const DEPTH_MAX: usize = 16;
 /// Largest integer that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
@@ -220,7 +220,9 @@ With Dagesh","1":"One","\ud83d\ude00":"Emoji: Grinning Face","\u0080":"Control",
 
     #[test]
     fn what_readers_could_take_differently_is_refused() {
-        let one = |at, problem| Err([(at, problem)]);
+        fn one(at: &str, problem: Problem) -> Result<&str, [(&str, Problem); 1]> {
+            Err([(at, problem)])
+        }
         let check = |json: &str, expect: Result<&str, [(&str, Problem); 1]>| {
             check(json, expect.as_ref().map(|text| *text).map_err(|faults| &faults[..]));
         };
@@ -233,9 +235,10 @@ With Dagesh","1":"One","\ud83d\ude00":"Emoji: Grinning Face","\u0080":"Control",
         check(r#"{"a/b~":null}"#, one("/a~1b~0", Problem::NotCanonical));
         check(r#"{"a":1,"a":2}"#, one("/a", Problem::DuplicateKey));
         check(r#"{"a":1,"\u0061":2}"#, one("/a", Problem::DuplicateKey));
-        check("[[[[[[[[1]]]]]]]]", Ok("[[[[[[[[1]]]]]]]]"));
-        let deep = one("/0/0/0/0/0/0/0/0", Problem::TooDeep { limit: DEPTH_MAX });
-        check("[[[[[[[[[1]]]]]]]]]", deep);
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        check(&nested(DEPTH_MAX), Ok(&nested(DEPTH_MAX)));
+        let at = "/0".repeat(DEPTH_MAX);
+        check(&nested(DEPTH_MAX + 1), one(&at, Problem::TooDeep { limit: DEPTH_MAX }));
     }
 
     #[test]

@@ -6,16 +6,26 @@
 //! Never here: files, sockets, clocks, the private half of a key.
 #![forbid(unsafe_code)]
 
+pub mod action;
+pub mod constraint;
 pub mod contract;
 pub mod decision;
+pub mod duty;
 pub mod fault;
+pub mod interval;
 pub mod json;
+mod object;
 pub mod plan;
 pub mod signature;
+pub mod situation;
+mod transform;
+pub mod truth;
 
-pub use contract::{CONTRACT_BYTES_MAX, Contract, Points, Validity};
+pub use contract::{CONTRACT_BYTES_MAX, Contract, Validity};
 pub use decision::{Decision, DenyReason, Permitted, Refusal};
 pub use fault::{ContractError, ContractFault, Problem};
 pub use json::canonical_json;
-pub use plan::{CONTRACTS_MAX, InForce, Plan, PlanWarning};
+pub use plan::{CONTRACTS_MAX, Collections, InForce, Plan, PlanWarning, Reading};
 pub use signature::{KeyFault, TrustedKeys, key_id, sign};
+pub use situation::Situation;
+pub use truth::Truth;

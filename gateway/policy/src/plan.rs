@@ -1,27 +1,26 @@
-//! All contracts and descriptors compiled: for each dataset its grants, for each grant two bitmaps.
+//! All contracts and descriptors compiled: for each dataset its grants, for each grant and point the
+//! rules that are left once contract and descriptor have answered what they can.
 //!
 //! Compiling is total and depends on nothing but its arguments, in any order. What a contract names
 //! and the box does not have is a warning: contracts are written for many boxes. Whatever cannot be
 //! decided safely grants nothing.
 
-use crate::contract::{Contract, Validity, validity};
-use crate::decision::DenyReason;
+mod grant;
+mod program;
+
+pub(crate) use grant::{Grant, PointRules, Verdict};
+pub use program::{Collections, Reading};
+
+use crate::constraint::Test;
+use crate::contract::Contract;
+use crate::duty::pattern_covers;
 use guan_model::bytes_io::Writer;
-use guan_model::{
-    ContractId, DatasetId, DescriptorTable, Digest, Now, PointId, PointName, WallTime,
-};
+use guan_model::descriptor::PointDescriptor;
+use guan_model::{ContractId, DatasetId, DescriptorTable, Digest, PointId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most contracts in force on one box.
 pub const CONTRACTS_MAX: usize = 1024;
-
-/// What a contract does with a point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Treatment {
-    Pass,
-    Mask,
-    Deny,
-}
 
 /// Something that an operator should look at; the rest of the plan stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,77 +37,21 @@ pub enum PlanWarning {
     #[error("contract {contract} names dataset {dataset}, which has no points on this box")]
     UnknownDataset { contract: ContractId, dataset: DatasetId },
     #[error("contract {contract} names point {point}, which its datasets do not have on this box")]
-    UnknownPoint { contract: ContractId, point: PointName },
+    UnknownPoint { contract: ContractId, point: String },
     #[error(
-        "contract {contract} masks point {point}, which its datasets do not have on this box; if \
-         the name is wrong, the value is not masked"
+        "contract {contract} has a {transform} for point {point}, which its datasets do not have on \
+         this box; if the name is wrong, nothing is done to the value"
     )]
-    UnknownMask { contract: ContractId, point: PointName },
-}
-
-/// A set of places in the sorted points of a dataset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Bitmap(Vec<u64>);
-
-impl Bitmap {
-    fn of(bits: impl ExactSizeIterator<Item = bool>) -> Self {
-        let mut words = vec![0; bits.len().div_ceil(64)];
-        for (index, bit) in bits.enumerate() {
-            words[index / 64] |= u64::from(bit) << (index % 64);
-        }
-        Self(words)
-    }
-
-    fn has(&self, index: usize) -> bool {
-        (self.0[index / 64] >> (index % 64)) & 1 == 1
-    }
-}
-
-/// What one contract says about one dataset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Grant {
-    contract: ContractId,
-    contract_digest: Digest,
-    not_before: WallTime,
-    not_after: WallTime,
-    covered: Bitmap,
-    masked: Bitmap,
-}
-
-impl Grant {
-    pub(crate) fn contract(&self) -> &ContractId {
-        &self.contract
-    }
-
-    pub(crate) fn contract_digest(&self) -> Digest {
-        self.contract_digest
-    }
-
-    pub(crate) fn valid_at(&self, now: &Now) -> bool {
-        validity(now, self.not_before, self.not_after) == Validity::Valid
-    }
-
-    /// Why a grant that covers a point does not let it go.
-    pub(crate) fn invalid_reason(&self, now: &Now) -> DenyReason {
-        let contract = self.contract.clone();
-        match validity(now, self.not_before, self.not_after) {
-            Validity::NotYet => DenyReason::NotYetValid { contract },
-            Validity::Expired => DenyReason::Expired { contract },
-            Validity::Valid => unreachable!("a valid grant lets every point go that it covers"),
-        }
-    }
-
-    pub(crate) fn treatment(&self, ordinal: usize) -> Treatment {
-        match (self.covered.has(ordinal), self.masked.has(ordinal)) {
-            (false, _) => Treatment::Deny,
-            (true, true) => Treatment::Mask,
-            (true, false) => Treatment::Pass,
-        }
-    }
+    UnknownTreatment { contract: ContractId, point: String, transform: &'static str },
+    #[error(
+        "contract {contract} divides the points of {dataset} into too many kinds; it grants \
+         nothing there"
+    )]
+    TooManyKinds { contract: ContractId, dataset: DatasetId },
 }
 
 /// The points of a dataset and who may have them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DatasetPlan {
     /// Sorted.
     points: Vec<PointId>,
@@ -146,7 +89,7 @@ impl InForce {
 }
 
 /// Immutable; a change of contracts or descriptors makes a new plan with a new digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     datasets: BTreeMap<DatasetId, DatasetPlan>,
     contracts: Vec<InForce>,
@@ -159,11 +102,20 @@ impl Plan {
     /// The highest version of each contract is in force. One version in two forms puts none of the
     /// contract in force.
     pub fn compile(contracts: &[Contract], descriptors: &DescriptorTable) -> Self {
+        Self::compile_with(contracts, descriptors, &Collections::default())
+    }
+
+    /// As `compile`, with what is known about collections of parties and datasets.
+    pub fn compile_with(
+        contracts: &[Contract],
+        descriptors: &DescriptorTable,
+        collections: &Collections,
+    ) -> Self {
         let mut warnings = Vec::new();
         let in_force = in_force(contracts, &mut warnings);
-        let mut points_of: BTreeMap<&DatasetId, Vec<(PointId, &PointName)>> = BTreeMap::new();
+        let mut points_of: BTreeMap<&DatasetId, Vec<&PointDescriptor>> = BTreeMap::new();
         for point in descriptors.iter() {
-            points_of.entry(&point.dataset).or_default().push((point.id, &point.name));
+            points_of.entry(&point.dataset).or_default().push(point);
         }
         let known: BTreeSet<DatasetId> = points_of.keys().map(|id| (*id).clone()).collect();
         let mut datasets: BTreeMap<DatasetId, DatasetPlan> = BTreeMap::new();
@@ -172,10 +124,16 @@ impl Plan {
             for dataset in contract.datasets() {
                 let Some(points) = points_of.get(dataset) else { continue };
                 let plan = datasets.entry(dataset.clone()).or_insert_with(|| DatasetPlan {
-                    points: points.iter().map(|(id, _)| *id).collect(),
+                    points: points.iter().map(|point| point.id).collect(),
                     grants: Vec::new(),
                 });
-                plan.grants.push(grant(contract, points));
+                match Grant::of(contract, points, collections) {
+                    Some(grant) => plan.grants.push(grant),
+                    None => warnings.push(PlanWarning::TooManyKinds {
+                        contract: contract.id().clone(),
+                        dataset: dataset.clone(),
+                    }),
+                }
             }
         }
         let digest = digest(&in_force, descriptors);
@@ -250,35 +208,30 @@ fn warn_of_unknown(
             PlanWarning::UnknownDataset { contract: id.clone(), dataset: dataset.clone() };
         warnings.push(warning);
     }
-    let is_unknown = |name: &&PointName| {
-        let point = descriptors.by_name(name.as_str());
-        point.is_none_or(|point| !contract.datasets().contains(&point.dataset))
+    let is_unknown = |pattern: &str| {
+        let mut points = descriptors.iter();
+        !points.any(|point| {
+            contract.datasets().contains(&point.dataset)
+                && pattern_covers(pattern, point.name.as_str())
+        })
     };
-    if let crate::contract::Points::Named(names) = contract.points() {
-        warnings.extend(
-            names.iter().filter(is_unknown).map(|name| PlanWarning::UnknownPoint {
-                contract: id.clone(),
-                point: name.clone(),
-            }),
-        );
-    }
-    warnings.extend(
-        contract
-            .mask()
-            .iter()
-            .filter(is_unknown)
-            .map(|name| PlanWarning::UnknownMask { contract: id.clone(), point: name.clone() }),
-    );
-}
-
-fn grant(contract: &Contract, points: &[(PointId, &PointName)]) -> Grant {
-    Grant {
-        contract: contract.id().clone(),
-        contract_digest: contract.digest(),
-        not_before: contract.not_before(),
-        not_after: contract.not_after(),
-        covered: Bitmap::of(points.iter().map(|(_, name)| contract.points().covers(name))),
-        masked: Bitmap::of(points.iter().map(|(_, name)| contract.mask().contains(*name))),
+    for rule in contract.rules() {
+        for leaf in rule.constraint.leaves() {
+            let Test::Point(test) = &leaf.test else { continue };
+            for point in test.names.iter().filter(|name| is_unknown(name)) {
+                let point = point.clone();
+                warnings.push(PlanWarning::UnknownPoint { contract: id.clone(), point });
+            }
+        }
+        for one in &rule.treatments {
+            for point in one.points.iter().filter(|name| is_unknown(name)) {
+                warnings.push(PlanWarning::UnknownTreatment {
+                    contract: id.clone(),
+                    point: point.to_owned(),
+                    transform: one.transform.name(),
+                });
+            }
+        }
     }
 }
 

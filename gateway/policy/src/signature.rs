@@ -1,25 +1,45 @@
 //! Who signed a contract: trusted keys, checking and making signatures.
 //!
-//! Ed25519 over the line `guan-contract/1` and the canonical bytes of the contract object. The line
+//! Ed25519 or ECDSA P-256 over the line `guan-contract/1` and the canonical bytes of the contract object. The line
 //! keeps a signature from being used for anything else that the same key signs.
 
-use crate::contract::{Contract, Document, SignatureEntry, read_document};
+use crate::contract::{Contract, Document, SignatureEntry, WireForm, read_document};
 use crate::fault::{ContractError, Faults, Problem};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use guan_model::{Digest, PublicKey, Signer};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde_json::json;
 
 /// First line of what is signed.
 const DOMAIN: &[u8] = b"guan-contract/1\n";
+
+/// How a signature was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RFC 8032, 64 bytes.
+    Ed25519,
+    /// FIPS 186-5 over SHA-256, ASN.1 DER.
+    EcdsaP256,
+}
+
+impl Algorithm {
+    pub(crate) const WORDS: [(&'static str, Self); 2] =
+        [("Ed25519", Self::Ed25519), ("ECDSA-P256-SHA256", Self::EcdsaP256)];
+
+    fn name(self) -> &'static str {
+        let row = Self::WORDS.iter().find(|(_, algorithm)| *algorithm == self);
+        row.expect("every algorithm is in the table").0
+    }
+}
 /// Most keys that a box or space trusts.
 pub const TRUSTED_KEYS_MAX: usize = 256;
 
 /// Why a key cannot be trusted; the operator who listed it is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    #[error("the key of {party:?} is no Ed25519 public key; copy it again")]
+    #[error("the key of {party:?} is no usable Ed25519 or P-256 public key; copy it again")]
     Point { party: String },
     #[error("{party:?} cannot name a party: {detail}")]
     Party { party: String, detail: String },
@@ -30,15 +50,39 @@ pub enum KeyFault {
 }
 
 /// How a key is named in a contract file: the first 8 hex digits of SHA-256 of the key.
-pub fn key_id(key: &[u8; 32]) -> String {
-    Digest::of(key).to_string()[..8].to_owned()
+pub fn key_id(key: &PublicKey) -> String {
+    let bytes: &[u8] = match key {
+        PublicKey::Ed25519(bytes) => bytes,
+        PublicKey::EcdsaP256(point) => point,
+    };
+    Digest::of(bytes).to_string()[..8].to_owned()
+}
+
+#[derive(Debug, Clone)]
+enum Key {
+    Ed25519(VerifyingKey),
+    EcdsaP256(Vec<u8>),
 }
 
 #[derive(Debug, Clone)]
 struct TrustedKey {
     party: String,
     key_id: String,
-    key: VerifyingKey,
+    key: Key,
+}
+
+impl TrustedKey {
+    fn verifies(&self, entry: &SignatureEntry, message: &[u8]) -> bool {
+        match (&self.key, entry.algorithm) {
+            (Key::Ed25519(key), Algorithm::Ed25519) => Signature::from_slice(&entry.signature)
+                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+            (Key::EcdsaP256(point), Algorithm::EcdsaP256) => {
+                let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point);
+                key.verify(message, &entry.signature).is_ok()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The keys of the parties whose contracts count here.
@@ -46,23 +90,22 @@ struct TrustedKey {
 pub struct TrustedKeys(Vec<TrustedKey>);
 
 impl TrustedKeys {
-    /// Pairs of party and Ed25519 public key (RFC 8032). All faults are reported at once.
-    pub fn new(keys: Vec<(String, [u8; 32])>) -> Result<Self, Vec<KeyFault>> {
+    /// Parties and their keys. All faults are reported at once.
+    pub fn new(keys: Vec<(String, PublicKey)>) -> Result<Self, Vec<KeyFault>> {
         let mut faults = Vec::new();
         let mut trusted: Vec<TrustedKey> = Vec::new();
         if keys.len() > TRUSTED_KEYS_MAX {
             return Err(vec![KeyFault::TooMany { count: keys.len() }]);
         }
-        for (party, bytes) in keys {
+        for (party, public) in keys {
             if let Err(fault) = crate::contract::check_party(&party) {
                 faults.push(KeyFault::Party { party: party.clone(), detail: fault.to_string() });
             }
-            let key_id = key_id(&bytes);
+            let key_id = key_id(&public);
             if trusted.iter().any(|key| key.key_id == key_id) {
                 faults.push(KeyFault::Duplicate { key_id: key_id.clone() });
             }
-            // A key of small order would accept signatures that nobody made.
-            match VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak()) {
+            match usable(public) {
                 Some(key) => trusted.push(TrustedKey { party, key_id, key }),
                 None => faults.push(KeyFault::Point { party }),
             }
@@ -70,26 +113,29 @@ impl TrustedKeys {
         if faults.is_empty() { Ok(Self(trusted)) } else { Err(faults) }
     }
 
-    /// Notes every signature that must not be there and the lack of one that must.
+    /// Notes every signature that must not be there and the lack of those that must.
     pub(crate) fn check(&self, document: &Document, contract: &Contract, faults: &mut Faults) {
         let message = message(&document.canonical);
-        let mut signed = false;
+        let mut signed: Vec<&str> = Vec::new();
         let mut unknown = Vec::new();
         for entry in &document.signatures {
             match self.check_one(entry, &message) {
-                Ok(true) => {
-                    signed |=
-                        [contract.provider(), contract.consumer()].contains(&entry.party.as_str());
-                }
+                Ok(true) => signed.push(&entry.party),
                 Ok(false) => unknown.push(entry.key_id.as_str()),
                 Err(problem) => faults.add(&entry.pointer, problem),
             }
         }
-        if !signed {
-            let unknown = if unknown.is_empty() { "none".to_owned() } else { unknown.join(", ") };
-            let provider = contract.provider().to_owned();
-            let consumer = contract.consumer().to_owned();
-            faults.add("/signatures", Problem::NotSigned { provider, consumer, unknown });
+        let parties = [contract.provider(), contract.consumer()];
+        // Schema 1 was signed by one party; whoever issues contracts now writes schema 2.
+        let is_enough = contract.form() == WireForm::First
+            && parties.iter().any(|party| signed.contains(party));
+        for party in parties {
+            if !is_enough && !signed.contains(&party) {
+                let unknown =
+                    if unknown.is_empty() { "none".to_owned() } else { unknown.join(", ") };
+                let party = party.to_owned();
+                faults.add("/signatures", Problem::NotSigned { party, unknown });
+            }
         }
     }
 
@@ -105,12 +151,24 @@ impl TrustedKeys {
                 party: entry.party.clone(),
             });
         }
-        let signature = Signature::from_bytes(&entry.signature);
-        match trusted.key.verify_strict(message, &signature) {
-            Ok(()) => Ok(true),
-            Err(_) => {
+        match trusted.verifies(entry, message) {
+            true => Ok(true),
+            false => {
                 Err(Problem::Forged { party: entry.party.clone(), key_id: entry.key_id.clone() })
             }
+        }
+    }
+}
+
+/// A key of small order would accept signatures that nobody made.
+fn usable(public: PublicKey) -> Option<Key> {
+    match public {
+        PublicKey::Ed25519(bytes) => {
+            let key = VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak());
+            key.map(Key::Ed25519)
+        }
+        PublicKey::EcdsaP256(point) => {
+            (point.len() == 65 && point[0] == 4).then_some(Key::EcdsaP256(point))
         }
     }
 }
@@ -134,10 +192,6 @@ pub fn sign(
     {
         faults.add("", Problem::NotAParty { party: crate::fault::shown(party) });
     }
-    let PublicKey::Ed25519(key) = signer.public_key() else {
-        faults.add("", Problem::KeyKind);
-        return faults.finish(None);
-    };
     let Some(document) = document.filter(|_| faults.is_empty()) else {
         return faults.finish(None);
     };
@@ -148,13 +202,18 @@ pub fn sign(
             return faults.finish(None);
         }
     };
-    let new_id = key_id(&key);
+    let public = signer.public_key();
+    let algorithm = match public {
+        PublicKey::Ed25519(_) => Algorithm::Ed25519,
+        PublicKey::EcdsaP256(_) => Algorithm::EcdsaP256,
+    };
+    let new_id = key_id(&public);
     let kept = document.signatures.iter().filter(|entry| entry.key_id != new_id);
-    let kept = kept.map(|one| entry_json(&one.party, &one.key_id, &one.signature));
-    let added = entry_json(party, &new_id, &signature);
+    let kept = kept.map(|one| entry_json(&one.party, &one.key_id, one.algorithm, &one.signature));
+    let added = entry_json(party, &new_id, algorithm, &signature);
     let signatures: Vec<_> = kept.chain([added]).collect();
     let file = json!({
-        "schema": crate::contract::CONTRACT_SCHEMA,
+        "schema": crate::contract::schema_of(&document.object),
         "contract": document.object,
         "signatures": signatures,
     });
@@ -164,11 +223,16 @@ pub fn sign(
     faults.finish(Some(bytes))
 }
 
-fn entry_json(party: &str, key_id: &str, signature: &[u8]) -> serde_json::Value {
+fn entry_json(
+    party: &str,
+    key_id: &str,
+    algorithm: Algorithm,
+    signature: &[u8],
+) -> serde_json::Value {
     json!({
         "party": party,
         "key_id": key_id,
-        "algorithm": "Ed25519",
+        "algorithm": algorithm.name(),
         "signature": STANDARD.encode(signature),
     })
 }

@@ -5,7 +5,7 @@ use super::{Effect, Engine, EngineError, Publication, Refusal};
 use guan_codec::encode;
 use guan_evidence::{BatchAccepted, DecisionSummary, Denial, LeafBody};
 use guan_model::{Batch, BatchHeader, DatasetId, Now, Row};
-use guan_policy::Decision;
+use guan_policy::{Decision, Situation};
 use guan_spool::{BatchMeta, Disk, PushError};
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ impl<D: Disk, T> Engine<D, T> {
         let batch = Batch::from_rows(header, rows)
             .expect("decoders keep value lengths, rows_max keeps the row limit");
         let rows_in = batch.rows() as u64;
-        let decision = self.plan.decide(now, batch);
+        let decision = self.plan.decide(&Situation::at(*now), batch);
         self.append_leaf(now, LeafBody::Decision(self.summarize(dataset, &decision)))?;
         self.count(dataset, rows_in, &decision);
         for permitted in decision.permitted {

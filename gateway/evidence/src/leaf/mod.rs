@@ -56,6 +56,10 @@ coded!(
         PointNotCovered = 4 "point-not-covered",
         /// The point ids were those of another descriptor table.
         OtherDescriptors = 5 "other-descriptors",
+        Prohibited = 6 "prohibited",
+        NotPermitted = 7 "not-permitted",
+        /// The form that the contract demands leaves the rows out.
+        Dropped = 8 "dropped",
     }
 );
 coded!(

@@ -15,8 +15,8 @@ impl TestSigner {
         Self(SigningKey::from_bytes(&[seed; 32]))
     }
 
-    fn key(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+    fn key(&self) -> PublicKey {
+        PublicKey::Ed25519(self.0.verifying_key().to_bytes())
     }
 }
 
@@ -26,7 +26,7 @@ impl Signer for TestSigner {
     }
 
     fn public_key(&self) -> PublicKey {
-        PublicKey::Ed25519(self.key())
+        self.key()
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignFault> {
@@ -84,7 +84,7 @@ fn golden_contract() {
     assert_eq!(contract.digest().to_string(), digest.trim_end());
     assert_eq!(contract.id().as_str(), "C-2026-001");
     assert_eq!((contract.provider(), contract.consumer()), ("depot-7", "space-1"));
-    assert_eq!((contract.version(), contract.purpose()), (1, "predictive-maintenance"));
+    assert_eq!((contract.version(), contract.purpose()), (1, Some("predictive-maintenance")));
     assert_eq!(contract.not_before(), WallTime::from_seconds(1_767_225_600));
 
     let consumer = TestSigner::new(CONSUMER_SEED);
@@ -198,7 +198,10 @@ fn all_faults_are_reported_at_once() {
     ];
     assert_eq!(pointers, expect);
     let error = Contract::parse(json.as_bytes(), &trusted()).unwrap_err().to_string();
-    assert!(error.contains("\n  /schema: \"2\" is not known here, use 1\n"), "{error}");
+    assert!(
+        error.contains("\n  /schema: \"2\" is not known here, use 1 for this form of contract\n"),
+        "{error}"
+    );
 }
 
 /// The golden file with its signatures replaced.
@@ -216,15 +219,15 @@ fn who_must_have_signed() {
     let file: Value = serde_json::from_str(GOLDEN).unwrap();
     let (consumer, provider) = (&file["signatures"][0], &file["signatures"][1]);
     let provider_id = key_id(&TestSigner::new(PROVIDER_SEED).key());
-    let not_signed = |unknown: &str| Problem::NotSigned {
-        provider: "depot-7".to_owned(),
-        consumer: "space-1".to_owned(),
+    let by = |party: &str, unknown: &str| Problem::NotSigned {
+        party: party.to_owned(),
         unknown: unknown.to_owned(),
     };
+    let not_signed = |unknown: &str| [by("depot-7", unknown), by("space-1", unknown)];
     assert_eq!(signed_as(json!([consumer])), []);
     assert_eq!(signed_as(json!([provider, consumer])), []);
-    assert_eq!(signed_as(json!([])), [not_signed("none")]);
-    assert_eq!(signed_as(json!([provider])), [not_signed(&provider_id)]);
+    assert_eq!(signed_as(json!([])), not_signed("none"));
+    assert_eq!(signed_as(json!([provider])), not_signed(&provider_id));
 
     let mut forged = consumer.clone();
     forged["signature"] = provider["signature"].clone();
@@ -239,7 +242,8 @@ fn who_must_have_signed() {
         owner: "space-1".to_owned(),
         party: "depot-7".to_owned(),
     };
-    assert_eq!(signed_as(json!([renamed])), [fault, not_signed("none")]);
+    let [first, second] = not_signed("none");
+    assert_eq!(signed_as(json!([renamed])), [fault, first, second]);
 
     // A trusted key of somebody who is no party: it holds, but does not count.
     let court = TestSigner::new(3);
@@ -249,7 +253,7 @@ fn who_must_have_signed() {
     entry["party"] = json!("court");
     entry["key_id"] = json!(key_id(&court.key()));
     entry["signature"] = json!(base64_of(&signature.to_bytes()));
-    assert_eq!(signed_as(json!([entry])), [not_signed("none")]);
+    assert_eq!(signed_as(json!([entry])), not_signed("none"));
     assert_eq!(signed_as(json!([entry, consumer])), []);
 }
 
@@ -259,7 +263,7 @@ fn base64_of(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn signing_needs_a_party_and_an_ed25519_key() {
+fn signing_needs_a_party_and_a_key_that_works() {
     struct P256Signer;
     impl Signer for P256Signer {
         fn name(&self) -> &str {
@@ -278,25 +282,34 @@ fn signing_needs_a_party_and_an_ed25519_key() {
     };
     let stranger = Problem::NotAParty { party: "court".to_owned() };
     assert_eq!(problem("court", &TestSigner::new(3)), [stranger]);
-    assert_eq!(problem("space-1", &P256Signer), [Problem::KeyKind]);
+    let detail = "the key p256 is not there: test".to_owned();
+    let failed = Problem::Signer { detail };
+    assert_eq!(problem("space-1", &P256Signer), [failed]);
 }
 
 #[test]
 fn trusted_keys_report_all_faults() {
     let key = TestSigner::new(1).key();
     let faults = TrustedKeys::new(vec![
-        ("a".to_owned(), key),
+        ("a".to_owned(), key.clone()),
         ("b b".to_owned(), key),
-        ("weak".to_owned(), [0; 32]),
+        ("weak".to_owned(), PublicKey::Ed25519([0; 32])),
+        ("short".to_owned(), PublicKey::EcdsaP256(vec![4; 64])),
     ])
     .unwrap_err();
     assert!(matches!(
         &faults[..],
-        [KeyFault::Party { .. }, KeyFault::Duplicate { .. }, KeyFault::Point { .. }]
+        [
+            KeyFault::Party { .. },
+            KeyFault::Duplicate { .. },
+            KeyFault::Point { .. },
+            KeyFault::Point { .. }
+        ]
     ));
     let keys = |count: usize| {
         let signer = |n: usize| SigningKey::from_bytes(&Digest::of(&n.to_be_bytes()).0);
-        let pair = |n: usize| (format!("p{n}"), signer(n).verifying_key().to_bytes());
+        let key = |n: usize| PublicKey::Ed25519(signer(n).verifying_key().to_bytes());
+        let pair = |n: usize| (format!("p{n}"), key(n));
         TrustedKeys::new((0..count).map(pair).collect())
     };
     assert!(keys(TRUSTED_KEYS_MAX).is_ok());

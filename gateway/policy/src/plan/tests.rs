@@ -1,10 +1,12 @@
 use super::*;
+use crate::Situation;
 use crate::contract::tests::{contract, object, with};
-use crate::decision::{Decision, Permitted, Refusal};
+use crate::decision::{Decision, DenyReason, Permitted, Refusal};
+use crate::duty::Transform;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{
-    Batch, BatchHeader, BootNumber, Class, ClockQuality, Quality, Reason, Row, Severity, Unit,
-    Value, ValueType,
+    Batch, BatchHeader, BootNumber, Class, ClockQuality, Now, PointName, Quality, Reason, Row,
+    Severity, Unit, Value, ValueType, WallTime,
 };
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -103,7 +105,7 @@ fn lines(decision: &Decision) -> Vec<String> {
 }
 
 fn check(contracts: &[Json], at: &str, expect: &[&str]) {
-    let decision = compile(contracts).decide(&now(at), batch());
+    let decision = compile(contracts).decide(&Situation::at(now(at)), batch());
     assert_eq!(lines(&decision), expect, "for {contracts:?} in {at}");
 }
 
@@ -157,7 +159,8 @@ fn masked_rows_keep_times_and_flags_only() {
         row(POSITION, None),
         row(POSITION, Some(Value::I64(9))),
     ];
-    let decision = plan.decide(&now("2027"), Batch::from_rows(header("vessel-bus"), rows).unwrap());
+    let decision = plan
+        .decide(&Situation::at(now("2027")), Batch::from_rows(header("vessel-bus"), rows).unwrap());
     let [permitted] = &decision.permitted[..] else { panic!("{decision:?}") };
     let quality =
         Quality::new(Severity::Uncertain, Reason::PolicyReduced).with_flags(Quality::MANUAL);
@@ -174,12 +177,14 @@ fn masked_rows_keep_times_and_flags_only() {
 fn unknown_points_and_foreign_tables_are_refused() {
     let plan = compile(&[everything("A")]);
     let foreign = [row(PointId(5), None), row(CARGO, None)];
-    let decision =
-        plan.decide(&now("2027"), Batch::from_rows(header("vessel-bus"), foreign).unwrap());
+    let decision = plan.decide(
+        &Situation::at(now("2027")),
+        Batch::from_rows(header("vessel-bus"), foreign).unwrap(),
+    );
     assert_eq!(lines(&decision), ["2 point-not-covered A"]);
     let mut other = batch();
     other.header.descriptors = Digest([0; 32]);
-    assert_eq!(lines(&plan.decide(&now("2027"), other)), ["6 other-descriptors -"]);
+    assert_eq!(lines(&plan.decide(&Situation::at(now("2027")), other)), ["6 other-descriptors -"]);
 }
 
 #[test]
@@ -199,12 +204,12 @@ fn what_the_box_does_not_have_is_a_warning() {
             "contract A names dataset nowhere, which has no points on this box",
             "contract A names point Cargo.Weight, which its datasets do not have on this box",
             "contract A names point Typo, which its datasets do not have on this box",
-            "contract A masks point Typo, which its datasets do not have on this box; if the name is \
-         wrong, the value is not masked",
+            "contract A has a mask for point Typo, which its datasets do not have on this box; if the \
+             name is wrong, nothing is done to the value",
         ]
     );
     let expect = ["A {1} 2 rows, 0 masked", "4 point-not-covered A"];
-    assert_eq!(lines(&plan.decide(&now("2027"), batch())), expect);
+    assert_eq!(lines(&plan.decide(&Situation::at(now("2027")), batch())), expect);
 }
 
 #[test]
@@ -233,7 +238,8 @@ fn many_points() {
     let plan = Plan::compile(&[contract(&terms)], &table);
     let header = BatchHeader { descriptors: table.digest(), ..header("vessel-bus") };
     let rows = (0..200).map(|id| row(PointId(id), Some(Value::I64(1))));
-    let decision = plan.decide(&now("2027"), Batch::from_rows(header, rows).unwrap());
+    let decision =
+        plan.decide(&Situation::at(now("2027")), Batch::from_rows(header, rows).unwrap());
     let left = decision.permitted[0].batch.iter_rows();
     let (absent, whole): (Vec<Row>, Vec<Row>) = left.partition(|row| row.value.is_none());
     assert_eq!(absent.iter().map(|row| row.point.0).collect::<Vec<_>>(), masked);
@@ -259,8 +265,11 @@ fn reasons_have_the_numbers_of_the_log() {
         DenyReason::NoContract,
         DenyReason::NotYetValid { contract: contract.clone() },
         DenyReason::Expired { contract: contract.clone() },
-        DenyReason::PointNotCovered { contract },
+        DenyReason::PointNotCovered { contract: contract.clone() },
         DenyReason::OtherDescriptors,
+        DenyReason::Prohibited { contract: contract.clone(), rule: "r".into() },
+        DenyReason::NotPermitted { contract: contract.clone(), rule: "r".into() },
+        DenyReason::Dropped { contract },
     ];
     assert_eq!(reasons.len(), guan_evidence::Denial::ALL.len());
     for reason in reasons {
@@ -281,7 +290,7 @@ fn limit_is_exact() {
     let ignored = ContractId::parse(&format!("C{CONTRACTS_MAX:05}")).unwrap();
     let warning = PlanWarning::TooMany { count: CONTRACTS_MAX + 1, ignored };
     assert_eq!((plan.contracts().len(), plan.warnings()), (CONTRACTS_MAX, &[warning][..]));
-    assert_eq!(plan.decide(&now("2027"), batch()).permitted.len(), CONTRACTS_MAX);
+    assert_eq!(plan.decide(&Situation::at(now("2027")), batch()).permitted.len(), CONTRACTS_MAX);
 }
 
 /// A fixed set of contracts from which the property test takes a part.
@@ -305,7 +314,7 @@ fn reference(contract: &Contract, now: &Now, dataset: &DatasetId, row: &Row) -> 
     let granted = contract.valid_at(now)
         && contract.datasets().contains(dataset)
         && point.dataset == *dataset
-        && contract.points().covers(&point.name);
+        && names_point(contract, point.name.as_str());
     if !granted {
         return None;
     }
@@ -315,7 +324,20 @@ fn reference(contract: &Contract, now: &Now, dataset: &DatasetId, row: &Row) -> 
             .with_flags(row.quality.flags()),
         ..row.clone()
     };
-    Some(if contract.mask().contains(&point.name) { masked } else { row.clone() })
+    let masks = contract.rules()[0]
+        .treatments
+        .iter()
+        .any(|one| one.transform == Transform::Mask && one.points.covers(point.name.as_str()));
+    Some(if masks { masked } else { row.clone() })
+}
+
+/// Schema 1 names its points in one test, or means all of them.
+fn names_point(contract: &Contract, name: &str) -> bool {
+    let leaves = contract.rules()[0].constraint.leaves();
+    leaves.iter().all(|leaf| match &leaf.test {
+        crate::constraint::Test::Point(test) => test.names.contains(name),
+        other => panic!("schema 1 asks for points only, not {other:?}"),
+    })
 }
 
 fn any_row() -> impl Strategy<Value = Row> {
@@ -349,7 +371,7 @@ proptest! {
         let plan = Plan::compile(&contracts, &descriptors());
         let whole = Batch::from_rows(header(dataset), rows).unwrap();
         let now = now(at);
-        let decision = plan.decide(&now, whole.clone());
+        let decision = plan.decide(&Situation::at(now), whole.clone());
         let id = DatasetId::parse(dataset).unwrap();
 
         let mut permitted: Vec<&Permitted> = decision.permitted.iter().collect();
@@ -371,4 +393,91 @@ proptest! {
         reasons.dedup_by_key(|one| &one.reason);
         prop_assert_eq!(reasons.len(), decision.refused.len());
     }
+}
+
+/// What a contract in our profile of ODRL makes of two rows of each point.
+fn check_odrl(change: impl FnOnce(&mut Json), expect: &[&str]) {
+    let mut object = crate::contract::odrl::tests::agreement();
+    change(&mut object);
+    let contracts = [crate::contract::odrl::tests::signed(&object)];
+    let plan = Plan::compile(&contracts, &descriptors());
+    let decision = plan.decide(&Situation::at(now("2027")), batch());
+    assert_eq!(lines(&decision), expect, "for {object}");
+}
+
+#[test]
+fn rules_decide_by_point_and_by_reading() {
+    let rule = |object: &mut Json, text: &str| {
+        object["permission"][0]["constraint"] = serde_json::from_str(text).unwrap();
+    };
+    // Depth is forbidden; of the others, each row has a value below 40.5.
+    check_odrl(|_| {}, &["C-2026-002 {1, 2} 4 rows, 0 masked", "2 prohibited C-2026-002"]);
+    check_odrl(
+        |o| rule(o, r#"[{"leftOperand":"value","operator":"gt","rightOperand":5}]"#),
+        &[
+            "C-2026-002 {1, 2} 2 rows, 0 masked",
+            "2 prohibited C-2026-002",
+            "2 not-permitted C-2026-002",
+        ],
+    );
+    check_odrl(
+        |o| rule(o, r#"[{"leftOperand":"purpose","operator":"isA","rightOperand":"sale"}]"#),
+        &["6 point-not-covered C-2026-002"],
+    );
+    // No fix: a permission is not given, a prohibition fires.
+    let place = r#"[{"leftOperand":"spatial","operator":"isPartOf","rightOperand":
+        {"type":"circle","latitude":"31.2","longitude":"121.4","radius_m":500}}]"#;
+    let expect = ["2 prohibited C-2026-002", "4 not-permitted C-2026-002"];
+    check_odrl(|o| rule(o, place), &expect);
+    let forbid = |o: &mut Json| {
+        o["prohibition"][0]["constraint"] = serde_json::from_str(place).unwrap();
+    };
+    check_odrl(forbid, &["6 prohibited C-2026-002"]);
+    let drop = |o: &mut Json| o["permission"][0]["duty"] = json!([{"action": "drop"}]);
+    check_odrl(drop, &["2 prohibited C-2026-002", "4 dropped C-2026-002"]);
+}
+
+/// Rows of one point after a transformation.
+fn check_form(duty: Json, values: &[Value], expect: &[Option<Value>]) {
+    let mut object = crate::contract::odrl::tests::agreement();
+    object["permission"][0] = json!({"action": "deliver", "duty": [duty]});
+    object.as_object_mut().unwrap().remove("prohibition");
+    let plan = Plan::compile(&[crate::contract::odrl::tests::signed(&object)], &descriptors());
+    let rows = values.iter().map(|value| row(SPEED, Some(value.clone())));
+    let batch = Batch::from_rows(header("vessel-bus"), rows).unwrap();
+    let decision = plan.decide(&Situation::at(now("2027")), batch);
+    let left: Vec<Row> = decision.permitted[0].batch.iter_rows().collect();
+    let found: Vec<Option<Value>> = left.iter().map(|row| row.value.clone()).collect();
+    assert_eq!(found, expect, "for {object}");
+    for row in left {
+        assert_eq!(row.quality.reason(), Some(Reason::PolicyReduced));
+        assert_eq!(row.quality.flags(), Quality::MANUAL);
+    }
+}
+
+#[test]
+fn forms_change_values() {
+    let duty = |action: &str, parameters: &[(&str, Json)]| {
+        let refinement = parameters.iter().map(
+            |(name, value)| json!({"leftOperand": name, "operator": "eq", "rightOperand": value}),
+        );
+        json!({"action": action, "refinement": refinement.collect::<Vec<_>>()})
+    };
+    let bare = json!({"action": "mask"});
+    let some = |values: &[f64]| values.iter().map(|v| Some(Value::F64(*v))).collect::<Vec<_>>();
+    let floats = |values: &[f64]| values.iter().map(|v| Value::F64(*v)).collect::<Vec<_>>();
+    let input = floats(&[1.26, -3.0, 99.0]);
+    let step = [("step", json!("0.5"))];
+    check_form(duty("round", &step), &input, &some(&[1.5, -3.0, 99.0]));
+    let range = [("low", json!(0)), ("high", json!("10.5"))];
+    check_form(duty("clamp", &range), &input, &some(&[1.26, 0.0, 10.5]));
+    let edges = [("edges", json!([0, 10, 20]))];
+    check_form(duty("bucket", &edges), &input, &some(&[0.0, f64::NEG_INFINITY, 20.0]));
+    let grid = [("axis", json!("latitude")), ("step_m", json!(111_195))];
+    let half = 0.5 * 111_195.0 / 111_195.08;
+    check_form(duty("coarsenPosition", &grid), &floats(&[0.2]), &some(&[half]));
+    check_form(bare, &input, &[None, None, None]);
+    // A text among numbers cannot be rounded, so it does not leave; integers become decimals.
+    let mixed = [Value::I64(7), Value::Text("7.26".to_owned())];
+    check_form(duty("round", &step), &mixed, &[None, Some(Value::F64(7.0))]);
 }

@@ -1,0 +1,532 @@
+//! JSON to constraints. What is not understood is a fault: a test that were dropped would widen the rule.
+
+use super::area::{Area, Position, VERTICES_MAX};
+use super::operand::{Operand, Operator};
+use super::{
+    Constraint, Leaf, NameTest, Period, QuotaKey, QuotaKind, Rate, Relation, ReleaseVersion, Test,
+    TimeWindow,
+};
+use crate::fault::{Faults, Problem, shown};
+use crate::interval::Comparison;
+use crate::object::{Member, Object};
+use crate::situation::{LinkClass, TIERS, VehicleState};
+use guan_model::descriptor::{Class, Tag};
+use guan_model::{ClockQuality, Severity};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Most tests of one contract.
+pub(crate) const CONSTRAINTS_MAX: usize = 4096;
+/// Most names of one test.
+const NAMES_MAX: usize = 4096;
+/// Longest name in a test, in bytes.
+const NAME_BYTES_MAX: usize = 128;
+/// Largest limit of a quota; more than any box collects in its life.
+const QUOTA_MAX: u64 = 1 << 53;
+/// Largest rate, a second.
+const RATE_MAX: u64 = 1_000_000_000;
+/// Largest radius of a circle: half the way around the earth.
+const RADIUS_M_MAX: f64 = 20_040_000.0;
+/// Prefixes that JSON-LD allows before the terms of ODRL and of our profile.
+const PREFIXES: [&str; 4] =
+    ["odrl:", "guan:", "http://www.w3.org/ns/odrl/2/", crate::contract::NAMESPACE];
+
+/// The term without the prefix of a vocabulary that is ours to read.
+pub(crate) fn term(text: &str) -> &str {
+    PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text)
+}
+
+/// All constraints of one rule, which must all hold.
+pub(crate) fn read_constraints(
+    member: &Member<'_>,
+    budget: &mut usize,
+    faults: &mut Faults,
+) -> Constraint {
+    let parts = member.one_or_many(CONSTRAINTS_MAX, faults);
+    let parts: Vec<Constraint> =
+        parts.iter().filter_map(|part| read_constraint(part, budget, faults)).collect();
+    for part in &parts {
+        if part.phases().len() > 1 {
+            let pointer = member.pointer.clone();
+            faults.add(&pointer, Problem::MixedMoments);
+        }
+    }
+    Constraint::And(parts)
+}
+
+fn read_constraint(
+    member: &Member<'_>,
+    budget: &mut usize,
+    faults: &mut Faults,
+) -> Option<Constraint> {
+    if *budget == 0 {
+        let (count, limit) = (CONSTRAINTS_MAX + 1, CONSTRAINTS_MAX);
+        faults.add(&member.pointer, Problem::TooMany { count, limit });
+        return None;
+    }
+    *budget -= 1;
+    let joins = |key: &str| member.value.get(key).is_some();
+    for (key, join) in [
+        ("and", Constraint::And as fn(Vec<Constraint>) -> Constraint),
+        ("or", Constraint::Or),
+        ("xone", Constraint::Xone),
+    ] {
+        if joins(key) {
+            let object = Object::open_with(
+                member.value,
+                &member.pointer,
+                &[key],
+                &["@type", "uid"],
+                faults,
+            )?;
+            let parts = object.member(key)?.one_or_many(CONSTRAINTS_MAX, faults);
+            let parts = parts.iter().filter_map(|part| read_constraint(part, budget, faults));
+            return Some(join(parts.collect()));
+        }
+    }
+    read_test(member, faults)
+}
+
+fn read_test(member: &Member<'_>, faults: &mut Faults) -> Option<Constraint> {
+    const KEYS: [&str; 3] = ["leftOperand", "operator", "rightOperand"];
+    let optional = ["unit", "@type", "uid"];
+    let object = Object::open_with(member.value, &member.pointer, &KEYS, &optional, faults)?;
+    let left = object.text("leftOperand", faults).map(term);
+    let operand = left.and_then(|name| {
+        let operand = Operand::from_name(name);
+        if operand.is_none() {
+            let problem = Problem::UnknownOperand { found: shown(name) };
+            faults.add(&object.at("leftOperand"), problem);
+        }
+        operand
+    });
+    let operator = object.text("operator", faults).map(term).and_then(|name| {
+        let operator = Operator::from_name(name).or_else(|| Operator::from_code(name));
+        if operator.is_none() {
+            let known = "one of ODRL's: eq, neq, lt, lteq, gt, gteq, isA, isAnyOf, isAllOf, \
+                         isNoneOf, isPartOf, hasPart";
+            faults.add(&object.at("operator"), Problem::UnknownTerm { found: shown(name), known });
+        }
+        operator
+    });
+    let reader = TestReader {
+        operand: operand?,
+        operator: operator?,
+        right: typed_literal(object.member("rightOperand")?, faults)?,
+        unit: object.member("unit"),
+        operator_pointer: object.at("operator"),
+    };
+    let test = reader.read(faults)?;
+    let right = object.members["rightOperand"].to_string();
+    let unit = reader.unit.map_or(String::new(), |unit| format!(" {}", unit.value));
+    let text = format!("{} {} {right}{unit}", reader.operand.name(), reader.operator.name());
+    let text = Arc::from(shown_long(&text.replace('"', "")));
+    Some(Constraint::Test(Leaf { test, text, pointer: Arc::from(member.pointer.as_str()) }))
+}
+
+/// Longest rendering of a test.
+const TEXT_CHARS_MAX: usize = 160;
+
+fn shown_long(text: &str) -> String {
+    let mut out: String = text.chars().take(TEXT_CHARS_MAX).collect();
+    if out.len() < text.len() {
+        out.push('\u{2026}');
+    }
+    out
+}
+
+/// `{"@value": ..., "@type": ...}` of JSON-LD is its value; the operand fixes the type.
+fn typed_literal<'v>(member: Member<'v>, faults: &mut Faults) -> Option<Member<'v>> {
+    if member.value.get("@value").is_none() {
+        return Some(member);
+    }
+    let object = Object::open_with(member.value, &member.pointer, &["@value"], &["@type"], faults)?;
+    object.member("@value")
+}
+
+struct TestReader<'v> {
+    operand: Operand,
+    operator: Operator,
+    right: Member<'v>,
+    unit: Option<Member<'v>>,
+    operator_pointer: String,
+}
+
+const BOOLEANS: [(&str, bool); 2] = [("true", true), ("false", false)];
+const SEVERITIES: [(&str, Severity); 3] =
+    [("good", Severity::Good), ("uncertain", Severity::Uncertain), ("bad", Severity::Bad)];
+const CLOCKS: [(&str, ClockQuality); 5] = [
+    ("unset", ClockQuality::Unset),
+    ("rtc", ClockQuality::Rtc),
+    ("ntp", ClockQuality::Ntp),
+    ("authenticated", ClockQuality::Authenticated),
+    ("witnessed", ClockQuality::Witnessed),
+];
+const CLASSES: [(&str, Class); 9] = [
+    ("general", Class::General),
+    ("important", Class::Important),
+    ("core", Class::Core),
+    ("\u{4e00}\u{822c}", Class::General),
+    ("\u{91cd}\u{8981}", Class::Important),
+    ("\u{6838}\u{5fc3}", Class::Core),
+    ("1", Class::General),
+    ("2", Class::Important),
+    ("3", Class::Core),
+];
+
+impl TestReader<'_> {
+    fn read(&self, faults: &mut Faults) -> Option<Test> {
+        if self.unit.is_some()
+            && !matches!(self.operand, Operand::Count | Operand::DataSize | Operand::Rate)
+        {
+            let unit = self.unit.as_ref()?;
+            faults.add(&unit.pointer, Problem::UnknownKey);
+            return None;
+        }
+        match self.operand {
+            Operand::Point => self.names(faults).map(Test::Point),
+            Operand::Dataset => self.names(faults).map(Test::Dataset),
+            Operand::Recipient => self.names(faults).map(Test::Recipient),
+            Operand::Purpose => self.names(faults).map(Test::Purpose),
+            Operand::Country => self.names(faults).map(Test::Country),
+            Operand::Class => {
+                let comparison = self.comparison(faults);
+                let class = self.right.value.as_u64().map(|number| number.to_string());
+                let class = class.and_then(|text| find(&CLASSES, &text));
+                let known = "general, important, core, or 1 to 3";
+                let class = class.or_else(|| self.right.word(&CLASSES, known, faults))?;
+                Some(Test::Class(comparison?, class))
+            }
+            Operand::Tag => self.tags(faults),
+            Operand::EventTime => self.compared(Test::EventTime, |m, f| m.moment(f), faults),
+            Operand::DateTime => self.compared(Test::DateTime, |m, f| m.moment(f), faults),
+            Operand::Age => self.compared(Test::Age, |m, f| m.duration(f), faults),
+            Operand::Value => self.compared(Test::Value, |m, f| m.decimal(f), faults),
+            Operand::Spatial => self.place(faults),
+            Operand::Quality => {
+                let read = |m: &Member<'_>, f: &mut Faults| {
+                    m.word(&SEVERITIES, "good, uncertain or bad", f)
+                };
+                self.compared(Test::Quality, read, faults)
+            }
+            Operand::Clock => {
+                let known = "unset, rtc, ntp, authenticated or witnessed";
+                self.compared(Test::Clock, |m, f| m.word(&CLOCKS, known, f), faults)
+            }
+            Operand::Attested => {
+                let known = "unattested, emulated or hardware";
+                self.compared(Test::Attested, |m, f| m.word(&TIERS, known, f), faults)
+            }
+            Operand::Release => self.compared(Test::Release, release, faults),
+            Operand::Count => self.quota(QuotaKind::Count, faults),
+            Operand::DataSize => self.quota(QuotaKind::Size, faults),
+            Operand::Rate => self.rate(faults),
+            Operand::Consent => self.equal(Test::Consent, Test::Consent, boolean, faults),
+            Operand::SecureBoot => self.equal(Test::SecureBoot, Test::SecureBoot, boolean, faults),
+            Operand::VehicleState => self.vehicle(faults),
+            Operand::TimeWindow => {
+                let inside = self.inside(faults);
+                let window = window(&self.right, faults)?;
+                Some(Test::Window { window, inside: inside? })
+            }
+            Operand::Link => {
+                let is = self.is(faults);
+                let class = self.right.word(&LinkClass::WORDS, "metered or unmetered", faults)?;
+                Some(Test::Link(class, is?))
+            }
+        }
+    }
+
+    fn wrong_operator(&self, known: &'static str, faults: &mut Faults) {
+        let (operand, found) = (self.operand.name(), self.operator.name());
+        faults.add(&self.operator_pointer, Problem::Operator { operand, found, known });
+    }
+
+    fn comparison(&self, faults: &mut Faults) -> Option<Comparison> {
+        let comparison = match self.operator {
+            Operator::Eq | Operator::IsA => Comparison::Eq,
+            Operator::Neq => Comparison::Neq,
+            Operator::Lt => Comparison::Lt,
+            Operator::Lteq => Comparison::Lteq,
+            Operator::Gt => Comparison::Gt,
+            Operator::Gteq => Comparison::Gteq,
+            _ => {
+                self.wrong_operator("eq, neq, lt, lteq, gt or gteq", faults);
+                return None;
+            }
+        };
+        Some(comparison)
+    }
+
+    fn compared<T>(
+        &self,
+        test: impl Fn(Comparison, T) -> Test,
+        read: impl Fn(&Member<'_>, &mut Faults) -> Option<T>,
+        faults: &mut Faults,
+    ) -> Option<Test> {
+        let comparison = self.comparison(faults);
+        let value = read(&self.right, faults);
+        Some(test(comparison?, value?))
+    }
+
+    /// `eq` or `neq`.
+    fn is(&self, faults: &mut Faults) -> Option<bool> {
+        match self.operator {
+            Operator::Eq | Operator::IsA => Some(true),
+            Operator::Neq => Some(false),
+            _ => {
+                self.wrong_operator("eq or neq", faults);
+                None
+            }
+        }
+    }
+
+    /// Of two values, not to be one is to be the other.
+    fn equal(
+        &self,
+        is: impl Fn(bool) -> Test,
+        is_not: impl Fn(bool) -> Test,
+        read: impl Fn(&Member<'_>, &mut Faults) -> Option<bool>,
+        faults: &mut Faults,
+    ) -> Option<Test> {
+        let positive = self.is(faults);
+        let value = read(&self.right, faults)?;
+        Some(if positive? { is(value) } else { is_not(!value) })
+    }
+
+    /// `isPartOf` (or `eq`), or their opposites.
+    fn inside(&self, faults: &mut Faults) -> Option<bool> {
+        match self.operator {
+            Operator::IsPartOf | Operator::IsA | Operator::Eq | Operator::IsAnyOf => Some(true),
+            Operator::IsNoneOf | Operator::Neq => Some(false),
+            _ => {
+                self.wrong_operator("isPartOf or isNoneOf", faults);
+                None
+            }
+        }
+    }
+
+    fn names(&self, faults: &mut Faults) -> Option<NameTest> {
+        let tree = self.operand == Operand::Purpose;
+        let relation = match self.operator {
+            Operator::Eq | Operator::IsAnyOf => Relation::AnyOf,
+            Operator::IsA if tree => Relation::PartOf,
+            Operator::IsA => Relation::AnyOf,
+            Operator::Neq | Operator::IsNoneOf => Relation::NoneOf,
+            Operator::IsPartOf => Relation::PartOf,
+            _ => {
+                self.wrong_operator("eq, neq, isA, isAnyOf, isNoneOf or isPartOf", faults);
+                return None;
+            }
+        };
+        let many = matches!(
+            self.operator,
+            Operator::IsAnyOf | Operator::IsNoneOf | Operator::IsPartOf | Operator::IsA
+        );
+        let members = self.right.one_or_many(if many { NAMES_MAX } else { 1 }, faults);
+        let names: BTreeSet<String> =
+            members.iter().filter_map(|member| plain(member, faults)).collect();
+        (names.len() == members.len() && !names.is_empty()).then_some(NameTest { relation, names })
+    }
+
+    fn tags(&self, faults: &mut Faults) -> Option<Test> {
+        let relation = match self.operator {
+            Operator::HasPart | Operator::IsAnyOf | Operator::Eq => Relation::AnyOf,
+            Operator::IsAllOf => Relation::AllOf,
+            Operator::IsNoneOf | Operator::Neq => Relation::NoneOf,
+            _ => {
+                self.wrong_operator("hasPart, isAnyOf, isAllOf or isNoneOf", faults);
+                return None;
+            }
+        };
+        let table = Tag::ALL.map(|tag| (tag.name(), tag));
+        let known = "personal, sensitive-personal, precise-location, vehicle-exterior or \
+                     trade-secret";
+        let members = self.right.one_or_many(Tag::ALL.len(), faults);
+        let tags = members.iter().map(|member| member.word(&table, known, faults));
+        let tags: Vec<Option<Tag>> = tags.collect();
+        let tags: Option<BTreeSet<Tag>> = tags.into_iter().collect();
+        tags.filter(|tags| !tags.is_empty()).map(|tags| Test::Tags(relation, tags))
+    }
+
+    fn vehicle(&self, faults: &mut Faults) -> Option<Test> {
+        let is = match self.operator {
+            Operator::Eq | Operator::IsA | Operator::IsAnyOf => true,
+            Operator::Neq | Operator::IsNoneOf => false,
+            _ => {
+                self.wrong_operator("eq, neq, isAnyOf or isNoneOf", faults);
+                return None;
+            }
+        };
+        let known = "parked, driving, charging or service";
+        let members = self.right.one_or_many(VehicleState::WORDS.len(), faults);
+        let states: Vec<_> =
+            members.iter().map(|m| m.word(&VehicleState::WORDS, known, faults)).collect();
+        let any_of: Option<BTreeSet<VehicleState>> = states.into_iter().collect();
+        any_of.filter(|states| !states.is_empty()).map(|any_of| Test::Vehicle { any_of, is })
+    }
+
+    fn place(&self, faults: &mut Faults) -> Option<Test> {
+        let inside = self.inside(faults);
+        let area = area(&self.right, faults)?;
+        Some(Test::Place { area: Arc::new(area), inside: inside? })
+    }
+
+    fn quota(&self, kind: QuotaKind, faults: &mut Faults) -> Option<Test> {
+        const COUNTS: [(&str, Period); 5] = [
+            ("1", Period::Total),
+            ("1/min", Period::Minute),
+            ("1/h", Period::Hour),
+            ("1/d", Period::Day),
+            ("1/mo", Period::Month),
+        ];
+        const SIZES: [(&str, Period); 5] = [
+            ("By", Period::Total),
+            ("By/min", Period::Minute),
+            ("By/h", Period::Hour),
+            ("By/d", Period::Day),
+            ("By/mo", Period::Month),
+        ];
+        let comparison = self.comparison(faults);
+        let limit = self.right.whole(faults)?;
+        if limit == 0 || limit > QUOTA_MAX {
+            faults.add(&self.right.pointer, Problem::Limit { found: limit, limit: QUOTA_MAX });
+        }
+        let period = match (&self.unit, kind) {
+            (None, _) => Period::Total,
+            (Some(unit), QuotaKind::Count) => {
+                unit.word(&COUNTS, "the units 1, 1/min, 1/h, 1/d, 1/mo", faults)?
+            }
+            (Some(unit), QuotaKind::Size) => {
+                unit.word(&SIZES, "the units By, By/min, By/h, By/d, By/mo", faults)?
+            }
+        };
+        let key = QuotaKey { kind, period };
+        Some(Test::Quota { key, comparison: comparison?, limit })
+    }
+
+    fn rate(&self, faults: &mut Faults) -> Option<Test> {
+        const UNITS: [(&str, u64); 4] = [("1/s", 1), ("1/min", 60), ("1/h", 3600), ("1/d", 86_400)];
+        if self.operator != Operator::Lteq {
+            self.wrong_operator("lteq", faults);
+            return None;
+        }
+        let readings = self.right.whole(faults)?;
+        if readings == 0 || readings > RATE_MAX {
+            faults.add(&self.right.pointer, Problem::Limit { found: readings, limit: RATE_MAX });
+            return None;
+        }
+        let Some(unit) = &self.unit else {
+            faults.add(&self.operator_pointer, Problem::Missing);
+            return None;
+        };
+        let per_s = unit.word(&UNITS, "the units 1/s, 1/min, 1/h, 1/d", faults)?;
+        Some(Test::Rate(Rate { readings, per_s }))
+    }
+}
+
+fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning)
+}
+
+fn boolean(member: &Member<'_>, faults: &mut Faults) -> Option<bool> {
+    match member.value {
+        Value::Bool(value) => Some(*value),
+        _ => member.word(&BOOLEANS, "true or false", faults),
+    }
+}
+
+fn release(member: &Member<'_>, faults: &mut Faults) -> Option<ReleaseVersion> {
+    let text = member.text(faults)?;
+    let version = ReleaseVersion::parse(text);
+    if version.is_none() {
+        let known = "a version such as 1.4.2";
+        faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });
+    }
+    version
+}
+
+/// A name of a party, purpose, dataset or point; points may end in `.*`.
+fn plain(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+    let text = member.text(faults)?;
+    let is_plain = !text.is_empty()
+        && text.len() <= NAME_BYTES_MAX
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_*:".contains(c));
+    if !is_plain {
+        let known = "a name of letters, digits, '.', ':', '-' and '_', of at most 128 bytes";
+        faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });
+    }
+    is_plain.then(|| text.to_owned())
+}
+
+fn window(member: &Member<'_>, faults: &mut Faults) -> Option<TimeWindow> {
+    const KEYS: [&str; 3] = ["from", "until", "zone"];
+    let object = Object::open_with(member.value, &member.pointer, &KEYS, &["weekdays"], faults)?;
+    let weekdays = match object.member("weekdays") {
+        None => 0b111_1111,
+        Some(list) => {
+            let table: Vec<(&str, u8)> =
+                super::window::WEEKDAYS.iter().copied().zip(0..7).collect();
+            let days = list.one_or_many(7, faults);
+            let known = "mon, tue, wed, thu, fri, sat or sun";
+            let days = days.iter().filter_map(|day| day.word(&table, known, faults));
+            days.fold(0, |bits: u8, day| bits | (1 << day))
+        }
+    };
+    let (from, until) = (object.text("from", faults), object.text("until", faults));
+    let zone = object.text("zone", faults).and_then(|name| {
+        let zone = TimeWindow::zone(name);
+        if zone.is_none() {
+            let known = "a zone of the IANA database such as Asia/Shanghai";
+            faults.add(&object.at("zone"), Problem::UnknownTerm { found: shown(name), known });
+        }
+        zone
+    });
+    let window = TimeWindow::new(weekdays, from?, until?, zone?);
+    if window.is_none() {
+        faults.add(&member.pointer, Problem::Window);
+    }
+    window
+}
+
+fn area(member: &Member<'_>, faults: &mut Faults) -> Option<Area> {
+    if member.value.is_string() {
+        // GB/T 2260 codes name districts whose borders no open source gives us to ship.
+        faults.add(&member.pointer, Problem::RegionCode);
+        return None;
+    }
+    let optional = ["latitude", "longitude", "radius_m", "vertices", "datum"];
+    let object = Object::open_with(member.value, &member.pointer, &["type"], &optional, faults)?;
+    if let Some(datum) = object.member("datum") {
+        const DATUMS: [(&str, ()); 2] = [("WGS-84", ()), ("CGCS2000", ())];
+        let known = "WGS-84 or CGCS2000; convert GCJ-02 or BD-09 coordinates first";
+        datum.word(&DATUMS, known, faults);
+    }
+    let kinds = [("circle", true), ("polygon", false)];
+    let is_circle = object.member("type")?.word(&kinds, "circle or polygon", faults)?;
+    let area = if is_circle { circle(&object, faults) } else { polygon(&object, faults) };
+    if area.is_none() {
+        faults.add(&member.pointer, Problem::Area { vertices_max: VERTICES_MAX });
+    }
+    area
+}
+
+fn circle(object: &Object<'_>, faults: &mut Faults) -> Option<Area> {
+    let mut decimal = |key: &str| object.member(key).and_then(|member| member.decimal(faults));
+    let (latitude, longitude) = (decimal("latitude"), decimal("longitude"));
+    let radius_m = decimal("radius_m").filter(|radius| (0.0..=RADIUS_M_MAX).contains(radius));
+    Some(Area::Circle { centre: Position::new(latitude?, longitude?)?, radius_m: radius_m? })
+}
+
+fn polygon(object: &Object<'_>, faults: &mut Faults) -> Option<Area> {
+    let corners = object.member("vertices")?.one_or_many(VERTICES_MAX, faults);
+    let corner = |member: &Member<'_>, faults: &mut Faults| {
+        let parts = member.one_or_many(2, faults);
+        let [latitude, longitude] = parts.as_slice() else { return None };
+        Position::new(latitude.decimal(faults)?, longitude.decimal(faults)?)
+    };
+    let corners: Option<Vec<Position>> =
+        corners.iter().map(|member| corner(member, faults)).collect();
+    Area::polygon(corners?)
+}

@@ -1,0 +1,196 @@
+//! What makes a contract that is well formed refuse to make sense: it is said before anyone signs.
+
+use super::{Contract, Rule, RuleKind};
+use crate::action::Action;
+use crate::constraint::{Constraint, Phase, Test};
+use crate::duty::{PointPatterns, Step, Transform};
+use crate::fault::{Faults, Problem};
+use crate::interval::{Comparison, IntervalSet};
+
+pub(super) fn check(contract: &Contract, pointer: &str, faults: &mut Faults) {
+    let permissions = || contract.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
+    if permissions().next().is_none() {
+        faults.add(&format!("{pointer}/permission"), Problem::NoPermission);
+    }
+    for rule in &contract.rules {
+        let at = place(contract, rule, pointer);
+        if !is_satisfiable(contract, &rule.constraint) {
+            faults.add(&at, Problem::Unsatisfiable);
+        }
+        check_treatments(rule, &at, faults);
+    }
+    for permission in permissions() {
+        let forbids = |rule: &&Rule| {
+            rule.kind == RuleKind::Prohibition
+                && permission.actions.iter().all(|action| rule.actions.covers(action))
+                && (rule.constraint.is_always()
+                    || is_same(&rule.constraint, &permission.constraint))
+        };
+        if let Some(prohibition) = contract.rules.iter().find(forbids) {
+            let prohibition = prohibition.id.to_string();
+            let at = place(contract, permission, pointer);
+            faults.add(&at, Problem::Contradiction { prohibition });
+        }
+    }
+}
+
+/// Refuses what this release can read and lint but does not carry out yet: counters that outlive a
+/// restart, windows, noise, pseudonyms, and the second decision when a batch leaves.
+pub(super) fn check_is_kept(contract: &Contract, faults: &mut Faults) {
+    let rules = contract.rules.iter().filter(|rule| binds_the_box(rule));
+    for rule in rules {
+        let at = place(contract, rule, "/contract");
+        for leaf in rule.constraint.leaves() {
+            let is_counted = matches!(leaf.test, Test::Quota { .. } | Test::Rate(_));
+            if is_counted || leaf.test.phase() == Phase::Release {
+                let what = leaf.text.to_string();
+                faults.add(&leaf.pointer, Problem::NotKeptYet { what });
+            }
+        }
+        for one in &rule.treatments {
+            if matches!(
+                one.transform.step(),
+                Step::Sample | Step::Aggregate | Step::Noise | Step::Pseudonymise | Step::Delay
+            ) {
+                let what = one.transform.name().to_owned();
+                faults.add(&format!("{at}/duty"), Problem::NotKeptYet { what });
+            }
+        }
+    }
+}
+
+/// The pointer to a rule, by counting its kind.
+fn place(contract: &Contract, rule: &Rule, pointer: &str) -> String {
+    let mut same = contract.rules.iter().filter(|other| other.kind == rule.kind);
+    let place = same.position(|other| other.id == rule.id).unwrap_or_default();
+    let name = match rule.kind {
+        RuleKind::Permission => "permission",
+        RuleKind::Prohibition => "prohibition",
+    };
+    format!("{pointer}/{name}/{place}")
+}
+
+/// Equal but for the places where they stand.
+fn is_same(a: &Constraint, b: &Constraint) -> bool {
+    match (a, b) {
+        (Constraint::Test(a), Constraint::Test(b)) => a.test == b.test,
+        (Constraint::And(a), Constraint::And(b))
+        | (Constraint::Or(a), Constraint::Or(b))
+        | (Constraint::Xone(a), Constraint::Xone(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the times that a rule asks for exist within the contract's term, as far as conjunctions
+/// tell. `dateTime` may lie in the grace after the term.
+fn is_satisfiable(contract: &Contract, constraint: &Constraint) -> bool {
+    let grace = contract.not_after.saturating_add(contract.lease.grace_delivery);
+    let term = |until: i64| {
+        let from = IntervalSet::of(Comparison::Gteq, contract.not_before.0);
+        vec![from, IntervalSet::of(Comparison::Lt, until)]
+    };
+    let (mut sent, mut measured) = (term(grace.0), vec![]);
+    for part in constraint.conjuncts() {
+        match times(part, &|test| matches!(test, Test::DateTime(..))) {
+            Some(set) => sent.push(set),
+            None => measured.extend(times(part, &|test| matches!(test, Test::EventTime(..)))),
+        }
+    }
+    let meet = |sets: &[IntervalSet]| IntervalSet::combine(sets, |count| count == sets.len());
+    !meet(&sent).is_empty() && (measured.is_empty() || !meet(&measured).is_empty())
+}
+
+/// The moments at which a tree of time tests holds; `None` if it asks anything else.
+pub(crate) fn times(
+    constraint: &Constraint,
+    is_time: &dyn Fn(&Test) -> bool,
+) -> Option<IntervalSet> {
+    let sets = |parts: &[Constraint]| -> Option<Vec<IntervalSet>> {
+        parts.iter().map(|part| times(part, is_time)).collect()
+    };
+    match constraint {
+        Constraint::Test(leaf) => match &leaf.test {
+            Test::DateTime(comparison, moment) | Test::EventTime(comparison, moment)
+                if is_time(&leaf.test) =>
+            {
+                Some(IntervalSet::of(*comparison, moment.0))
+            }
+            _ => None,
+        },
+        Constraint::And(parts) if parts.is_empty() => None,
+        Constraint::And(parts) => {
+            sets(parts).map(|sets| IntervalSet::combine(&sets, |count| count == sets.len()))
+        }
+        Constraint::Or(parts) => {
+            sets(parts).map(|sets| IntervalSet::combine(&sets, |count| count > 0))
+        }
+        Constraint::Xone(parts) => {
+            sets(parts).map(|sets| IntervalSet::combine(&sets, |count| count == 1))
+        }
+    }
+}
+
+fn check_treatments(rule: &Rule, at: &str, faults: &mut Faults) {
+    for (place, one) in rule.treatments.iter().enumerate() {
+        for other in &rule.treatments[..place] {
+            if one.transform.step() == other.transform.step()
+                && let Some(point) = overlap(&one.points, &other.points)
+            {
+                let (point, step) = (point.to_owned(), one.transform.name());
+                faults.add(&format!("{at}/duty/{place}"), Problem::TwoTransforms { point, step });
+            }
+        }
+        if matches!(one.transform, Transform::Noise(_)) {
+            let clamps = |pattern: &str| {
+                rule.treatments.iter().any(|other| {
+                    matches!(other.transform, Transform::Clamp { .. })
+                        && other.points.iter().any(|clamp| includes(clamp, pattern))
+                })
+            };
+            if let Some(point) = one.points.iter().find(|pattern| !clamps(pattern)) {
+                let point = point.to_owned();
+                faults.add(&format!("{at}/duty/{place}"), Problem::NoiseUnbounded { point });
+            }
+        }
+    }
+    // A contract that counts only what it then withholds would be a trap for its reader.
+    if rule.actions.is_empty() && rule.kind == RuleKind::Permission {
+        faults.add(&format!("{at}/action"), Problem::Empty);
+    }
+}
+
+/// A pattern for points that two lists both cover.
+fn overlap<'p>(a: &'p PointPatterns, b: &'p PointPatterns) -> Option<&'p str> {
+    let mut pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
+    pairs.find_map(|(a, b)| {
+        if includes(a, b) {
+            Some(b)
+        } else if includes(b, a) {
+            Some(a)
+        } else {
+            None
+        }
+    })
+}
+
+/// Whether everything that `inner` is about, `outer` is about, too.
+fn includes(outer: &str, inner: &str) -> bool {
+    match (outer.strip_suffix('*'), inner.strip_suffix('*')) {
+        (Some(outer), Some(inner)) => inner.starts_with(outer),
+        (Some(outer), None) => inner.starts_with(outer),
+        (None, None) => outer == inner,
+        (None, Some(_)) => false,
+    }
+}
+
+/// Whether the rule is about what the box does: collecting, storing, delivering.
+pub(crate) fn binds_the_box(rule: &Rule) -> bool {
+    match rule.kind {
+        RuleKind::Permission => rule.actions.covers(Action::Deliver),
+        RuleKind::Prohibition => {
+            rule.actions.covers_any(&[Action::Collect, Action::Store, Action::Deliver])
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Reading JSON objects of which every member is known: all faults are noted, each at its pointer.
+
+use crate::fault::{Faults, Problem, child, shown};
+use guan_model::{IdFault, WallTime};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// An object with exactly the known keys.
+pub(crate) struct Object<'v> {
+    pub(crate) pointer: String,
+    pub(crate) members: &'v Map<String, Value>,
+}
+
+impl<'v> Object<'v> {
+    /// Notes unknown and missing keys; `None` if the value is no object.
+    pub(crate) fn open(
+        value: &'v Value,
+        pointer: &str,
+        known: &[&str],
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        Self::open_with(value, pointer, known, &[], faults)
+    }
+
+    /// As `open`, with keys that may be left out.
+    pub(crate) fn open_with(
+        value: &'v Value,
+        pointer: &str,
+        required: &[&str],
+        optional: &[&str],
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        let Some(members) = value.as_object() else {
+            add_type(value, pointer, "an object", faults);
+            return None;
+        };
+        let is_known =
+            |key: &&String| required.contains(&key.as_str()) || optional.contains(&key.as_str());
+        for key in members.keys().filter(|key| !is_known(key)) {
+            faults.add(&child(pointer, key), Problem::UnknownKey);
+        }
+        for key in required.iter().filter(|key| !members.contains_key(**key)) {
+            faults.add(&child(pointer, key), Problem::Missing);
+        }
+        Some(Self { pointer: pointer.to_owned(), members })
+    }
+
+    /// The member and its pointer.
+    pub(crate) fn member(&self, key: &str) -> Option<Member<'v>> {
+        let value = self.members.get(key)?;
+        Some(Member { pointer: self.at(key), value })
+    }
+
+    pub(crate) fn at(&self, key: &str) -> String {
+        child(&self.pointer, key)
+    }
+
+    pub(crate) fn text(&self, key: &str, faults: &mut Faults) -> Option<&'v str> {
+        text(self.members.get(key)?, &self.at(key), faults)
+    }
+
+    pub(crate) fn name<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, IdFault>,
+        faults: &mut Faults,
+    ) -> Option<T> {
+        name(self.members.get(key)?, &self.at(key), parse, faults)
+    }
+
+    /// A list of names without repetitions.
+    pub(crate) fn names<T: Ord>(
+        &self,
+        key: &str,
+        limit: usize,
+        parse: impl Fn(&str) -> Result<T, IdFault>,
+        faults: &mut Faults,
+    ) -> Option<BTreeSet<T>> {
+        let mut names = BTreeSet::new();
+        for (at, value) in entries(self.members.get(key)?, &self.at(key), limit, faults) {
+            let Some(parsed) = name(value, &at, &parse, faults) else { continue };
+            if !names.insert(parsed) {
+                let found = shown(value.as_str().unwrap_or_default());
+                faults.add(&at, Problem::Duplicate { found });
+            }
+        }
+        Some(names)
+    }
+
+    pub(crate) fn nonempty<T>(
+        &self,
+        key: &str,
+        names: Option<BTreeSet<T>>,
+        faults: &mut Faults,
+    ) -> Option<BTreeSet<T>> {
+        let is_empty_list = self.members.get(key)?.as_array().is_some_and(Vec::is_empty);
+        if is_empty_list {
+            faults.add(&self.at(key), Problem::Empty);
+        }
+        names
+    }
+
+    pub(crate) fn time(&self, key: &str, faults: &mut Faults) -> Option<WallTime> {
+        self.member(key)?.moment(faults)
+    }
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Member<'v> {
+    pub(crate) pointer: String,
+    pub(crate) value: &'v Value,
+}
+
+impl<'v> Member<'v> {
+    pub(crate) fn text(&self, faults: &mut Faults) -> Option<&'v str> {
+        text(self.value, &self.pointer, faults)
+    }
+
+    /// One value, or a list of at most `limit`: JSON-LD writes a list of one without brackets.
+    pub(crate) fn one_or_many(&self, limit: usize, faults: &mut Faults) -> Vec<Member<'v>> {
+        if !self.value.is_array() {
+            return vec![self.clone()];
+        }
+        let entries = entries(self.value, &self.pointer, limit, faults);
+        if self.value.as_array().is_some_and(Vec::is_empty) {
+            faults.add(&self.pointer, Problem::Empty);
+        }
+        entries.into_iter().map(|(pointer, value)| Member { pointer, value }).collect()
+    }
+
+    /// A whole number from 0, written as a number or, as JSON-LD has it, as a typed text.
+    pub(crate) fn whole(&self, faults: &mut Faults) -> Option<u64> {
+        let number = match self.value {
+            Value::String(text) => text.parse().ok(),
+            value => value.as_u64(),
+        };
+        if number.is_none() {
+            add_type(self.value, &self.pointer, "a whole number from 0", faults);
+        }
+        number
+    }
+
+    /// A decimal number: an integer, or a text such as "0.25", for fractions have no canonical form.
+    pub(crate) fn decimal(&self, faults: &mut Faults) -> Option<f64> {
+        let is_plain = |text: &&str| {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            !digits.is_empty()
+                && digits.len() <= DECIMAL_CHARS_MAX
+                && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        };
+        let number = match self.value {
+            Value::String(text) => {
+                Some(text.as_str()).filter(is_plain).and_then(|t| t.parse().ok())
+            }
+            value => value.as_i64().map(|number| number as f64),
+        };
+        if number.is_none() {
+            let expected = "a decimal number; write fractions as a text such as \"0.25\"";
+            add_type(self.value, &self.pointer, expected, faults);
+        }
+        number
+    }
+
+    pub(crate) fn moment(&self, faults: &mut Faults) -> Option<WallTime> {
+        let text = self.text(faults)?;
+        let moment = parse_moment(text);
+        if moment.is_none() {
+            faults.add(&self.pointer, Problem::Time { found: shown(text) });
+        }
+        moment
+    }
+
+    /// An ISO 8601 duration of days, hours, minutes and seconds.
+    pub(crate) fn duration(&self, faults: &mut Faults) -> Option<Duration> {
+        let text = self.text(faults)?;
+        let duration = parse_duration(text);
+        if duration.is_none() {
+            faults.add(&self.pointer, Problem::Duration { found: shown(text) });
+        }
+        duration
+    }
+
+    /// One of the words of a table.
+    pub(crate) fn word<T: Copy>(
+        &self,
+        table: &[(&str, T)],
+        known: &'static str,
+        faults: &mut Faults,
+    ) -> Option<T> {
+        let found = self.text(faults)?;
+        let row = table.iter().find(|(word, _)| *word == found);
+        if row.is_none() {
+            faults.add(&self.pointer, Problem::UnknownTerm { found: shown(found), known });
+        }
+        row.map(|(_, meaning)| *meaning)
+    }
+}
+
+/// Longest decimal number.
+const DECIMAL_CHARS_MAX: usize = 24;
+
+/// RFC 3339 in UTC.
+pub(crate) fn parse_moment(text: &str) -> Option<WallTime> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|_| text.ends_with('Z'))?;
+    i64::try_from(moment.unix_timestamp_nanos()).ok().map(WallTime)
+}
+
+/// `P1DT2H3M4S`, each part at most once and in this order; `None` for anything else.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let body = text.strip_prefix('P')?;
+    let (date, clock) = match body.split_once('T') {
+        Some((_, "")) => return None,
+        Some((date, clock)) => (date, clock),
+        None => (body, ""),
+    };
+    let (days, rest) = part(date, 'D')?;
+    let (hours, clock) = part(clock, 'H')?;
+    let (minutes, clock) = part(clock, 'M')?;
+    let (seconds, clock) = part(clock, 'S')?;
+    if !rest.is_empty() || !clock.is_empty() || body.is_empty() {
+        return None;
+    }
+    let parts = [(days, 86_400), (hours, 3600), (minutes, 60), (seconds, 1)];
+    let total = parts
+        .iter()
+        .try_fold(0_u64, |sum, (count, unit)| sum.checked_add(count.checked_mul(*unit)?))?;
+    (total <= DURATION_S_MAX).then(|| Duration::from_secs(total))
+}
+
+/// Longest duration of a contract: a hundred years.
+const DURATION_S_MAX: u64 = 100 * 366 * 86_400;
+
+/// The number before a unit, zero if the unit does not follow, and what comes after it.
+fn part(text: &str, unit: char) -> Option<(u64, &str)> {
+    match text.split_once(unit) {
+        None => Some((0, text)),
+        Some((digits, rest)) => {
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| digits.parse().ok()).flatten().map(|number| (number, rest))
+        }
+    }
+}
+
+/// Notes a wrong type, except of a null: the reader has noted what it stands for.
+pub(crate) fn add_type(value: &Value, pointer: &str, expected: &'static str, faults: &mut Faults) {
+    if !value.is_null() {
+        faults.add(pointer, Problem::Type { expected });
+    }
+}
+
+pub(crate) fn text<'v>(value: &'v Value, pointer: &str, faults: &mut Faults) -> Option<&'v str> {
+    let text = value.as_str();
+    if text.is_none() {
+        add_type(value, pointer, "a text", faults);
+    }
+    text
+}
+
+pub(crate) fn name<T>(
+    value: &Value,
+    pointer: &str,
+    parse: impl Fn(&str) -> Result<T, IdFault>,
+    faults: &mut Faults,
+) -> Option<T> {
+    match parse(text(value, pointer, faults)?) {
+        Ok(name) => Some(name),
+        Err(fault) => {
+            faults.add(pointer, Problem::Name { detail: fault.to_string() });
+            None
+        }
+    }
+}
+
+pub(crate) fn entries<'v>(
+    value: &'v Value,
+    pointer: &str,
+    limit: usize,
+    faults: &mut Faults,
+) -> Vec<(String, &'v Value)> {
+    let Some(values) = value.as_array() else {
+        add_type(value, pointer, "a list", faults);
+        return Vec::new();
+    };
+    if values.len() > limit {
+        faults.add(pointer, Problem::TooMany { count: values.len(), limit });
+        return Vec::new();
+    }
+    let numbered = values.iter().enumerate();
+    numbered.map(|(index, value)| (child(pointer, &index.to_string()), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, expect: Option<u64>| {
+            assert_eq!(parse_duration(text).map(|d| d.as_secs()), expect, "for {text:?}");
+        };
+        check("PT72H", Some(259_200));
+        check("P7D", Some(604_800));
+        check("P1DT2H3M4S", Some(93_784));
+        check("PT0S", Some(0));
+        for wrong in
+            ["", "P", "PT", "7D", "P1M", "PT1D", "P1H", "PT1M1H", "PT-1S", "PT1.5S", "P1DT"]
+        {
+            check(wrong, None);
+        }
+        check("PT99999999999999999999S", None);
+        check("P36600D", Some(3_162_240_000));
+        check("P36601D", None);
+    }
+}
