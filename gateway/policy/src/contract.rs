@@ -11,6 +11,7 @@ mod first;
 pub(crate) mod odrl;
 mod reader;
 
+pub use crate::object::parse_moment;
 pub(crate) use reader::{Document, SignatureEntry, check_party, read_document, schema_of};
 
 use crate::action::ActionSet;

@@ -103,8 +103,6 @@ pub enum Problem {
     DuplicateRule { found: String },
     #[error("transformations belong to a permission: they are the form in which it lets data go")]
     TransformOutsidePermission,
-    #[error("grants nothing: add a permission")]
-    NoPermission,
     #[error("not a base64 signature of 64 bytes; sign the contract again")]
     Signature,
     #[error(

@@ -11,6 +11,7 @@ pub mod constraint;
 pub mod contract;
 pub mod decision;
 pub mod duty;
+pub mod explain;
 pub mod fault;
 pub mod interval;
 pub mod json;

@@ -204,7 +204,7 @@ impl<'v> Member<'v> {
 const DECIMAL_CHARS_MAX: usize = 24;
 
 /// RFC 3339 in UTC.
-pub(crate) fn parse_moment(text: &str) -> Option<WallTime> {
+pub fn parse_moment(text: &str) -> Option<WallTime> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|_| text.ends_with('Z'))?;
     i64::try_from(moment.unix_timestamp_nanos()).ok().map(WallTime)
 }

@@ -9,6 +9,7 @@ mod grant;
 mod program;
 
 pub(crate) use grant::{Grant, PointRules, Verdict};
+pub(crate) use program::Fixed;
 pub use program::{Collections, Reading};
 
 use crate::constraint::Test;

@@ -1,7 +1,9 @@
 //! What the box knows about itself and its surroundings when a decision is due.
 
 use crate::constraint::{Position, ReleaseVersion};
-use guan_model::{Now, WallTime};
+use guan_model::{ContractId, Now, WallTime};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whether a byte over the uplink costs money.
@@ -86,9 +88,16 @@ pub struct Situation {
     pub release: Option<ReleaseVersion>,
     pub consent: Option<bool>,
     pub vehicle: Option<VehicleState>,
+    /// Permissions, by contract and rule, whose duties were not done.
+    pub violated: BTreeSet<(ContractId, Arc<str>)>,
 }
 
 impl Situation {
+    /// Whether a permission lapsed because of a duty.
+    pub fn is_violated(&self, contract: &ContractId, rule: &Arc<str>) -> bool {
+        !self.violated.is_empty() && self.violated.contains(&(contract.clone(), rule.clone()))
+    }
+
     /// Nothing is known but the time.
     pub fn at(now: Now) -> Self {
         Self {
@@ -100,6 +109,7 @@ impl Situation {
             release: None,
             consent: None,
             vehicle: None,
+            violated: BTreeSet::new(),
         }
     }
 }

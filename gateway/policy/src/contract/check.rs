@@ -9,9 +9,6 @@ use crate::interval::{Comparison, IntervalSet};
 
 pub(super) fn check(contract: &Contract, pointer: &str, faults: &mut Faults) {
     let permissions = || contract.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
-    if permissions().next().is_none() {
-        faults.add(&format!("{pointer}/permission"), Problem::NoPermission);
-    }
     for rule in &contract.rules {
         let at = place(contract, rule, pointer);
         if !is_satisfiable(contract, &rule.constraint) {

@@ -15,18 +15,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const REQUIRED: [&str; 9] = [
-    "@type",
-    "@id",
-    "profile",
-    "version",
-    "assigner",
-    "assignee",
-    "target",
-    "validity",
+const REQUIRED: [&str; 8] =
+    ["@type", "@id", "profile", "version", "assigner", "assignee", "target", "validity"];
+const OPTIONAL: [&str; 11] = [
+    // A contract that only forbids bounds what others grant.
     "permission",
-];
-const OPTIONAL: [&str; 10] = [
     "@context",
     "conflict",
     "title",

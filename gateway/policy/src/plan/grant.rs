@@ -17,6 +17,7 @@ const RULE_SETS_MAX: usize = 4096;
 /// A permission for some points: when it holds, and the form in which rows then leave.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Permit {
+    contract: ContractId,
     rule: Arc<str>,
     program: Program,
     /// In the order of their steps.
@@ -62,7 +63,8 @@ impl PointRules {
                     let treats = rule.treatments.iter().filter(|one| one.points.covers(name));
                     let mut form: Vec<Transform> = treats.map(|t| t.transform.clone()).collect();
                     form.sort_by_key(Transform::step);
-                    rules.permits.push(Permit { rule: id, program, form });
+                    let contract = fixed.contract.id().clone();
+                    rules.permits.push(Permit { contract, rule: id, program, form });
                 }
             }
         }
@@ -91,7 +93,10 @@ impl PointRules {
         if let Some(forbid) = self.forbids.iter().find(fires) {
             return Verdict::Forbid(&forbid.rule);
         }
-        let holds = |permit: &&Permit| permit.program.truth(situation, reading) == Truth::True;
+        let holds = |permit: &&Permit| {
+            permit.program.truth(situation, reading) == Truth::True
+                && !situation.is_violated(&permit.contract, &permit.rule)
+        };
         self.permits.iter().find(holds).map_or(Verdict::None, Verdict::Permit)
     }
 }
