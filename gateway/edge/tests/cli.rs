@@ -82,3 +82,16 @@ fn the_reference_and_help_explain() {
     check(&["config", "reference"], true, &["box.id", "must be given", "commit_window_ms"]);
     check(&["--help"], true, &["run", "status", "config", "identity", "spool", "log", "contract"]);
 }
+
+#[test]
+fn drafts_of_contracts_are_linted() {
+    let sample = configs().join("contracts/gnss.json").display().to_string();
+    check(&["contract", "lint", &sample], true, &["C-2026-gnss v1 is well formed", "always"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("draft.json");
+    std::fs::write(&path, r#"{"@type": "Offer", "profile": "urn:cx:1"}"#).unwrap();
+    let path = path.display().to_string();
+    check(&["contract", "lint", &path], false, &["/profile: \"urn:cx:1\"", "/assigner: missing"]);
+    check(&["contract", "lint", "--json", &path], false, &["\"pointer\":\"/assigner\""]);
+    check(&["contract", "lint", "/nowhere"], false, &["/nowhere cannot be read"]);
+}

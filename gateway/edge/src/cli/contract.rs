@@ -1,11 +1,15 @@
-//! `guan contract check`.
+//! `guan contract check` and `guan contract lint`.
 
 use super::{Common, load, print_json};
+use anyhow::Context;
 use guan_edge::contracts::{compile, read_contracts};
 use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::wiring;
 use guan_link::driver::describe;
+use guan_policy::{CONTRACT_BYTES_MAX, Contract};
 use serde_json::json;
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
@@ -50,4 +54,41 @@ pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says what a draft means, or everything that is wrong with it. Asks nobody's signature.
+pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let unreadable = || format!("{} cannot be read", file.display());
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).with_context(unreadable)?;
+    opened.take(CONTRACT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).with_context(unreadable)?;
+    let draft = Contract::draft(&bytes);
+    if json {
+        let faults: Vec<_> = draft.as_ref().err().map_or_else(Vec::new, |error| {
+            let one = |fault: &guan_policy::ContractFault| {
+                json!({"pointer": fault.pointer, "problem": fault.problem.to_string()})
+            };
+            error.faults.iter().map(one).collect()
+        });
+        print_json(&json!({"is_valid": draft.is_ok(), "faults": faults}))?;
+    }
+    match draft {
+        Ok(contract) if !json => {
+            println!("{} v{} is well formed", contract.id(), contract.version());
+            for rule in contract.rules() {
+                let tests: Vec<String> =
+                    rule.constraint.leaves().iter().map(|leaf| leaf.text.to_string()).collect();
+                let when = if tests.is_empty() { "always".to_owned() } else { tests.join("; ") };
+                println!("  {:?} {}: {when}", rule.kind, rule.id);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            if !json {
+                println!("{error}");
+            }
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }

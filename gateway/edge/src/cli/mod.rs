@@ -186,6 +186,14 @@ enum LogCommand {
 
 #[derive(Subcommand)]
 enum ContractCommand {
+    /// Read a contract or a draft and say everything that is wrong with it, each with its place.
+    Lint {
+        /// The file: a signed contract, or the bare contract object.
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Which contracts are in force, which are refused and why.
     Check(Common),
 }
@@ -221,6 +229,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
         Command::Contract(ContractCommand::Check(common)) => contract::check(common),
+        Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
     }
 }
 
