@@ -108,7 +108,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     let committed = watch::Sender::new(0);
     let checkpoint = watch::Sender::new(None);
     let tables = vec![Bytes::from(guan_codec::pack_table(&shared.descriptors))];
-    let source = SpoolSource::new(reader, SPOOL, vec![STREAM], tables);
+    let source = SpoolSource::new(reader, SPOOL, [STREAM].into(), tables);
     spawn_link(&shared, source, &released, &committed, &checkpoint).await?;
     let device = tokio::spawn(feed(shared.clone(), events_out));
     let (effects_out, effects) = mpsc::unbounded_channel();

@@ -155,7 +155,7 @@ fn read_stream(node: &Node<'_>, total: u64) -> Option<StreamConfig> {
         "At the limit: refuse new messages, or drop the oldest batches with a recorded gap.";
     let when_full = node.choice("when_full", about, &choices, Some("refuse"));
     node.finish();
-    let id = StreamId(u8::try_from(priority).expect("within its range"));
+    let id = StreamId(u16::try_from(priority).expect("within its range"));
     let age_max = age_s_max.map(Duration::from_secs);
     Some(StreamConfig { id, name: name?, size_bytes_max, age_max, when_full: when_full? })
 }

@@ -5,13 +5,13 @@ use guan_link::driver::{BatchSource, ReadFault};
 use guan_link::{EncodedBatch, Gap, Item, StreamRange};
 use guan_model::{BatchSeq, SpoolId, StreamId};
 use guan_spool::{Disk, Item as Stored, SpoolError, SpoolReader};
+use std::collections::BTreeSet;
 
 /// Hands committed batches to the link.
 pub struct SpoolSource<D: Disk> {
     reader: SpoolReader<D>,
     spool: SpoolId,
-    /// Ascending.
-    streams: Vec<StreamId>,
+    streams: BTreeSet<StreamId>,
     tables: Vec<Bytes>,
 }
 
@@ -20,10 +20,9 @@ impl<D: Disk> SpoolSource<D> {
     pub fn new(
         reader: SpoolReader<D>,
         spool: SpoolId,
-        mut streams: Vec<StreamId>,
+        streams: BTreeSet<StreamId>,
         tables: Vec<Bytes>,
     ) -> Self {
-        streams.sort();
         Self { reader, spool, streams, tables }
     }
 }
@@ -47,7 +46,9 @@ where
             oldest_unreleased: reader.acknowledged(*id).next(),
             newest: reader.newest(*id),
         };
-        Ok(self.streams.iter().map(range).collect())
+        // Lanes that contracts had in earlier lives, too: what they hold still waits.
+        let known: BTreeSet<StreamId> = reader.streams().into_iter().collect();
+        Ok(known.union(&self.streams).map(range).collect())
     }
 
     fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault> {

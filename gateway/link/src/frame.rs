@@ -390,7 +390,7 @@ impl CloseCode {
 mod tests {
     use super::*;
 
-    fn range(id: u8, oldest: u64, newest: u64) -> StreamRange {
+    fn range(id: u16, oldest: u64, newest: u64) -> StreamRange {
         let (oldest_unreleased, newest) = (BatchSeq(oldest), BatchSeq(newest));
         StreamRange { id: StreamId(id), oldest_unreleased, newest }
     }
@@ -400,9 +400,9 @@ mod tests {
         let check = |streams: Vec<StreamRange>, fault: Option<OfferFault>| {
             assert_eq!(Offer::new(SpoolId([1; 16]), streams).err(), fault);
         };
-        let many = |count: u8| (0..count).map(|id| range(id, 1, 0)).collect::<Vec<_>>();
-        check(many(8), None);
-        check(many(9), Some(OfferFault::TooMany { count: 9 }));
+        let many = |count: u16| (0..count).map(|id| range(id, 1, 0)).collect::<Vec<_>>();
+        check(many(1024), None);
+        check(many(1025), Some(OfferFault::TooMany { count: 1025 }));
         check(
             vec![range(1, 1, 0), range(0, 1, 0)],
             Some(OfferFault::Order { stream: StreamId(0) }),

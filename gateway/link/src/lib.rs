@@ -47,7 +47,7 @@ pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
 /// Protocol name in the TLS handshake (RFC 7301).
 pub const ALPN: &[u8] = b"guan/1";
 /// Most streams of one box.
-pub const STREAMS_MAX: usize = 8;
+pub const STREAMS_MAX: usize = 1024;
 /// Longest encoded batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Most that the space holds of one box before it is durable.

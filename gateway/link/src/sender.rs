@@ -101,6 +101,8 @@ pub struct Sender {
     credit_used: u64,
     /// When an ack last got further, or something began to wait for one.
     progress_at: Duration,
+    /// Items fetched in this session; says which lane of a class was served last.
+    fetched: u64,
 }
 
 impl Sender {
@@ -117,6 +119,7 @@ impl Sender {
             credit_granted: 0,
             credit_used: 0,
             progress_at: now,
+            fetched: 0,
         }
     }
 
@@ -182,6 +185,8 @@ impl Sender {
         if through < wanted || through < from || (from < wanted && matches!(item, Item::Batch(_))) {
             return Err(SourceFault::Regressed { stream, from, through, wanted });
         }
+        self.fetched += 1;
+        self.lanes[index].served = self.fetched;
         let item = match item {
             // The item itself is asked for again once the gap is on its way.
             _ if from > wanted => {
@@ -242,7 +247,7 @@ impl Sender {
         self.events.pop_front()
     }
 
-    /// What to fetch from the spool: the lowest stream first. The same answer until the owner
+    /// What to fetch from the spool: the lowest class first, its lanes in turn. The same answer until the owner
     /// calls [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
     pub fn poll_want(&self) -> Option<Want> {
         let room = self.waiting.is_empty()
@@ -251,7 +256,8 @@ impl Sender {
         if self.state != State::Streaming || !room {
             return None;
         }
-        let lane = self.lanes.iter().find(|lane| !lane.dry && lane.rest_until.is_none())?;
+        let ready = self.lanes.iter().filter(|lane| !lane.dry && lane.rest_until.is_none());
+        let lane = ready.min_by_key(|lane| (lane.id.class(), lane.served, lane.id))?;
         Some(Want { stream: lane.id, after: lane.sent })
     }
 

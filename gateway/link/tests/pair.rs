@@ -116,7 +116,7 @@ impl World {
     fn connect(&mut self) -> Session {
         self.sessions += 1;
         let range = |index: usize| StreamRange {
-            id: StreamId(u8::try_from(index).unwrap()),
+            id: StreamId(u16::try_from(index).unwrap()),
             oldest_unreleased: self.released[index].next(),
             newest: BatchSeq(self.spool[index].len() as u64),
         };

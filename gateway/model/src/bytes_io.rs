@@ -14,6 +14,8 @@ pub enum ReadFault {
     Utf8 { at: usize },
     #[error("{left} bytes follow after the end")]
     Trailing { left: usize },
+    #[error("stream {number} is above the limit of {}", u16::MAX)]
+    Stream { number: u64 },
 }
 
 /// Appends to a growing buffer.
@@ -48,6 +50,11 @@ impl Writer {
             value >>= 7;
         }
         self.0.push((value & 0x7F) as u8);
+    }
+
+    /// One byte for the shared lanes, as in every earlier form.
+    pub fn stream(&mut self, stream: crate::StreamId) {
+        self.varint(stream.0.into());
     }
 
     /// Zig-zag, so that small negative numbers stay short.
@@ -153,6 +160,12 @@ impl<'a> Reader<'a> {
             }
         }
         Err(ReadFault::Varint { at })
+    }
+
+    pub fn stream(&mut self) -> Result<crate::StreamId, ReadFault> {
+        let number = self.varint()?;
+        let fault = ReadFault::Stream { number };
+        u16::try_from(number).map(crate::StreamId).map_err(|_| fault)
     }
 
     pub fn signed(&mut self) -> Result<i64, ReadFault> {

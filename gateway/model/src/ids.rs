@@ -94,8 +94,8 @@ number_type!(
     PointId, u32
 );
 number_type!(
-    /// Number of a stream (a priority class with its own order and quota); 0 is sent first.
-    StreamId, u8
+    /// Number of a stream: a priority class and a lane in it, each with an order of its own.
+    StreamId, u16
 );
 number_type!(
     /// Place of a batch in its stream. Starts at 1 in a new spool; 0 means "before the first".
@@ -105,6 +105,33 @@ number_type!(
     /// Counts starts of the box.
     BootNumber, u32
 );
+
+impl StreamId {
+    /// Priority classes; class 0 is sent first.
+    pub const CLASSES: u16 = 8;
+    /// Most lanes of a class. Lane 0 is for what belongs to no contract.
+    pub const LANES: u16 = u16::MAX / Self::CLASSES;
+
+    /// The stream of a lane. A class or lane out of range is a bug.
+    pub fn of(class: u16, lane: u16) -> Self {
+        assert!(class < Self::CLASSES && lane < Self::LANES, "class {class}, lane {lane}");
+        Self(lane * Self::CLASSES + class)
+    }
+
+    /// The priority class, which is also the number of the class's shared stream.
+    pub fn class(self) -> u16 {
+        self.0 % Self::CLASSES
+    }
+
+    pub fn lane(self) -> u16 {
+        self.0 / Self::CLASSES
+    }
+
+    /// Lower goes first: by class, lanes of a class side by side.
+    pub fn shared(self) -> Self {
+        Self(self.class())
+    }
+}
 
 impl BatchSeq {
     /// Before the first batch of a stream.

@@ -66,7 +66,7 @@ pub struct BoxStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StreamStatus {
     pub spool: String,
-    pub stream: u8,
+    pub stream: u16,
     pub through: u64,
 }
 

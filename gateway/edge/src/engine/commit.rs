@@ -103,6 +103,7 @@ impl<D: Disk, T> Engine<D, T> {
                 contract: permitted.contract.clone(),
                 rows: encoded.rows,
                 digest: encoded.digest,
+                terms: Vec::new(),
             };
             let pushed = self.spool.push_batch(stream, now.wall, &meta, &encoded.bytes);
             let seq = match pushed {

@@ -17,6 +17,7 @@ use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
 use guan_policy::Plan;
 use guan_spool::{OsDisk, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub enum StateFault {
 pub(super) struct Opened {
     pub engine: BoxEngine,
     pub spool_id: SpoolId,
-    pub streams: Vec<StreamId>,
+    pub streams: BTreeSet<StreamId>,
     pub tables: Vec<Bytes>,
     pub clock: SharedClock,
     pub boot: BootNumber,

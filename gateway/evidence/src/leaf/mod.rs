@@ -89,6 +89,8 @@ coded!(
         Damage = 3 "damage",
         /// A person removed it.
         Operator = 4 "operator",
+        /// The contract under which it was kept has ended.
+        Shredded = 5 "shredded",
     }
 );
 

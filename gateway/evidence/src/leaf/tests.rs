@@ -127,7 +127,7 @@ fn largest_leaf_keeps_the_limit() {
         plan: Digest([2; 32]),
         batch: Digest([3; 32]),
         rows: u64::MAX,
-        stream: StreamId(u8::MAX),
+        stream: StreamId(u16::MAX),
         seq: BatchSeq(u64::MAX),
     });
     let now = Now {

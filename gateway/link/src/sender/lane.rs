@@ -27,6 +27,8 @@ pub(super) struct Lane {
     /// The spool has nothing more, as far as is known.
     pub(super) dry: bool,
     pub(super) rest_until: Option<Duration>,
+    /// Which fetch of the session was the last for this lane; 0: none yet.
+    pub(super) served: u64,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
 }
@@ -41,6 +43,7 @@ impl Lane {
             released,
             dry: false,
             rest_until: None,
+            served: 0,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }

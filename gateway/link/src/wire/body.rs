@@ -50,7 +50,7 @@ impl<'a> Body<'a> {
     }
 
     fn stream(&mut self) -> Result<StreamId, FrameFault> {
-        self.u8().map(StreamId)
+        self.take(Reader::stream)
     }
 
     fn spool(&mut self) -> Result<SpoolId, FrameFault> {
@@ -106,10 +106,10 @@ impl<'a> Body<'a> {
     }
 
     /// How many streams follow.
-    fn count(&mut self) -> Result<u8, FrameFault> {
-        let count = self.u8()?;
-        if usize::from(count) > STREAMS_MAX {
-            return Err(self.value("the number of streams", count.into()));
+    fn count(&mut self) -> Result<u64, FrameFault> {
+        let count = self.varint()?;
+        if count > STREAMS_MAX as u64 {
+            return Err(self.value("the number of streams", count));
         }
         Ok(count)
     }
@@ -147,7 +147,7 @@ impl Wire for BoxFrame {
             Self::Hello(hello) => write_hello(hello, out),
             Self::Descriptors(bytes) => return bytes.clone(),
             Self::Item(stream, Item::Batch(batch)) => {
-                out.u8(stream.0);
+                out.stream(*stream);
                 out.varint(batch.seq.0);
                 out.text(batch.dataset.as_str());
                 out.text(batch.contract.as_str());
@@ -156,7 +156,7 @@ impl Wire for BoxFrame {
                 return batch.bytes.clone();
             }
             Self::Item(stream, Item::Gap(gap)) => {
-                out.u8(stream.0);
+                out.stream(*stream);
                 out.varint(gap.from.0);
                 out.varint(gap.through.0);
                 out.varint(gap.rows);
@@ -182,9 +182,9 @@ fn write_hello(hello: &Hello, out: &mut Writer) {
     out.u16(hello.versions.max);
     out.raw(&hello.offer.spool().0);
     let streams = hello.offer.streams();
-    out.u8(u8::try_from(streams.len()).expect("an offer has few streams"));
+    out.varint(streams.len() as u64);
     for stream in streams {
-        out.u8(stream.id.0);
+        out.stream(stream.id);
         out.varint(stream.oldest_unreleased.0);
         out.varint(stream.newest.0);
     }
@@ -267,20 +267,20 @@ impl Wire for SpaceFrame {
         match self {
             Self::Welcome(welcome) => {
                 out.u16(welcome.version);
-                out.u8(u8::try_from(welcome.cursors.len()).expect("one for each stream offered"));
+                out.varint(welcome.cursors.len() as u64);
                 for cursor in &welcome.cursors {
-                    out.u8(cursor.stream.0);
+                    out.stream(cursor.stream);
                     out.varint(cursor.through.0);
                 }
                 out.varint(welcome.credit_bytes);
             }
             Self::Ack(ack) => {
-                out.u8(ack.cursor.stream.0);
+                out.stream(ack.cursor.stream);
                 out.varint(ack.cursor.through.0);
                 out.varint(ack.credit_bytes);
             }
             Self::Refuse(refuse) => {
-                out.u8(refuse.stream.0);
+                out.stream(refuse.stream);
                 out.varint(refuse.seq.0);
                 out.u8(refuse.reason.code());
                 out.text(refuse.text.as_str());

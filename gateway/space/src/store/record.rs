@@ -95,13 +95,13 @@ struct Place {
 fn write_place(out: &mut Writer, box_id: &BoxId, spool: SpoolId, stream: StreamId) {
     out.text(box_id.as_str());
     out.raw(&spool.0);
-    out.u8(stream.0);
+    out.stream(stream);
 }
 
 fn read_place(reader: &mut Reader<'_>) -> Result<Option<Place>, ReadFault> {
     let box_id = BoxId::parse(reader.text()?).ok();
     let spool = SpoolId(reader.raw(16)?.try_into().expect("raw(16) gives 16 bytes"));
-    let stream = StreamId(reader.u8()?);
+    let stream = reader.stream()?;
     Ok(box_id.map(|box_id| Place { box_id, spool, stream }))
 }
 

@@ -24,15 +24,17 @@ use crate::journal::{Journal, JournalError, SNAPSHOT_BYTES_MAX};
 use guan_model::bytes_io::Writer;
 use guan_model::{BatchSeq, ByteCount, ClockQuality, Now, SpoolId, StreamId, WallTime};
 use record::{
-    BatchHead, KIND_BATCH, KIND_GAP, KIND_LEAF, KIND_RELEASED, KIND_SESSION, Position, Snapshot,
+    BatchHead, KIND_GAP, KIND_LEAF, KIND_RELEASED, KIND_SESSION, Position, Snapshot, StreamSummary,
     Summary,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Most streams of a spool.
-pub const STREAMS_MAX: usize = 8;
+/// Most priority classes of a spool.
+pub const STREAMS_MAX: usize = StreamId::CLASSES as usize;
+/// Most lanes over all classes, so that headers and the link's hello stay short.
+pub const LANES_MAX: usize = 1024;
 /// Most gaps that wait to be told to the space, over all streams; older ones are joined.
 pub const GAPS_MAX: usize = 1024;
 /// Space that is kept for leaves, cursors and gaps when batches have used up the total quota.
@@ -50,7 +52,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// Limits of one stream.
+/// Limits of one priority class, over all its lanes.
 #[derive(Debug, Clone)]
 pub struct StreamConfig {
     pub id: StreamId,
@@ -101,6 +103,8 @@ pub enum SpoolError {
     Record { what: &'static str },
     #[error("stream {0} is not in the configuration of the spool")]
     UnknownStream(StreamId),
+    #[error("the spool has {LANES_MAX} lanes; end contracts that are no longer needed")]
+    Lanes,
     #[error("{count} streams are configured; give 1 to {STREAMS_MAX} with different ids")]
     Streams { count: usize },
 }
@@ -147,8 +151,14 @@ impl<D: Disk> Spool<D> {
     }
 
     fn stream(&self, id: StreamId) -> Result<&StreamConfig, SpoolError> {
-        let found = self.config.streams.iter().find(|stream| stream.id == id);
+        let found = self.config.streams.iter().find(|stream| stream.id == id.shared());
         found.ok_or(SpoolError::UnknownStream(id))
+    }
+
+    /// The lanes of a class and where they stand.
+    fn lanes(&self, class: StreamId) -> impl Iterator<Item = (StreamId, &Position)> {
+        let is_of = move |(id, _): &(StreamId, &Position)| id.shared() == class.shared();
+        self.positions.iter().map(|(id, at)| (*id, at)).filter(is_of)
     }
 
     fn position(&mut self, id: StreamId) -> &mut Position {
@@ -163,13 +173,17 @@ impl<D: Disk> Spool<D> {
         meta: &BatchMeta,
         bytes: &[u8],
     ) -> Result<BatchSeq, PushError> {
-        let seq = self.positions.get(&stream).map_or(BatchSeq::ZERO, |at| at.newest).next();
+        let known = self.positions.get(&stream);
+        if known.is_none() && self.positions.len() >= LANES_MAX {
+            return Err(SpoolError::Lanes.into());
+        }
+        let seq = known.map_or(BatchSeq::ZERO, |at| at.newest).next();
         let head = BatchHead { stream, seq, wall, meta: meta.clone() };
         let encoded = head.encode();
         let wanted = (encoded.len() + bytes.len()) as u64;
         self.make_room(stream, wanted)?;
         self.ensure_segment()?;
-        self.journal.append(KIND_BATCH, &[&encoded, bytes]).map_err(SpoolError::from)?;
+        self.journal.append(head.kind(), &[&encoded, bytes]).map_err(SpoolError::from)?;
         self.staged.note_batch(&head, wanted);
         self.last_wall = self.last_wall.max(Some(wall));
         self.position(stream).newest = seq;
@@ -255,10 +269,10 @@ impl<D: Disk> Spool<D> {
         if now.quality != ClockQuality::Unset {
             for stream in self.config.streams.clone() {
                 let Some(age_max) = stream.age_max else { continue };
-                while let Some((last, newest)) = self.oldest_segment_of(stream.id)
+                while let Some((lane, last, newest)) = self.oldest_segment_of(stream.id)
                     && now.wall.since(newest) > age_max
                 {
-                    self.drop_through(stream.id, last, GapReason::QuotaAge)?;
+                    self.drop_through(lane, last, GapReason::QuotaAge)?;
                 }
             }
         }
@@ -292,11 +306,11 @@ impl<D: Disk> Spool<D> {
                 WhenFull::DropOldest => self.oldest_segment_of(stream),
                 WhenFull::Refuse => None,
             };
-            let Some((last, _)) = droppable else {
+            let Some((lane, last, _)) = droppable else {
                 let [used, limit, wanted] = [used, limit, wanted].map(ByteCount);
                 return Err(Full { what, used, limit, wanted }.into());
             };
-            self.drop_through(stream, last, GapReason::QuotaBytes)?;
+            self.drop_through(lane, last, GapReason::QuotaBytes)?;
         }
     }
 
@@ -313,21 +327,44 @@ impl<D: Disk> Spool<D> {
         shared.segments.values().filter(is_held).map(bytes).sum::<u64>() + bytes(&self.staged)
     }
 
-    /// Bytes of a stream that the space has not released, counted by whole segments.
+    /// Bytes of a class that the space has not released, counted by whole segments.
     fn used(&self, stream: StreamId) -> u64 {
-        let released = self.positions.get(&stream).map_or(BatchSeq::ZERO, |at| at.released);
-        let staged = self.staged.streams.get(&stream).map_or(0, |staged| staged.bytes);
         let shared = self.shared();
-        let segments = shared.segments.values().filter_map(|summary| summary.streams.get(&stream));
-        segments.filter(|held| held.last > released).map(|held| held.bytes).sum::<u64>() + staged
+        let lanes = shared.segments.values().chain([&self.staged]).flat_map(|held| &held.streams);
+        let is_held = |(lane, held): &(&StreamId, &StreamSummary)| {
+            let released = self.positions.get(*lane).map_or(BatchSeq::ZERO, |at| at.released);
+            lane.shared() == stream.shared() && held.last > released
+        };
+        lanes.filter(is_held).map(|(_, held)| held.bytes).sum()
     }
 
-    /// Last number and newest time of the oldest unreleased segment of a stream.
-    fn oldest_segment_of(&self, stream: StreamId) -> Option<(BatchSeq, WallTime)> {
-        let released = self.positions.get(&stream)?.released;
+    /// The lane of a class whose unreleased segment is the oldest, with the segment's last number and
+    /// newest time.
+    fn oldest_segment_of(&self, stream: StreamId) -> Option<(StreamId, BatchSeq, WallTime)> {
         let shared = self.shared();
-        let mut segments = shared.segments.values().filter_map(|held| held.streams.get(&stream));
-        segments.find(|held| held.last > released).map(|held| (held.last, held.newest))
+        let of_lane = |(lane, at): (StreamId, &Position)| {
+            let held = |(number, summary): (&u64, &Summary)| {
+                let held = summary.streams.get(&lane).filter(|held| held.last > at.released)?;
+                Some((*number, lane, held.last, held.newest))
+            };
+            shared.segments.iter().find_map(held)
+        };
+        let oldest = self.lanes(stream).filter_map(of_lane).min_by_key(|found| found.0);
+        oldest.map(|(_, lane, last, newest)| (lane, last, newest))
+    }
+
+    /// Gives up everything of a lane that is committed and not released: what was kept may no longer
+    /// leave. The gap is durable with the next commit; the segments go when nothing else needs them.
+    pub fn shred(&mut self, lane: StreamId) -> Result<Option<GapRecord>, SpoolError> {
+        assert!(!self.journal.has_staged(), "lanes are shredded between commits");
+        match self.positions.get(&lane) {
+            Some(at) if at.released < at.newest => {
+                let newest = at.newest;
+                self.drop_through(lane, newest, GapReason::Shredded)?;
+                Ok(self.staged_gaps.pop())
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Gives up all committed batches of a stream through `through`.
@@ -407,8 +444,10 @@ impl<D: Disk> Spool<D> {
             let known = durable.get(&stream).map_or(BatchSeq::ZERO, |before| before.acknowledged);
             if position.acknowledged > known {
                 self.ensure_segment()?;
-                let through = position.acknowledged.0.to_le_bytes();
-                self.journal.append(KIND_RELEASED, &[&[stream.0], &through])?;
+                let mut out = Writer::new();
+                out.stream(stream);
+                out.u64(position.acknowledged.0);
+                self.journal.append(KIND_RELEASED, &[&out.finish()])?;
             }
         }
         Ok(())

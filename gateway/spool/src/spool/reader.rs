@@ -1,6 +1,6 @@
 //! Reading the spool in the order of a stream, beside the writer.
 
-use super::record::{BatchHead, KIND_BATCH, KIND_LEAF};
+use super::record::{BatchHead, KIND_LEAF, is_batch, stream_of};
 use super::recovery::read_leaf;
 use super::{BatchMeta, GapReason, GapRecord, Shared, SpoolError};
 use crate::disk::Disk;
@@ -41,6 +41,11 @@ impl<D: Disk> SpoolReader<D> {
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect("nobody panics while holding it")
+    }
+
+    /// Every stream that ever held a batch, ascending.
+    pub fn streams(&self) -> Vec<StreamId> {
+        self.shared().positions.keys().copied().collect()
     }
 
     /// Newest committed batch of a stream.
@@ -143,10 +148,10 @@ impl<D: Disk> SpoolReader<D> {
                 continue;
             };
             offset = Some(frame.next);
-            if frame.kind != KIND_BATCH || frame.payload.first() != Some(&stream.0) {
+            if !is_batch(frame.kind) || stream_of(&frame.payload) != Some(stream) {
                 continue;
             }
-            let (head, length) = BatchHead::decode(&frame.payload)?;
+            let (head, length) = BatchHead::decode(frame.kind, &frame.payload)?;
             if head.seq > after {
                 self.places.insert(stream, (head.seq, segment, frame.next));
                 let bytes = frame.payload.slice(length..);

@@ -10,6 +10,17 @@ pub(super) const KIND_LEAF: u8 = 2;
 pub(super) const KIND_SESSION: u8 = 3;
 pub(super) const KIND_RELEASED: u8 = 4;
 pub(super) const KIND_GAP: u8 = 5;
+/// As `KIND_BATCH`, with terms before the batch's bytes.
+pub(super) const KIND_BATCH_ON_TERMS: u8 = 6;
+
+pub(super) fn is_batch(kind: u8) -> bool {
+    matches!(kind, KIND_BATCH | KIND_BATCH_ON_TERMS)
+}
+
+/// The stream of a batch, without reading the rest.
+pub(super) fn stream_of(payload: &[u8]) -> Option<StreamId> {
+    Reader::new(payload).stream().ok()
+}
 
 /// What the spool must know of a batch without decoding it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +29,8 @@ pub struct BatchMeta {
     pub contract: ContractId,
     pub rows: u32,
     pub digest: Digest,
+    /// When it may leave, for whoever decides that; empty: at once.
+    pub terms: Vec<u8>,
 }
 
 /// Why batches will never arrive. The numbers are on disk and on the wire: append only, the same as
@@ -29,11 +42,13 @@ pub enum GapReason {
     QuotaAge = 2,
     Damage = 3,
     Operator = 4,
+    /// The contract under which they were kept has ended.
+    Shredded = 5,
 }
 
 impl GapReason {
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::QuotaBytes, Self::QuotaAge, Self::Damage, Self::Operator]
+        [Self::QuotaBytes, Self::QuotaAge, Self::Damage, Self::Operator, Self::Shredded]
             .into_iter()
             .find(|reason| *reason as u8 == code)
     }
@@ -59,31 +74,42 @@ pub(super) struct BatchHead {
 }
 
 impl BatchHead {
+    pub(super) fn kind(&self) -> u8 {
+        if self.meta.terms.is_empty() { KIND_BATCH } else { KIND_BATCH_ON_TERMS }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
-        out.u8(self.stream.0);
+        out.stream(self.stream);
         out.u64(self.seq.0);
         out.u64(self.wall.0.cast_unsigned());
         out.u32(self.meta.rows);
         out.raw(&self.meta.digest.0);
         out.text(self.meta.dataset.as_str());
         out.text(self.meta.contract.as_str());
+        if !self.meta.terms.is_empty() {
+            out.bytes(&self.meta.terms);
+        }
         out.finish()
     }
 
     /// The head and the length of its bytes.
-    pub(super) fn decode(payload: &[u8]) -> Result<(Self, usize), SpoolError> {
+    pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<(Self, usize), SpoolError> {
         let mut reader = Reader::new(payload);
         let mut parse = || -> Result<Option<Self>, ReadFault> {
-            let stream = StreamId(reader.u8()?);
+            let stream = reader.stream()?;
             let seq = BatchSeq(reader.u64()?);
             let wall = WallTime(reader.u64()?.cast_signed());
             let rows = reader.u32()?;
             let digest = reader.digest()?;
             let dataset = DatasetId::parse(reader.text()?).ok();
             let contract = ContractId::parse(reader.text()?).ok();
+            let terms = match kind {
+                KIND_BATCH_ON_TERMS => reader.bytes()?.to_vec(),
+                _ => Vec::new(),
+            };
             Ok(dataset.zip(contract).map(|(dataset, contract)| {
-                let meta = BatchMeta { dataset, contract, rows, digest };
+                let meta = BatchMeta { dataset, contract, rows, digest, terms };
                 Self { stream, seq, wall, meta }
             }))
         };
@@ -94,7 +120,7 @@ impl BatchHead {
 
 impl GapRecord {
     pub(super) fn write(&self, out: &mut Writer) {
-        out.u8(self.stream.0);
+        out.stream(self.stream);
         out.u64(self.from.0);
         out.u64(self.through.0);
         out.u64(self.rows);
@@ -103,7 +129,7 @@ impl GapRecord {
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, SpoolError> {
         let mut parse = || -> Result<Option<Self>, ReadFault> {
-            let stream = StreamId(reader.u8()?);
+            let stream = reader.stream()?;
             let (from, through) = (BatchSeq(reader.u64()?), BatchSeq(reader.u64()?));
             let (rows, reason) = (reader.u64()?, GapReason::from_code(reader.u8()?));
             Ok(reason.map(|reason| Self { stream, from, through, rows, reason }))
@@ -161,7 +187,7 @@ impl Summary {
         let mut out = Writer::new();
         out.u64(self.leaves_end);
         for (stream, summary) in &self.streams {
-            out.u8(stream.0);
+            out.stream(*stream);
             for number in [summary.first.0, summary.last.0, summary.rows, summary.bytes] {
                 out.u64(number);
             }
@@ -176,7 +202,7 @@ impl Summary {
         let mut parse = || -> Result<Self, ReadFault> {
             let mut summary = Self { leaves_end: reader.u64()?, streams: BTreeMap::new() };
             while reader.left() > 0 {
-                let stream = StreamId(reader.u8()?);
+                let stream = reader.stream()?;
                 let (first, last) = (BatchSeq(reader.u64()?), BatchSeq(reader.u64()?));
                 let (rows, bytes) = (reader.u64()?, reader.u64()?);
                 let oldest = WallTime(reader.u64()?.cast_signed());
@@ -225,7 +251,7 @@ impl Snapshot {
         out.u64(self.last_wall.map_or(0, |wall| wall.0.cast_unsigned()));
         out.varint(self.positions.len() as u64);
         for (stream, position) in &self.positions {
-            out.u8(stream.0);
+            out.stream(*stream);
             out.u64(position.newest.0);
             out.u64(position.acknowledged.0);
             out.u64(position.released.0);
@@ -245,7 +271,7 @@ impl Snapshot {
         let wall = WallTime(reader.u64().map_err(fault)?.cast_signed());
         let mut positions = BTreeMap::new();
         for _ in 0..reader.varint().map_err(fault)? {
-            let stream = StreamId(reader.u8().map_err(fault)?);
+            let stream = reader.stream().map_err(fault)?;
             let newest = BatchSeq(reader.u64().map_err(fault)?);
             let acknowledged = BatchSeq(reader.u64().map_err(fault)?);
             let released = BatchSeq(reader.u64().map_err(fault)?);

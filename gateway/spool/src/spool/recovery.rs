@@ -1,12 +1,12 @@
 //! Opening the spool: what its files say is all there is, no second ledger can disagree with them.
 
 use super::record::{
-    BatchHead, KIND_BATCH, KIND_GAP, KIND_LEAF, KIND_RELEASED, KIND_SESSION, Snapshot, Summary,
+    BatchHead, KIND_GAP, KIND_LEAF, KIND_RELEASED, KIND_SESSION, Snapshot, Summary, is_batch,
 };
 use super::{GapRecord, STREAMS_MAX, Shared, Spool, SpoolConfig, SpoolError};
 use crate::disk::Disk;
 use crate::journal::{Journal, JournalConfig, Salvage, Visit};
-use guan_model::bytes_io::Reader;
+use guan_model::bytes_io::{ReadFault, Reader};
 use guan_model::{BatchSeq, SpoolId, StreamId, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -39,7 +39,8 @@ impl<D: Disk> Spool<D> {
     ) -> Result<(Self, Recovered), SpoolError> {
         let ids: BTreeSet<StreamId> = config.streams.iter().map(|stream| stream.id).collect();
         let count = config.streams.len();
-        if count == 0 || count > STREAMS_MAX || ids.len() != count {
+        let are_classes = ids.iter().all(|id| *id == id.shared());
+        if count == 0 || count > STREAMS_MAX || ids.len() != count || !are_classes {
             return Err(SpoolError::Streams { count });
         }
         let mut replay = Replay::default();
@@ -81,6 +82,16 @@ pub(super) fn read_leaf(payload: &[u8]) -> Result<(u64, usize), SpoolError> {
     Ok((u64::from_le_bytes(*index), index.len()))
 }
 
+/// A stream and the place through which the space has it.
+fn read_released(payload: &[u8]) -> Result<(StreamId, BatchSeq), SpoolError> {
+    let mut reader = Reader::new(payload);
+    let mut parse = || -> Result<_, ReadFault> {
+        let read = (reader.stream()?, BatchSeq(reader.u64()?));
+        reader.end().map(|()| read)
+    };
+    parse().map_err(|_| SpoolError::Record { what: "cursor" })
+}
+
 impl Replay {
     fn handle(&mut self, visit: Visit<'_>) {
         if self.fault.is_none()
@@ -111,8 +122,8 @@ impl Replay {
     fn handle_frame(&mut self, number: u64, kind: u8, payload: &[u8]) -> Result<(), SpoolError> {
         let summary = self.segments.entry(number).or_default();
         match kind {
-            KIND_BATCH => {
-                let (head, _) = BatchHead::decode(payload)?;
+            kind if is_batch(kind) => {
+                let (head, _) = BatchHead::decode(kind, payload)?;
                 summary.note_batch(&head, payload.len() as u64);
                 let position = self.state.positions.entry(head.stream).or_default();
                 position.newest = position.newest.max(head.seq);
@@ -124,12 +135,8 @@ impl Replay {
             }
             KIND_SESSION => self.recovered.session_deltas.push(payload.to_vec()),
             KIND_RELEASED => {
-                let (stream, through) = payload
-                    .split_first_chunk::<1>()
-                    .and_then(|(stream, rest)| Some((stream[0], rest.try_into().ok()?)))
-                    .ok_or(SpoolError::Record { what: "cursor" })?;
-                let position = self.state.positions.entry(StreamId(stream)).or_default();
-                position.acknowledge(BatchSeq(u64::from_le_bytes(through)));
+                let (stream, through) = read_released(payload)?;
+                self.state.positions.entry(stream).or_default().acknowledge(through);
             }
             KIND_GAP => {
                 let gap = GapRecord::read(&mut Reader::new(payload))?;

@@ -1,13 +1,13 @@
 //! What an operator wants to know of the spool.
 
-use super::record::{BatchHead, KIND_BATCH, KIND_GAP, KIND_LEAF};
+use super::record::{BatchHead, KIND_GAP, KIND_LEAF, Position, is_batch};
 use super::{Spool, SpoolError};
 use crate::disk::Disk;
 use crate::journal::{Salvage, Visit, survey};
 use guan_model::{BatchSeq, ByteCount, StreamId, WallTime};
 use std::collections::BTreeMap;
 
-/// One stream.
+/// One priority class, all its lanes together.
 #[derive(Debug, Clone)]
 pub struct StreamStatus {
     pub id: StreamId,
@@ -36,17 +36,18 @@ pub struct SpoolStatus {
 impl<D: Disk> Spool<D> {
     pub fn status(&self) -> SpoolStatus {
         let streams = self.config.streams.iter().map(|stream| {
-            let position = self.positions.get(&stream.id).cloned().unwrap_or_default();
+            let lanes: Vec<&Position> = self.lanes(stream.id).map(|(_, at)| at).collect();
+            let sum = |of: fn(&Position) -> u64| lanes.iter().map(|at| of(at)).sum::<u64>();
             StreamStatus {
                 id: stream.id,
                 name: stream.name.clone(),
-                newest: position.newest,
-                acknowledged: position.acknowledged,
-                queued_batches: position.newest.0 - position.released.0,
+                newest: BatchSeq(sum(|at| at.newest.0)),
+                acknowledged: BatchSeq(sum(|at| at.acknowledged.0)),
+                queued_batches: sum(|at| at.newest.0 - at.released.0),
                 queued_bytes: ByteCount(self.used(stream.id)),
                 limit: ByteCount(stream.bytes_max),
                 oldest: self.oldest_wall_of(stream.id),
-                gaps: position.gaps.len(),
+                gaps: lanes.iter().map(|at| at.gaps.len()).sum(),
             }
         });
         SpoolStatus {
@@ -58,10 +59,13 @@ impl<D: Disk> Spool<D> {
     }
 
     fn oldest_wall_of(&self, stream: StreamId) -> Option<WallTime> {
-        let released = self.positions.get(&stream)?.released;
         let shared = self.shared();
-        let mut held = shared.segments.values().filter_map(|summary| summary.streams.get(&stream));
-        held.find(|held| held.last > released).map(|held| held.oldest)
+        let of_lane = |(lane, at): (StreamId, &Position)| {
+            let mut held =
+                shared.segments.values().filter_map(|summary| summary.streams.get(&lane));
+            held.find(|held| held.last > at.released).map(|held| held.oldest)
+        };
+        self.lanes(stream).filter_map(of_lane).min()
     }
 }
 
@@ -95,16 +99,18 @@ pub fn verify(
     let mut fault = None;
     let salvage = survey(disk, &mut |visit| match visit {
         Visit::Segment { .. } | Visit::Sealed { .. } => report.segments += 1,
-        Visit::Frame { kind: KIND_BATCH, payload, .. } => match BatchHead::decode(payload) {
-            Ok((head, length)) => {
-                report.batches += 1;
-                report.rows += u64::from(head.meta.rows);
-                report.batch_bytes.0 += (payload.len() - length) as u64;
-                let last = newest.insert(head.stream, head.seq);
-                report.holes += last.map_or(0, |last| head.seq.0.saturating_sub(last.0 + 1));
+        Visit::Frame { kind, payload, .. } if is_batch(kind) => {
+            match BatchHead::decode(kind, payload) {
+                Ok((head, length)) => {
+                    report.batches += 1;
+                    report.rows += u64::from(head.meta.rows);
+                    report.batch_bytes.0 += (payload.len() - length) as u64;
+                    let last = newest.insert(head.stream, head.seq);
+                    report.holes += last.map_or(0, |last| head.seq.0.saturating_sub(last.0 + 1));
+                }
+                Err(bad) => fault = Some(bad),
             }
-            Err(bad) => fault = Some(bad),
-        },
+        }
         Visit::Frame { kind: KIND_LEAF, payload, .. } => {
             if let Some((index, leaf)) = payload.split_first_chunk::<8>() {
                 report.leaves += 1;

@@ -26,6 +26,7 @@ fn open(disk: &SimDisk, config: &SpoolConfig) -> (Spool<SimDisk>, Recovered) {
 
 fn meta() -> BatchMeta {
     BatchMeta {
+        terms: Vec::new(),
         dataset: DatasetId::parse("d").unwrap(),
         contract: ContractId::parse("c").unwrap(),
         rows: 2,
@@ -297,4 +298,52 @@ fn version_one_stays_readable() {
     assert_eq!((spool.id(), recovered.session_deltas), (ID, vec![b"session".to_vec()]));
     assert_eq!(spool.reader().leaves_from(0).unwrap(), [(0, Bytes::from_static(b"leaf"))]);
     assert_eq!(drain(&spool, spool.reader().acknowledged(DATA)), [(2, 2)]);
+}
+
+/// Lanes of a class share its quota and have orders of their own; a shredded lane leaves the others.
+#[test]
+fn lanes_share_a_quota_and_are_shredded_alone() {
+    let disk = SimDisk::new();
+    let config = config(1 << 20, WhenFull::Refuse);
+    let (mut spool, _) = open(&disk, &config);
+    let lane = |number| StreamId::of(DATA.class(), number);
+    for number in [0, 1, 2, 1] {
+        let terms = vec![7; usize::from(number)];
+        let meta = BatchMeta { terms, ..meta() };
+        spool.push_batch(lane(number), T0, &meta, b"batch").unwrap();
+    }
+    spool.commit().unwrap();
+    let class = |spool: &Spool<SimDisk>| spool.status().streams[0].clone();
+    assert_eq!((class(&spool).queued_batches, class(&spool).newest), (4, BatchSeq(4)));
+    let gap = spool.shred(lane(1)).unwrap().unwrap();
+    assert_eq!((gap.from, gap.through, gap.rows), (BatchSeq(1), BatchSeq(2), 4));
+    assert_eq!(gap.reason, GapReason::Shredded);
+    spool.commit().unwrap();
+    assert_eq!(spool.shred(lane(1)).unwrap(), None);
+    drop(spool);
+    let (spool, _) = open(&disk, &config);
+    let mut reader = spool.reader();
+    assert_eq!(reader.streams(), [lane(0), lane(1), lane(2)]);
+    let next = |reader: &mut SpoolReader<SimDisk>, number| {
+        reader.next(lane(number), BatchSeq::ZERO).unwrap().unwrap()
+    };
+    assert!(matches!(next(&mut reader, 1), Item::Gap(found) if found == gap));
+    assert!(matches!(next(&mut reader, 2), Item::Batch(batch) if batch.meta.terms == [7, 7]));
+    assert_eq!(class(&spool).queued_batches, 2);
+}
+
+#[test]
+fn lanes_are_limited() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 30, WhenFull::Refuse));
+    let mut push = |number| {
+        let lane = StreamId::of(DATA.class(), u16::try_from(number).unwrap());
+        spool.push_batch(lane, T0, &meta(), b"")
+    };
+    for number in 0..LANES_MAX {
+        assert_eq!(push(number).unwrap(), BatchSeq(1));
+    }
+    assert!(matches!(push(LANES_MAX), Err(PushError::Spool(SpoolError::Lanes))));
+    assert_eq!(push(0).unwrap(), BatchSeq(2));
+    spool.commit().unwrap();
 }
