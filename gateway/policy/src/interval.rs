@@ -19,6 +19,16 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    const ALL: [Self; 6] = [Self::Eq, Self::Neq, Self::Lt, Self::Lteq, Self::Gt, Self::Gteq];
+
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u8 == code)
+    }
+
     pub fn holds<T: PartialOrd>(self, left: &T, right: &T) -> bool {
         match self {
             Self::Eq => left == right,
@@ -51,6 +61,17 @@ impl IntervalSet {
         Self(intervals.into_iter().filter(|(from, until)| from < until).collect())
     }
 
+    /// `None` unless the intervals are sorted, neither touching nor empty.
+    pub(crate) fn from_sorted(intervals: Vec<(i64, i64)>) -> Option<Self> {
+        let is_sound = intervals.iter().all(|(from, until)| from < until)
+            && intervals.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        is_sound.then_some(Self(intervals))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.0.iter().copied()
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -68,6 +89,15 @@ impl IntervalSet {
     pub fn next_from(&self, moment: i64) -> Option<i64> {
         let place = self.0.partition_point(|(_, until)| *until <= moment);
         self.0.get(place).map(|(from, _)| (*from).max(moment))
+    }
+
+    /// First moment outside the set at or after this one.
+    pub(crate) fn next_without(&self, moment: i64) -> Option<i64> {
+        let place = self.0.partition_point(|(_, until)| *until <= moment);
+        match self.0.get(place) {
+            Some((from, until)) if *from <= moment => (*until < i64::MAX).then_some(*until),
+            _ => Some(moment),
+        }
     }
 
     /// Moments for which `keep` likes the number of sets that hold them.

@@ -19,6 +19,7 @@ mod object;
 pub mod plan;
 pub mod signature;
 pub mod situation;
+pub mod terms;
 mod transform;
 pub mod truth;
 
@@ -29,4 +30,5 @@ pub use json::canonical_json;
 pub use plan::{CONTRACTS_MAX, Collections, InForce, Plan, PlanWarning, Reading};
 pub use signature::{KeyFault, TrustedKeys, key_id, sign};
 pub use situation::Situation;
+pub use terms::{Leave, Terms, TermsFault};
 pub use truth::Truth;

@@ -9,8 +9,8 @@ mod grant;
 mod program;
 
 pub(crate) use grant::{Grant, PointRules, Verdict};
-pub(crate) use program::Fixed;
 pub use program::{Collections, Reading};
+pub(crate) use program::{Fixed, Program};
 
 use crate::constraint::Test;
 use crate::contract::Contract;

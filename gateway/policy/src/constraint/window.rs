@@ -1,6 +1,7 @@
 //! Hours of the week in a time zone, such as the opening hours of a depot.
 
 use guan_model::WallTime;
+use guan_model::bytes_io::{ReadFault, Reader, Writer};
 use jiff::tz::TimeZone;
 
 /// Seconds of a day.
@@ -32,6 +33,22 @@ impl TimeWindow {
     pub fn zone(name: &str) -> Option<TimeZone> {
         // The database that is compiled in: the same answer on every box and at the space.
         jiff::tz::TimeZoneDatabase::bundled().get(name).ok()
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.u8(self.weekdays);
+        out.u32(u32::try_from(self.from_s).expect("within a day"));
+        out.u32(u32::try_from(self.until_s).expect("within a day"));
+        out.text(self.zone.iana_name().expect("zones come from the database by name"));
+    }
+
+    /// `None` for values that no contract can have.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, ReadFault> {
+        let weekdays = reader.u8()?;
+        let (from_s, until_s) = (i64::from(reader.u32()?), i64::from(reader.u32()?));
+        let zone = Self::zone(reader.text()?);
+        let is_sound = weekdays != 0 && from_s < DAY_S && until_s <= DAY_S;
+        Ok(zone.filter(|_| is_sound).map(|zone| Self { weekdays, from_s, until_s, zone }))
     }
 
     pub fn contains(&self, moment: WallTime) -> bool {
