@@ -22,6 +22,7 @@ pub mod situation;
 pub mod terms;
 mod transform;
 pub mod truth;
+pub mod usage;
 
 pub use contract::{CONTRACT_BYTES_MAX, Contract, Validity};
 pub use decision::{Decision, DenyReason, Permitted, Refusal};
@@ -32,3 +33,4 @@ pub use signature::{KeyFault, TrustedKeys, key_id, sign};
 pub use situation::Situation;
 pub use terms::{Leave, Terms, TermsFault};
 pub use truth::Truth;
+pub use usage::{Usage, UsageFault};

@@ -1,0 +1,234 @@
+//! What contracts have used up: counters, rates, samples, windows, budgets. The only state of a decision.
+//!
+//! Every change is undone with the commit that it belongs to, and durable with it: `delta` is written
+//! beside the rows that were decided, `snapshot` begins each segment, so that after kill -9 every
+//! counter stands where the last durable row left it. A record names whole cells, so replaying one twice
+//! changes nothing.
+//!
+//! Never here: which rule asks, what a row looks like.
+
+mod quantiles;
+mod window;
+mod wire;
+
+pub use window::AHEAD_MAX;
+pub(crate) use window::{Place, Window};
+pub use wire::UsageFault;
+
+use crate::constraint::{Period, QuotaKey, Rate};
+use guan_model::{ContractId, PointId, WallTime};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Most cells of a box. At the limit what would need another is not granted.
+pub const CELLS_MAX: usize = 65_536;
+
+/// What a cell is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum CellKey {
+    /// Readings or bytes of a contract in a period.
+    Quota {
+        contract: ContractId,
+        key: QuotaKey,
+    },
+    Rate {
+        contract: ContractId,
+        rule: Arc<str>,
+    },
+    /// Rows seen since the last that was kept.
+    Sample {
+        contract: ContractId,
+        rule: Arc<str>,
+        point: PointId,
+    },
+    /// Epsilon spent in a period, in millionths.
+    Budget {
+        contract: ContractId,
+        point: PointId,
+        period: Period,
+    },
+    /// `forbids`: prohibitions of the contract that are asked again when the result leaves.
+    Window {
+        contract: ContractId,
+        rule: Arc<str>,
+        forbids: Vec<u16>,
+        point: PointId,
+    },
+}
+
+impl CellKey {
+    pub(crate) fn contract(&self) -> &ContractId {
+        match self {
+            Self::Quota { contract, .. }
+            | Self::Rate { contract, .. }
+            | Self::Sample { contract, .. }
+            | Self::Budget { contract, .. }
+            | Self::Window { contract, .. } => contract,
+        }
+    }
+
+    /// Whether it must outlive its contract: a contract that comes back starts no new count.
+    fn is_kept_for_ever(&self) -> bool {
+        matches!(self, Self::Quota { .. } | Self::Budget { .. })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Cell {
+    Counter { period: i64, used: u64 },
+    Bucket { left_nanos: u64, at: WallTime },
+    Window(Box<Window>),
+}
+
+/// All cells, and what the commit underway has changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    cells: BTreeMap<CellKey, Cell>,
+    /// Each cell that was touched since the last commit, as it was before.
+    undo: BTreeMap<CellKey, Option<Cell>>,
+}
+
+/// No room for another cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Usage {
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// What is used of a counter in the period of `now`. A clock that went back stays in the later
+    /// period, so that nothing is counted anew.
+    pub(crate) fn used(&self, key: &CellKey, period: i64) -> u64 {
+        match self.cells.get(key) {
+            Some(Cell::Counter { period: last, used }) if *last >= period => *used,
+            _ => 0,
+        }
+    }
+
+    /// Adds to a counter.
+    pub(crate) fn charge(&mut self, key: &CellKey, period: i64, amount: u64) -> Result<(), Full> {
+        let used = self.used(key, period).saturating_add(amount);
+        let last = match self.cells.get(key) {
+            Some(Cell::Counter { period: last, .. }) => *last,
+            _ => i64::MIN,
+        };
+        self.set(key, Cell::Counter { period: last.max(period), used })
+    }
+
+    /// Whether a rate has room for one more reading at a moment.
+    pub(crate) fn has_room(&self, key: &CellKey, rate: Rate, at: WallTime) -> bool {
+        self.room(key, rate, at) >= rate.cost_nanos()
+    }
+
+    /// Takes one reading out of a rate's bucket.
+    pub(crate) fn take_one(&mut self, key: &CellKey, rate: Rate, at: WallTime) -> Result<(), Full> {
+        let left_nanos = self.room(key, rate, at).saturating_sub(rate.cost_nanos());
+        let last = match self.cells.get(key) {
+            Some(Cell::Bucket { at: last, .. }) => at.max(*last),
+            _ => at,
+        };
+        self.set(key, Cell::Bucket { left_nanos, at: last })
+    }
+
+    fn room(&self, key: &CellKey, rate: Rate, at: WallTime) -> u64 {
+        match self.cells.get(key) {
+            // A clock that went back fills nothing.
+            Some(Cell::Bucket { left_nanos, at: last }) => {
+                let since = u64::try_from(at.since(*last).as_nanos()).unwrap_or(u64::MAX);
+                left_nanos.saturating_add(since).min(rate.full_nanos())
+            }
+            _ => rate.full_nanos(),
+        }
+    }
+
+    pub(crate) fn window(&self, key: &CellKey) -> Option<&Window> {
+        match self.cells.get(key) {
+            Some(Cell::Window(window)) => Some(window),
+            _ => None,
+        }
+    }
+
+    /// A window to change; `None` when there is none.
+    pub(crate) fn window_mut(&mut self, key: &CellKey) -> Option<&mut Window> {
+        self.touch(key);
+        match self.cells.get_mut(key) {
+            Some(Cell::Window(window)) => Some(window),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn open_window(&mut self, key: &CellKey, window: Window) -> Result<(), Full> {
+        self.set(key, Cell::Window(Box::new(window)))
+    }
+
+    pub(crate) fn close_window(&mut self, key: &CellKey) -> Option<Window> {
+        self.touch(key);
+        match self.cells.remove(key) {
+            Some(Cell::Window(window)) => Some(*window),
+            _ => None,
+        }
+    }
+
+    /// Windows for which nothing more is waited.
+    pub(crate) fn overdue(&self, now: WallTime) -> Vec<CellKey> {
+        let is_overdue = |cell: &Cell| match cell {
+            Cell::Window(window) => window.is_overdue(now),
+            _ => false,
+        };
+        let found = self.cells.iter().filter(|(_, cell)| is_overdue(cell));
+        found.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Forgets what contracts had begun that are no longer there; what they used up stays counted.
+    pub fn retain(&mut self, is_known: impl Fn(&ContractId) -> bool) {
+        let is_gone = |key: &&CellKey| !key.is_kept_for_ever() && !is_known(key.contract());
+        let gone: Vec<CellKey> = self.cells.keys().filter(is_gone).cloned().collect();
+        for key in gone {
+            self.touch(&key);
+            self.cells.remove(&key);
+        }
+    }
+
+    fn set(&mut self, key: &CellKey, cell: Cell) -> Result<(), Full> {
+        if self.cells.len() >= CELLS_MAX && !self.cells.contains_key(key) {
+            return Err(Full);
+        }
+        self.touch(key);
+        self.cells.insert(key.clone(), cell);
+        Ok(())
+    }
+
+    fn touch(&mut self, key: &CellKey) {
+        if !self.undo.contains_key(key) {
+            self.undo.insert(key.clone(), self.cells.get(key).cloned());
+        }
+    }
+
+    /// Whether the commit underway has changed anything.
+    pub fn is_dirty(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// The commit is durable.
+    pub fn handle_committed(&mut self) {
+        self.undo.clear();
+    }
+
+    /// The commit is undone.
+    pub fn rollback(&mut self) {
+        for (key, cell) in std::mem::take(&mut self.undo) {
+            match cell {
+                Some(cell) => self.cells.insert(key, cell),
+                None => self.cells.remove(&key),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Usage through commits, rollbacks and restarts.
+
+use super::*;
+use crate::constraint::{QuotaKind, Rate};
+use crate::duty::Statistic;
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn contract(name: &str) -> ContractId {
+    ContractId::parse(name).unwrap()
+}
+
+fn quota(name: &str, period: Period) -> CellKey {
+    CellKey::Quota { contract: contract(name), key: QuotaKey { kind: QuotaKind::Count, period } }
+}
+
+#[test]
+fn counters_start_anew_with_the_period_and_never_with_a_clock_that_went_back() {
+    let mut usage = Usage::default();
+    let key = quota("A", Period::Day);
+    usage.charge(&key, 5, 10).unwrap();
+    assert_eq!((usage.used(&key, 5), usage.used(&key, 6)), (10, 0));
+    usage.charge(&key, 6, 3).unwrap();
+    usage.charge(&key, 4, 1).unwrap();
+    assert_eq!((usage.used(&key, 4), usage.used(&key, 6)), (4, 4));
+}
+
+#[test]
+fn rates_refill_evenly() {
+    let mut usage = Usage::default();
+    let key = CellKey::Rate { contract: contract("A"), rule: "r".into() };
+    let rate = Rate { readings: 2, per_s: 10 };
+    let at = WallTime::from_seconds;
+    for _ in 0..2 {
+        assert!(usage.has_room(&key, rate, at(100)));
+        usage.take_one(&key, rate, at(100)).unwrap();
+    }
+    assert!(!usage.has_room(&key, rate, at(104)) && usage.has_room(&key, rate, at(105)));
+    usage.take_one(&key, rate, at(105)).unwrap();
+    // Back in time nothing is filled, and coming back fills only once.
+    assert!(!usage.has_room(&key, rate, at(50)) && !usage.has_room(&key, rate, at(109)));
+    assert!(usage.has_room(&key, rate, at(110)));
+}
+
+#[test]
+fn cells_are_limited() {
+    let mut usage = Usage::default();
+    let key = |number: usize| CellKey::Sample {
+        contract: contract("A"),
+        rule: "r".into(),
+        point: PointId(u32::try_from(number).unwrap()),
+    };
+    for number in 0..CELLS_MAX {
+        usage.charge(&key(number), 0, 1).unwrap();
+    }
+    assert_eq!(usage.charge(&key(CELLS_MAX), 0, 1), Err(Full));
+    assert_eq!(usage.charge(&key(7), 0, 1), Ok(()));
+}
+
+#[test]
+fn what_was_used_up_outlives_its_contract() {
+    let mut usage = Usage::default();
+    let kept = quota("A", Period::Total);
+    let gone = CellKey::Sample { contract: contract("A"), rule: "r".into(), point: PointId(1) };
+    usage.charge(&kept, 0, 1).unwrap();
+    usage.charge(&gone, 0, 1).unwrap();
+    usage.retain(|_| false);
+    assert_eq!((usage.used(&kept, 0), usage.used(&gone, 0)), (1, 0));
+}
+
+fn step(usage: &mut Usage, what: u8, number: u32) {
+    let (name, point) = (["A", "B"][number as usize % 2], PointId(number));
+    let window = CellKey::Window {
+        contract: contract(name),
+        rule: "r".into(),
+        forbids: vec![1, 700],
+        point,
+    };
+    let at = WallTime::from_seconds(i64::from(number) * 7);
+    match what {
+        0 => usage.charge(&quota(name, Period::Hour), i64::from(number), 3).unwrap(),
+        1 => {
+            let key = CellKey::Rate { contract: contract(name), rule: "rule".into() };
+            usage.take_one(&key, Rate { readings: 5, per_s: 60 }, at).unwrap();
+        }
+        2 => {
+            let key = CellKey::Budget { contract: contract(name), point, period: Period::Month };
+            usage.charge(&key, 1, 100_000).unwrap();
+        }
+        3 => {
+            let statistic = Statistic::Percentile(90);
+            let new = Window::around(at, Duration::from_secs(60), statistic, 3);
+            usage.open_window(&window, new).unwrap();
+        }
+        4 => {
+            if let Some(open) = usage.window_mut(&window) {
+                open.add(f64::from(number) * 1.5);
+            }
+        }
+        _ => drop(usage.close_window(&window)),
+    }
+}
+
+proptest! {
+    #[test]
+    fn restarts_lose_and_repeat_nothing(
+        commits in prop::collection::vec(
+            (prop::collection::vec((0_u8..6, 0_u32..4), 0..6), any::<bool>()), 0..12),
+        cut in 0_usize..12,
+    ) {
+        let mut usage = Usage::default();
+        let mut again = Usage::default();
+        for (place, (steps, is_durable)) in commits.into_iter().enumerate() {
+            if place == cut {
+                again = Usage::default();
+                again.replay(&usage.snapshot()).unwrap();
+            }
+            let before = usage.clone();
+            steps.into_iter().for_each(|(what, number)| step(&mut usage, what, number));
+            match is_durable {
+                true => {
+                    // Twice, as after a crash between write and trim.
+                    again.replay(&usage.delta()).unwrap();
+                    again.replay(&usage.delta()).unwrap();
+                    usage.handle_committed();
+                }
+                false => {
+                    usage.rollback();
+                    prop_assert_eq!(&usage, &before);
+                }
+            }
+            prop_assert_eq!(&again.cells, &usage.cells);
+        }
+    }
+
+    #[test]
+    fn any_record_gives_an_answer(record in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Usage::default().replay(&record);
+    }
+}

@@ -1,0 +1,206 @@
+//! One window of an aggregate: what has been seen of a point since the window began.
+//!
+//! Windows lie at multiples of their length since 1970, by the time of measuring. Only values that are
+//! finite numbers and not bad count. What comes for an earlier window, or from the future, counts as
+//! late and is left out.
+
+use super::quantiles::Quantiles;
+use crate::duty::Statistic;
+use guan_model::WallTime;
+use guan_model::bytes_io::{ReadFault, Reader, Writer};
+use std::time::Duration;
+
+/// How far before its gateway a source may be.
+pub const AHEAD_MAX: Duration = Duration::from_secs(60);
+/// How long after its end a window waits for what is late, at most.
+const LATENESS_MAX: Duration = Duration::from_secs(60);
+
+/// The sums of one window.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Window {
+    start: WallTime,
+    length: Duration,
+    statistic: Statistic,
+    contributors_min: u64,
+    count: u64,
+    min: f64,
+    max: f64,
+    mean: f64,
+    quantiles: Quantiles,
+}
+
+/// What a reading does to a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It belongs to this window.
+    Here,
+    /// This window is over.
+    After,
+    Late,
+}
+
+impl Window {
+    /// The window that a moment lies in.
+    pub(crate) fn around(
+        moment: WallTime,
+        length: Duration,
+        statistic: Statistic,
+        contributors_min: u64,
+    ) -> Self {
+        let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX).max(1);
+        Self {
+            start: WallTime(moment.0.div_euclid(nanos).saturating_mul(nanos)),
+            length,
+            statistic,
+            contributors_min,
+            count: 0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            mean: 0.0,
+            quantiles: Quantiles::default(),
+        }
+    }
+
+    /// Whether it was begun by the same words of the contract.
+    pub(crate) fn is_of(&self, length: Duration, statistic: Statistic, minimum: u64) -> bool {
+        (self.length, self.statistic, self.contributors_min) == (length, statistic, minimum)
+    }
+
+    pub(crate) fn start(&self) -> WallTime {
+        self.start
+    }
+
+    fn end(&self) -> WallTime {
+        self.start.saturating_add(self.length)
+    }
+
+    pub(crate) fn place(&self, moment: WallTime) -> Place {
+        if moment < self.start {
+            Place::Late
+        } else if moment < self.end() {
+            Place::Here
+        } else {
+            Place::After
+        }
+    }
+
+    /// Whether nothing more is waited for.
+    pub(crate) fn is_overdue(&self, now: WallTime) -> bool {
+        now >= self.end().saturating_add(self.length.min(LATENESS_MAX))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "2^53 readings take longer than any window")]
+    pub(crate) fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.mean += (value - self.mean) / self.count as f64;
+        if matches!(self.statistic, Statistic::Percentile(_)) {
+            self.quantiles.add(value);
+        }
+    }
+
+    /// The statistic; `None` when too few readings stand behind it.
+    #[allow(clippy::cast_precision_loss, reason = "2^53 readings take longer than any window")]
+    pub(crate) fn result(&mut self) -> Option<f64> {
+        if self.count < self.contributors_min.max(1) {
+            return None;
+        }
+        let result = match self.statistic {
+            Statistic::Count => Some(self.count as f64),
+            Statistic::Min => Some(self.min),
+            Statistic::Max => Some(self.max),
+            Statistic::Mean => Some(self.mean.clamp(self.min, self.max)),
+            Statistic::Percentile(percent) => {
+                self.quantiles.at(f64::from(percent) / 100.0, self.min, self.max)
+            }
+        };
+        // Sums of the largest doubles overflow.
+        result.filter(|number| number.is_finite())
+    }
+
+    pub(super) fn write(&self, out: &mut Writer) {
+        out.u64(self.start.0.cast_unsigned());
+        out.u64(u64::try_from(self.length.as_nanos()).unwrap_or(u64::MAX));
+        out.u8(match self.statistic {
+            Statistic::Count => 128,
+            Statistic::Min => 129,
+            Statistic::Max => 130,
+            Statistic::Mean => 131,
+            Statistic::Percentile(percent) => percent,
+        });
+        out.varint(self.contributors_min);
+        out.varint(self.count);
+        [self.min, self.max, self.mean].iter().for_each(|number| out.u64(number.to_bits()));
+        self.quantiles.write(out);
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, ReadFault> {
+        let start = WallTime(reader.u64()?.cast_signed());
+        let length = Duration::from_nanos(reader.u64()?);
+        let statistic = match reader.u8()? {
+            128 => Statistic::Count,
+            129 => Statistic::Min,
+            130 => Statistic::Max,
+            131 => Statistic::Mean,
+            percent => Statistic::Percentile(percent.min(100)),
+        };
+        let (contributors_min, count) = (reader.varint()?, reader.varint()?);
+        let mut number = || reader.u64().map(f64::from_bits);
+        let (min, max, mean) = (number()?, number()?, number()?);
+        let quantiles = Quantiles::read(reader)?;
+        Ok(quantiles.map(|quantiles| Self {
+            start,
+            length,
+            statistic,
+            contributors_min,
+            count,
+            min,
+            max,
+            mean,
+            quantiles,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(statistic: Statistic, minimum: u64, values: &[f64], expect: Option<f64>) {
+        let minute = Duration::from_secs(60);
+        let mut window = Window::around(WallTime::from_seconds(125), minute, statistic, minimum);
+        assert_eq!(window.start(), WallTime::from_seconds(120));
+        values.iter().for_each(|value| window.add(*value));
+        let mut out = Writer::new();
+        window.write(&mut out);
+        let bytes = out.finish();
+        assert_eq!(Window::read(&mut Reader::new(&bytes)).unwrap().as_ref(), Some(&window));
+        assert_eq!(window.result(), expect, "{statistic:?} of {values:?}");
+    }
+
+    #[test]
+    fn statistics() {
+        let values = [3.0, -1.0, 4.0];
+        check(Statistic::Count, 3, &values, Some(3.0));
+        check(Statistic::Count, 4, &values, None);
+        check(Statistic::Min, 0, &values, Some(-1.0));
+        check(Statistic::Max, 1, &values, Some(4.0));
+        check(Statistic::Mean, 1, &values, Some(2.0));
+        check(Statistic::Percentile(50), 1, &values, Some(3.0));
+        check(Statistic::Mean, 0, &[], None);
+    }
+
+    #[test]
+    fn edges_belong_to_the_window_that_they_begin() {
+        let at = WallTime::from_seconds;
+        let window = Window::around(at(-1), Duration::from_secs(60), Statistic::Mean, 1);
+        assert_eq!(window.start(), at(-60));
+        for (moment, expect) in
+            [(-61, Place::Late), (-60, Place::Here), (-1, Place::Here), (0, Place::After)]
+        {
+            assert_eq!(window.place(at(moment)), expect, "{moment}");
+        }
+        assert!(!window.is_overdue(at(59)) && window.is_overdue(at(60)));
+    }
+}

@@ -1,0 +1,166 @@
+//! Cells as bytes. One record is a list of cells, each whole or gone; replaying records in order gives
+//! the state after the last.
+
+use super::{Cell, CellKey, Usage, Window};
+use crate::constraint::{Period, QuotaKey, QuotaKind};
+use guan_model::bytes_io::{ReadFault, Reader, Writer};
+use guan_model::{ContractId, PointId, WallTime};
+use std::sync::Arc;
+
+/// Why a record cannot be read: the disk, or another program, is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageFault {
+    #[error("the record of used quotas ends too early")]
+    Read(#[from] ReadFault),
+    #[error("the record of used quotas has an unknown {what}, number {code}")]
+    Unknown { what: &'static str, code: u8 },
+    #[error("the record of used quotas has a {what} that no program writes")]
+    Value { what: &'static str },
+}
+
+impl Usage {
+    /// What the commit underway has changed.
+    pub fn delta(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        for key in self.undo.keys() {
+            write_cell(key, self.cells.get(key), &mut out);
+        }
+        out.finish()
+    }
+
+    /// Everything, as a delta against nothing.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        for (key, cell) in &self.cells {
+            write_cell(key, Some(cell), &mut out);
+        }
+        out.finish()
+    }
+
+    /// Takes a record of an earlier life in.
+    pub fn replay(&mut self, record: &[u8]) -> Result<(), UsageFault> {
+        let mut reader = Reader::new(record);
+        while reader.left() > 0 {
+            let key = read_key(&mut reader)?;
+            match read_cell(&mut reader)? {
+                Some(cell) => self.cells.insert(key, cell),
+                None => self.cells.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn write_cell(key: &CellKey, cell: Option<&Cell>, out: &mut Writer) {
+    write_key(key, out);
+    match cell {
+        None => out.u8(0),
+        Some(Cell::Counter { period, used }) => {
+            out.u8(1);
+            out.signed(*period);
+            out.varint(*used);
+        }
+        Some(Cell::Bucket { left_nanos, at }) => {
+            out.u8(2);
+            out.varint(*left_nanos);
+            out.u64(at.0.cast_unsigned());
+        }
+        Some(Cell::Window(window)) => {
+            out.u8(3);
+            window.write(out);
+        }
+    }
+}
+
+fn read_cell(reader: &mut Reader<'_>) -> Result<Option<Cell>, UsageFault> {
+    Ok(Some(match reader.u8()? {
+        0 => return Ok(None),
+        1 => Cell::Counter { period: reader.signed()?, used: reader.varint()? },
+        2 => {
+            Cell::Bucket { left_nanos: reader.varint()?, at: WallTime(reader.u64()?.cast_signed()) }
+        }
+        3 => {
+            let window = Window::read(reader)?;
+            Cell::Window(Box::new(window.ok_or(UsageFault::Value { what: "window" })?))
+        }
+        code => return Err(UsageFault::Unknown { what: "cell", code }),
+    }))
+}
+
+fn write_key(key: &CellKey, out: &mut Writer) {
+    let contract = key.contract().as_str();
+    match key {
+        CellKey::Quota { key, .. } => {
+            out.u8(1);
+            out.text(contract);
+            out.raw(&[key.kind as u8, key.period as u8]);
+        }
+        CellKey::Rate { rule, .. } => {
+            out.u8(2);
+            out.text(contract);
+            out.text(rule);
+        }
+        CellKey::Sample { rule, point, .. } => {
+            out.u8(3);
+            out.text(contract);
+            out.text(rule);
+            out.u32(point.0);
+        }
+        CellKey::Budget { point, period, .. } => {
+            out.u8(4);
+            out.text(contract);
+            out.u32(point.0);
+            out.u8(*period as u8);
+        }
+        CellKey::Window { rule, forbids, point, .. } => {
+            out.u8(5);
+            out.text(contract);
+            out.text(rule);
+            out.u32(point.0);
+            out.varint(forbids.len() as u64);
+            forbids.iter().for_each(|number| out.u16(*number));
+        }
+    }
+}
+
+fn read_key(reader: &mut Reader<'_>) -> Result<CellKey, UsageFault> {
+    let kind = reader.u8()?;
+    let contract = ContractId::parse(reader.text()?);
+    let contract = contract.map_err(|_| UsageFault::Value { what: "contract" })?;
+    Ok(match kind {
+        1 => {
+            let code = reader.u8()?;
+            let kind = [QuotaKind::Count, QuotaKind::Size];
+            let kind = kind.into_iter().find(|kind| *kind as u8 == code);
+            let kind = kind.ok_or(UsageFault::Unknown { what: "quota", code })?;
+            CellKey::Quota { contract, key: QuotaKey { kind, period: read_period(reader)? } }
+        }
+        2 => CellKey::Rate { contract, rule: read_rule(reader)? },
+        3 => {
+            let (rule, point) = (read_rule(reader)?, PointId(reader.u32()?));
+            CellKey::Sample { contract, rule, point }
+        }
+        4 => {
+            let point = PointId(reader.u32()?);
+            CellKey::Budget { contract, point, period: read_period(reader)? }
+        }
+        5 => {
+            let (rule, point) = (read_rule(reader)?, PointId(reader.u32()?));
+            let mut forbids = Vec::new();
+            for _ in 0..reader.varint()? {
+                forbids.push(reader.u16()?);
+            }
+            CellKey::Window { contract, rule, forbids, point }
+        }
+        code => return Err(UsageFault::Unknown { what: "key", code }),
+    })
+}
+
+fn read_rule(reader: &mut Reader<'_>) -> Result<Arc<str>, UsageFault> {
+    Ok(reader.text()?.into())
+}
+
+fn read_period(reader: &mut Reader<'_>) -> Result<Period, UsageFault> {
+    let code = reader.u8()?;
+    Period::from_code(code).ok_or(UsageFault::Unknown { what: "period", code })
+}
