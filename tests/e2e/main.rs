@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod attestation;
+mod contracts;
 mod rig;
 mod sealed;
 mod service;
@@ -171,10 +172,21 @@ fn a_wrong_clock_is_carried_on_and_told() {
             ("TZ", "UTC".to_owned()),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        let rig = Rig::start_in(environment, |text| text);
+        let mut rig = Rig::prepare(|text| text);
+        rig.stage.guan_environment = environment;
+        rig.stage.add_parties(&["depot-7", "insurer-1"]).unwrap();
+        rig.start_space();
+        rig.start_guan();
         if !mosquitto_pub(rig.port(), &["-q", "1", "-t", TOPIC, "-m", &payload(1)]) {
             return println!("SKIP: mosquitto_pub is not installed");
         }
+        // What stands in the box's folder has a term, and the box cannot tell whether it is over.
+        wait_for("what waits", || rig.stale_status()["waiting"].to_string().contains("clock"));
+        // What the space names as standing is not over by the space's clock.
+        let contract = contracts::agreement("C-1", 1, |_| {});
+        rig.stage.issue(&contract, &["depot-7", "insurer-1"]).unwrap();
+        wait_for("C-1", || rig.stale_status()["contracts"].to_string().contains("C-1 v1"));
+        assert!(mosquitto_pub(rig.port(), &["-q", "1", "-t", TOPIC, "-m", &payload(2)]));
         rig.wait_for_rows(DATASET, 1);
         wait_for("the alarm", || rig.stale_status()["alarms"].to_string().contains("clock"));
         assert_eq!(rig.stale_status()["clock"], "unset", "{moment}");

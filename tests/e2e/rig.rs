@@ -51,6 +51,11 @@ impl Rig {
         Self::start_in(Vec::new(), change)
     }
 
+    /// Everything set up, nothing running.
+    pub(crate) fn prepare(change: impl FnOnce(String) -> String) -> Self {
+        Self::set_up(false, change)
+    }
+
     /// With an environment for `guan`.
     pub(crate) fn start_in(
         environment: Vec<(String, String)>,
@@ -79,7 +84,20 @@ impl Rig {
         Some(rig)
     }
 
+    /// A box whose folder of contracts is empty; nothing runs yet.
+    pub(crate) fn without_contracts() -> Self {
+        Self::set_up_for(false, &[], |text| text)
+    }
+
     fn set_up(has_tpm: bool, change: impl FnOnce(String) -> String) -> Self {
+        Self::set_up_for(has_tpm, &["machine", "vessel", "gnss"], change)
+    }
+
+    fn set_up_for(
+        has_tpm: bool,
+        contracts: &[&str],
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -90,7 +108,7 @@ impl Rig {
         if has_tpm {
             stage.add_tpm().unwrap();
         }
-        stage.set_up_with(&["machine", "vessel", "gnss"], change).unwrap();
+        stage.set_up_with(contracts, change).unwrap();
         Self { stage, space: None, guan: None, _folder: folder }
     }
 

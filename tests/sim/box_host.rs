@@ -6,16 +6,18 @@ use crate::quinn_net::{SimRuntime, SimSocket};
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
-    Effect, Engine, EngineConfig, Event, EvidenceLog, Publication, sealed_size,
+    Effect, Engine, EngineConfig, Event, EvidenceLog, Parts, Publication, sealed_size,
 };
-use guan_edge::sessions::SessionLedger;
+use guan_edge::leaving::{Door, Standing};
+use guan_edge::memory::Memory;
 use guan_edge::system_clock::TimeSource;
-use guan_edge::uplink::SpoolSource;
+use guan_edge::uplink::{Doorway, SpoolSource};
 use guan_edge::writer::{self, Inputs};
 use guan_evidence::{Program, Salvage};
-use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkStatus, Released};
+use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Released};
 use guan_link::text::CheckpointText;
 use guan_model::{BootNumber, Clock, DatasetId, Now, SpoolId, StreamId, WallTime};
+use guan_policy::Plan;
 use guan_spool::disk::SimDisk;
 use guan_spool::{Spool, SpoolConfig, StreamConfig, WhenFull};
 use std::collections::BTreeMap;
@@ -40,8 +42,9 @@ pub(crate) enum Token {
 }
 
 /// Wall and monotonic time of one boot. The wall may be wrong, as a box without a battery has it.
+#[derive(Clone)]
 struct SimClock {
-    clock: Clock,
+    clock: Arc<Mutex<Clock>>,
     booted: Duration,
     shift: Arc<Mutex<i64>>,
 }
@@ -50,12 +53,47 @@ impl TimeSource for SimClock {
     fn now(&mut self) -> Now {
         let elapsed = turmoil::sim_elapsed().unwrap_or_default();
         let wall = T0.saturating_add(elapsed).0 + *self.shift.lock().unwrap();
-        self.clock.observe(WallTime(wall), elapsed - self.booted)
+        self.clock.lock().unwrap().observe(WallTime(wall), elapsed - self.booted)
     }
 
     fn handle_durable(&mut self, now: Now) {
-        self.clock.handle_durable(now);
+        self.clock.lock().unwrap().handle_durable(now);
     }
+}
+
+fn spool_config() -> SpoolConfig {
+    let stream = StreamConfig {
+        id: STREAM,
+        name: "data".to_owned(),
+        bytes_max: SPOOL_BYTES_MAX,
+        age_max: None,
+        when_full: WhenFull::Refuse,
+    };
+    SpoolConfig {
+        segment_bytes_max: 16 << 10,
+        total_bytes_max: SPOOL_BYTES_MAX,
+        streams: vec![stream],
+    }
+}
+
+fn engine_config(boot: u32) -> EngineConfig {
+    let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), STREAM));
+    EngineConfig {
+        boot: BootNumber(boot),
+        rows_max: 100,
+        commit_window: Duration::from_millis(20),
+        streams: BTreeMap::from(streams),
+        checkpoint_interval: Duration::from_secs(2),
+        checkpoint_leaves_max: 64,
+    }
+}
+
+/// The space's set names the contract, so a wrong clock holds nothing back.
+fn door(now: Now, boot: BootNumber, plan: &Plan) -> Door {
+    let door = Door::new(now, boot, None);
+    let listed = plan.contracts().iter().map(|one| one.contract.clone()).collect();
+    door.set_standing(Standing { listed, ..Standing::default() });
+    door
 }
 
 /// One boot of the box, until it is crashed.
@@ -66,41 +104,30 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         *boots += 1;
         *boots
     };
-    let stream = StreamConfig {
-        id: STREAM,
-        name: "data".to_owned(),
-        bytes_max: SPOOL_BYTES_MAX,
-        age_max: None,
-        when_full: WhenFull::Refuse,
-    };
-    let config = SpoolConfig {
-        segment_bytes_max: 16 << 10,
-        total_bytes_max: SPOOL_BYTES_MAX,
-        streams: vec![stream],
-    };
-    let (spool, recovered) = Spool::open(shared.spool_disk.clone(), config, SPOOL)?;
+    let (spool, recovered) = Spool::open(shared.spool_disk.clone(), spool_config(), SPOOL)?;
     let mut clock = SimClock {
-        clock: Clock::new(recovered.last_wall, Duration::ZERO),
+        clock: Arc::new(Mutex::new(Clock::new(recovered.last_wall, Duration::ZERO))),
         booted: elapsed,
         shift: shared.clock_shift.clone(),
     };
     let tail = spool.reader().leaves_from(sealed_size(&shared.log_disk)?)?;
     let key = shared.log_key.clone();
     let log = EvidenceLog::open(shared.log_disk.clone(), "guan/box-1".to_owned(), key, tail)?;
-    let sessions = SessionLedger::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
-    let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), STREAM));
-    let config = EngineConfig {
-        boot: BootNumber(boots),
-        rows_max: 100,
-        commit_window: Duration::from_millis(20),
-        streams: BTreeMap::from(streams),
-        checkpoint_interval: Duration::from_secs(2),
-        checkpoint_leaves_max: 64,
-    };
+    let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let reader = spool.reader();
     let (descriptors, plan) = (shared.descriptors.clone(), shared.plan.clone());
     let now = clock.now();
-    let mut engine = Engine::new(now, config, descriptors, plan, spool, log, sessions);
+    let door = door(now, BootNumber(boots), &plan);
+    let mut dice = Dice(shared.seed ^ 55);
+    let parts = Parts {
+        spool,
+        evidence: log,
+        memory,
+        vault: shared.vault.clone(),
+        door: door.clone(),
+        entropy: Box::new(move || dice.roll()),
+    };
+    let mut engine = Engine::new(now, engine_config(boots), descriptors, plan, parts);
     let program = Program::parse("guan sim").unwrap();
     engine.start(now, &program, SPOOL, Salvage::default())?;
     let (events_out, events) = mpsc::channel(64);
@@ -108,12 +135,21 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     let committed = watch::Sender::new(0);
     let checkpoint = watch::Sender::new(None);
     let tables = vec![Bytes::from(guan_codec::pack_table(&shared.descriptors))];
-    let source = SpoolSource::new(reader, SPOOL, [STREAM].into(), tables);
-    spawn_link(&shared, source, &released, &committed, &checkpoint).await?;
+    let forfeits = watch::Sender::new(BTreeMap::new());
+    let mut reading = clock.clone();
+    let doorway = Doorway {
+        door,
+        vault: shared.vault.clone(),
+        clock: Box::new(move || reading.now()),
+        forfeits: forfeits.clone(),
+    };
+    let source = SpoolSource::new(reader, SPOOL, [STREAM].into(), tables, doorway);
+    spawn_link(&shared, source, &events_out, (&released, &committed, &checkpoint)).await?;
     let device = tokio::spawn(feed(shared.clone(), events_out));
     let (effects_out, effects) = mpsc::unbounded_channel();
     tokio::spawn(answer(shared.clone(), effects));
-    let inputs = Inputs { events, cursors: released.subscribe() };
+    let (cursors, forfeits) = (released.subscribe(), forfeits.subscribe());
+    let inputs = Inputs { events, cursors, forfeits };
     writer::run(&mut engine, &mut clock, inputs, |engine, effect| match effect {
         Effect::Committed(_) => {
             *shared.queued.lock().unwrap() = Some(engine.spool_status().streams[0].queued_batches);
@@ -123,6 +159,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         Effect::Checkpoint(text) => {
             checkpoint.send_replace(CheckpointText::parse(&text).ok());
         }
+        Effect::Look => committed.send_modify(|count| *count += 1),
         other => drop(effects_out.send(other)),
     })
     .await?;
@@ -131,12 +168,17 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     std::future::pending::<turmoil::Result>().await
 }
 
+type Slots<'s> = (
+    &'s watch::Sender<Released>,
+    &'s watch::Sender<u64>,
+    &'s watch::Sender<Option<CheckpointText>>,
+);
+
 async fn spawn_link(
     shared: &Arc<Shared>,
     source: SpoolSource<SimDisk>,
-    released: &watch::Sender<Released>,
-    committed: &watch::Sender<u64>,
-    checkpoint: &watch::Sender<Option<CheckpointText>>,
+    words: &mpsc::Sender<Event<Token>>,
+    (released, committed, checkpoint): Slots<'_>,
 ) -> turmoil::Result {
     let socket = SimSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await?;
     let endpoint = quinn::Endpoint::new_with_abstract_socket(
@@ -146,7 +188,15 @@ async fn spawn_link(
         Arc::new(SimRuntime),
     )?;
     let (events, mut received) = mpsc::channel(64);
-    tokio::spawn(async move { while received.recv().await.is_some() {} });
+    let words = words.clone();
+    tokio::spawn(async move {
+        while let Some(event) = received.recv().await {
+            // This space keeps no contract sets: what the box has stands.
+            if matches!(event, LinkEvent::Roster(_)) {
+                let _ = words.send(Event::Confirmed).await;
+            }
+        }
+    });
     let (_report_out, report) = watch::channel(None);
     let (stop_out, stop) = watch::channel(false);
     let dice = Mutex::new(Dice(shared.seed ^ 77));
@@ -163,6 +213,7 @@ async fn spawn_link(
             committed: committed.subscribe(),
             checkpoint: checkpoint.subscribe(),
             report,
+            wanted: watch::channel(Vec::new()).1,
             stop,
         },
         outputs: BoxOutputs {

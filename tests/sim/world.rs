@@ -5,6 +5,7 @@ use crate::checks;
 use crate::dice::Dice;
 use crate::ledger::{DENIED, GRANTED, Ledger};
 use crate::space_host;
+use guan_edge::vault::Vault;
 use guan_evidence::{LeafBody, VerifierKey};
 use guan_identity::{
     KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, certificate_request, client_config,
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) log_disk: SimDisk,
     pub(crate) space_disk: SimDisk,
     pub(crate) log_key: Arc<LogKeyFile>,
+    /// Its keys are durable, so they outlive a crash.
+    pub(crate) vault: Vault,
     pub(crate) descriptors: Arc<DescriptorTable>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) client_config: quinn::ClientConfig,
@@ -98,6 +101,7 @@ fn descriptors() -> Arc<DescriptorTable> {
 fn plan(descriptors: &DescriptorTable) -> Arc<Plan> {
     let (key, _) = LogKeyFile::generate("space-1").unwrap();
     let keys = TrustedKeys::new(vec![("space-1".to_owned(), key.public_key())]).unwrap();
+    let keys = keys.accepting_single(true);
     let bare = br#"{"id":"C-1","version":1,"provider":"depot","consumer":"space-1",
         "purpose":"test","datasets":["granted"],"points":"all",
         "not_before":"2026-01-01T00:00:00Z","not_after":"2040-01-01T00:00:00Z",
@@ -147,6 +151,7 @@ impl Shared {
             log_disk: SimDisk::new(),
             space_disk: SimDisk::new(),
             log_key: Arc::new(LogKeyFile::generate("guan/box-1").unwrap().0),
+            vault: Vault::in_memory(),
             plan: plan(&descriptors),
             descriptors,
             client_config,

@@ -74,6 +74,7 @@ pub struct LinkConfig {
 pub struct ContractsConfig {
     pub directory: PathBuf,
     pub reload: Duration,
+    pub single_signature: bool,
     pub trusted_keys: Vec<TrustedKeyConfig>,
 }
 
@@ -233,6 +234,9 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     let directory = node.path("directory", about, Some("contracts"));
     let about = "How often the folder is looked at.";
     let reload = node.integer("reload_s", about, 1..=3600, Some(5));
+    let about = "Take contracts of schema 1 with the signature of one party: whoever has that key writes \
+                 such contracts alone.";
+    let single_signature = node.flag("single_signature", about, false);
     let mut trusted_keys: Vec<TrustedKeyConfig> = Vec::new();
     for key in node.tables("trusted_key", TRUSTED_KEYS_MAX) {
         let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
@@ -259,5 +263,5 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     }
     node.finish();
     let reload = Duration::from_secs(reload);
-    Some(ContractsConfig { directory: directory?, reload, trusted_keys })
+    Some(ContractsConfig { directory: directory?, reload, single_signature, trusted_keys })
 }

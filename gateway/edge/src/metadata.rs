@@ -5,7 +5,7 @@
 //!
 //! Never here: anything whose loss would lose a reading; that lives in the spool.
 
-use guan_model::{BootNumber, Digest};
+use guan_model::{BootNumber, Digest, WallTime};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +23,8 @@ pub enum MetadataError {
     Flush { path: PathBuf, source: std::io::Error },
 }
 
-/// The box's small metadata.
-#[derive(Debug)]
+/// The box's small metadata; clones share it.
+#[derive(Debug, Clone)]
 pub struct Metadata {
     db: sled::Db,
     path: PathBuf,
@@ -57,6 +57,33 @@ impl Metadata {
         }
         self.put(what, &digest.0)?;
         Ok(true)
+    }
+
+    /// Newest epoch of a contract set that was taken; 0: none was.
+    pub fn epoch(&self) -> Result<u64, MetadataError> {
+        Ok(self.long("contract-epoch")?.unwrap_or(0))
+    }
+
+    /// Remembers an epoch; a lower one changes nothing.
+    pub fn set_epoch(&self, epoch: u64) -> Result<(), MetadataError> {
+        match epoch > self.epoch()? {
+            true => self.put("contract-epoch", &epoch.to_le_bytes()),
+            false => Ok(()),
+        }
+    }
+
+    /// When the space last said which contracts stand.
+    pub fn confirmed_at(&self) -> Result<Option<WallTime>, MetadataError> {
+        Ok(self.long("contracts-confirmed")?.map(|nanos| WallTime(nanos.cast_signed())))
+    }
+
+    pub fn set_confirmed_at(&self, at: WallTime) -> Result<(), MetadataError> {
+        self.put("contracts-confirmed", &at.0.cast_unsigned().to_le_bytes())
+    }
+
+    fn long(&self, key: &str) -> Result<Option<u64>, MetadataError> {
+        let value = self.db.get(key).map_err(|source| self.write_error(source))?;
+        Ok(value.and_then(|bytes| Some(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))))
     }
 
     fn number(&self, key: &str) -> Result<Option<u32>, MetadataError> {

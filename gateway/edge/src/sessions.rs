@@ -222,30 +222,40 @@ impl SessionLedger {
         let mut reader = Reader::new(record);
         while reader.left() > 0 {
             let code = reader.u8()?;
-            let client = reader.text()?;
-            let fault = LedgerFault::Value { length: client.len() };
-            if client.len() > CLIENT_ID_BYTES_MAX {
-                return Err(fault);
+            self.replay_one(code, &mut reader)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in one operation of a record, whose code was read already.
+    pub(crate) fn replay_one(
+        &mut self,
+        code: u8,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), LedgerFault> {
+        let client = reader.text()?;
+        let fault = LedgerFault::Value { length: client.len() };
+        if client.len() > CLIENT_ID_BYTES_MAX {
+            return Err(fault);
+        }
+        let client: Arc<str> = Arc::from(client);
+        let mut id = || -> Result<NonZeroU16, LedgerFault> {
+            NonZeroU16::new(reader.u16()?).ok_or(fault.clone())
+        };
+        // A record that this program wrote keeps the limits, so fullness cannot occur here.
+        let full = |_| LedgerFault::Value { length: 0 };
+        match code {
+            1 => self.open(&client).map_err(full)?,
+            2 => self.forget(&client),
+            3 => {
+                let id = id()?;
+                self.hold(&client, id).map_err(full)?;
             }
-            let client: Arc<str> = Arc::from(client);
-            let mut id = || -> Result<NonZeroU16, LedgerFault> {
-                NonZeroU16::new(reader.u16()?).ok_or(fault.clone())
-            };
-            // A record that this program wrote keeps the limits, so fullness cannot occur here.
-            let full = |_| LedgerFault::Value { length: 0 };
-            match code {
-                1 => self.open(&client).map_err(full)?,
-                2 => self.forget(&client),
-                3 => {
-                    let id = id()?;
-                    self.hold(&client, id).map_err(full)?;
-                }
-                4 => {
-                    let id = id()?;
-                    self.release(&client, id);
-                }
-                code => return Err(LedgerFault::Operation { code }),
+            4 => {
+                let id = id()?;
+                self.release(&client, id);
             }
+            code => return Err(LedgerFault::Operation { code }),
         }
         Ok(())
     }

@@ -37,6 +37,8 @@ pub struct EngineStatus {
     pub spool: SpoolStatus,
     pub log: LogHead,
     pub sessions: usize,
+    /// What may not leave now, and why.
+    pub waiting: Vec<String>,
 }
 
 /// What intake has counted since the start.
@@ -75,6 +77,9 @@ pub struct GuanStatus {
     pub commits: u64,
     pub log_entries: u64,
     pub contracts: Vec<String>,
+    /// What may not leave now, and why.
+    #[serde(default)]
+    pub waiting: Vec<String>,
     pub alarms: Vec<String>,
 }
 
@@ -164,6 +169,7 @@ impl GuanStatus {
         self.datasets = datasets.collect();
         self.commits = engine.counters.commits;
         self.log_entries = engine.log.size;
+        self.waiting.clone_from(&engine.waiting);
     }
 
     /// Whether the program that wrote it is gone or stuck.

@@ -114,7 +114,9 @@ pub fn engine_config(config: &EdgeConfig, boot: BootNumber) -> EngineConfig {
 pub fn trusted_keys(config: &EdgeConfig) -> Result<TrustedKeys, WiringFault> {
     let keys = config.contracts.trusted_keys.iter();
     let keys = keys.map(|key| (key.party.clone(), PublicKey::Ed25519(key.ed25519))).collect();
-    TrustedKeys::new(keys).map_err(|faults| {
+    let single = config.contracts.single_signature;
+    let keys = TrustedKeys::new(keys).map(|keys| keys.accepting_single(single));
+    keys.map_err(|faults| {
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
         WiringFault::Keys(texts.join("; "))
     })

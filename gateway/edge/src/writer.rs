@@ -23,11 +23,14 @@ pub type Cursors = BTreeMap<StreamId, BatchSeq>;
 pub struct Inputs<T> {
     pub events: mpsc::Receiver<Event<T>>,
     pub cursors: watch::Receiver<Cursors>,
+    /// What the reader found that can never leave.
+    pub forfeits: watch::Receiver<Cursors>,
 }
 
 enum Wake<T> {
     Events(Vec<Event<T>>),
     Cursors,
+    Forfeits,
     Timeout,
     Closed,
 }
@@ -39,7 +42,7 @@ pub async fn run<D: Disk, T>(
     mut inputs: Inputs<T>,
     mut handle_effect: impl FnMut(&Engine<D, T>, Effect<T>),
 ) -> Result<(), EngineError> {
-    let mut released = Cursors::new();
+    let (mut released, mut forfeited) = (Cursors::new(), Cursors::new());
     let mut stopped = false;
     while !stopped {
         let wait = engine.poll_timeout().saturating_sub(clock.now().monotonic);
@@ -52,11 +55,17 @@ pub async fn run<D: Disk, T>(
             },
             // A link that is gone for good leaves its slot closed; then only events matter.
             Ok(()) = inputs.cursors.changed() => Wake::Cursors,
+            Ok(()) = inputs.forfeits.changed() => Wake::Forfeits,
             () = tokio::time::sleep(wait) => Wake::Timeout,
         };
         let batch = match wake {
             Wake::Events(events) => events,
-            Wake::Cursors => news(&inputs.cursors.borrow_and_update(), &mut released),
+            Wake::Cursors => news(&inputs.cursors.borrow_and_update(), &mut released)
+                .map(|(stream, through)| Event::Acknowledged { stream, through })
+                .collect(),
+            Wake::Forfeits => news(&inputs.forfeits.borrow_and_update(), &mut forfeited)
+                .map(|(stream, through)| Event::Forfeited { stream, through })
+                .collect(),
             Wake::Timeout => vec![Event::Tick],
             Wake::Closed => vec![Event::Stop],
         };
@@ -88,14 +97,13 @@ fn step<D: Disk, T>(
     outcome
 }
 
-fn news<T>(cursors: &Cursors, released: &mut Cursors) -> Vec<Event<T>> {
-    let mut events = Vec::new();
-    for (stream, through) in cursors {
-        let known = released.entry(*stream).or_insert(BatchSeq::ZERO);
-        if *through > *known {
-            *known = *through;
-            events.push(Event::Acknowledged { stream: *stream, through: *through });
-        }
-    }
-    events
+/// What went further since the last look.
+fn news<'c>(
+    cursors: &'c Cursors,
+    known: &'c mut Cursors,
+) -> impl Iterator<Item = (StreamId, BatchSeq)> + 'c {
+    cursors.iter().filter_map(|(stream, through)| {
+        let before = known.insert(*stream, *through).unwrap_or(BatchSeq::ZERO);
+        (*through > before).then_some((*stream, *through))
+    })
 }

@@ -277,6 +277,10 @@ pub enum SpaceFrame {
 pub const EVIDENCE_BYTES_MAX: usize = 512 << 10;
 /// Longest question of a box about its identity, and longest answer.
 pub const ASK_BYTES_MAX: usize = 32 << 10;
+/// Longest list of contracts, and longest contract.
+pub const CONTRACTS_BYTES_MAX: usize = 512 << 10;
+/// Most contracts that a box asks for at a time.
+pub const WANTED_MAX: usize = 1024;
 /// Longest verdict that a space sends.
 pub const VERDICT_BYTES_MAX: usize = 32 << 10;
 /// Bytes of the space's nonce.
@@ -291,6 +295,8 @@ pub enum BoxNote {
     Evidence(Bytes),
     /// What the box asks about its identity (a renewal); likewise.
     Ask(Bytes),
+    /// Contracts of the roster that the box does not have.
+    Want(Vec<Digest>),
 }
 
 /// The space ends the session on purpose.
@@ -330,6 +336,12 @@ pub enum SpaceNote {
     },
     /// Answer to what the box asked.
     Answer(Bytes),
+    /// Which contracts stand, signed; empty when the space keeps none for this box. The link never
+    /// looks inside. Sent in each session before any acknowledgement, after each change, and again
+    /// every [`crate::driver::ROSTER_INTERVAL`].
+    Roster(Bytes),
+    /// A contract of the roster; likewise.
+    Document(Bytes),
 }
 
 /// Why a connection is closed: QUIC application error code (RFC 9000, 20.2) and goodbye.

@@ -278,6 +278,7 @@ impl Edge {
                 committed: committed_in,
                 checkpoint: checkpoint_in,
                 report: report_in,
+                wanted: watch::channel(Vec::new()).1,
                 stop: stop_in,
             },
             outputs: BoxOutputs { released, events, status },

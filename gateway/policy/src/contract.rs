@@ -12,7 +12,9 @@ pub(crate) mod odrl;
 mod reader;
 
 pub use crate::object::parse_moment;
-pub(crate) use reader::{Document, SignatureEntry, check_party, read_document, schema_of};
+pub(crate) use reader::{
+    Document, SignatureEntry, check_party, plain_name, read_document, schema_of, signature,
+};
 
 use crate::action::ActionSet;
 use crate::constraint::Constraint;
@@ -137,7 +139,6 @@ impl Contract {
             && let Some(contract) = &document.contract
         {
             keys.check(document, contract, &mut faults);
-            check::check_is_kept(contract, &mut faults);
         }
         faults.finish(document.and_then(|document| document.contract))
     }

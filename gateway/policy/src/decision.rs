@@ -1,9 +1,13 @@
 //! What the plan says about one batch, and the batch in the form in which it may leave.
 
-use crate::plan::{Grant, Plan, PointRules, Reading, Verdict};
+use crate::form::{Formed, Shaping};
+use crate::means::Means;
+use crate::plan::{Grant, Permit, Plan, PointRules, Reading, RuleSet, Verdict};
 use crate::situation::Situation;
-use crate::transform::apply;
-use guan_model::{Batch, BatchHeader, Column, ContractId, Digest, PointId, Series, ValueType};
+use crate::terms::Terms;
+use crate::transform::{bytes, number};
+use crate::usage::{CellKey, Usage};
+use guan_model::{Batch, BatchHeader, ContractId, Digest, PointId, Series, ValueType, WallTime};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,6 +42,10 @@ pub enum DenyReason {
     Dropped {
         contract: ContractId,
     },
+    /// Kept in a window, whose result leaves in its place.
+    Absorbed {
+        contract: ContractId,
+    },
 }
 
 impl DenyReason {
@@ -51,6 +59,7 @@ impl DenyReason {
             Self::Prohibited { .. } => 6,
             Self::NotPermitted { .. } => 7,
             Self::Dropped { .. } => 8,
+            Self::Absorbed { .. } => 9,
         }
     }
 
@@ -64,6 +73,7 @@ impl DenyReason {
             Self::Prohibited { .. } => "prohibited",
             Self::NotPermitted { .. } => "not-permitted",
             Self::Dropped { .. } => "dropped",
+            Self::Absorbed { .. } => "absorbed",
         }
     }
 
@@ -76,7 +86,8 @@ impl DenyReason {
             | Self::PointNotCovered { contract }
             | Self::Prohibited { contract, .. }
             | Self::NotPermitted { contract, .. }
-            | Self::Dropped { contract } => Some(contract),
+            | Self::Dropped { contract }
+            | Self::Absorbed { contract } => Some(contract),
         }
     }
 
@@ -89,7 +100,7 @@ impl DenyReason {
     }
 }
 
-/// What may leave under one contract.
+/// What may leave under one contract, on the same terms.
 #[derive(Debug, Clone)]
 pub struct Permitted {
     pub contract: ContractId,
@@ -97,6 +108,8 @@ pub struct Permitted {
     /// With `header.contract` set; masked rows are absent with the reason `PolicyReduced`.
     pub batch: Batch,
     pub masked_rows: u64,
+    /// What is asked when it leaves.
+    pub terms: Terms,
 }
 
 /// Rows that no contract lets go.
@@ -109,7 +122,8 @@ pub struct Refusal {
 /// Every row of the batch is in at least one of `permitted` or in exactly one of `refused`.
 #[derive(Debug, Clone, Default)]
 pub struct Decision {
-    /// One for each contract that lets at least one row go, in the order of contract ids.
+    /// For each contract that lets at least one row go, in the order of contract ids, one for each of
+    /// its terms.
     pub permitted: Vec<Permitted>,
     /// One for each reason, in the order of reasons.
     pub refused: Vec<Refusal>,
@@ -135,7 +149,7 @@ impl Plan {
     ///
     /// A row counts as refused when no contract lets it go, with the reason of the contract that
     /// comes first by id.
-    pub fn decide(&self, situation: &Situation, batch: Batch) -> Decision {
+    pub fn decide(&self, situation: &Situation, means: &mut Means<'_>, batch: Batch) -> Decision {
         let rows = batch.rows() as u64;
         if batch.header.descriptors != self.descriptors() {
             let refused = vec![Refusal { rows, reason: DenyReason::OtherDescriptors }];
@@ -143,22 +157,64 @@ impl Plan {
         }
         let dataset = self.dataset(&batch.header.dataset);
         let grants = dataset.map_or(&[][..], |dataset| dataset.grants());
-        let mut outputs: Vec<Output> = grants.iter().map(|_| Output::default()).collect();
+        let mut outputs: Vec<Outputs> = grants.iter().map(|_| Outputs::default()).collect();
         let mut refused: BTreeMap<DenyReason, u64> = BTreeMap::new();
         for series in &batch.series {
             let ordinal = dataset.and_then(|dataset| dataset.ordinal(series.point));
             let mut fates = Fates::new(series.rows());
-            for (grant, output) in grants.iter().zip(&mut outputs) {
-                decide_series(grant, ordinal, situation, series, output, &mut fates);
+            for (grant, outputs) in grants.iter().zip(&mut outputs) {
+                let rules = ordinal.map(|ordinal| grant.rules(ordinal));
+                let mut one = One { grant, situation, means, outputs, fates: &mut fates };
+                one.decide(rules, series);
             }
             for (reason, rows) in fates.refused() {
                 *refused.entry(reason).or_default() += rows;
             }
         }
         let permitted = grants.iter().zip(outputs);
-        let permitted = permitted.filter_map(|(grant, output)| output.finish(grant, &batch.header));
+        let permitted = permitted.flat_map(|(grant, outputs)| outputs.finish(grant, &batch.header));
         let refused = refused.into_iter().map(|(reason, rows)| Refusal { rows, reason });
         Decision { permitted: permitted.collect(), refused: refused.collect() }
+    }
+
+    /// As `decide`, with nothing used up before and no keys: for judging a single batch. Its noise is
+    /// none, so nothing of it may leave.
+    pub fn decide_afresh(&self, situation: &Situation, batch: Batch) -> Decision {
+        let (mut usage, mut entropy) = (Usage::default(), || 0);
+        self.decide(situation, &mut Means::plain(&mut usage, &mut entropy), batch)
+    }
+
+    /// Ends the windows for which nothing more is waited, and gives their results as `decide` would.
+    /// `header` makes the header of a dataset's batch. Windows of contracts that are gone give nothing.
+    pub fn flush(
+        &self,
+        situation: &Situation,
+        means: &mut Means<'_>,
+        header: impl Fn(&guan_model::DatasetId) -> BatchHeader,
+    ) -> Vec<Permitted> {
+        let now = situation.now;
+        let mut permitted = Vec::new();
+        for key in means.usage.overdue(now.wall) {
+            let CellKey::Window { contract, rule, forbids, point } = &key else { continue };
+            let found = self.grant_of(contract, *point);
+            let found = found.and_then(|(dataset, grant, rules)| {
+                Some((dataset, grant, rules, rules.permit_by_rule(rule)?))
+            });
+            let Some((dataset, grant, rules, permit)) = found else {
+                means.usage.close_window(&key);
+                continue;
+            };
+            let boot = means.boot;
+            let mut shaping =
+                Shaping { contract, rule, forbids: forbids.clone(), now, means: &mut *means };
+            let Some(result) = shaping.close(&key, now.wall) else { continue };
+            let formed = shaping.finish_window(&permit.form, result);
+            let mut outputs = Outputs::default();
+            let later = RuleSet::of(forbids);
+            outputs.push(rules.terms(permit, later, now, boot), formed);
+            permitted.extend(outputs.finish(grant, &header(dataset)));
+        }
+        permitted
     }
 }
 
@@ -174,11 +230,15 @@ impl Fates {
         Self { denied: vec![None; rows], permitted: vec![false; rows] }
     }
 
-    /// Keeps the reason that says most: the first that is not about points nobody named.
+    /// Keeps the reason that says most: that the row lives on in a window, then the first that is not
+    /// about points nobody named.
     fn deny(&mut self, row: usize, reason: &DenyReason) {
-        let says_little = |known: &DenyReason| matches!(known, DenyReason::PointNotCovered { .. });
-        if self.denied[row].as_ref().is_none_or(|known| says_little(known) && !says_little(reason))
-        {
+        let says = |reason: &DenyReason| match reason {
+            DenyReason::PointNotCovered { .. } => 0,
+            DenyReason::Absorbed { .. } => 2,
+            _ => 1,
+        };
+        if self.denied[row].as_ref().is_none_or(|known| says(known) < says(reason)) {
             self.denied[row] = Some(reason.clone());
         }
     }
@@ -198,11 +258,36 @@ impl Fates {
     }
 }
 
-/// What leaves under one contract.
+/// What leaves under one contract, by terms.
+#[derive(Default)]
+struct Outputs(Vec<(Terms, Output)>);
+
+/// What leaves on the same terms.
 #[derive(Default)]
 struct Output {
     series: BTreeMap<(PointId, Option<ValueType>), Series>,
     masked_rows: u64,
+}
+
+impl Outputs {
+    fn push(&mut self, terms: Terms, formed: Formed) {
+        if formed.series.is_empty() {
+            return;
+        }
+        let known = self.0.iter().position(|(known, _)| *known == terms);
+        let place = known.unwrap_or_else(|| {
+            self.0.push((terms, Output::default()));
+            self.0.len() - 1
+        });
+        let output = &mut self.0[place].1;
+        output.masked_rows += formed.masked;
+        formed.series.into_iter().for_each(|series| output.push(series));
+    }
+
+    fn finish(self, grant: &Grant, header: &BatchHeader) -> Vec<Permitted> {
+        let finish = |(terms, output): (Terms, Output)| output.finish(terms, grant, header);
+        self.0.into_iter().map(finish).collect()
+    }
 }
 
 impl Output {
@@ -218,92 +303,138 @@ impl Output {
         }
     }
 
-    fn finish(self, grant: &Grant, header: &BatchHeader) -> Option<Permitted> {
-        if self.series.is_empty() {
-            return None;
-        }
+    fn finish(self, terms: Terms, grant: &Grant, header: &BatchHeader) -> Permitted {
         let header = BatchHeader { contract: Some(grant.contract().clone()), ..header.clone() };
         let batch = Batch::from_series(header, self.series.into_values().collect())
             .expect("a form adds no rows, and the map keeps series in order");
-        Some(Permitted {
+        Permitted {
             contract: grant.contract().clone(),
             contract_digest: grant.contract_digest(),
             batch,
             masked_rows: self.masked_rows,
-        })
-    }
-}
-
-/// Adds to the output what one contract lets go of one series.
-fn decide_series(
-    grant: &Grant,
-    ordinal: Option<usize>,
-    situation: &Situation,
-    series: &Series,
-    output: &mut Output,
-    fates: &mut Fates,
-) {
-    let contract = || grant.contract().clone();
-    let deny_all = |fates: &mut Fates, reason: DenyReason| {
-        (0..series.rows()).for_each(|row| fates.deny(row, &reason));
-    };
-    let rules = ordinal.map(|ordinal| grant.rules(ordinal));
-    let Some(rules) = rules.filter(|rules| !rules.is_empty()) else {
-        return deny_all(fates, DenyReason::PointNotCovered { contract: contract() });
-    };
-    if !grant.valid_at(&situation.now) {
-        let reason = grant.invalid_reason(&situation.now);
-        return deny_all(
-            fates,
-            reason.expect("a term that does not last has not begun or has ended"),
-        );
-    }
-    for (verdict, rows) in verdicts(rules, situation, series) {
-        let reason = match verdict {
-            Verdict::Permit(permit) => {
-                let chosen = select(series, &rows);
-                let formed = apply(&permit.form, chosen);
-                output.masked_rows += formed.masked;
-                match formed.series {
-                    Some(series) => {
-                        output.push(series);
-                        rows.iter().for_each(|row| fates.permit(*row));
-                        continue;
-                    }
-                    None => DenyReason::Dropped { contract: contract() },
-                }
-            }
-            Verdict::Forbid(rule) => {
-                DenyReason::Prohibited { contract: contract(), rule: rule.clone() }
-            }
-            Verdict::None => {
-                let rule = rules.nearest().expect("points without permissions went before").clone();
-                DenyReason::NotPermitted { contract: contract(), rule }
-            }
-        };
-        rows.iter().for_each(|row| fates.deny(*row, &reason));
-    }
-}
-
-/// The rows of a series by verdict, rows in order.
-fn verdicts<'p>(
-    rules: &'p PointRules,
-    situation: &Situation,
-    series: &Series,
-) -> Vec<(Verdict<'p>, Vec<usize>)> {
-    let mut groups: Vec<(Verdict<'p>, Vec<usize>)> = Vec::new();
-    if rules.is_of_batch() {
-        let verdict = rules.verdict(situation, &reading(series, 0));
-        return vec![(verdict, (0..series.rows()).collect())];
-    }
-    for row in 0..series.rows() {
-        let verdict = rules.verdict(situation, &reading(series, row));
-        match groups.iter_mut().find(|(known, _)| *known == verdict) {
-            Some((_, rows)) => rows.push(row),
-            None => groups.push((verdict, vec![row])),
+            terms,
         }
     }
-    groups
+}
+
+/// One contract about one series.
+struct One<'o, 'm> {
+    grant: &'o Grant,
+    situation: &'o Situation,
+    means: &'o mut Means<'m>,
+    outputs: &'o mut Outputs,
+    fates: &'o mut Fates,
+}
+
+impl One<'_, '_> {
+    /// Adds to the outputs what the contract lets go.
+    fn decide(&mut self, rules: Option<&PointRules>, series: &Series) {
+        let contract = || self.grant.contract().clone();
+        let covered = rules.filter(|rules| !rules.is_empty());
+        let reason = match covered {
+            None => Some(DenyReason::PointNotCovered { contract: contract() }),
+            Some(_) => self.grant.invalid_reason(&self.situation.now),
+        };
+        if let Some(reason) = reason {
+            return (0..series.rows()).for_each(|row| self.fates.deny(row, &reason));
+        }
+        let rules = covered.expect("points that are not covered went before");
+        for (verdict, rows) in self.verdicts(rules, series) {
+            let reason = match verdict {
+                Verdict::Permit(place, later) => {
+                    self.permit(rules, rules.permit(place), later, series, &rows);
+                    continue;
+                }
+                Verdict::Forbid(place) => rules.forbid_reason(place),
+                Verdict::None => {
+                    let rule = rules.nearest().expect("a covered point has a permission").clone();
+                    DenyReason::NotPermitted { contract: contract(), rule }
+                }
+            };
+            rows.iter().for_each(|row| self.fates.deny(*row, &reason));
+        }
+    }
+
+    /// The rows of a series by verdict, rows in order. What a permitted row uses up is counted before
+    /// the next row is judged.
+    fn verdicts(&mut self, rules: &PointRules, series: &Series) -> Vec<(Verdict, Vec<usize>)> {
+        let rows = series.rows();
+        if rules.is_of_batch() && self.grant.quotas.is_empty() {
+            let verdict = rules.verdict(self.situation, &reading(series, 0), self.means.usage);
+            return vec![(verdict, (0..rows).collect())];
+        }
+        let mut groups: Vec<(Verdict, Vec<usize>)> = Vec::new();
+        for row in 0..rows {
+            let reading = reading(series, row);
+            let mut verdict = rules.verdict(self.situation, &reading, self.means.usage);
+            if let Verdict::Permit(place, _) = verdict
+                && !self.charge(rules.permit(place), &reading)
+            {
+                verdict = Verdict::None;
+            }
+            match groups.iter_mut().find(|(known, _)| *known == verdict) {
+                Some((_, rows)) => rows.push(row),
+                None => groups.push((verdict, vec![row])),
+            }
+        }
+        groups
+    }
+
+    /// Counts a reading in all counters of the contract; `false`: there is no room to count.
+    fn charge(&mut self, permit: &Permit, reading: &Reading) -> bool {
+        if matches!(permit.form.first(), Some(crate::duty::Transform::Drop)) {
+            return true;
+        }
+        let usage: &mut Usage = self.means.usage;
+        let contract = self.grant.contract();
+        let now: WallTime = self.situation.now.wall;
+        let quotas = self.grant.quotas.iter().all(|key| {
+            let cell = CellKey::Quota { contract: contract.clone(), key: *key };
+            usage.charge(&cell, key.period.number(now), key.cost(reading.bytes)).is_ok()
+        });
+        quotas
+            && permit.rates.iter().all(|rate| {
+                let cell = CellKey::Rate { contract: contract.clone(), rule: permit.rule.clone() };
+                usage.take_one(&cell, *rate, reading.gateway_time).is_ok()
+            })
+    }
+
+    /// Puts rows that a permission lets go into their form.
+    fn permit(
+        &mut self,
+        rules: &PointRules,
+        permit: &Permit,
+        later: RuleSet,
+        series: &Series,
+        rows: &[usize],
+    ) {
+        let (contract, now) = (self.grant.contract(), self.situation.now);
+        let terms = rules.terms(permit, later, now, self.means.boot);
+        let mut shaping = Shaping {
+            contract,
+            rule: &permit.rule,
+            forbids: later.places(),
+            now,
+            means: &mut *self.means,
+        };
+        let kept = shaping.sample(&permit.form, series.point, rows);
+        let formed = match kept.is_empty() {
+            true => Formed::default(),
+            false => shaping.apply(&permit.form, select(series, &kept)),
+        };
+        let dropped = DenyReason::Dropped { contract: contract.clone() };
+        let absorbed = DenyReason::Absorbed { contract: contract.clone() };
+        let leaves = !formed.absorbed && !formed.series.is_empty();
+        rows.iter().for_each(|row| self.fates.deny(*row, &dropped));
+        for (place, row) in kept.iter().enumerate() {
+            if leaves {
+                self.fates.permit(*row);
+            } else if formed.absorbed && !formed.late.contains(&place) {
+                self.fates.deny(*row, &absorbed);
+            }
+        }
+        self.outputs.push(terms, formed);
+    }
 }
 
 /// What tests may ask of a row.
@@ -314,18 +445,7 @@ fn reading(series: &Series, row: usize) -> Reading {
         gateway_time,
         quality: series.qualities[row],
         value: number(&series.values, row),
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "contracts compare with decimals of 24 characters")]
-fn number(values: &Column, row: usize) -> Option<f64> {
-    match values {
-        Column::F64(values) => Some(values[row]),
-        Column::F32(values) => Some(f64::from(values[row])),
-        Column::I64(values) => Some(values[row] as f64),
-        Column::U64(values) => Some(values[row] as f64),
-        Column::Bool(values) => Some(f64::from(u8::from(values[row]))),
-        Column::Absent | Column::Text(_) | Column::Bytes(_) => None,
+        bytes: bytes(&series.values, row),
     }
 }
 

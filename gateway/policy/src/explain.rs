@@ -5,9 +5,10 @@
 use crate::action::Action;
 use crate::constraint::Constraint;
 use crate::contract::{Contract, RuleKind};
-use crate::plan::{Collections, Fixed, Reading};
+use crate::plan::{Collections, Counted, Fixed, Live, Reading};
 use crate::situation::Situation;
 use crate::truth::Truth;
+use crate::usage::Usage;
 use guan_model::descriptor::PointDescriptor;
 use std::sync::Arc;
 
@@ -35,15 +36,19 @@ pub struct Question<'q> {
     pub collections: &'q Collections,
     pub situation: &'q Situation,
     pub reading: &'q Reading,
+    /// Without it tests of counters are unknown.
+    pub usage: Option<&'q Usage>,
 }
 
 impl Contract {
     /// One report for each rule, in the order of the contract.
     pub fn explain(&self, question: &Question<'_>) -> Vec<RuleReport> {
-        let Question { action, point, collections, situation, reading } = *question;
+        let Question { action, point, collections, situation, reading, usage } = *question;
         let fixed = Fixed { contract: self, point, collections };
-        let truth = |constraint: &Constraint| fixed.compile(constraint).truth(situation, reading);
         let report = |rule: &crate::contract::Rule| {
+            let counted = usage.map(|usage| Counted { contract: self.id(), rule: &rule.id, usage });
+            let live = Live { situation, reading, counted };
+            let truth = |constraint: &Constraint| fixed.compile(constraint).truth(live);
             let covers_action = rule.actions.covers(action);
             let constraint = truth(&rule.constraint);
             let duty_violated = situation.is_violated(self.id(), &rule.id);

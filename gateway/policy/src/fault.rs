@@ -95,10 +95,6 @@ pub enum Problem {
     Unsatisfiable,
     #[error("the prohibition {prohibition} forbids all that this permits; remove one of them")]
     Contradiction { prohibition: String },
-    #[error(
-        "{what:?} is understood but not kept by this release, so it must not be in force; remove it"
-    )]
-    NotKeptYet { what: String },
     #[error("two rules have the id {found:?}; give each its own")]
     DuplicateRule { found: String },
     #[error("transformations belong to a permission: they are the form in which it lets data go")]

@@ -210,6 +210,14 @@ pub fn parse_moment(text: &str) -> Option<WallTime> {
 }
 
 /// `P1DT2H3M4S`, each part at most once and in this order; `None` for anything else.
+/// As [`parse_moment`] reads it, to the second.
+pub(crate) fn moment_text(moment: WallTime) -> String {
+    let seconds = moment.0.div_euclid(1_000_000_000);
+    let moment = OffsetDateTime::from_unix_timestamp(seconds);
+    let moment = moment.expect("the years of a WallTime are within those of a date");
+    moment.format(&Rfc3339).expect("a year of four digits can be written")
+}
+
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let body = text.strip_prefix('P')?;
     let (date, clock) = match body.split_once('T') {

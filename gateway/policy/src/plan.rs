@@ -8,16 +8,16 @@
 mod grant;
 mod program;
 
-pub(crate) use grant::{Grant, PointRules, Verdict};
+pub(crate) use grant::{Grant, Permit, PointRules, RuleSet, Verdict};
 pub use program::{Collections, Reading};
-pub(crate) use program::{Fixed, Program};
+pub(crate) use program::{Counted, Fixed, Live, Program};
 
 use crate::constraint::Test;
-use crate::contract::Contract;
+use crate::contract::{Contract, Lease, RuleKind};
 use crate::duty::pattern_covers;
 use guan_model::bytes_io::Writer;
 use guan_model::descriptor::PointDescriptor;
-use guan_model::{ContractId, DatasetId, DescriptorTable, Digest, PointId};
+use guan_model::{ContractId, DatasetId, DescriptorTable, Digest, PointId, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most contracts in force on one box.
@@ -77,6 +77,9 @@ pub struct InForce {
     pub contract: ContractId,
     pub version: u64,
     pub digest: Digest,
+    pub not_before: WallTime,
+    pub not_after: WallTime,
+    pub lease: Lease,
 }
 
 impl InForce {
@@ -85,6 +88,9 @@ impl InForce {
             contract: contract.id().clone(),
             version: contract.version(),
             digest: contract.digest(),
+            not_before: contract.not_before(),
+            not_after: contract.not_after(),
+            lease: *contract.lease(),
         }
     }
 }
@@ -128,7 +134,13 @@ impl Plan {
                     points: points.iter().map(|point| point.id).collect(),
                     grants: Vec::new(),
                 });
-                match Grant::of(contract, points, collections) {
+                let same = |other: &&Contract| {
+                    other.consumer() == contract.consumer()
+                        && other.datasets().contains(dataset)
+                        && other.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition)
+                };
+                let others: Vec<&Contract> = in_force.iter().copied().filter(same).collect();
+                match Grant::of(contract, &others, points, collections) {
                     Some(grant) => plan.grants.push(grant),
                     None => warnings.push(PlanWarning::TooManyKinds {
                         contract: contract.id().clone(),
@@ -152,6 +164,12 @@ impl Plan {
         self.digest
     }
 
+    /// A contract in force, by id.
+    pub fn contract(&self, id: &ContractId) -> Option<&InForce> {
+        let place = self.contracts.binary_search_by(|one| one.contract.cmp(id));
+        place.ok().map(|place| &self.contracts[place])
+    }
+
     /// Digest of the descriptor table whose point ids the plan speaks of.
     pub fn descriptors(&self) -> Digest {
         self.descriptors
@@ -164,6 +182,20 @@ impl Plan {
 
     pub fn warnings(&self) -> &[PlanWarning] {
         &self.warnings
+    }
+
+    /// What a contract in force says about a point.
+    pub(crate) fn grant_of(
+        &self,
+        contract: &ContractId,
+        point: PointId,
+    ) -> Option<(&DatasetId, &Grant, &PointRules)> {
+        let places =
+            self.datasets.iter().filter_map(|(id, plan)| Some((id, plan, plan.ordinal(point)?)));
+        let mut grants = places.flat_map(|(id, plan, ordinal)| {
+            plan.grants().iter().map(move |grant| (id, grant, grant.rules(ordinal)))
+        });
+        grants.find(|(_, grant, _)| grant.contract() == contract)
     }
 
     pub(crate) fn dataset(&self, id: &DatasetId) -> Option<&DatasetPlan> {

@@ -87,7 +87,10 @@ impl TrustedKey {
 
 /// The keys of the parties whose contracts count here.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedKeys(Vec<TrustedKey>);
+pub struct TrustedKeys {
+    keys: Vec<TrustedKey>,
+    accepts_single: bool,
+}
 
 impl TrustedKeys {
     /// Parties and their keys. All faults are reported at once.
@@ -110,30 +113,53 @@ impl TrustedKeys {
                 None => faults.push(KeyFault::Point { party }),
             }
         }
-        if faults.is_empty() { Ok(Self(trusted)) } else { Err(faults) }
+        match faults.is_empty() {
+            true => Ok(Self { keys: trusted, accepts_single: false }),
+            false => Err(faults),
+        }
+    }
+
+    /// Contracts of schema 1 count with the signature of one party, as the first release took them.
+    /// Whoever holds one party's key can then write such contracts alone.
+    #[must_use]
+    pub fn accepting_single(self, accepts_single: bool) -> Self {
+        Self { accepts_single, ..self }
     }
 
     /// Notes every signature that must not be there and the lack of those that must.
     pub(crate) fn check(&self, document: &Document, contract: &Contract, faults: &mut Faults) {
         let message = message(&document.canonical);
+        let parties = [contract.provider(), contract.consumer()];
+        let is_single = self.accepts_single && contract.form() == WireForm::First;
+        let quorum = if is_single { 1 } else { parties.len() };
+        self.check_parties(&parties, quorum, &document.signatures, &message, faults);
+    }
+
+    /// Notes every signature that must not be there, and each party that has not signed unless a quorum
+    /// has.
+    pub(crate) fn check_parties(
+        &self,
+        parties: &[&str],
+        quorum: usize,
+        signatures: &[SignatureEntry],
+        message: &[u8],
+        faults: &mut Faults,
+    ) {
         let mut signed: Vec<&str> = Vec::new();
         let mut unknown = Vec::new();
-        for entry in &document.signatures {
-            match self.check_one(entry, &message) {
+        for entry in signatures {
+            match self.check_one(entry, message) {
                 Ok(true) => signed.push(&entry.party),
                 Ok(false) => unknown.push(entry.key_id.as_str()),
                 Err(problem) => faults.add(&entry.pointer, problem),
             }
         }
-        let parties = [contract.provider(), contract.consumer()];
-        // Schema 1 was signed by one party; whoever issues contracts now writes schema 2.
-        let is_enough = contract.form() == WireForm::First
-            && parties.iter().any(|party| signed.contains(party));
-        for party in parties {
-            if !is_enough && !signed.contains(&party) {
+        let missing: Vec<&&str> = parties.iter().filter(|one| !signed.contains(*one)).collect();
+        if parties.len() - missing.len() < quorum {
+            for party in missing {
                 let unknown =
                     if unknown.is_empty() { "none".to_owned() } else { unknown.join(", ") };
-                let party = party.to_owned();
+                let party = (**party).to_owned();
                 faults.add("/signatures", Problem::NotSigned { party, unknown });
             }
         }
@@ -141,7 +167,7 @@ impl TrustedKeys {
 
     /// Whether a trusted key made the signature; `false` for an unknown key.
     fn check_one(&self, entry: &SignatureEntry, message: &[u8]) -> Result<bool, Problem> {
-        let Some(trusted) = self.0.iter().find(|key| key.key_id == entry.key_id) else {
+        let Some(trusted) = self.keys.iter().find(|key| key.key_id == entry.key_id) else {
             return Ok(false);
         };
         if trusted.party != entry.party {
@@ -195,22 +221,16 @@ pub fn sign(
     let Some(document) = document.filter(|_| faults.is_empty()) else {
         return faults.finish(None);
     };
-    let signature = match signer.sign(&message(&document.canonical)) {
-        Ok(signature) => signature,
-        Err(fault) => {
-            faults.add("", Problem::Signer { detail: fault.to_string() });
+    let added = match signature_json(party, signer, &message(&document.canonical)) {
+        Ok(added) => added,
+        Err(detail) => {
+            faults.add("", Problem::Signer { detail });
             return faults.finish(None);
         }
     };
-    let public = signer.public_key();
-    let algorithm = match public {
-        PublicKey::Ed25519(_) => Algorithm::Ed25519,
-        PublicKey::EcdsaP256(_) => Algorithm::EcdsaP256,
-    };
-    let new_id = key_id(&public);
+    let new_id = key_id(&signer.public_key());
     let kept = document.signatures.iter().filter(|entry| entry.key_id != new_id);
     let kept = kept.map(|one| entry_json(&one.party, &one.key_id, one.algorithm, &one.signature));
-    let added = entry_json(party, &new_id, algorithm, &signature);
     let signatures: Vec<_> = kept.chain([added]).collect();
     let file = json!({
         "schema": crate::contract::schema_of(&document.object),
@@ -221,6 +241,21 @@ pub fn sign(
     // What nobody could read back is not handed out.
     read_document(&bytes, true, &mut faults);
     faults.finish(Some(bytes))
+}
+
+/// A new entry of a list of signatures; the error is the signer's.
+pub(crate) fn signature_json(
+    party: &str,
+    signer: &dyn Signer,
+    message: &[u8],
+) -> Result<serde_json::Value, String> {
+    let signature = signer.sign(message).map_err(|fault| fault.to_string())?;
+    let public = signer.public_key();
+    let algorithm = match public {
+        PublicKey::Ed25519(_) => Algorithm::Ed25519,
+        PublicKey::EcdsaP256(_) => Algorithm::EcdsaP256,
+    };
+    Ok(entry_json(party, &key_id(&public), algorithm, &signature))
 }
 
 fn entry_json(

@@ -6,7 +6,7 @@
 
 mod wire;
 
-use crate::plan::{Program, Reading};
+use crate::plan::{Live, Program, Reading};
 use crate::situation::Situation;
 use crate::truth::Truth;
 use guan_model::{BootNumber, ClockQuality, Digest, Now, Quality, WallTime};
@@ -72,17 +72,19 @@ impl Terms {
             gateway_time: WallTime(0),
             quality: Quality::GOOD,
             value: None,
+            bytes: 0,
         };
+        let live = Live { situation, reading: &nothing, counted: None };
         let permission = || self.permission.clone();
         let now = &situation.now;
-        if self.require.truth(situation, &nothing) != Truth::True {
+        if self.require.truth(live) != Truth::True {
             return match self.require.can_become(Truth::True, now) {
                 true => Leave::Hold(permission()),
                 false => Leave::Never(permission()),
             };
         }
         for (rule, program) in &self.forbid {
-            if program.truth(situation, &nothing) != Truth::False {
+            if program.truth(live) != Truth::False {
                 return match program.can_become(Truth::False, now) {
                     true => Leave::Hold(rule.clone()),
                     false => Leave::Never(rule.clone()),

@@ -184,6 +184,13 @@ impl Usage {
         found.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Whether `overdue` would find any.
+    pub fn is_overdue(&self, now: WallTime) -> bool {
+        self.cells
+            .values()
+            .any(|cell| matches!(cell, Cell::Window(window) if window.is_overdue(now)))
+    }
+
     /// Forgets what contracts had begun that are no longer there; what they used up stays counted.
     pub fn retain(&mut self, is_known: impl Fn(&ContractId) -> bool) {
         let is_gone = |key: &&CellKey| !key.is_kept_for_ever() && !is_known(key.contract());

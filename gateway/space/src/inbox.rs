@@ -1,12 +1,13 @@
 //! Between the link's sessions and the store's task.
 
 use crate::runner::{QUEUED_BYTES_MAX, Request, StoreStatus};
+use crate::sets::Sets;
 use crate::store::{Announcement, Delivery, Judged, Refused, StoredGap};
 use bytes::Bytes;
 use guan_link::driver::{Inbox, InboxFault, Receipt, Refusal};
 use guan_link::text::{CheckpointText, ReportJson};
 use guan_link::{Cursor, EncodedBatch, Item, Offer, RefuseReason};
-use guan_model::{BoxId, SpoolId, StreamId, WallTime};
+use guan_model::{BoxId, Digest, SpoolId, StreamId, WallTime};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -24,6 +25,8 @@ pub struct StoreInbox {
     room: Arc<Semaphore>,
     status: watch::Receiver<StoreStatus>,
     reports: Arc<Mutex<Reports>>,
+    sets: Option<Sets>,
+    rosters: Option<watch::Receiver<u64>>,
     clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
 }
 
@@ -34,7 +37,14 @@ impl StoreInbox {
         clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
     ) -> Self {
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
-        Self { requests, room, status, reports: Arc::default(), clock }
+        let reports = Arc::default();
+        Self { requests, room, status, reports, sets: None, rosters: None, clock }
+    }
+
+    /// Boxes are told which contracts stand; `changed` says when to look again.
+    #[must_use]
+    pub fn with_sets(self, sets: Sets, changed: watch::Receiver<u64>) -> Self {
+        Self { sets: Some(sets), rosters: Some(changed), ..self }
     }
 
     /// What the boxes last said about themselves.
@@ -124,6 +134,30 @@ impl Inbox for StoreInbox {
         let (box_id, text) = (peer.clone(), text.to_string());
         self.send(Request::Checkpoint { box_id, text, reply }).await?;
         answer.await.map_err(|_| gone())
+    }
+
+    fn roster(&self, peer: &BoxId) -> Bytes {
+        let Some(sets) = &self.sets else { return Bytes::new() };
+        match sets.current(peer, (self.clock)()) {
+            Ok(file) => file.map_or_else(Bytes::new, Bytes::from),
+            Err(fault) => {
+                let text = guan_link::driver::describe(&fault);
+                tracing::error!(box_id = %peer, fault = %text, "a contract set cannot be told");
+                Bytes::new()
+            }
+        }
+    }
+
+    fn rosters_changed(&self) -> Option<watch::Receiver<u64>> {
+        self.rosters.clone()
+    }
+
+    fn contract(&self, peer: &BoxId, digest: &Digest) -> Option<Bytes> {
+        let sets = self.sets.as_ref()?;
+        let roster = sets.roster(peer).ok()??;
+        let is_listed = roster.entries.iter().any(|entry| entry.digest == *digest);
+        let document = is_listed.then(|| sets.document(peer, digest));
+        document?.ok()?.map(Bytes::from)
     }
 
     fn report(&self, peer: &BoxId, json: ReportJson) {

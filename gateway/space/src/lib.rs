@@ -22,5 +22,6 @@ pub mod parquet_file;
 pub mod registry;
 pub mod run;
 pub mod runner;
+pub mod sets;
 pub mod status;
 pub mod store;

@@ -9,6 +9,7 @@ use crate::inbox::StoreInbox;
 use crate::joining::Joining;
 use crate::registry::Registry;
 use crate::runner::{self, REQUESTS_MAX, StoreStatus};
+use crate::sets::{SetFault, Sets};
 use crate::status;
 use crate::store::{Store, StoreError};
 use guan_configs::{MakerConfig, SpaceConfig, Tier as AcceptedTier};
@@ -30,6 +31,8 @@ use tokio::sync::{mpsc, watch};
 /// Folder of the store in `space.state_dir`.
 pub const STORE_DIR: &str = "store";
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often changes of contract sets are looked for; a revocation waits no longer than this.
+const SETS_INTERVAL: Duration = Duration::from_millis(250);
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// Why the space does not run.
@@ -55,6 +58,8 @@ pub enum RunError {
     Authority(#[from] CaFault),
     #[error("boxes cannot join: {0}")]
     Joining(String),
+    #[error(transparent)]
+    Sets(#[from] SetFault),
     #[error("the store stopped: {0}")]
     Stopped(String),
     #[error("signals cannot be received")]
@@ -198,6 +203,21 @@ fn appraiser(
     Ok(Appraiser::shared(registry, demands, own_leaf, signer, wall_time, common))
 }
 
+/// The contract sets of the boxes, signed with the key of this space's contracts.
+pub fn open_sets(config: &SpaceConfig) -> Result<Sets, RunError> {
+    let signer = LogKeyFile::load(&config.contract_key_file, config.id.as_str())?;
+    Ok(Sets::open(&config.state_dir, config.id.as_str(), Arc::new(signer))?)
+}
+
+/// Says when a command has changed a set.
+async fn watch_sets(sets: Sets, changed: watch::Sender<u64>) {
+    loop {
+        let mark = sets.mark();
+        changed.send_if_modified(|known| std::mem::replace(known, mark) != mark);
+        tokio::time::sleep(SETS_INTERVAL).await;
+    }
+}
+
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let store = open_store(&config)?;
@@ -217,7 +237,11 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         let outcome = runtime.block_on(runner::run(store, requests, status_out));
         outcome.map_err(|fault| guan_link::driver::describe(&fault))
     });
+    let sets = open_sets(&config)?;
+    let (rosters_out, rosters) = watch::channel(0);
+    let watching = tokio::spawn(watch_sets(sets.clone(), rosters_out));
     let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
+    let inbox = inbox.with_sets(sets, rosters);
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());
@@ -252,6 +276,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         let _ = link.await;
     }
     reporter.abort();
+    watching.abort();
     // The last senders go, so the store commits what is queued and comes to its end.
     drop(inbox);
     let _ = reporter.await;

@@ -116,6 +116,38 @@ impl Stage {
         Ok(())
     }
 
+    /// Gives each party a key, and lets the box trust it.
+    pub fn add_parties(&self, parties: &[&str]) -> Result<()> {
+        let folder = self.folder.join("parties");
+        std::fs::create_dir_all(&folder)?;
+        let mut text = std::fs::read_to_string(self.box_config())?;
+        for party in parties {
+            let file = self.key_of(party);
+            let keygen = ["contract", "keygen", "--party", party, "--out", &file];
+            let lines = self.space(&keygen)?;
+            text.push_str(&format!("\n{lines}"));
+        }
+        Ok(std::fs::write(self.box_config(), text)?)
+    }
+
+    fn key_of(&self, party: &str) -> String {
+        self.folder.join(format!("parties/{party}.pem")).display().to_string()
+    }
+
+    /// Has parties sign a contract and gives it to the box.
+    pub fn issue(&self, contract: &Value, signers: &[&str]) -> Result<()> {
+        let file = self.folder.join("parties/contract.json");
+        std::fs::write(&file, contract.to_string())?;
+        let file = file.display().to_string();
+        for party in signers {
+            let by = ["--party", party, "--key", &self.key_of(party)];
+            let sign = ["contract", "sign", "--in", &file, "--out", &file];
+            self.space_json(&[&sign[..], &by[..]].concat())?;
+        }
+        self.space_json(&["contract", "issue", "--box", "demo-box", &file])?;
+        Ok(())
+    }
+
     /// The space pins the test CA as a maker, and lets boxes join.
     fn believe(&self, tpm: &Swtpm) -> Result<()> {
         let makers = self.folder.join("space/makers.pem");

@@ -116,7 +116,9 @@ fn judge(graphs: &[Graph], graph: &Graph, case: &str) -> anyhow::Result<bool> {
             gateway_time: now,
             quality: Quality::GOOD,
             value: None,
+            bytes: 0,
         },
+        usage: None,
     });
     Ok(compare(&expected(graph, case)?, &reports, &mut names))
 }

@@ -34,7 +34,10 @@ fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
 }
 
 /// All leaves in order: the full bundles, then what still lies in the spool.
-fn read_leaves(config: &EdgeConfig, handle: &mut dyn FnMut(&[u8])) -> anyhow::Result<()> {
+pub(super) fn read_leaves(
+    config: &EdgeConfig,
+    handle: &mut dyn FnMut(&[u8]),
+) -> anyhow::Result<()> {
     let log = disk(config, guan_edge::run::LOG_DIR)?;
     let mut count: u64 = 0;
     for number in 0..bundle_count(&log)? {

@@ -6,6 +6,7 @@ mod contract;
 mod identity;
 mod join;
 mod log;
+mod log_entries;
 mod show;
 mod spool;
 mod tpm;
@@ -178,6 +179,17 @@ enum SpoolCommand {
 
 #[derive(Subcommand)]
 enum LogCommand {
+    /// Print entries, oldest first.
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// How many of the newest; at most 10,000.
+        #[arg(long, default_value_t = 50)]
+        last: usize,
+        /// Only entries of this kind, such as contract.change or data.gap.
+        #[arg(long)]
+        kind: Option<String>,
+    },
     /// Check tree, signed head and rules of the whole log. Changes nothing.
     Verify(Common),
     /// Print the newest signed head.
@@ -228,6 +240,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
+        Command::Log(LogCommand::Show { common, last, kind }) => {
+            log_entries::show(common, *last, kind.as_deref())
+        }
         Command::Contract(ContractCommand::Check(common)) => contract::check(common),
         Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
     }

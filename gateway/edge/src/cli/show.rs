@@ -72,6 +72,9 @@ fn print_status(status: &GuanStatus) {
             status.contracts.join(", ")
         }
     );
+    for waiting in &status.waiting {
+        println!("waiting    {waiting}");
+    }
     for (dataset, counts) in &status.datasets {
         println!(
             "  {dataset:<20} {} readings in, {} permitted, {} denied",

@@ -2,15 +2,17 @@
 
 use super::pending::Answer;
 use super::{Effect, Engine, EngineError, Publication, Refusal};
+use crate::lanes::Lane;
+use crate::leaving::Envelope;
 use guan_codec::encode;
 use guan_evidence::{BatchAccepted, DecisionSummary, Denial, LeafBody};
-use guan_model::{Batch, BatchHeader, DatasetId, Now, Row};
-use guan_policy::{Decision, Situation};
+use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Now, Row, StreamId};
+use guan_policy::{Decision, Means, Permitted};
 use guan_spool::{BatchMeta, Disk, PushError};
 use std::collections::BTreeMap;
 
 /// Why a commit was undone, and what can be done about it.
-enum Undone {
+pub(super) enum Undone {
     /// The stream takes no more of a dataset: its publications are refused, the others are tried
     /// again.
     Full(DatasetId, String),
@@ -24,6 +26,7 @@ impl<D: Disk, T> Engine<D, T> {
         loop {
             match self.try_commit(&now)? {
                 Ok(()) => return self.handle_committed(&now),
+                Err(Undone::Full(_, reason)) if self.windows_due => self.postpone_windows(&reason),
                 Err(Undone::Full(dataset, reason)) => self.refuse_dataset(&dataset, &reason),
                 Err(Undone::DiskFull) => {
                     self.refuse_all();
@@ -34,7 +37,7 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     /// The outer error stops the process, the inner one was undone.
-    fn try_commit(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
+    pub(super) fn try_commit(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
         let staged = match self.stage(now) {
             Ok(Ok(())) => self.spool.commit().map_err(EngineError::Spool).map(Ok),
             undone => undone,
@@ -47,6 +50,7 @@ impl<D: Disk, T> Engine<D, T> {
         };
         self.spool.rollback();
         self.evidence.rollback();
+        self.memory.rollback_decisions();
         Ok(Err(undone))
     }
 
@@ -67,11 +71,37 @@ impl<D: Disk, T> Engine<D, T> {
                 }
             }
         }
-        let delta = self.sessions.delta();
-        if !delta.is_empty() {
-            self.spool.push_session(delta)?;
+        if self.windows_due {
+            for result in self.results(now) {
+                let dataset = result.batch.header.dataset.clone();
+                if let Err(undone) = self.stage_permitted(now, &dataset, result)? {
+                    return Ok(Err(undone));
+                }
+            }
         }
+        self.push_memory()?;
         Ok(Ok(()))
+    }
+
+    /// Stages what sessions and decisions have changed.
+    pub(super) fn push_memory(&mut self) -> Result<(), EngineError> {
+        let delta = self.memory.delta();
+        if !delta.is_empty() {
+            self.spool.push_session(&delta)?;
+        }
+        Ok(())
+    }
+
+    /// The header of a batch that is made now.
+    pub(super) fn header(&self, now: &Now, dataset: &DatasetId) -> BatchHeader {
+        BatchHeader {
+            dataset: dataset.clone(),
+            contract: None,
+            descriptors: self.descriptors.digest(),
+            boot: self.config.boot,
+            monotonic: now.monotonic,
+            clock_quality: now.quality,
+        }
     }
 
     /// Decides on one batch and stages what may leave, with the leaves that say so.
@@ -81,54 +111,92 @@ impl<D: Disk, T> Engine<D, T> {
         dataset: &DatasetId,
         rows: Vec<Row>,
     ) -> Result<Result<(), Undone>, EngineError> {
-        let header = BatchHeader {
-            dataset: dataset.clone(),
-            contract: None,
-            descriptors: self.descriptors.digest(),
-            boot: self.config.boot,
-            monotonic: now.monotonic,
-            clock_quality: now.quality,
-        };
-        let batch = Batch::from_rows(header, rows)
+        let batch = Batch::from_rows(self.header(now, dataset), rows)
             .expect("decoders keep value lengths, rows_max keeps the row limit");
         let rows_in = batch.rows() as u64;
-        let decision = self.plan.decide(&Situation::at(*now), batch);
+        let decision = self.decide(now, batch);
         self.append_leaf(now, LeafBody::Decision(self.summarize(dataset, &decision)))?;
         self.count(dataset, rows_in, &decision);
         for permitted in decision.permitted {
-            let stream = self.config.streams[dataset];
-            let encoded = encode(&permitted.batch);
-            let meta = BatchMeta {
-                dataset: dataset.clone(),
-                contract: permitted.contract.clone(),
-                rows: encoded.rows,
-                digest: encoded.digest,
-                terms: Vec::new(),
-            };
-            let pushed = self.spool.push_batch(stream, now.wall, &meta, &encoded.bytes);
-            let seq = match pushed {
-                Ok(seq) => seq,
-                Err(PushError::Full(full)) => {
-                    return Ok(Err(Undone::Full(dataset.clone(), full.to_string())));
-                }
-                Err(PushError::Spool(fault)) => return Err(fault.into()),
-            };
-            let counters = self.staged_counters.datasets.entry(dataset.clone()).or_default();
-            counters.batch_bytes += encoded.bytes.len() as u64;
-            self.staged_counters.batches += 1;
-            let accepted = BatchAccepted {
-                dataset: dataset.clone(),
-                contract: permitted.contract,
-                contract_digest: permitted.contract_digest,
-                plan: self.plan.digest(),
-                batch: encoded.digest,
-                rows: u64::from(encoded.rows),
-                stream,
-                seq,
-            };
-            self.append_leaf(now, LeafBody::Batch(accepted))?;
+            if let Err(undone) = self.stage_permitted(now, dataset, permitted)? {
+                return Ok(Err(undone));
+            }
         }
         Ok(Ok(()))
+    }
+
+    fn decide(&mut self, now: &Now, batch: Batch) -> Decision {
+        let situation = self.door.situation(*now);
+        let (plan, vault) = (self.plan.clone(), self.vault.clone());
+        let key = |id: &ContractId| vault.pseudonym_key(&plan.contract(id)?.digest);
+        let mut means = Means {
+            usage: &mut self.memory.usage,
+            entropy: &mut self.entropy,
+            pseudonym_key: &key,
+            boot: self.config.boot,
+        };
+        self.plan.decide(&situation, &mut means, batch)
+    }
+
+    /// Stages one batch that may leave, in the lane of its terms and under its contract's key.
+    pub(super) fn stage_permitted(
+        &mut self,
+        now: &Now,
+        dataset: &DatasetId,
+        permitted: Permitted,
+    ) -> Result<Result<(), Undone>, EngineError> {
+        let contract = permitted.contract_digest;
+        let number = match self.memory.lanes.number_of(&self.lane_of(&permitted)) {
+            Ok(number) => number,
+            Err(full) => return Ok(Err(Undone::Full(dataset.clone(), full.to_string()))),
+        };
+        let stream = StreamId::of(self.config.streams[dataset].class(), number);
+        let encoded = encode(&permitted.batch);
+        let sealed = self.vault.seal(&contract, &encoded.bytes)?;
+        let envelope = Envelope { contract, terms: permitted.terms.encode() };
+        let meta = BatchMeta {
+            dataset: dataset.clone(),
+            contract: permitted.contract.clone(),
+            rows: encoded.rows,
+            digest: encoded.digest,
+            terms: envelope.encode(),
+        };
+        let seq = match self.spool.push_batch(stream, now.wall, &meta, &sealed) {
+            Ok(seq) => seq,
+            Err(PushError::Full(full)) => {
+                return Ok(Err(Undone::Full(dataset.clone(), full.to_string())));
+            }
+            Err(PushError::Spool(fault)) => return Err(fault.into()),
+        };
+        let counters = self.staged_counters.datasets.entry(dataset.clone()).or_default();
+        counters.batch_bytes += encoded.bytes.len() as u64;
+        self.staged_counters.batches += 1;
+        let accepted = BatchAccepted {
+            dataset: dataset.clone(),
+            contract: permitted.contract,
+            contract_digest: contract,
+            plan: self.plan.digest(),
+            batch: encoded.digest,
+            rows: u64::from(encoded.rows),
+            stream,
+            seq,
+        };
+        self.append_leaf(now, LeafBody::Batch(accepted))?;
+        Ok(Ok(()))
+    }
+
+    fn lane_of(&self, permitted: &Permitted) -> Lane {
+        let in_force = self.plan.contract(&permitted.contract);
+        let in_force = in_force.expect("the plan permits under contracts in force only");
+        Lane {
+            contract: in_force.contract.clone(),
+            version: in_force.version,
+            digest: in_force.digest,
+            conditions: permitted.terms.conditions(),
+            not_before: in_force.not_before,
+            not_after: in_force.not_after,
+            lease: in_force.lease,
+        }
     }
 
     fn summarize(&self, dataset: &DatasetId, decision: &Decision) -> DecisionSummary {
@@ -159,7 +227,7 @@ impl<D: Disk, T> Engine<D, T> {
         counters.rows_refused += refused;
     }
 
-    fn append_leaf(&mut self, now: &Now, body: LeafBody) -> Result<(), EngineError> {
+    pub(super) fn append_leaf(&mut self, now: &Now, body: LeafBody) -> Result<(), EngineError> {
         let (index, bytes) = self.evidence.append(now, self.config.boot, body);
         self.spool.push_leaf(index, &bytes)?;
         Ok(())
@@ -169,10 +237,15 @@ impl<D: Disk, T> Engine<D, T> {
         self.counters = self.staged_counters.clone();
         self.counters.commits += 1;
         self.notes.clear();
+        self.windows_due = false;
         self.evidence.handle_committed();
-        self.sessions.handle_committed();
+        let lanes_changed = self.memory.lanes.is_dirty();
+        self.memory.handle_committed();
         if self.spool.wants_session_snapshot() {
-            self.spool.set_session_snapshot(self.sessions.snapshot());
+            self.spool.set_session_snapshot(self.memory.snapshot());
+        }
+        if lanes_changed {
+            self.show_lanes();
         }
         let (publications, answers) = self.pending.take_all();
         for publication in publications {
@@ -182,7 +255,7 @@ impl<D: Disk, T> Engine<D, T> {
             self.effects.push_back(match answer {
                 Answer::Durable(token) => Effect::Durable(token),
                 Answer::Session { client, present, token } => {
-                    let held = self.sessions.held_ids(&client);
+                    let held = self.memory.sessions.held_ids(&client);
                     Effect::SessionReady { token, present, held }
                 }
             });
@@ -204,7 +277,7 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn refuse_all(&mut self) {
-        self.sessions.rollback();
+        self.memory.sessions.rollback();
         let (publications, answers) = self.pending.take_all();
         for publication in publications {
             self.refuse(publication.token, Refusal::DiskFull);
@@ -218,7 +291,7 @@ impl<D: Disk, T> Engine<D, T> {
     fn refuse_publication(&mut self, publication: Publication<T>, refusal: Refusal) {
         // The client will send it again, so its packet id must not count as received.
         if let Some((client, id)) = &publication.held {
-            self.sessions.release(client, *id);
+            self.memory.sessions.release(client, *id);
         }
         self.refuse(publication.token, refusal);
     }

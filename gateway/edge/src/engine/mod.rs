@@ -10,6 +10,7 @@
 //! Never here: MQTT, QUIC, threads, system clocks.
 
 mod commit;
+mod endings;
 mod evidence_log;
 mod pending;
 
@@ -17,10 +18,12 @@ pub use evidence_log::{
     EvidenceLog, EvidenceLogError, LogHead, bundle_count, read_bundle, read_checkpoint, sealed_size,
 };
 
-use crate::sessions::{LedgerFault, SessionLedger};
-use guan_evidence::{ContractOutcome, DataGap, GapReason, LeafBody, Program, Salvage};
+use crate::leaving::{Door, Standing};
+use crate::memory::Memory;
+use crate::vault::{Vault, VaultFault};
+use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage};
 use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
-use guan_policy::{InForce, Plan};
+use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
 use pending::{Answer, Pending};
 use std::collections::{BTreeMap, VecDeque};
@@ -83,7 +86,15 @@ pub enum Event<T> {
         stream: StreamId,
         through: BatchSeq,
     },
-    PlanChanged(Arc<Plan>),
+    /// Other contracts are in force, or some are suspended or revoked.
+    PlanChanged(Arc<Plan>, Standing),
+    /// The space has said which contracts stand; the plan before is what it said.
+    Confirmed,
+    /// Batches of a stream can never leave on their terms.
+    Forfeited {
+        stream: StreamId,
+        through: BatchSeq,
+    },
     Tick,
     /// Commit what waits, sign the log's head, record the stop.
     Stop,
@@ -112,6 +123,8 @@ pub enum Effect<T> {
     },
     /// Something that an operator must see.
     Alarm(String),
+    /// What waited may leave now.
+    Look,
     /// The log has a new signed head.
     Checkpoint(String),
     /// This moment is on disk, with everything answered before.
@@ -125,8 +138,8 @@ pub enum EngineError {
     Spool(#[from] SpoolError),
     #[error("the evidence log failed")]
     Evidence(#[from] EvidenceLogError),
-    #[error("the session records in the spool are damaged")]
-    Sessions(#[from] LedgerFault),
+    #[error("the keys of contracts cannot be kept")]
+    Vault(#[from] VaultFault),
 }
 
 /// Counters since the start, for status.
@@ -151,14 +164,33 @@ pub struct DatasetCounters {
     pub batch_bytes: u64,
 }
 
+/// What the engine owns.
+pub struct Parts<D: Disk> {
+    pub spool: Spool<D>,
+    pub evidence: EvidenceLog<D>,
+    /// As the spool gave it back when it was opened.
+    pub memory: Memory,
+    pub vault: Vault,
+    pub door: Door,
+    /// Random numbers that nobody can foresee.
+    pub entropy: Box<dyn FnMut() -> u64 + Send>,
+}
+
 /// The one writer. `T` is whatever the caller needs to answer a publication.
 pub struct Engine<D: Disk, T> {
     config: EngineConfig,
     descriptors: Arc<DescriptorTable>,
     plan: Arc<Plan>,
+    standing: Standing,
+    /// A plan was given since the start.
+    has_plan: bool,
+    windows_due: bool,
     spool: Spool<D>,
     evidence: EvidenceLog<D>,
-    sessions: SessionLedger,
+    memory: Memory,
+    vault: Vault,
+    door: Door,
+    entropy: Box<dyn FnMut() -> u64 + Send>,
     pending: Pending<T>,
     /// Leaves that stand for themselves; kept until a commit holds them.
     notes: Vec<(Now, LeafBody)>,
@@ -170,23 +202,28 @@ pub struct Engine<D: Disk, T> {
 }
 
 impl<D: Disk, T> Engine<D, T> {
-    /// `sessions` are the records that the spool gave back when it was opened.
     pub fn new(
         now: Now,
         config: EngineConfig,
         descriptors: Arc<DescriptorTable>,
         plan: Arc<Plan>,
-        spool: Spool<D>,
-        evidence: EvidenceLog<D>,
-        sessions: SessionLedger,
+        parts: Parts<D>,
     ) -> Self {
+        let Parts { spool, evidence, memory, vault, door, entropy } = parts;
+        door.set_lanes(memory.lanes.iter().map(|(number, lane)| (number, lane.clone())));
         Self {
             config,
             descriptors,
             plan,
+            standing: Standing::default(),
+            has_plan: false,
+            windows_due: false,
             spool,
             evidence,
-            sessions,
+            memory,
+            vault,
+            door,
+            entropy,
             pending: Pending::default(),
             notes: Vec::new(),
             effects: VecDeque::new(),
@@ -203,20 +240,28 @@ impl<D: Disk, T> Engine<D, T> {
         match event {
             Event::Publication(publication) => self.handle_publication(now, publication),
             Event::Release { client, packet_id, token } => {
-                self.sessions.release(&client, packet_id);
+                self.memory.sessions.release(&client, packet_id);
                 self.pending.answer(now.monotonic, Answer::Durable(token));
             }
             Event::SessionOpened { client, clean, token } => {
                 self.handle_session(now, client, clean, token);
             }
-            Event::SessionForgotten { client } => self.sessions.forget(&client),
+            Event::SessionForgotten { client } => self.memory.sessions.forget(&client),
             Event::Acknowledged { stream, through } => {
                 self.spool.release(stream, through)?;
             }
-            Event::PlanChanged(plan) => {
+            Event::PlanChanged(plan, standing) => {
                 // What came before the change is decided under the plan that was in force then.
                 self.commit(now)?;
-                self.change_plan(now, plan)?;
+                self.change_plan(now, plan, standing)?;
+            }
+            Event::Confirmed => {
+                self.door.handle_confirmed(now.wall);
+                self.effects.push_back(Effect::Look);
+            }
+            Event::Forfeited { stream, through } => {
+                self.commit(now)?;
+                self.forfeit(now, stream, through)?;
             }
             Event::Tick => self.handle_tick(now)?,
             Event::Stop => return self.stop(now),
@@ -243,7 +288,7 @@ impl<D: Disk, T> Engine<D, T> {
     fn handle_publication(&mut self, now: Now, publication: Publication<T>) {
         self.counters.publications += 1;
         if let Some((client, id)) = &publication.held {
-            match self.sessions.hold(client, *id) {
+            match self.memory.sessions.hold(client, *id) {
                 // A repetition: the rows are durable or wait already, only the answer is due again.
                 Ok(false) => {
                     let answer = Answer::Durable(publication.token);
@@ -259,11 +304,12 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn handle_session(&mut self, now: Now, client: Arc<str>, clean: bool, token: T) {
-        let present = !clean && self.sessions.is_known(&client);
+        let sessions = &mut self.memory.sessions;
+        let present = !clean && sessions.is_known(&client);
         if clean {
-            self.sessions.forget(&client);
+            sessions.forget(&client);
         }
-        match self.sessions.open(&client) {
+        match sessions.open(&client) {
             Ok(()) => {
                 self.pending.answer(now.monotonic, Answer::Session { client, present, token });
             }
@@ -281,6 +327,7 @@ impl<D: Disk, T> Engine<D, T> {
         spool: SpoolId,
         salvage: Salvage,
     ) -> Result<(), EngineError> {
+        self.provide_keys()?;
         self.note(now, LeafBody::Start { program: program.clone(), spool });
         if salvage != Salvage::default() {
             self.note(now, LeafBody::Salvage(salvage));
@@ -323,8 +370,16 @@ impl<D: Disk, T> Engine<D, T> {
         self.evidence.head()
     }
 
+    /// What may not leave now, and why, for people.
+    pub fn waiting(&self) -> Vec<String> {
+        let texts = self.door.waiting().into_iter().map(|(_, contract, held)| {
+            contract.map_or(held.to_string(), |contract| format!("{contract}: {held}"))
+        });
+        texts.collect::<std::collections::BTreeSet<String>>().into_iter().collect()
+    }
+
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.memory.sessions.len()
     }
 
     fn is_commit_due(&self, now: Now) -> bool {
@@ -340,6 +395,11 @@ impl<D: Disk, T> Engine<D, T> {
         self.next_tick = now.monotonic + TICK;
         for gap in self.spool.enforce(&now)? {
             self.note_gap(now, &gap);
+        }
+        self.end_lanes(now)?;
+        self.flush_windows(now)?;
+        if self.door.is_waited_at() {
+            self.effects.push_back(Effect::Look);
         }
         // Also makes releases, leaves and the enforcement durable when nothing else comes in.
         if self.spool.is_dirty() || !self.notes.is_empty() {
@@ -364,14 +424,6 @@ impl<D: Disk, T> Engine<D, T> {
             self.effects.push_back(Effect::Checkpoint(text));
         }
         Ok(())
-    }
-
-    fn change_plan(&mut self, now: Now, plan: Arc<Plan>) -> Result<(), EngineError> {
-        for body in plan_changes(&self.plan, &plan) {
-            self.note(now, body);
-        }
-        self.plan = plan;
-        self.commit(now)
     }
 
     fn stop(&mut self, now: Now) -> Result<(), EngineError> {
@@ -404,21 +456,6 @@ fn data_gap(gap: &GapRecord) -> DataGap {
         rows: gap.rows,
         reason: reason.expect("both enums number the same reasons"),
     }
-}
-
-/// What came into force and what ended between two plans.
-fn plan_changes(before: &Plan, after: &Plan) -> Vec<LeafBody> {
-    let change = |one: &InForce, outcome| LeafBody::ContractChange {
-        contract: one.contract.clone(),
-        version: one.version,
-        digest: one.digest,
-        plan: after.digest(),
-        outcome,
-    };
-    let ended = before.contracts().iter().filter(|one| !after.contracts().contains(one));
-    let begun = after.contracts().iter().filter(|one| !before.contracts().contains(one));
-    let ended = ended.map(|one| change(one, ContractOutcome::Ended));
-    ended.chain(begun.map(|one| change(one, ContractOutcome::Accepted))).collect()
 }
 
 #[cfg(test)]

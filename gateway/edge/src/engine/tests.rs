@@ -22,6 +22,8 @@ struct Rig {
     key: Arc<LogKeyFile>,
     bytes_max: u64,
     boots: u32,
+    vault: Vault,
+    door: Door,
 }
 
 fn point(id: u32, name: &str, dataset: &str) -> PointDescriptor {
@@ -46,6 +48,7 @@ fn plan() -> Arc<Plan> {
     let (key, _) = LogKeyFile::generate("space-1").unwrap();
     let public = guan_model::Signer::public_key(&key);
     let keys = TrustedKeys::new(vec![("space-1".to_owned(), public)]).unwrap();
+    let keys = keys.accepting_single(true);
     let bare = br#"{"id":"C-1","version":1,"provider":"depot","consumer":"space-1",
         "purpose":"test","datasets":["granted"],"points":"all",
         "not_before":"2026-01-01T00:00:00Z","not_after":"2040-01-01T00:00:00Z",
@@ -69,6 +72,8 @@ impl Rig {
             key: Arc::new(key),
             bytes_max: 1 << 20,
             boots: 0,
+            vault: Vault::in_memory(),
+            door: Door::new(at(0), BootNumber(0), None),
         }
     }
 
@@ -96,9 +101,17 @@ impl Rig {
             self.key.clone(),
             tail,
         );
-        let sessions =
-            SessionLedger::recover(&recovered.session_snapshot, &recovered.session_deltas).unwrap();
+        let memory =
+            Memory::recover(&recovered.session_snapshot, &recovered.session_deltas).unwrap();
         let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), DATA));
+        let parts = Parts {
+            spool,
+            evidence: log.unwrap(),
+            memory,
+            vault: self.vault.clone(),
+            door: self.door.clone(),
+            entropy: Box::new(|| 7),
+        };
         let config = EngineConfig {
             boot: BootNumber(self.boots),
             rows_max: 100,
@@ -107,8 +120,7 @@ impl Rig {
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
         };
-        let mut engine =
-            Engine::new(at(0), config, descriptors(), plan(), spool, log.unwrap(), sessions);
+        let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);
         let program = Program::parse("guan test").unwrap();
         engine.start(at(0), &program, SpoolId([1; 16]), Salvage::default()).unwrap();
         engine

@@ -1,6 +1,7 @@
 //! The link's endpoint, its certificates, and what its events mean for the operator.
 
 use super::Board;
+use super::contracts::Word;
 use crate::box_identity::{self, BoxKeyFault};
 use crate::credentials::{Candidate, Credentials};
 use crate::prover::{self, Facts, Prover};
@@ -238,7 +239,12 @@ impl<S: BatchSource> Uplink<S> {
         })
     }
 
-    pub(super) fn spawn(self, stop: &watch::Receiver<bool>, board: &Board) -> JoinHandle<()> {
+    pub(super) fn spawn(
+        self,
+        stop: &watch::Receiver<bool>,
+        board: &Board,
+        words: mpsc::Sender<Word>,
+    ) -> JoinHandle<()> {
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let (report_out, report) = watch::channel(None);
         let random = SystemRandom::new();
@@ -255,6 +261,7 @@ impl<S: BatchSource> Uplink<S> {
                 committed: board.committed.subscribe(),
                 checkpoint: board.checkpoint.subscribe(),
                 report,
+                wanted: board.wanted.subscribe(),
                 stop: stop.clone(),
             },
             outputs: BoxOutputs {
@@ -270,7 +277,7 @@ impl<S: BatchSource> Uplink<S> {
                 u64::from_le_bytes(bytes)
             }),
         };
-        tokio::spawn(handle_events(received, board.clone(), self.upkeep));
+        tokio::spawn(handle_events(received, board.clone(), self.upkeep, words));
         tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
         tokio::spawn(link.run())
     }
@@ -310,6 +317,7 @@ async fn handle_events(
     mut events: mpsc::Receiver<LinkEvent>,
     board: Board,
     upkeep: Option<Upkeep>,
+    words: mpsc::Sender<Word>,
 ) {
     while let Some(event) = events.recv().await {
         match event {
@@ -321,6 +329,8 @@ async fn handle_events(
             }
             // The link has logged it with its reason.
             LinkEvent::Disconnected { .. } => {}
+            LinkEvent::Roster(bytes) => drop(words.send(Word::Roster(bytes)).await),
+            LinkEvent::Document(bytes) => drop(words.send(Word::Document(bytes)).await),
             LinkEvent::CheckpointSeen { size } => {
                 tracing::debug!(size, "the space keeps a signed head of the log");
             }

@@ -3,29 +3,30 @@
 //! Drivers -> ingest -> writer -> spool -> link. On the way back run acknowledgements and cursors, which
 //! take slots or fixed room, so that no circle of full queues can form.
 
+mod contracts;
 mod link;
 mod mqtt;
 mod report;
 mod shut;
 mod state;
 
-pub use state::{LOG_DIR, SPOOL_DIR, TABLES_DIR};
+pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
 use crate::box_identity::{self, BoxKeyFault};
-use crate::contracts::{self, ContractSet};
 use crate::engine::{Effect, Event};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
 use crate::status::{EngineStatus, IntakeStatus};
 use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
-use crate::writer::{self, EVENT_QUEUE_MAX, Inputs};
+use crate::writer::{self, Cursors, EVENT_QUEUE_MAX, Inputs};
+use contracts::{Keeper, WORDS_MAX};
 use guan_configs::{ConfigFaults, EdgeConfig};
 use guan_identity::tpm::Tpm;
 use guan_link::driver::{LinkStatus, Released};
 use guan_link::text::CheckpointText;
-use guan_model::Now;
-use guan_policy::{Plan, TrustedKeys};
+use guan_model::{Digest, Now};
+use guan_policy::TrustedKeys;
 use state::{BoxEngine, Opened, StateFault};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,7 +53,9 @@ pub enum RunError {
     #[error(transparent)]
     Mqtt(#[from] mqtt::MqttSetupFault),
     #[error("the contracts cannot be read")]
-    Contracts(#[source] contracts::ContractFileError),
+    Contracts(#[source] crate::contracts::ContractFileError),
+    #[error(transparent)]
+    Standing(#[from] crate::standing::StandingFault),
     #[error("the writer stopped: {0}")]
     Writer(String),
     #[error(
@@ -78,6 +81,10 @@ pub(crate) struct Board {
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
     pub(crate) contracts: watch::Sender<Vec<String>>,
+    /// Contracts of the space's set that are not here.
+    pub(crate) wanted: watch::Sender<Vec<Digest>>,
+    /// What can never leave; the writer gives it up.
+    pub(crate) forfeits: watch::Sender<Cursors>,
     /// Set to `true`: a policy has come that may open the store.
     pub(crate) policy: watch::Sender<bool>,
     /// Set to `true`: the box is out of service.
@@ -96,6 +103,8 @@ impl Board {
             released: watch::Sender::new(Released::new()),
             alarms: Arc::default(),
             contracts: watch::Sender::new(Vec::new()),
+            wanted: watch::Sender::new(Vec::new()),
+            forfeits: watch::Sender::new(Cursors::new()),
             policy: watch::Sender::new(false),
             halted: watch::Sender::new(false),
         }
@@ -119,24 +128,22 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     mqtt::provide_descriptors(&config)?;
     let decoder = Arc::new(wiring::decoder(&config, file)?);
     let keys = wiring::trusted_keys(&config)?;
-    let set = read_contracts(&config, &keys)?;
     let tpm = box_identity::start_tpm(&config.identity)?;
-    let Some(opened) = open_state(&config, tpm.as_ref()).await? else { return Ok(()) };
+    let Some(opened) = open_state(&config, &keys, tpm.as_ref()).await? else { return Ok(()) };
     let board = Board::new(opened.clock.clone());
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
-    let uplink = link::prepare(&config, opened.source(), opened.boot, &board, tpm)?;
+    let source = opened.source(&board);
+    let uplink = link::prepare(&config, source, opened.boot, &board, tpm)?;
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
 
-    let Opened { engine, boot, locks, .. } = opened;
+    let Opened { engine, boot, book, locks, .. } = opened;
     let (events_out, events) = mpsc::channel(EVENT_QUEUE_MAX);
     let writer = spawn_writer(engine, events, &board);
-    let plan = contracts::compile(&set, &config.descriptors);
-    show_contracts(&board, &plan);
     // The engine starts with an empty plan: what is in force is recorded at each start.
-    let _ = events_out.send(Event::PlanChanged(plan)).await;
+    let keeper = Keeper::start(&config, book, events_out.clone(), board.clone()).await?;
     let ingest = tokio::spawn(ingest::run(
         submissions,
         decoder,
@@ -149,11 +156,12 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let mut drivers = JoinSet::new();
     intake.spawn(&mut drivers, &stopping);
     let mut others = JoinSet::new();
-    others.spawn(reload(config.clone(), keys, set, events_out.clone(), board.clone()));
+    let (words_out, words) = mpsc::channel(WORDS_MAX);
+    others.spawn(keeper.run(words));
     let status = report::Reporter::new(&config, boot, listening.clone(), stats, board.clone());
     others.spawn(status.run());
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
-    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board));
+    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out));
 
     let listening = listening.unwrap_or_else(|| "nothing".to_owned());
     tracing::info!(box_id = %config.box_id, mqtt = %listening, boot = boot.0, "ready");
@@ -189,9 +197,13 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
 }
 
 /// Opens what is on disk, as soon as the TPM lets it; `None`: the program is to end before.
-async fn open_state(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Option<Opened>, RunError> {
+async fn open_state(
+    config: &EdgeConfig,
+    keys: &TrustedKeys,
+    tpm: Option<&Tpm>,
+) -> Result<Option<Opened>, RunError> {
     loop {
-        match state::open(config, tpm) {
+        match state::open(config, keys, tpm) {
             Ok(opened) => return Ok(Some(opened)),
             Err(fault) => {
                 if !wait_for_policy(config, tpm, fault).await? {
@@ -236,7 +248,8 @@ fn spawn_writer(
     board: &Board,
 ) -> tokio::task::JoinHandle<Result<(), String>> {
     let board = board.clone();
-    let inputs = Inputs { events, cursors: board.released.subscribe() };
+    let (cursors, forfeits) = (board.released.subscribe(), board.forfeits.subscribe());
+    let inputs = Inputs { events, cursors, forfeits };
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|fault| fault.to_string())?;
@@ -257,6 +270,7 @@ fn publish(engine: &BoxEngine, board: &Board) {
         spool: engine.spool_status(),
         log: engine.log_head(),
         sessions: engine.sessions(),
+        waiting: engine.waiting(),
     }));
 }
 
@@ -270,67 +284,12 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board) {
             Ok(text) => drop(board.checkpoint.send_replace(Some(text))),
             Err(fault) => board.alarm(format!("a signed head is too long for the link: {fault}")),
         },
+        Some(Effect::Look) => {
+            board.committed.send_modify(|count| *count += 1);
+            publish(engine, board);
+        }
         Some(Effect::Alarm(text)) => board.alarm(text),
         _ => {}
-    }
-}
-
-fn read_contracts(config: &EdgeConfig, keys: &TrustedKeys) -> Result<ContractSet, RunError> {
-    let folder = &config.contracts.directory;
-    if !folder.exists() {
-        tracing::warn!(folder = %folder.display(), "the folder of contracts is missing: nothing may leave");
-        return Ok(contracts::none());
-    }
-    let set = contracts::read_contracts(folder, keys).map_err(RunError::Contracts)?;
-    log_refused(&set);
-    Ok(set)
-}
-
-fn log_refused(set: &ContractSet) {
-    for refused in &set.refused {
-        let text = guan_link::driver::describe(refused);
-        tracing::error!(%text, "a contract is not in force");
-    }
-}
-
-fn show_contracts(board: &Board, plan: &Plan) {
-    for warning in plan.warnings() {
-        tracing::warn!(%warning, "a contract has no full effect");
-    }
-    let names = plan.contracts().iter().map(|one| format!("{} v{}", one.contract, one.version));
-    board.contracts.send_replace(names.collect());
-}
-
-/// Looks at the folder of contracts and compiles a new plan when it has changed.
-async fn reload(
-    config: EdgeConfig,
-    keys: TrustedKeys,
-    mut present: ContractSet,
-    events: mpsc::Sender<Event<Token>>,
-    board: Board,
-) {
-    let folder = config.contracts.directory.clone();
-    loop {
-        tokio::time::sleep(config.contracts.reload).await;
-        let set = match contracts::read_contracts(&folder, &keys) {
-            Ok(set) => set,
-            // A folder that is gone for a moment must not deny everything: keep what is in force.
-            Err(fault) => {
-                tracing::debug!(%fault, "the contracts stay as they are");
-                continue;
-            }
-        };
-        if set.digest == present.digest {
-            continue;
-        }
-        log_refused(&set);
-        let plan = contracts::compile(&set, &config.descriptors);
-        show_contracts(&board, &plan);
-        tracing::info!(contracts = plan.contracts().len(), "contracts were read again");
-        present = set;
-        if events.send(Event::PlanChanged(plan)).await.is_err() {
-            return;
-        }
     }
 }
 

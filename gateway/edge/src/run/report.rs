@@ -78,6 +78,7 @@ impl Reporter {
             commits: 0,
             log_entries: 0,
             contracts: board.contracts.borrow().clone(),
+            waiting: Vec::new(),
             alarms: board.alarms.lock().expect("nobody panics while holding it").clone(),
         };
         if let Some(engine) = &*board.engine.borrow() {

@@ -42,8 +42,10 @@ pub(super) async fn run(config: &EdgeConfig, tpm: Tpm, why: String) -> Result<bo
     let boot = BootNumber(0);
     let uplink: Option<Uplink<Nothing>> = link::prepare(config, Nothing, boot, &board, Some(tpm))?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
+    // Nobody keeps contracts while the store is shut.
+    let (words, _) = tokio::sync::mpsc::channel(1);
     let status = tokio::spawn(Reporter::new(config, boot, None, None, board.clone()).run());
-    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board));
+    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words));
     let mut opened = board.policy.subscribe();
     let mut halted = board.halted.subscribe();
     let has_policy = tokio::select! {

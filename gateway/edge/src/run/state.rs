@@ -1,20 +1,24 @@
 //! Opens what is on disk: spool, log, sessions, tables, metadata. Recovery happens here.
 
-use crate::engine::{Engine, EngineError, EvidenceLog, EvidenceLogError, sealed_size};
+use super::Board;
+use crate::engine::{Engine, EngineError, EvidenceLog, EvidenceLogError, Parts, sealed_size};
 use crate::ingest::Token;
+use crate::leaving::Door;
+use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
 use crate::sealing::{self, SealFault};
-use crate::sessions::{LedgerFault, SessionLedger};
+use crate::standing::{Book, StandingFault};
 use crate::system_clock::{SharedClock, SystemClock};
 use crate::tables::{self, TablesError};
-use crate::uplink::SpoolSource;
+use crate::uplink::{Doorway, SpoolSource};
+use crate::vault::{Vault, VaultFault};
 use crate::wiring;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
 use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
 use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
-use guan_policy::Plan;
+use guan_policy::{Plan, TrustedKeys};
 use guan_spool::{OsDisk, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeSet;
@@ -26,6 +30,7 @@ use std::sync::Arc;
 pub const SPOOL_DIR: &str = "spool";
 pub const LOG_DIR: &str = "log";
 pub const TABLES_DIR: &str = "descriptors";
+pub const KEYS_DIR: &str = "keys";
 
 /// The engine on a real disk.
 pub(super) type BoxEngine = Engine<OsDisk, Token>;
@@ -40,7 +45,11 @@ pub enum StateFault {
     #[error(transparent)]
     Log(#[from] EvidenceLogError),
     #[error(transparent)]
-    Sessions(#[from] LedgerFault),
+    Memory(#[from] MemoryFault),
+    #[error(transparent)]
+    Vault(#[from] VaultFault),
+    #[error(transparent)]
+    Standing(#[from] StandingFault),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     #[error(transparent)]
@@ -61,20 +70,29 @@ pub(super) struct Opened {
     pub tables: Vec<Bytes>,
     pub clock: SharedClock,
     pub boot: BootNumber,
+    pub book: Book,
+    pub door: Door,
+    pub vault: Vault,
     pub locks: Locks,
 }
 
 impl Opened {
     /// What the link reads.
-    pub(super) fn source(&self) -> SpoolSource<OsDisk> {
+    pub(super) fn source(&self, board: &Board) -> SpoolSource<OsDisk> {
         let (streams, tables) = (self.streams.clone(), self.tables.clone());
-        SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables)
+        let clock = self.clock.clone();
+        let doorway = Doorway {
+            door: self.door.clone(),
+            vault: self.vault.clone(),
+            clock: Box::new(move || clock.read()),
+            forfeits: board.forfeits.clone(),
+        };
+        SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables, doorway)
     }
 }
 
 /// Held as long as the program runs, so that a second one is turned away.
 pub(super) struct Locks {
-    _metadata: Metadata,
     _tables: OsDisk,
 }
 
@@ -84,7 +102,11 @@ fn disk(path: &Path) -> Result<OsDisk, StateFault> {
 }
 
 /// Opens everything and records the start.
-pub(super) fn open(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Opened, StateFault> {
+pub(super) fn open(
+    config: &EdgeConfig,
+    keys: &TrustedKeys,
+    tpm: Option<&Tpm>,
+) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
     let key = Arc::new(sealing::log_key(config, tpm)?);
     let mut id = [0; 16];
@@ -97,7 +119,7 @@ pub(super) fn open(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Opened, Sta
     let log_disk = disk(&dir.join(LOG_DIR))?;
     let tail = spool.reader().leaves_from(sealed_size(&log_disk)?)?;
     let log = EvidenceLog::open(log_disk, config.evidence.origin.clone(), key, tail)?;
-    let sessions = SessionLedger::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
+    let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = Metadata::open(dir)?;
     let boot = metadata.count_boot(log.last_boot())?;
     let tables_disk = disk(&dir.join(TABLES_DIR))?;
@@ -106,14 +128,23 @@ pub(super) fn open(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Opened, Sta
     let tables = tables::keep(&tables_disk, &config.descriptors, is_empty)?;
     let spool_id = spool.id();
     let now = clock.read();
+    let vault = Vault::open(&dir.join(KEYS_DIR))?;
+    let book = open_book(config, keys, metadata)?;
+    let door = Door::new(now, boot, book.confirmed_at()?);
+    let parts = Parts {
+        spool,
+        evidence: log,
+        memory,
+        vault: vault.clone(),
+        door: door.clone(),
+        entropy: Box::new(random),
+    };
     let mut engine = Engine::new(
         now,
         wiring::engine_config(config, boot),
         config.descriptors.clone(),
         empty_plan(&config.descriptors),
-        spool,
-        log,
-        sessions,
+        parts,
     );
     let program = Program::parse(concat!("guan ", env!("CARGO_PKG_VERSION")));
     let program = program.expect("name and version are short and plain");
@@ -122,8 +153,26 @@ pub(super) fn open(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<Opened, Sta
         tracing::warn!(?salvage, "the spool was not closed in order; what was readable is kept");
     }
     engine.start(now, &program, spool_id, salvage).map_err(StateFault::Start)?;
-    let locks = Locks { _metadata: metadata, _tables: tables_disk };
-    Ok(Opened { engine, spool_id, streams, tables, clock, boot, locks })
+    let locks = Locks { _tables: tables_disk };
+    Ok(Opened { engine, spool_id, streams, tables, clock, boot, book, door, vault, locks })
+}
+
+/// What the folder and the space say; read from disk.
+fn open_book(
+    config: &EdgeConfig,
+    keys: &TrustedKeys,
+    metadata: Metadata,
+) -> Result<Book, StateFault> {
+    let (keys, descriptors) = (keys.clone(), config.descriptors.clone());
+    let folders = (config.contracts.directory.as_path(), config.state_dir.as_path());
+    Ok(Book::open(keys, config.box_id.clone(), descriptors, folders, metadata)?)
+}
+
+/// Of the operating system: noise must not be foreseen.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).expect("the system gave random numbers at the start");
+    u64::from_le_bytes(bytes)
 }
 
 /// When the space issued this box's certificate: a clock behind it is wrong, and on a first boot without

@@ -60,6 +60,8 @@ coded!(
         NotPermitted = 7 "not-permitted",
         /// The form that the contract demands leaves the rows out.
         Dropped = 8 "dropped",
+        /// Kept in a window, whose result leaves in its place.
+        Absorbed = 9 "absorbed",
     }
 );
 coded!(
@@ -68,6 +70,14 @@ coded!(
         Accepted = 1 "accepted",
         Ended = 2 "ended",
         Refused = 3 "refused",
+        /// Readings are kept and none leaves.
+        Suspended = 4 "suspended",
+        /// Readings leave again.
+        Resumed = 5 "resumed",
+        /// Nothing is kept and nothing leaves, not even what was kept.
+        Revoked = 6 "revoked",
+        /// The key of what was kept is gone, and with it all that was not sent.
+        Destroyed = 7 "destroyed",
     }
 );
 coded!(

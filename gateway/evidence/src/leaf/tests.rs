@@ -170,7 +170,7 @@ fn a_summary_has_one_form() {
     let unsorted = CborFault::Key { at, found: 1, expected: 5 };
     assert_eq!(with(&[0xA2, 4, 3, 1, 4]), LeafError::Cbor(unsorted));
     assert_eq!(with(&[0xA1, 1, 0]), LeafError::ZeroCount);
-    assert_eq!(with(&[0xA1, 9, 1]), LeafError::Code { what: "reason", found: 9 });
+    assert_eq!(with(&[0xA1, 10, 1]), LeafError::Code { what: "reason", found: 10 });
     let contract = good.windows(2).position(|two| two == [0x82, 0x60]).unwrap() + 1;
     let named = [&good[..contract], b"\x61x", &good[contract + 1..]].concat();
     assert_eq!(Leaf::decode(&named), Err(LeafError::SummaryOfOne));

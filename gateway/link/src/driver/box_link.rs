@@ -9,7 +9,8 @@ use super::{CLOSE_WAIT, CONNECT_WAIT, stopped};
 use crate::backoff::Backoff;
 use crate::frame::RefuseReason;
 use crate::text::{CheckpointText, Reason, ReportJson};
-use guan_model::{BatchSeq, StreamId};
+use bytes::Bytes;
+use guan_model::{BatchSeq, Digest, StreamId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -54,12 +55,38 @@ pub type Released = BTreeMap<StreamId, BatchSeq>;
 /// What the owner must know beside releases and status. For evidence and for people.
 #[derive(Debug, Clone)]
 pub enum LinkEvent {
-    Connected { version: u16, address: SocketAddr },
-    Disconnected { fault: Arc<LinkFault>, retry_in: Duration },
-    SpaceBehind { stream: StreamId, space: BatchSeq, ours: BatchSeq },
-    Refused { stream: StreamId, seq: BatchSeq, rows: u64, reason: RefuseReason, text: Reason },
-    Missing { stream: StreamId, from: BatchSeq, through: BatchSeq },
-    CheckpointSeen { size: u64 },
+    Connected {
+        version: u16,
+        address: SocketAddr,
+    },
+    Disconnected {
+        fault: Arc<LinkFault>,
+        retry_in: Duration,
+    },
+    SpaceBehind {
+        stream: StreamId,
+        space: BatchSeq,
+        ours: BatchSeq,
+    },
+    Refused {
+        stream: StreamId,
+        seq: BatchSeq,
+        rows: u64,
+        reason: RefuseReason,
+        text: Reason,
+    },
+    Missing {
+        stream: StreamId,
+        from: BatchSeq,
+        through: BatchSeq,
+    },
+    CheckpointSeen {
+        size: u64,
+    },
+    /// Which contracts stand; empty when the space keeps none for this box.
+    Roster(Bytes),
+    /// A contract that was wanted.
+    Document(Bytes),
 }
 
 /// What flows into the link. All are slots, so that the owner never waits for the link.
@@ -70,6 +97,8 @@ pub struct BoxInputs {
     pub checkpoint: watch::Receiver<Option<CheckpointText>>,
     /// The newest report, likewise.
     pub report: watch::Receiver<Option<ReportJson>>,
+    /// Contracts that the box has not; asked for whenever it changes.
+    pub wanted: watch::Receiver<Vec<Digest>>,
     /// Set to `true` to end.
     pub stop: watch::Receiver<bool>,
 }

@@ -11,7 +11,7 @@ use crate::VERSIONS;
 use crate::backoff::Backoff;
 use crate::frame::{
     ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Offer, Question,
-    SpaceFrame, SpaceNote, StreamKind,
+    SpaceFrame, SpaceNote, StreamKind, WANTED_MAX,
 };
 use crate::gate::GateOutcome;
 use crate::sender::{Sender, SenderEvent};
@@ -72,6 +72,7 @@ enum Step {
     Committed,
     Checkpoint,
     Report,
+    Wanted,
     Wrote,
     Deadline,
     Evidence(Result<Bytes, String>),
@@ -187,6 +188,12 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                         self.begin_wishing()?;
                     }
                 }
+                SpaceNote::Roster(bytes) => {
+                    let _ = self.outputs.events.send(LinkEvent::Roster(bytes)).await;
+                }
+                SpaceNote::Document(bytes) => {
+                    let _ = self.outputs.events.send(LinkEvent::Document(bytes)).await;
+                }
                 SpaceNote::Answer(answer) => {
                     if let Some(attest) = self.attest {
                         attest.answered(answer);
@@ -282,6 +289,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             () = changed(&mut self.inputs.committed) => Step::Committed,
             () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
             () = changed(&mut self.inputs.report), if quiet => Step::Report,
+            () = changed(&mut self.inputs.wanted) => Step::Wanted,
         };
         self.handle(step)
     }
@@ -296,6 +304,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             }
             // Notes are read at the next turn, where the owner can be waited for.
             Step::Control | Step::Wrote => {}
+            Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
             Step::Committed => self.sender.handle_available_all(),
             Step::Checkpoint => {
                 let checkpoint = self.inputs.checkpoint.borrow_and_update().clone();
@@ -307,6 +316,13 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 let report = self.inputs.report.borrow_and_update().clone();
                 if let Some(json) = report {
                     self.control_out.push(&BoxNote::Report(json));
+                }
+            }
+            Step::Wanted => {
+                let mut wanted = self.inputs.wanted.borrow_and_update().clone();
+                wanted.truncate(WANTED_MAX);
+                if !wanted.is_empty() {
+                    self.control_out.push(&BoxNote::Want(wanted));
                 }
             }
             Step::Deadline => self.sender.handle_timeout(now)?,

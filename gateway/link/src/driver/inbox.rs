@@ -3,9 +3,9 @@
 use crate::frame::{Cursor, Item, Offer, RefuseReason};
 use crate::text::{CheckpointText, ReportJson};
 use bytes::Bytes;
-use guan_model::{BatchSeq, BoxId, SpoolId, StreamId};
+use guan_model::{BatchSeq, BoxId, Digest, SpoolId, StreamId};
 use std::future::Future;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The store is broken for now; the session ends and the box comes back later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,23 @@ pub trait Inbox: Clone + Send + Sync + 'static {
         peer: &BoxId,
         text: CheckpointText,
     ) -> impl Future<Output = Result<Result<u64, String>, InboxFault>> + Send;
+
+    /// Which contracts stand for the box, signed; empty when none are kept for it.
+    fn roster(&self, peer: &BoxId) -> Bytes {
+        drop(peer.clone());
+        Bytes::new()
+    }
+
+    /// Changes whenever a roster may have changed.
+    fn rosters_changed(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
+    /// The contract with this digest, if the box has it in its roster.
+    fn contract(&self, peer: &BoxId, digest: &Digest) -> Option<Bytes> {
+        let _ = (peer, digest);
+        None
+    }
 
     /// What the box says about itself; kept or not, never waited for.
     fn report(&self, peer: &BoxId, json: ReportJson);

@@ -34,6 +34,7 @@ pub use source::{BatchSource, ReadFault};
 pub use space_link::{
     Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink,
 };
+pub use space_session::ROSTER_INTERVAL;
 pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
 pub use tuning::{LinkTuning, TuningFault};
 

@@ -18,6 +18,11 @@ pub trait BatchSource: Send + 'static {
     /// to the spool may be missing: the space will name it again.
     fn streams(&mut self) -> Result<Vec<StreamRange>, ReadFault>;
 
+    /// Whether streams have come that this session does not offer: it is begun anew.
+    fn is_outgrown(&mut self) -> bool {
+        false
+    }
+
     /// The descriptor tables that batches in the spool may use, the current one last; at most
     /// `DESCRIPTORS_PER_SESSION_MAX`. Announced at the beginning of each session.
     fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault>;

@@ -27,6 +27,12 @@ const STORE_RETRY: Duration = Duration::from_secs(5);
 /// How long a box is asked to stay away while the space restarts.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 
+/// How often a box is told anew which contracts stand, which renews their leases.
+pub const ROSTER_INTERVAL: Duration = Duration::from_secs(600);
+
+/// After so many bytes of contracts the box must ask again.
+const DOCUMENTS_BYTES_MAX: usize = 1 << 20;
+
 /// A box that was admitted.
 pub(super) struct SpaceSession<I> {
     pub(super) box_id: BoxId,
@@ -37,6 +43,18 @@ pub(super) struct SpaceSession<I> {
     /// Somebody wants a verdict now.
     pub(super) demand: Arc<Notify>,
     pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Never, where nobody keeps rosters.
+async fn roster_changed(rosters: &mut Option<watch::Receiver<u64>>) {
+    match rosters {
+        Some(rosters) => {
+            if rosters.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Why the session ends.
@@ -83,6 +101,9 @@ struct Streaming<'a, I> {
     appraisal: Option<Underway<Appraisal>>,
     answer: Option<Underway<Bytes>>,
     question: Option<Underway<Question>>,
+    rosters: Option<watch::Receiver<u64>>,
+    /// When the box was last told which contracts stand.
+    roster_at: Option<Duration>,
 }
 
 impl<I: Inbox> SpaceSession<I> {
@@ -149,6 +170,8 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             appraisal: None,
             answer: None,
             question: None,
+            rosters: session.inbox.rosters_changed(),
+            roster_at: None,
         })
     }
 
@@ -175,7 +198,8 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         self.show();
         // A box that has yet to prove itself is not heard, so it cannot be late either.
         let heard = self.gate.is_open().then(|| self.receiver.poll_timeout()).flatten();
-        let due = heard.into_iter().chain(self.gate.poll_timeout()).min();
+        let roster_due = self.roster_at.map(|at| at + ROSTER_INTERVAL);
+        let due = heard.into_iter().chain(self.gate.poll_timeout()).chain(roster_due).min();
         // Reads wait until what is to be said has room: a box that does not listen is not heard.
         let has_room = !self.data_out.is_full() && !self.control_out.is_full();
         tokio::select! {
@@ -189,6 +213,9 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 if self.gate.is_open() {
                     self.receiver.handle_timeout(now).map_err(LinkFault::from)?;
                 }
+                if roster_due.is_some_and(|due| now >= due) {
+                    self.tell_roster();
+                }
                 Ok(())
             }
             appraisal = underway(&mut self.appraisal) => self.handle_appraisal(appraisal),
@@ -199,6 +226,10 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             }
             answer = underway(&mut self.answer) => {
                 self.control_out.push(&SpaceNote::Answer(answer));
+                Ok(())
+            }
+            () = roster_changed(&mut self.rosters), if self.roster_at.is_some() => {
+                self.tell_roster();
                 Ok(())
             }
             () = self.session.demand.notified() => {
@@ -235,6 +266,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             ReceiverEvent::Hello(offer) => {
                 let cursors = inbox.cursors(box_id, &offer).await?;
                 self.spool = Some(offer.spool());
+                self.tell_roster();
                 self.receiver.handle_cursors(&cursors);
             }
             ReceiverEvent::Describe(table) => {
@@ -244,6 +276,12 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             ReceiverEvent::Store(stream, item) => self.store(stream, item).await?,
         }
         Ok(())
+    }
+
+    fn tell_roster(&mut self) {
+        self.roster_at = Some(self.started.elapsed());
+        let roster = self.session.inbox.roster(&self.session.box_id);
+        self.control_out.push(&SpaceNote::Roster(roster));
     }
 
     async fn store(&mut self, stream: StreamId, item: Item) -> Result<(), End> {
@@ -281,6 +319,18 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                     let size = inbox.checkpoint(box_id, text).await?;
                     let size = size.map_err(|detail| PeerMisbehaved::Note { detail })?;
                     self.control_out.push(&SpaceNote::CheckpointSeen { size });
+                }
+                BoxNote::Want(digests) => {
+                    // The box asks again for what does not fit.
+                    let mut left = DOCUMENTS_BYTES_MAX;
+                    for one in digests {
+                        let Some(document) = inbox.contract(box_id, &one) else { continue };
+                        left = left.saturating_sub(document.len());
+                        self.control_out.push(&SpaceNote::Document(document));
+                        if left == 0 {
+                            break;
+                        }
+                    }
                 }
                 BoxNote::Evidence(_) if self.question.is_some() => {
                     // Nothing was asked yet, so this is bound to nothing.

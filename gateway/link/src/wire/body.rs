@@ -1,10 +1,14 @@
 //! Bodies of the frames, field by field.
 
-use super::{BOX_NOTE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault, Wire};
+use super::{
+    BOX_NOTE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault,
+    SPACE_NOTE_BYTES_MAX, Wire,
+};
 use crate::frame::{
-    ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CloseCode, Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch,
-    Gap, Goodbye, Hello, Item, NONCE_BYTES, Offer, Question, Refuse, RefuseReason, SpaceFrame,
-    SpaceNote, StreamRange, VERDICT_BYTES_MAX, Versions, Welcome,
+    ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CONTRACTS_BYTES_MAX, CloseCode, Cursor,
+    DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye, Hello, Item, NONCE_BYTES, Offer, Question,
+    Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, VERDICT_BYTES_MAX, Versions,
+    WANTED_MAX, Welcome,
 };
 use crate::gate::GateOutcome;
 use crate::text::BoundedText;
@@ -328,6 +332,7 @@ const CHECKPOINT: u8 = 0x21;
 const REPORT: u8 = 0x22;
 const EVIDENCE: u8 = 0x23;
 const ASK: u8 = 0x24;
+const WANT: u8 = 0x25;
 
 impl Wire for BoxNote {
     const BYTES_MAX: usize = BOX_NOTE_BYTES_MAX;
@@ -339,6 +344,7 @@ impl Wire for BoxNote {
             Self::Report(_) => REPORT,
             Self::Evidence(_) => EVIDENCE,
             Self::Ask(_) => ASK,
+            Self::Want(_) => WANT,
         }
     }
 
@@ -347,6 +353,7 @@ impl Wire for BoxNote {
             Self::Checkpoint(text) => out.raw(text.as_str().as_bytes()),
             Self::Report(json) => out.raw(json.as_str().as_bytes()),
             Self::Evidence(bytes) | Self::Ask(bytes) => return bytes.clone(),
+            Self::Want(digests) => digests.iter().for_each(|digest| out.raw(&digest.0)),
         }
         Bytes::new()
     }
@@ -357,8 +364,28 @@ impl Wire for BoxNote {
             REPORT => Self::Report(Body::new("report", body).text_to_end()?),
             EVIDENCE => Self::Evidence(body.clone()),
             ASK => Self::Ask(short("ask", body)?),
+            WANT => Self::Want(read_digests(body)?),
             _ => return Ok(None),
         }))
+    }
+}
+
+/// The contracts that a box wants to read.
+fn read_digests(bytes: &Bytes) -> Result<Vec<Digest>, FrameFault> {
+    let mut body = Body::new("want", bytes);
+    let count = bytes.len() / 32;
+    if count > WANTED_MAX {
+        return Err(body.value("the number of contracts", count as u64));
+    }
+    let digests: Result<Vec<Digest>, FrameFault> = (0..count).map(|_| body.digest()).collect();
+    body.end()?;
+    digests
+}
+
+fn contract_bytes(frame: &'static str, body: &Bytes) -> Result<Bytes, FrameFault> {
+    match body.len() <= CONTRACTS_BYTES_MAX {
+        true => Ok(body.clone()),
+        false => Err(Body::new(frame, body).value("its length", body.len() as u64)),
     }
 }
 
@@ -375,9 +402,11 @@ const GOODBYE: u8 = 0x32;
 const CHALLENGE: u8 = 0x33;
 const VERDICT: u8 = 0x34;
 const ANSWER: u8 = 0x35;
+const ROSTER: u8 = 0x36;
+const DOCUMENT: u8 = 0x37;
 
 impl Wire for SpaceNote {
-    const BYTES_MAX: usize = CONTROL_FRAME_BYTES_MAX;
+    const BYTES_MAX: usize = SPACE_NOTE_BYTES_MAX;
     const SKIPS: bool = true;
 
     fn code(&self) -> u8 {
@@ -387,6 +416,8 @@ impl Wire for SpaceNote {
             Self::Challenge(_) => CHALLENGE,
             Self::Verdict { .. } => VERDICT,
             Self::Answer(_) => ANSWER,
+            Self::Roster(_) => ROSTER,
+            Self::Document(_) => DOCUMENT,
         }
     }
 
@@ -409,7 +440,9 @@ impl Wire for SpaceNote {
                 out.u8(outcome.code());
                 return document.clone();
             }
-            Self::Answer(bytes) => return bytes.clone(),
+            Self::Answer(bytes) | Self::Roster(bytes) | Self::Document(bytes) => {
+                return bytes.clone();
+            }
         }
         Bytes::new()
     }
@@ -446,6 +479,8 @@ impl Wire for SpaceNote {
                 }
                 Self::Verdict { outcome, document }
             }
+            ROSTER => Self::Roster(contract_bytes("roster", body)?),
+            DOCUMENT => Self::Document(contract_bytes("document", body)?),
             ANSWER => Self::Answer(short("answer", body)?),
             _ => return Ok(None),
         }))

@@ -31,7 +31,7 @@ mod tests;
 
 pub use decoder::FrameDecoder;
 
-use crate::frame::{EVIDENCE_BYTES_MAX, OfferFault};
+use crate::frame::{CONTRACTS_BYTES_MAX, EVIDENCE_BYTES_MAX, OfferFault};
 use crate::text::TextTooLong;
 use bytes::Bytes;
 use guan_model::IdFault;
@@ -43,6 +43,8 @@ pub const DATA_FRAME_BYTES_MAX: usize = 9 << 20;
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
 /// Longest frame of the control stream of a box, which carries evidence.
 pub const BOX_NOTE_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + 1;
+/// Longest frame of the control stream of the space, which carries contracts.
+pub const SPACE_NOTE_BYTES_MAX: usize = CONTRACTS_BYTES_MAX + 1;
 /// A receiver that does not know a type with this bit goes on without it (control stream).
 pub const SKIPPABLE: u8 = 0x80;
 

@@ -57,6 +57,16 @@ pub struct QuotaKey {
     pub period: Period,
 }
 
+impl QuotaKey {
+    /// What one reading adds.
+    pub fn cost(self, bytes: u64) -> u64 {
+        match self.kind {
+            QuotaKind::Count => 1,
+            QuotaKind::Size => bytes,
+        }
+    }
+}
+
 /// At most so many readings in any span of time, as a bucket that refills evenly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate {

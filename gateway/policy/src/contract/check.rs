@@ -2,8 +2,8 @@
 
 use super::{Contract, Rule, RuleKind};
 use crate::action::Action;
-use crate::constraint::{Constraint, Phase, Test};
-use crate::duty::{PointPatterns, Step, Transform};
+use crate::constraint::{Constraint, Test};
+use crate::duty::{PointPatterns, Transform};
 use crate::fault::{Faults, Problem};
 use crate::interval::{Comparison, IntervalSet};
 
@@ -27,31 +27,6 @@ pub(super) fn check(contract: &Contract, pointer: &str, faults: &mut Faults) {
             let prohibition = prohibition.id.to_string();
             let at = place(contract, permission, pointer);
             faults.add(&at, Problem::Contradiction { prohibition });
-        }
-    }
-}
-
-/// Refuses what this release can read and lint but does not carry out yet: counters that outlive a
-/// restart, windows, noise, pseudonyms, and the second decision when a batch leaves.
-pub(super) fn check_is_kept(contract: &Contract, faults: &mut Faults) {
-    let rules = contract.rules.iter().filter(|rule| binds_the_box(rule));
-    for rule in rules {
-        let at = place(contract, rule, "/contract");
-        for leaf in rule.constraint.leaves() {
-            let is_counted = matches!(leaf.test, Test::Quota { .. } | Test::Rate(_));
-            if is_counted || leaf.test.phase() == Phase::Release {
-                let what = leaf.text.to_string();
-                faults.add(&leaf.pointer, Problem::NotKeptYet { what });
-            }
-        }
-        for one in &rule.treatments {
-            if matches!(
-                one.transform.step(),
-                Step::Sample | Step::Aggregate | Step::Noise | Step::Pseudonymise | Step::Delay
-            ) {
-                let what = one.transform.name().to_owned();
-                faults.add(&format!("{at}/duty"), Problem::NotKeptYet { what });
-            }
         }
     }
 }

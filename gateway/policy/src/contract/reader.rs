@@ -79,7 +79,7 @@ fn document(
 }
 
 /// Parties and purposes follow the rules of all names.
-pub(super) fn plain_name(text: &str) -> Result<String, IdFault> {
+pub(crate) fn plain_name(text: &str) -> Result<String, IdFault> {
     check_party(text).map(|()| text.to_owned())
 }
 
@@ -102,7 +102,11 @@ fn contract(value: &Value, pointer: &str, digest: Digest, faults: &mut Faults) -
     Some(contract)
 }
 
-fn signature(value: &Value, pointer: &str, faults: &mut Faults) -> Option<SignatureEntry> {
+pub(crate) fn signature(
+    value: &Value,
+    pointer: &str,
+    faults: &mut Faults,
+) -> Option<SignatureEntry> {
     const KEYS: [&str; 4] = ["party", "key_id", "algorithm", "signature"];
     let object = Object::open(value, pointer, &KEYS, faults)?;
     let party = object.name("party", plain_name, faults);

@@ -41,7 +41,7 @@ const PROVIDER_SEED: u8 = 2;
 pub(crate) fn trusted() -> TrustedKeys {
     let consumer = ("space-1".to_owned(), TestSigner::new(CONSUMER_SEED).key());
     let court = ("court".to_owned(), TestSigner::new(3).key());
-    TrustedKeys::new(vec![consumer, court]).unwrap()
+    TrustedKeys::new(vec![consumer, court]).unwrap().accepting_single(true)
 }
 
 pub(crate) fn object() -> Value {
@@ -228,6 +228,10 @@ fn who_must_have_signed() {
     assert_eq!(signed_as(json!([provider, consumer])), []);
     assert_eq!(signed_as(json!([])), not_signed("none"));
     assert_eq!(signed_as(json!([provider])), not_signed(&provider_id));
+    // Unless the operator says so, one signature is not enough for an old file either.
+    let both = trusted().accepting_single(false);
+    let error = Contract::parse(GOLDEN.as_bytes(), &both).unwrap_err();
+    assert_eq!(error.faults[0].problem, by("depot-7", &provider_id));
 
     let mut forged = consumer.clone();
     forged["signature"] = provider["signature"].clone();

@@ -1,34 +1,73 @@
 //! What one contract says about the points of one dataset.
 
-use super::program::{Collections, Fixed, Program, Reading};
+use super::program::{Collections, Counted, Fixed, Live, Program, Reading};
+use crate::constraint::{QuotaKey, Rate, Test};
 use crate::contract::check::binds_the_box;
-use crate::contract::{Contract, RuleKind, Validity, validity};
+use crate::contract::{Contract, Rule, RuleKind, Validity, validity};
 use crate::decision::DenyReason;
 use crate::duty::Transform;
 use crate::situation::Situation;
+use crate::terms::{Delay, Terms};
 use crate::truth::Truth;
+use crate::usage::Usage;
 use guan_model::descriptor::PointDescriptor;
-use guan_model::{ContractId, Digest, Now, WallTime};
+use guan_model::{BootNumber, ClockQuality, ContractId, Digest, Now, WallTime};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Most different sets of rules that one contract has for the points of a dataset.
 const RULE_SETS_MAX: usize = 4096;
+/// Most prohibitions about one point, over all contracts of a consumer.
+pub(crate) const FORBIDS_MAX: usize = 256;
+
+/// Places of prohibitions in [`PointRules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RuleSet([u64; FORBIDS_MAX / 64]);
+
+impl RuleSet {
+    fn insert(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+        (0..FORBIDS_MAX).filter(move |place| self.0[place / 64] >> (place % 64) & 1 == 1)
+    }
+
+    pub(crate) fn places(self) -> Vec<u16> {
+        self.iter().map(|place| u16::try_from(place).expect("below FORBIDS_MAX")).collect()
+    }
+
+    /// Places beyond the limit are another program's; they are left out.
+    pub(crate) fn of(places: &[u16]) -> Self {
+        let mut set = Self::default();
+        let places = places.iter().map(|place| usize::from(*place));
+        places.filter(|place| *place < FORBIDS_MAX).for_each(|place| set.insert(place));
+        set
+    }
+}
 
 /// A permission for some points: when it holds, and the form in which rows then leave.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Permit {
     contract: ContractId,
-    rule: Arc<str>,
+    pub(crate) rule: Arc<str>,
     program: Program,
+    /// Asked again when the rows leave.
+    later: Program,
     /// In the order of their steps.
     pub(crate) form: Vec<Transform>,
+    pub(crate) rates: Vec<Rate>,
 }
 
 /// A prohibition for some points.
 #[derive(Debug, Clone, PartialEq)]
 struct Forbid {
+    contract: ContractId,
     rule: Arc<str>,
+    /// Its contract's term; `None` for the grant's own contract, whose term is asked anyway.
+    term: Option<(WallTime, WallTime)>,
     program: Program,
+    later: Program,
 }
 
 /// The rules that are left for points about which a contract says the same.
@@ -38,42 +77,57 @@ pub(crate) struct PointRules {
     forbids: Vec<Forbid>,
 }
 
-/// What the rules say of one reading. The four verdicts of TC609-6-2025-15: allowed (a permit with an
-/// empty form), allowed on conditions (with a form), refused (forbid), refused by default (none).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Verdict<'p> {
-    Permit(&'p Permit),
-    Forbid(&'p Arc<str>),
+/// What the rules say of one reading, by their places. The four verdicts of TC609-6-2025-15: allowed
+/// (a permit with an empty form), allowed on conditions (with a form), refused (forbid), refused by
+/// default (none).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// With the prohibitions that must be asked again when the reading leaves.
+    Permit(usize, RuleSet),
+    Forbid(usize),
     None,
 }
 
 impl PointRules {
-    fn of(fixed: &Fixed<'_>) -> Self {
+    /// `others`: contracts of the same consumer, whose prohibitions bind it here, too.
+    fn of(fixed: &Fixed<'_>, others: &[&Contract]) -> Option<Self> {
         let mut rules = Self::default();
-        for rule in fixed.contract.rules().iter().filter(|rule| binds_the_box(rule)) {
-            let program = fixed.compile(&rule.constraint);
-            if program == Program::Known(Truth::False) {
-                continue;
-            }
-            let id = rule.id.clone();
+        let own = fixed.contract;
+        for rule in own.rules().iter().filter(|rule| binds_the_box(rule)) {
             match rule.kind {
-                RuleKind::Prohibition => rules.forbids.push(Forbid { rule: id, program }),
-                RuleKind::Permission => {
-                    let name = fixed.point.name.as_str();
-                    let treats = rule.treatments.iter().filter(|one| one.points.covers(name));
-                    let mut form: Vec<Transform> = treats.map(|t| t.transform.clone()).collect();
-                    form.sort_by_key(Transform::step);
-                    let contract = fixed.contract.id().clone();
-                    rules.permits.push(Permit { contract, rule: id, program, form });
-                }
+                RuleKind::Prohibition => rules.forbids.extend(Forbid::of(fixed, rule, None)),
+                RuleKind::Permission => rules.permits.extend(Permit::of(fixed, rule)),
             }
         }
-        rules
+        if rules.permits.is_empty() {
+            return Some(Self::default());
+        }
+        for other in others.iter().filter(|other| other.id() != own.id()) {
+            let fixed = Fixed { contract: other, ..*fixed };
+            let term = Some((other.not_before(), other.not_after()));
+            let binding = other.rules().iter().filter(|rule| binds_the_box(rule));
+            let forbids = binding.filter(|rule| rule.kind == RuleKind::Prohibition);
+            rules.forbids.extend(forbids.filter_map(|rule| Forbid::of(&fixed, rule, term)));
+        }
+        (rules.forbids.len() <= FORBIDS_MAX).then_some(rules)
     }
 
     /// Whether no permission is about the point.
     pub(crate) fn is_empty(&self) -> bool {
         self.permits.is_empty()
+    }
+
+    pub(crate) fn permit(&self, place: usize) -> &Permit {
+        &self.permits[place]
+    }
+
+    pub(crate) fn permit_by_rule(&self, rule: &str) -> Option<&Permit> {
+        self.permits.iter().find(|permit| &*permit.rule == rule)
+    }
+
+    pub(crate) fn forbid_reason(&self, place: usize) -> DenyReason {
+        let Forbid { contract, rule, .. } = &self.forbids[place];
+        DenyReason::Prohibited { contract: contract.clone(), rule: rule.clone() }
     }
 
     /// The first permission, for saying what came closest.
@@ -88,16 +142,105 @@ impl PointRules {
     }
 
     /// Prohibition wins, on true and on unknown; a permission needs true; else no.
-    pub(crate) fn verdict(&self, situation: &Situation, reading: &Reading) -> Verdict<'_> {
-        let fires = |forbid: &&Forbid| forbid.program.truth(situation, reading) != Truth::False;
-        if let Some(forbid) = self.forbids.iter().find(fires) {
-            return Verdict::Forbid(&forbid.rule);
+    pub(crate) fn verdict(
+        &self,
+        situation: &Situation,
+        reading: &Reading,
+        usage: &Usage,
+    ) -> Verdict {
+        let mut later = RuleSet::default();
+        for (place, forbid) in self.forbids.iter().enumerate() {
+            if !forbid.may_bind(&situation.now)
+                || forbid.program.truth(live(
+                    &forbid.contract,
+                    &forbid.rule,
+                    (situation, reading, usage),
+                )) == Truth::False
+            {
+                continue;
+            }
+            if forbid.later == Program::Known(Truth::True) {
+                return Verdict::Forbid(place);
+            }
+            later.insert(place);
         }
-        let holds = |permit: &&Permit| {
-            permit.program.truth(situation, reading) == Truth::True
+        let holds = |permit: &Permit| {
+            permit.program.truth(live(&permit.contract, &permit.rule, (situation, reading, usage)))
+                == Truth::True
                 && !situation.is_violated(&permit.contract, &permit.rule)
         };
-        self.permits.iter().find(holds).map_or(Verdict::None, Verdict::Permit)
+        let permit = self.permits.iter().position(holds);
+        permit.map_or(Verdict::None, |place| Verdict::Permit(place, later))
+    }
+
+    /// What is asked when rows that a permit let in leave.
+    pub(crate) fn terms(
+        &self,
+        permit: &Permit,
+        forbids: RuleSet,
+        now: Now,
+        boot: BootNumber,
+    ) -> Terms {
+        // A plan that has changed since a window began may have fewer.
+        let forbid = forbids.iter().filter_map(|place| self.forbids.get(place));
+        let delay = permit.form.iter().find_map(|transform| match transform {
+            Transform::Delay { span } => Some(Delay { span: *span, boot, kept_at: now }),
+            _ => None,
+        });
+        Terms {
+            permission: permit.rule.clone(),
+            require: permit.later.clone(),
+            forbid: forbid.map(|one| (one.rule.clone(), one.later.clone())).collect(),
+            delay,
+        }
+    }
+}
+
+fn live<'l>(
+    contract: &'l ContractId,
+    rule: &'l Arc<str>,
+    (situation, reading, usage): (&'l Situation, &'l Reading, &'l Usage),
+) -> Live<'l> {
+    Live { situation, reading, counted: Some(Counted { contract, rule, usage }) }
+}
+
+impl Permit {
+    /// `None` for a rule that is never about the point.
+    fn of(fixed: &Fixed<'_>, rule: &Rule) -> Option<Self> {
+        let (program, later) = fixed.split(&rule.constraint);
+        if [&program, &later].contains(&&Program::Known(Truth::False)) {
+            return None;
+        }
+        let name = fixed.point.name.as_str();
+        let treats = rule.treatments.iter().filter(|one| one.points.covers(name));
+        let mut form: Vec<Transform> = treats.map(|one| one.transform.clone()).collect();
+        form.sort_by_key(Transform::step);
+        let leaves = rule.constraint.leaves().into_iter();
+        let rates = leaves.filter_map(|leaf| match &leaf.test {
+            Test::Rate(rate) => Some(*rate),
+            _ => None,
+        });
+        let (contract, rule) = (fixed.contract.id().clone(), rule.id.clone());
+        Some(Self { contract, rule, program, later, form, rates: rates.collect() })
+    }
+}
+
+impl Forbid {
+    /// `None` for a rule that is never about the point.
+    fn of(fixed: &Fixed<'_>, rule: &Rule, term: Option<(WallTime, WallTime)>) -> Option<Self> {
+        let (program, later) = fixed.split(&rule.constraint);
+        if [&program, &later].contains(&&Program::Known(Truth::False)) {
+            return None;
+        }
+        let (contract, rule) = (fixed.contract.id().clone(), rule.id.clone());
+        Some(Self { contract, rule, term, program, later })
+    }
+
+    /// Without a clock every prohibition binds.
+    fn may_bind(&self, now: &Now) -> bool {
+        self.term.is_none_or(|(from, until)| {
+            now.quality == ClockQuality::Unset || validity(now, from, until) == Validity::Valid
+        })
     }
 }
 
@@ -108,22 +251,26 @@ pub(crate) struct Grant {
     contract_digest: Digest,
     not_before: WallTime,
     not_after: WallTime,
+    /// Counters that its rules ask.
+    pub(crate) quotas: Vec<QuotaKey>,
     /// For each point of the dataset, in order, its place in `rules`.
     rules_of: Vec<u16>,
     rules: Vec<PointRules>,
 }
 
 impl Grant {
-    /// `None` when the contract divides the points into more than [`RULE_SETS_MAX`] kinds.
+    /// `None` when the contract divides the points into more than [`RULE_SETS_MAX`] kinds, or when more
+    /// than [`FORBIDS_MAX`] prohibitions are about one point.
     pub(super) fn of(
         contract: &Contract,
+        others: &[&Contract],
         points: &[&PointDescriptor],
         collections: &Collections,
     ) -> Option<Self> {
         let mut rules: Vec<PointRules> = Vec::new();
         let mut rules_of = Vec::with_capacity(points.len());
         for point in points {
-            let own = PointRules::of(&Fixed { contract, point, collections });
+            let own = PointRules::of(&Fixed { contract, point, collections }, others)?;
             let known = rules.iter().position(|known| *known == own);
             let place = known.unwrap_or_else(|| {
                 rules.push(own);
@@ -131,11 +278,19 @@ impl Grant {
             });
             rules_of.push(u16::try_from(place).ok().filter(|_| place < RULE_SETS_MAX)?);
         }
+        let leaves = contract.rules().iter().flat_map(|rule| rule.constraint.leaves());
+        let quotas: BTreeSet<QuotaKey> = leaves
+            .filter_map(|leaf| match &leaf.test {
+                Test::Quota { key, .. } => Some(*key),
+                _ => None,
+            })
+            .collect();
         Some(Self {
             contract: contract.id().clone(),
             contract_digest: contract.digest(),
             not_before: contract.not_before(),
             not_after: contract.not_after(),
+            quotas: quotas.into_iter().collect(),
             rules_of,
             rules,
         })
@@ -149,14 +304,12 @@ impl Grant {
         self.contract_digest
     }
 
-    pub(crate) fn valid_at(&self, now: &Now) -> bool {
-        validity(now, self.not_before, self.not_after) == Validity::Valid
-    }
-
-    /// Why its term does not let anything go; `None` while the term lasts.
+    /// Why its term does not let anything be kept; `None` while the term lasts. A clock that is only
+    /// carried on runs late, so with it a term may have begun: the second decision asks again.
     pub(crate) fn invalid_reason(&self, now: &Now) -> Option<DenyReason> {
         let contract = self.contract.clone();
         match validity(now, self.not_before, self.not_after) {
+            Validity::NotYet if now.quality == ClockQuality::Unset => None,
             Validity::NotYet => Some(DenyReason::NotYetValid { contract }),
             Validity::Expired => Some(DenyReason::Expired { contract }),
             Validity::Valid => None,

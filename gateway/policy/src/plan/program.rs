@@ -1,15 +1,17 @@
 //! Constraints compiled for one contract and one point: what contract and descriptor decide is gone.
 
-use crate::constraint::{Constraint, NameTest, Relation, Test};
+use crate::constraint::{Constraint, NameTest, Period, Phase, QuotaKey, Relation, Test};
 use crate::contract::Contract;
 use crate::contract::check::times;
 use crate::duty::pattern_covers;
 use crate::interval::IntervalSet;
 use crate::situation::Situation;
 use crate::truth::{ExactlyOne, Truth};
+use crate::usage::{CellKey, Usage};
 use guan_model::descriptor::PointDescriptor;
-use guan_model::{ClockQuality, Quality, WallTime};
+use guan_model::{ClockQuality, ContractId, Quality, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Which parties and datasets belong to which collection, as far as the box was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +29,25 @@ pub struct Reading {
     pub quality: Quality,
     /// `None` for what is no number.
     pub value: Option<f64>,
+    /// Of value and time, before compression.
+    pub bytes: u64,
+}
+
+/// Everything that a live test may ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Live<'l> {
+    pub(crate) situation: &'l Situation,
+    pub(crate) reading: &'l Reading,
+    /// Without it counters are unknown.
+    pub(crate) counted: Option<Counted<'l>>,
+}
+
+/// Whose counters are asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted<'l> {
+    pub(crate) contract: &'l ContractId,
+    pub(crate) rule: &'l Arc<str>,
+    pub(crate) usage: &'l Usage,
 }
 
 /// A constraint of which only live questions are left.
@@ -49,6 +70,16 @@ pub(crate) struct Fixed<'c> {
 }
 
 impl Fixed<'_> {
+    /// The part that is answered when a reading comes, and the part that is asked when it leaves.
+    pub(crate) fn split(&self, constraint: &Constraint) -> (Program, Program) {
+        let is_later = |part: &&Constraint| part.phases().contains(&Phase::Release);
+        let (later, now): (Vec<_>, Vec<_>) = constraint.conjuncts().iter().partition(is_later);
+        let part = |parts: Vec<&Constraint>| {
+            self.compile(&Constraint::And(parts.into_iter().cloned().collect()))
+        };
+        (part(now), part(later))
+    }
+
     pub(crate) fn compile(&self, constraint: &Constraint) -> Program {
         // Hundreds of office hours become one search.
         if let Some(set) = times(constraint, &|test| matches!(test, Test::DateTime(..))) {
@@ -163,7 +194,12 @@ impl Program {
             Self::EventTime(_) => false,
             Self::Test(test) => !matches!(
                 test,
-                Test::Age(..) | Test::Place { .. } | Test::Value(..) | Test::Quality(..)
+                Test::Age(..)
+                    | Test::Place { .. }
+                    | Test::Value(..)
+                    | Test::Quality(..)
+                    | Test::Quota { .. }
+                    | Test::Rate(_)
             ),
             Self::And(parts) | Self::Or(parts) | Self::Xone(parts) => {
                 parts.iter().all(Self::is_of_batch)
@@ -171,7 +207,8 @@ impl Program {
         }
     }
 
-    pub(crate) fn truth(&self, situation: &Situation, reading: &Reading) -> Truth {
+    pub(crate) fn truth(&self, live: Live<'_>) -> Truth {
+        let Live { situation, reading, .. } = live;
         match self {
             Self::Known(truth) => *truth,
             Self::DateTime(set) => match situation.now.quality {
@@ -179,18 +216,16 @@ impl Program {
                 _ => set.contains(situation.now.wall.0).into(),
             },
             Self::EventTime(set) => set.contains(reading.event_time.0).into(),
-            Self::Test(test) => answer(test, situation, reading),
+            Self::Test(test) => answer(test, live),
             Self::And(parts) => {
-                let truths = parts.iter().map(|part| part.truth(situation, reading));
+                let truths = parts.iter().map(|part| part.truth(live));
                 until(truths, Truth::False, Truth::and).unwrap_or(Truth::True)
             }
             Self::Or(parts) => {
-                let truths = parts.iter().map(|part| part.truth(situation, reading));
+                let truths = parts.iter().map(|part| part.truth(live));
                 until(truths, Truth::True, Truth::or).unwrap_or(Truth::False)
             }
-            Self::Xone(parts) => {
-                exactly_one(parts.iter().map(|part| part.truth(situation, reading)))
-            }
+            Self::Xone(parts) => exactly_one(parts.iter().map(|part| part.truth(live))),
         }
     }
 }
@@ -212,8 +247,18 @@ fn until(
     joined
 }
 
+impl Counted<'_> {
+    /// What would be used up if the reading went, too.
+    fn with_reading(&self, key: QuotaKey, live: Live<'_>) -> u64 {
+        let period = key.period.number(live.situation.now.wall);
+        let cell = CellKey::Quota { contract: self.contract.clone(), key };
+        self.usage.used(&cell, period).saturating_add(key.cost(live.reading.bytes))
+    }
+}
+
 /// The answer to a live test. What the box does not know is unknown, never false.
-fn answer(test: &Test, situation: &Situation, reading: &Reading) -> Truth {
+fn answer(test: &Test, live: Live<'_>) -> Truth {
+    let Live { situation, reading, .. } = live;
     let clock_is_set = situation.now.quality != ClockQuality::Unset;
     match test {
         Test::Age(comparison, limit) => {
@@ -248,8 +293,14 @@ fn answer(test: &Test, situation: &Situation, reading: &Reading) -> Truth {
         Test::Clock(comparison, quality) => {
             comparison.holds(&situation.now.quality, quality).into()
         }
-        // No counter is kept yet; `Contract::parse` refuses what would need one.
-        Test::Quota { .. } | Test::Rate(_) => Truth::Unknown,
+        Test::Quota { key, comparison, limit } => {
+            let of = live.counted.filter(|_| clock_is_set || key.period == Period::Total);
+            Truth::of(of.map(|of| comparison.holds(&of.with_reading(*key, live), limit)))
+        }
+        Test::Rate(rate) => Truth::of(live.counted.map(|of| {
+            let key = CellKey::Rate { contract: of.contract.clone(), rule: of.rule.clone() };
+            of.usage.has_room(&key, *rate, reading.gateway_time)
+        })),
         _ => unreachable!("times became sets, and contract and descriptor answered the rest"),
     }
 }

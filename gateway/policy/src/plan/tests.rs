@@ -105,7 +105,7 @@ fn lines(decision: &Decision) -> Vec<String> {
 }
 
 fn check(contracts: &[Json], at: &str, expect: &[&str]) {
-    let decision = compile(contracts).decide(&Situation::at(now(at)), batch());
+    let decision = compile(contracts).decide_afresh(&Situation::at(now(at)), batch());
     assert_eq!(lines(&decision), expect, "for {contracts:?} in {at}");
 }
 
@@ -159,8 +159,10 @@ fn masked_rows_keep_times_and_flags_only() {
         row(POSITION, None),
         row(POSITION, Some(Value::I64(9))),
     ];
-    let decision = plan
-        .decide(&Situation::at(now("2027")), Batch::from_rows(header("vessel-bus"), rows).unwrap());
+    let decision = plan.decide_afresh(
+        &Situation::at(now("2027")),
+        Batch::from_rows(header("vessel-bus"), rows).unwrap(),
+    );
     let [permitted] = &decision.permitted[..] else { panic!("{decision:?}") };
     let quality =
         Quality::new(Severity::Uncertain, Reason::PolicyReduced).with_flags(Quality::MANUAL);
@@ -177,14 +179,17 @@ fn masked_rows_keep_times_and_flags_only() {
 fn unknown_points_and_foreign_tables_are_refused() {
     let plan = compile(&[everything("A")]);
     let foreign = [row(PointId(5), None), row(CARGO, None)];
-    let decision = plan.decide(
+    let decision = plan.decide_afresh(
         &Situation::at(now("2027")),
         Batch::from_rows(header("vessel-bus"), foreign).unwrap(),
     );
     assert_eq!(lines(&decision), ["2 point-not-covered A"]);
     let mut other = batch();
     other.header.descriptors = Digest([0; 32]);
-    assert_eq!(lines(&plan.decide(&Situation::at(now("2027")), other)), ["6 other-descriptors -"]);
+    assert_eq!(
+        lines(&plan.decide_afresh(&Situation::at(now("2027")), other)),
+        ["6 other-descriptors -"]
+    );
 }
 
 #[test]
@@ -209,7 +214,7 @@ fn what_the_box_does_not_have_is_a_warning() {
         ]
     );
     let expect = ["A {1} 2 rows, 0 masked", "4 point-not-covered A"];
-    assert_eq!(lines(&plan.decide(&Situation::at(now("2027")), batch())), expect);
+    assert_eq!(lines(&plan.decide_afresh(&Situation::at(now("2027")), batch())), expect);
 }
 
 #[test]
@@ -239,7 +244,7 @@ fn many_points() {
     let header = BatchHeader { descriptors: table.digest(), ..header("vessel-bus") };
     let rows = (0..200).map(|id| row(PointId(id), Some(Value::I64(1))));
     let decision =
-        plan.decide(&Situation::at(now("2027")), Batch::from_rows(header, rows).unwrap());
+        plan.decide_afresh(&Situation::at(now("2027")), Batch::from_rows(header, rows).unwrap());
     let left = decision.permitted[0].batch.iter_rows();
     let (absent, whole): (Vec<Row>, Vec<Row>) = left.partition(|row| row.value.is_none());
     assert_eq!(absent.iter().map(|row| row.point.0).collect::<Vec<_>>(), masked);
@@ -269,7 +274,8 @@ fn reasons_have_the_numbers_of_the_log() {
         DenyReason::OtherDescriptors,
         DenyReason::Prohibited { contract: contract.clone(), rule: "r".into() },
         DenyReason::NotPermitted { contract: contract.clone(), rule: "r".into() },
-        DenyReason::Dropped { contract },
+        DenyReason::Dropped { contract: contract.clone() },
+        DenyReason::Absorbed { contract },
     ];
     assert_eq!(reasons.len(), guan_evidence::Denial::ALL.len());
     for reason in reasons {
@@ -290,7 +296,10 @@ fn limit_is_exact() {
     let ignored = ContractId::parse(&format!("C{CONTRACTS_MAX:05}")).unwrap();
     let warning = PlanWarning::TooMany { count: CONTRACTS_MAX + 1, ignored };
     assert_eq!((plan.contracts().len(), plan.warnings()), (CONTRACTS_MAX, &[warning][..]));
-    assert_eq!(plan.decide(&Situation::at(now("2027")), batch()).permitted.len(), CONTRACTS_MAX);
+    assert_eq!(
+        plan.decide_afresh(&Situation::at(now("2027")), batch()).permitted.len(),
+        CONTRACTS_MAX
+    );
 }
 
 /// A fixed set of contracts from which the property test takes a part.
@@ -371,7 +380,7 @@ proptest! {
         let plan = Plan::compile(&contracts, &descriptors());
         let whole = Batch::from_rows(header(dataset), rows).unwrap();
         let now = now(at);
-        let decision = plan.decide(&Situation::at(now), whole.clone());
+        let decision = plan.decide_afresh(&Situation::at(now), whole.clone());
         let id = DatasetId::parse(dataset).unwrap();
 
         let mut permitted: Vec<&Permitted> = decision.permitted.iter().collect();
@@ -401,7 +410,7 @@ fn check_odrl(change: impl FnOnce(&mut Json), expect: &[&str]) {
     change(&mut object);
     let contracts = [crate::contract::odrl::tests::signed(&object)];
     let plan = Plan::compile(&contracts, &descriptors());
-    let decision = plan.decide(&Situation::at(now("2027")), batch());
+    let decision = plan.decide_afresh(&Situation::at(now("2027")), batch());
     assert_eq!(lines(&decision), expect, "for {object}");
 }
 
@@ -445,7 +454,7 @@ fn check_form(duty: Json, values: &[Value], expect: &[Option<Value>]) {
     let plan = Plan::compile(&[crate::contract::odrl::tests::signed(&object)], &descriptors());
     let rows = values.iter().map(|value| row(SPEED, Some(value.clone())));
     let batch = Batch::from_rows(header("vessel-bus"), rows).unwrap();
-    let decision = plan.decide(&Situation::at(now("2027")), batch);
+    let decision = plan.decide_afresh(&Situation::at(now("2027")), batch);
     let left: Vec<Row> = decision.permitted[0].batch.iter_rows().collect();
     let found: Vec<Option<Value>> = left.iter().map(|row| row.value.clone()).collect();
     assert_eq!(found, expect, "for {object}");

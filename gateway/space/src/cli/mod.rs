@@ -77,7 +77,7 @@ enum Command {
     Token(TokenCommand),
     /// Contracts of this space.
     #[command(subcommand)]
-    Contract(ContractCommand),
+    Contract(contract::ContractCommand),
     /// What the maker of a release signs: which firmware boxes may run.
     #[command(subcommand)]
     Release(release::ReleaseCommand),
@@ -193,23 +193,6 @@ enum TokenCommand {
 }
 
 #[derive(Subcommand)]
-enum ContractCommand {
-    /// Sign a contract, so that boxes that trust this space act on it.
-    Sign {
-        #[command(flatten)]
-        common: Common,
-        /// The contract: a JSON object.
-        #[arg(long = "in", value_name = "FILE")]
-        input: PathBuf,
-        /// File for the signed contract.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Print the key that boxes must trust, as lines for their configuration.
-    Key(Common),
-}
-
-#[derive(Subcommand)]
 enum ConfigCommand {
     /// Check the file: all faults at once, each with its line and a remedy.
     Check(Common),
@@ -247,10 +230,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             token::new(common, id, *hours, ek.as_deref().zip(tier.as_deref()))?;
         }
         Command::Token(TokenCommand::DropExpired(common)) => token::drop_expired(common)?,
-        Command::Contract(ContractCommand::Sign { common, input, out }) => {
-            contract::sign(common, input, out)?;
-        }
-        Command::Contract(ContractCommand::Key(common)) => contract::key(common)?,
+        Command::Contract(command) => contract::execute(command)?,
         Command::Release(command) => release::execute(command)?,
         Command::Config(ConfigCommand::Check(common)) => show::config_check(common)?,
         Command::Config(ConfigCommand::Show(common)) => show::config_show(common)?,

@@ -353,6 +353,17 @@ impl<D: Disk> Spool<D> {
         oldest.map(|(_, lane, last, newest)| (lane, last, newest))
     }
 
+    /// Nothing of a stream through here is held any more.
+    pub fn released(&self, stream: StreamId) -> BatchSeq {
+        self.positions.get(&stream).map_or(BatchSeq::ZERO, |at| at.released)
+    }
+
+    /// Whether all that was pushed to a lane, in any class, is released.
+    pub fn is_lane_empty(&self, lane: u16) -> bool {
+        let mut of_lane = self.positions.iter().filter(|(id, _)| id.lane() == lane);
+        of_lane.all(|(_, at)| at.released == at.newest)
+    }
+
     /// Gives up everything of a lane that is committed and not released: what was kept may no longer
     /// leave. The gap is durable with the next commit; the segments go when nothing else needs them.
     pub fn shred(&mut self, lane: StreamId) -> Result<Option<GapRecord>, SpoolError> {

@@ -152,21 +152,3 @@ fn contracts_that_make_no_sense_are_refused() {
     let all = json!([{"action": "use"}]);
     check(&with(agreement(), "prohibition", all), &["/permission/0"]);
 }
-
-/// What is read but not kept must not come into force.
-#[test]
-fn what_this_release_does_not_keep_is_not_in_force() {
-    let counted = permission(json!([test("count", "lteq", json!(5))]), json!([{"action": "log"}]));
-    assert!(Contract::draft(counted.to_string().as_bytes()).is_ok());
-    let signer = [TestSigner::new(21), TestSigner::new(22)];
-    let file = sign(counted.to_string().as_bytes(), "depot-7", &signer[0]).unwrap();
-    let file = sign(&file, "insurer-1", &signer[1]).unwrap();
-    let keys = vec![
-        ("depot-7".to_owned(), signer[0].public_key()),
-        ("insurer-1".to_owned(), signer[1].public_key()),
-    ];
-    let error = Contract::parse(&file, &TrustedKeys::new(keys).unwrap()).unwrap_err();
-    let what = "count lteq 5".to_owned();
-    assert_eq!(error.faults[0].problem, Problem::NotKeptYet { what });
-    assert_eq!(error.faults[0].pointer, "/contract/permission/0/constraint/0");
-}

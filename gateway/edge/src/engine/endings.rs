@@ -1,0 +1,213 @@
+//! What changes beside the flow of rows: contracts that come, change and end, lanes that are over, keys that
+//! nobody needs any more, windows that are due.
+//!
+//! A lane is shredded in one commit, its gap and its leaf together; the key goes afterwards, when no lane
+//! and no contract in force needs it. A crash between the two is made good at the next tick.
+
+use super::{Effect, Engine, EngineError};
+use crate::lanes::Lane;
+use crate::leaving::Standing;
+use crate::vault::Named;
+use guan_evidence::{ContractOutcome, LeafBody};
+use guan_model::{BatchHeader, BatchSeq, ClockQuality, DatasetId, Digest, Now, StreamId};
+use guan_policy::contract::Fate;
+use guan_policy::{InForce, Means, Permitted, Plan};
+use guan_spool::Disk;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl<D: Disk, T> Engine<D, T> {
+    pub(super) fn change_plan(
+        &mut self,
+        now: Now,
+        plan: Arc<Plan>,
+        standing: Standing,
+    ) -> Result<(), EngineError> {
+        for body in changes((&self.plan, &self.standing), (&plan, &standing)) {
+            self.note(now, body);
+        }
+        self.memory.usage.retain(|id| plan.contract(id).is_some());
+        self.plan = plan;
+        self.provide_keys()?;
+        self.standing = standing.clone();
+        self.door.set_standing(standing);
+        self.has_plan = true;
+        self.commit(now)?;
+        self.end_lanes(now)
+    }
+
+    /// Nothing may be kept under a contract before its key is durable.
+    pub(super) fn provide_keys(&mut self) -> Result<(), EngineError> {
+        for one in self.plan.contracts() {
+            let named = Named { contract: one.contract.clone(), version: one.version };
+            self.vault.provide(&one.digest, &named)?;
+        }
+        Ok(())
+    }
+
+    /// Shreds the lanes that are over, closes those that are empty, destroys keys without use.
+    pub(super) fn end_lanes(&mut self, now: Now) -> Result<(), EngineError> {
+        // Before the first plan nobody knows which contracts stand.
+        if !self.has_plan {
+            return Ok(());
+        }
+        let over: Vec<u16> = {
+            let lanes = self.memory.lanes.iter();
+            lanes.filter(|(_, lane)| self.is_over(lane, &now)).map(|(number, _)| number).collect()
+        };
+        for number in over {
+            self.shred(now, number)?;
+        }
+        let is_idle = |(number, lane): &(u16, &Lane)| {
+            !self.is_in_force(&lane.digest) && self.spool.is_lane_empty(*number)
+        };
+        let idle: Vec<u16> =
+            self.memory.lanes.iter().filter(is_idle).map(|(number, _)| number).collect();
+        if !idle.is_empty() {
+            idle.into_iter().for_each(|number| self.memory.lanes.close(number));
+            self.commit(now)?;
+        }
+        self.destroy_keys(now)
+    }
+
+    fn is_in_force(&self, digest: &Digest) -> bool {
+        self.plan.contracts().iter().any(|one| one.digest == *digest)
+    }
+
+    fn is_over(&self, lane: &Lane, now: &Now) -> bool {
+        if self.standing.revoked.contains(&lane.contract) {
+            return true;
+        }
+        if now.quality != ClockQuality::Unset && now.wall >= lane.ends() {
+            return true;
+        }
+        // What was kept under a version that a newer one replaced still leaves on its old terms.
+        let is_known = self.plan.contract(&lane.contract).is_some();
+        !is_known && lane.lease.on_early_end == Fate::Shred
+    }
+
+    fn shred(&mut self, now: Now, number: u16) -> Result<(), EngineError> {
+        for class in 0..StreamId::CLASSES {
+            self.shred_stream(now, StreamId::of(class, number))?;
+        }
+        self.memory.lanes.close(number);
+        self.commit(now)
+    }
+
+    fn shred_stream(&mut self, now: Now, stream: StreamId) -> Result<(), EngineError> {
+        if let Some(gap) = self.spool.shred(stream)? {
+            self.note_gap(now, &gap);
+            self.commit(now)?;
+        }
+        Ok(())
+    }
+
+    /// The reader found that batches can never leave: all of a lane wait for the same.
+    pub(super) fn forfeit(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        through: BatchSeq,
+    ) -> Result<(), EngineError> {
+        if self.spool.released(stream) < through {
+            self.shred_stream(now, stream)?;
+        }
+        Ok(())
+    }
+
+    fn destroy_keys(&mut self, now: Now) -> Result<(), EngineError> {
+        let in_use: BTreeSet<Digest> =
+            self.memory.lanes.iter().map(|(_, lane)| lane.digest).collect();
+        for digest in self.vault.contracts() {
+            if in_use.contains(&digest) || self.is_in_force(&digest) {
+                continue;
+            }
+            let Some(known) = self.vault.destroy(&digest)? else { continue };
+            self.note(
+                now,
+                LeafBody::ContractChange {
+                    contract: known.contract,
+                    version: known.version,
+                    digest,
+                    plan: self.plan.digest(),
+                    outcome: ContractOutcome::Destroyed,
+                },
+            );
+            self.commit(now)?;
+        }
+        Ok(())
+    }
+
+    /// Has the next commit end the windows for which nothing more is waited.
+    pub(super) fn flush_windows(&mut self, now: Now) -> Result<(), EngineError> {
+        let is_due = now.quality != ClockQuality::Unset && self.memory.usage.is_overdue(now.wall);
+        if is_due {
+            self.windows_due = true;
+            self.commit(now)?;
+        }
+        Ok(())
+    }
+
+    /// The results of windows that are due.
+    pub(super) fn results(&mut self, now: &Now) -> Vec<Permitted> {
+        let situation = self.door.situation(*now);
+        let (plan, vault) = (self.plan.clone(), self.vault.clone());
+        let key = |id: &guan_model::ContractId| vault.pseudonym_key(&plan.contract(id)?.digest);
+        let (descriptors, boot) = (self.descriptors.digest(), self.config.boot);
+        let header = |dataset: &DatasetId| BatchHeader {
+            dataset: dataset.clone(),
+            contract: None,
+            descriptors,
+            boot,
+            monotonic: now.monotonic,
+            clock_quality: now.quality,
+        };
+        let mut means = Means {
+            usage: &mut self.memory.usage,
+            entropy: &mut self.entropy,
+            pseudonym_key: &key,
+            boot,
+        };
+        plan.flush(&situation, &mut means, header)
+    }
+
+    /// Tells the reader which lanes there are.
+    pub(super) fn show_lanes(&self) {
+        let lanes = self.memory.lanes.iter().map(|(number, lane)| (number, lane.clone()));
+        self.door.set_lanes(lanes);
+    }
+
+    /// The windows wait for the next tick; publications do not suffer for them.
+    pub(super) fn postpone_windows(&mut self, reason: &str) {
+        self.windows_due = false;
+        self.effects.push_back(Effect::Alarm(format!("results of windows must wait: {reason}")));
+    }
+}
+
+/// What came into force, what ended, and how those stand that were there before.
+fn changes(before: (&Plan, &Standing), after: (&Plan, &Standing)) -> Vec<LeafBody> {
+    let change = |one: &InForce, outcome| LeafBody::ContractChange {
+        contract: one.contract.clone(),
+        version: one.version,
+        digest: one.digest,
+        plan: after.0.digest(),
+        outcome,
+    };
+    let is_revoked = |one: &&InForce| after.1.revoked.contains(&one.contract);
+    let ended = before.0.contracts().iter().filter(|one| !after.0.contracts().contains(one));
+    let ended = ended.map(|one| match is_revoked(&one) {
+        true => change(one, ContractOutcome::Revoked),
+        false => change(one, ContractOutcome::Ended),
+    });
+    let begun = after.0.contracts().iter().filter(|one| !before.0.contracts().contains(one));
+    let begun = begun.map(|one| change(one, ContractOutcome::Accepted));
+    let stands = after.0.contracts().iter().filter_map(|one| {
+        let suspended = |standing: &Standing| standing.suspended.contains(&one.contract);
+        match (suspended(before.1), suspended(after.1)) {
+            (false, true) => Some(change(one, ContractOutcome::Suspended)),
+            (true, false) => Some(change(one, ContractOutcome::Resumed)),
+            _ => None,
+        }
+    });
+    ended.chain(begun).chain(stands).collect()
+}

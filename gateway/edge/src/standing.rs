@@ -1,0 +1,242 @@
+//! Which contracts stand: the operator's folder, and what the space says over the link.
+//!
+//! The space's word is a signed set with an epoch. The box keeps the newest set and the contracts that it
+//! names in its state folder, and never takes an older one. Without any set the folder alone counts.
+//!
+//! Never here: when a plan comes into force; the writer takes it between two batches.
+
+use crate::contracts::{self, ContractFileError};
+use crate::leaving::Standing;
+use crate::metadata::{Metadata, MetadataError};
+use crate::upkeep::replace;
+use guan_model::{BoxId, DescriptorTable, Digest, WallTime};
+use guan_policy::{
+    CONTRACT_BYTES_MAX, Contract, ContractError, ContractState, Plan, Roster, TrustedKeys,
+};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folder in `box.state_dir`.
+pub const CONTRACTS_DIR: &str = "contracts";
+const ROSTER_FILE: &str = "set.json";
+
+/// Why the space's word does not count; nothing leaves until it sends another.
+#[derive(Debug, thiserror::Error)]
+pub enum StandingFault {
+    #[error("the contract set of the space is refused")]
+    Set(#[source] ContractError),
+    #[error("the contract set is for box {found}, this box is {ours}; correct it in the space")]
+    OtherBox { found: BoxId, ours: BoxId },
+    #[error(
+        "the contract set has epoch {found}, this box has seen {known}: somebody plays an old set \
+         again, or the space was restored from a backup (`guan-space contract renew` then helps)"
+    )]
+    Old { found: u64, known: u64 },
+    #[error("the space no longer knows of the contracts that it had set (epoch {known})")]
+    Forgotten { known: u64 },
+    #[error("a contract of the space is refused")]
+    Contract(#[source] ContractError),
+    #[error("contract {found} is not in the set of the space")]
+    NotListed { found: Digest },
+    #[error("{path} cannot be used: check the disk and its rights")]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+/// What counts now.
+pub struct InForce {
+    pub plan: Arc<Plan>,
+    pub standing: Standing,
+}
+
+/// The folder, the set, and the contracts of the set.
+pub struct Book {
+    keys: TrustedKeys,
+    box_id: BoxId,
+    descriptors: Arc<DescriptorTable>,
+    /// The operator's.
+    folder: PathBuf,
+    /// Ours.
+    state: PathBuf,
+    metadata: Metadata,
+    from_folder: contracts::ContractSet,
+    roster: Option<Roster>,
+    from_space: Vec<Contract>,
+}
+
+impl Book {
+    /// Reads what is on disk. Files that do not count are told of and left out.
+    pub fn open(
+        keys: TrustedKeys,
+        box_id: BoxId,
+        descriptors: Arc<DescriptorTable>,
+        (folder, state_dir): (&Path, &Path),
+        metadata: Metadata,
+    ) -> Result<Self, StandingFault> {
+        let state = state_dir.join(CONTRACTS_DIR);
+        let failed = |source| StandingFault::File { path: state.clone(), source };
+        std::fs::create_dir_all(&state).map_err(failed)?;
+        let mut book = Self {
+            keys,
+            box_id,
+            descriptors,
+            folder: folder.to_path_buf(),
+            state,
+            metadata,
+            from_folder: contracts::none(),
+            roster: None,
+            from_space: Vec::new(),
+        };
+        let path = book.state.join(ROSTER_FILE);
+        if path.exists() {
+            let failed = |source| StandingFault::File { path: path.clone(), source };
+            let bytes = std::fs::read(&path).map_err(failed)?;
+            book.roster = Some(book.judge(&bytes)?);
+            book.read_kept();
+        }
+        Ok(book)
+    }
+
+    /// Looks at the operator's folder; `true` when it has changed.
+    pub fn read_folder(&mut self) -> Result<bool, ContractFileError> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let set = contracts::read_contracts(&self.folder, &self.keys)?;
+        let is_new = set.digest != self.from_folder.digest;
+        self.from_folder = set;
+        Ok(is_new)
+    }
+
+    /// Files of the folder that do not count, with the reasons.
+    pub fn refused(&self) -> &[ContractFileError] {
+        &self.from_folder.refused
+    }
+
+    /// The newest set, if the space ever sent one.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_ref()
+    }
+
+    /// The space's word. `true` when something changed.
+    pub fn handle_roster(&mut self, bytes: &[u8]) -> Result<bool, StandingFault> {
+        if bytes.is_empty() {
+            return match self.metadata.epoch()? {
+                0 => Ok(false),
+                known => Err(StandingFault::Forgotten { known }),
+            };
+        }
+        let roster = self.judge(bytes)?;
+        if self.roster.as_ref() == Some(&roster) {
+            return Ok(false);
+        }
+        let path = self.state.join(ROSTER_FILE);
+        let text = String::from_utf8_lossy(bytes);
+        replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
+        // The file first: an epoch without its set would refuse the set for ever.
+        self.metadata.set_epoch(roster.epoch)?;
+        self.roster = Some(roster);
+        self.read_kept();
+        Ok(true)
+    }
+
+    /// A contract of the set.
+    pub fn handle_document(&mut self, bytes: &[u8]) -> Result<(), StandingFault> {
+        let contract = Contract::parse(bytes, &self.keys).map_err(StandingFault::Contract)?;
+        let digest = contract.digest();
+        if !self.missing().contains(&digest) {
+            return Err(StandingFault::NotListed { found: digest });
+        }
+        let path = self.path_of(&digest);
+        let text = String::from_utf8_lossy(bytes);
+        replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
+        self.from_space.push(contract);
+        Ok(())
+    }
+
+    /// Contracts that the set names as standing and that are not here.
+    pub fn missing(&self) -> Vec<Digest> {
+        let has = |digest: &Digest| {
+            let folder = self.from_folder.contracts.iter();
+            folder.chain(&self.from_space).any(|contract| contract.digest() == *digest)
+        };
+        let listed = self.roster.iter().flat_map(|roster| &roster.entries);
+        let standing = listed.filter(|one| !one.state.is_final());
+        standing.map(|one| one.digest).filter(|digest| !has(digest)).collect()
+    }
+
+    pub fn in_force(&self) -> InForce {
+        let entries = || self.roster.iter().flat_map(|roster| &roster.entries);
+        let with = |state| {
+            let found = entries().filter(move |one| one.state == state);
+            found.map(|one| one.contract.clone()).collect()
+        };
+        let is_over = |contract: &&Contract| {
+            entries().any(|one| one.contract == *contract.id() && one.state.is_final())
+        };
+        let all = self.from_folder.contracts.iter().chain(&self.from_space);
+        let standing: Vec<Contract> = all.filter(|contract| !is_over(contract)).cloned().collect();
+        InForce {
+            plan: Arc::new(Plan::compile(&standing, &self.descriptors)),
+            standing: Standing {
+                listed: with(ContractState::Active),
+                suspended: with(ContractState::Suspended),
+                revoked: with(ContractState::Revoked),
+            },
+        }
+    }
+
+    /// When the space last said which contracts stand; leases count from there across restarts.
+    pub fn confirmed_at(&self) -> Result<Option<WallTime>, StandingFault> {
+        Ok(self.metadata.confirmed_at()?)
+    }
+
+    pub fn note_confirmed(&self, at: WallTime) -> Result<(), StandingFault> {
+        Ok(self.metadata.set_confirmed_at(at)?)
+    }
+
+    fn judge(&self, bytes: &[u8]) -> Result<Roster, StandingFault> {
+        let roster = Roster::parse(bytes, &self.keys).map_err(StandingFault::Set)?;
+        if roster.box_id != self.box_id {
+            let (found, ours) = (roster.box_id, self.box_id.clone());
+            return Err(StandingFault::OtherBox { found, ours });
+        }
+        let (found, known) = (roster.epoch, self.metadata.epoch()?);
+        if found < known {
+            return Err(StandingFault::Old { found, known });
+        }
+        Ok(roster)
+    }
+
+    /// Contracts of the set that are on disk; those that it no longer names go.
+    fn read_kept(&mut self) {
+        let listed: Vec<Digest> = {
+            let entries = self.roster.iter().flat_map(|roster| &roster.entries);
+            entries.filter(|one| !one.state.is_final()).map(|one| one.digest).collect()
+        };
+        self.from_space.retain(|contract| listed.contains(&contract.digest()));
+        for digest in listed {
+            if self.from_space.iter().any(|contract| contract.digest() == digest) {
+                continue;
+            }
+            let path = self.path_of(&digest);
+            let short =
+                std::fs::metadata(&path).is_ok_and(|file| file.len() <= CONTRACT_BYTES_MAX as u64);
+            let Some(bytes) = short.then(|| std::fs::read(&path).ok()).flatten() else { continue };
+            match Contract::parse(&bytes, &self.keys) {
+                Ok(contract) if contract.digest() == digest => self.from_space.push(contract),
+                Ok(_) => tracing::warn!(path = %path.display(), "a kept contract is another one"),
+                Err(fault) => tracing::warn!(path = %path.display(), %fault, "a kept contract"),
+            }
+        }
+    }
+
+    fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.state.join(format!("{digest}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

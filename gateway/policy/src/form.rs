@@ -1,0 +1,251 @@
+//! The form in which rows leave under a permission, carried out on one series.
+//!
+//! Steps run in the order of [`crate::duty::Step`]. Those that look at one row only are in `transform`;
+//! here are those that need memory, chance or a key: sample, aggregate, noise, pseudonyms. A value that
+//! a step cannot take, and a value for which memory or budget is spent, loses itself: it leaves as
+//! absent, never as it was.
+
+mod noise;
+mod pseudonym;
+
+use crate::duty::{Noise, Statistic, Transform};
+use crate::means::Means;
+use crate::transform;
+use crate::usage::{AHEAD_MAX, CellKey, Place, Window};
+use guan_model::{Column, ContractId, Now, PointId, Quality, Reason, Series, Severity, WallTime};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For whom, and what it may use.
+pub(crate) struct Shaping<'s, 'm> {
+    pub(crate) contract: &'s ContractId,
+    pub(crate) rule: &'s Arc<str>,
+    /// Prohibitions that are asked when the rows leave, as places in the contract's plan.
+    pub(crate) forbids: Vec<u16>,
+    pub(crate) now: Now,
+    pub(crate) means: &'s mut Means<'m>,
+}
+
+/// What became of rows.
+#[derive(Default)]
+pub(crate) struct Formed {
+    /// What leaves; more than one when some rows have lost their values.
+    pub(crate) series: Vec<Series>,
+    /// Rows in it that lost their value.
+    pub(crate) masked: u64,
+    /// The rows went into a window and leave as its result, all but those that came too late for it.
+    pub(crate) absorbed: bool,
+    pub(crate) late: Vec<usize>,
+}
+
+impl Shaping<'_, '_> {
+    /// Which rows of so many a form with `sample` keeps, by their places.
+    pub(crate) fn sample(
+        &mut self,
+        form: &[Transform],
+        point: PointId,
+        rows: &[usize],
+    ) -> Vec<usize> {
+        let one_of = form.iter().find_map(|transform| match transform {
+            Transform::Sample { one_of } => Some(*one_of),
+            _ => None,
+        });
+        let Some(one_of) = one_of else { return rows.to_vec() };
+        let key =
+            CellKey::Sample { contract: self.contract.clone(), rule: self.rule.clone(), point };
+        let seen = self.means.usage.used(&key, 0);
+        let numbered = rows.iter().zip(seen..);
+        let kept = numbered.filter(|(_, number)| number % one_of == 0).map(|(row, _)| *row);
+        let kept: Vec<usize> = kept.collect();
+        // Without a counter nothing would say which row is the next: none is.
+        match self.means.usage.charge(&key, 0, rows.len() as u64) {
+            Ok(()) => kept,
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Applies a form, sorted by step, to rows that `sample` has kept.
+    pub(crate) fn apply(&mut self, form: &[Transform], series: Series) -> Formed {
+        let mut masked = 0;
+        let mut series = series;
+        for (place, transform) in form.iter().enumerate() {
+            if let Transform::Aggregate { window, statistic, contributors_min } = transform {
+                let by = (*window, *statistic, *contributors_min);
+                let (results, late) = self.aggregate(&series, by);
+                let rest = results.into_iter().map(|result| self.finish(form, place + 1, result));
+                let mut formed = Formed { absorbed: true, late, ..Formed::default() };
+                for one in rest.collect::<Vec<_>>() {
+                    formed.masked += one.masked;
+                    formed.series.extend(one.series);
+                }
+                return formed;
+            }
+            match transform {
+                Transform::Drop => return Formed::default(),
+                Transform::Mask => {
+                    masked = series.rows() as u64;
+                    transform::mask(&mut series);
+                }
+                Transform::Sample { .. } => {}
+                Transform::Clamp { low, high } => {
+                    masked += transform::change(&mut series, |v| v.clamp(*low, *high));
+                }
+                _ => {
+                    let mut formed = self.finish(form, place, series);
+                    formed.masked += masked;
+                    return formed;
+                }
+            }
+        }
+        Formed { series: vec![series], masked, ..Formed::default() }
+    }
+
+    /// The steps that follow an aggregate.
+    pub(crate) fn finish_window(&mut self, form: &[Transform], result: Series) -> Formed {
+        let is_aggregate = |one: &Transform| matches!(one, Transform::Aggregate { .. });
+        let place = form.iter().position(is_aggregate);
+        self.finish(form, place.map_or(form.len(), |place| place + 1), result)
+    }
+
+    /// The steps from a place on that follow after aggregating.
+    pub(crate) fn finish(&mut self, form: &[Transform], from: usize, series: Series) -> Formed {
+        let range = form.iter().find_map(|transform| match transform {
+            Transform::Clamp { low, high } => Some(high - low),
+            _ => None,
+        });
+        let range = range.unwrap_or(f64::INFINITY);
+        let mut masked = 0;
+        let (mut series, mut spent) = (series, None);
+        for transform in &form[from..] {
+            match transform {
+                Transform::Noise(_) if matches!(series.values, Column::Absent) => {}
+                Transform::Noise(noise) => {
+                    let (kept, lost) = self.add_noise(noise, range, series);
+                    masked += lost.as_ref().map_or(0, |lost: &Series| lost.rows() as u64);
+                    spent = lost;
+                    match kept {
+                        Some(kept) => series = kept,
+                        None => {
+                            let series = spent.into_iter().collect();
+                            return Formed { series, masked, ..Formed::default() };
+                        }
+                    }
+                }
+                Transform::Pseudonymise => {
+                    let key = (self.means.pseudonym_key)(self.contract);
+                    masked += pseudonym::apply(key.as_ref(), &mut series);
+                }
+                other => masked += transform::apply(other, &mut series),
+            }
+        }
+        let series = [Some(series), spent].into_iter().flatten().collect();
+        Formed { series, masked, ..Formed::default() }
+    }
+
+    /// Takes rows into the window of their point; gives the windows that they ended, and the rows that
+    /// belong to none.
+    fn aggregate(
+        &mut self,
+        series: &Series,
+        (length, statistic, contributors_min): (Duration, Statistic, u64),
+    ) -> (Vec<Series>, Vec<usize>) {
+        let key = CellKey::Window {
+            contract: self.contract.clone(),
+            rule: self.rule.clone(),
+            forbids: self.forbids.clone(),
+            point: series.point,
+        };
+        let (mut results, mut late) = (Vec::new(), Vec::new());
+        for row in 0..series.rows() {
+            let gateway_time = series.gateway_times[row];
+            let moment = series.source_times[row].unwrap_or(gateway_time);
+            if moment > gateway_time.saturating_add(AHEAD_MAX) {
+                late.push(row);
+                continue;
+            }
+            let usage = &mut *self.means.usage;
+            let open = usage.window(&key);
+            // A window of another version of the contract cannot go on.
+            let open = open.filter(|open| open.is_of(length, statistic, contributors_min));
+            let place = open.map(|open| open.place(moment));
+            if place == Some(Place::Late) {
+                late.push(row);
+                continue;
+            }
+            if place == Some(Place::After) {
+                results.extend(self.close(&key, gateway_time));
+            }
+            let usage = &mut *self.means.usage;
+            if place != Some(Place::Here) {
+                let window = Window::around(moment, length, statistic, contributors_min);
+                if usage.open_window(&key, window).is_err() {
+                    late.push(row);
+                    continue;
+                }
+            }
+            let value = transform::number(&series.values, row).filter(|value| value.is_finite());
+            if let Some(value) = value
+                && series.qualities[row].severity() != Severity::Bad
+            {
+                usage.window_mut(&key).expect("it was just opened, or is open").add(value);
+            }
+        }
+        (results, late)
+    }
+
+    /// Ends a window: one row at its start, or none when too few readings stand behind it.
+    pub(crate) fn close(&mut self, key: &CellKey, at: WallTime) -> Option<Series> {
+        let CellKey::Window { point, .. } = key else { return None };
+        let mut window = self.means.usage.close_window(key)?;
+        let result = window.result()?;
+        Some(Series {
+            point: *point,
+            source_times: vec![Some(window.start())],
+            gateway_times: vec![at],
+            qualities: vec![Quality::new(Severity::Uncertain, Reason::PolicyReduced)],
+            values: Column::F64(vec![result]),
+        })
+    }
+
+    /// The rows with noise, and those for which no budget is left, without their values.
+    fn add_noise(
+        &mut self,
+        noise: &Noise,
+        range: f64,
+        series: Series,
+    ) -> (Option<Series>, Option<Series>) {
+        let key = CellKey::Budget {
+            contract: self.contract.clone(),
+            point: series.point,
+            period: noise.period,
+        };
+        let period = noise.period.number(self.now.wall);
+        let (mut values, mut kept, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..series.rows() {
+            let value = transform::number(&series.values, row).filter(|value| value.is_finite());
+            let spent = self.means.usage.used(&key, period);
+            let is_within = spent.saturating_add(noise.epsilon_micro) <= noise.budget_micro;
+            let charged = value
+                .filter(|_| is_within)
+                .filter(|_| self.means.usage.charge(&key, period, noise.epsilon_micro).is_ok());
+            match charged {
+                Some(value) => {
+                    values.push(noise::add(noise, value, range, self.means.entropy));
+                    kept.push(row);
+                }
+                None => lost.push(row),
+            }
+        }
+        let lost = (!lost.is_empty()).then(|| {
+            let mut lost = series.select(&lost);
+            transform::mask(&mut lost);
+            lost
+        });
+        let kept = (!kept.is_empty()).then(|| {
+            let mut kept = series.select(&kept);
+            transform::set_values(&mut kept, Column::F64(values));
+            kept
+        });
+        (kept, lost)
+    }
+}
