@@ -15,6 +15,7 @@ pub mod explain;
 pub mod fault;
 pub mod interval;
 pub mod json;
+pub mod negotiation;
 mod object;
 pub mod plan;
 pub mod signature;
