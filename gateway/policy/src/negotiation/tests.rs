@@ -5,7 +5,9 @@ mod model;
 
 use super::message::Envelope;
 use super::*;
-use guan_model::{ClockQuality, Now, WallTime};
+use crate::contract::tests::TestSigner;
+use crate::signature::TrustedKeys;
+use guan_model::{ClockQuality, Now, Signer, WallTime};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -548,25 +550,36 @@ fn damaged_records_are_refused_or_obey_the_rules() {
     assert_eq!(fault, RecordFault::TooLong { length: RECORD_BYTES_MAX + 1 });
 }
 
+/// The whole way of a real contract: drafted, judged, agreed, signed at both ends, in force.
 #[test]
-fn both_signatures_make_a_contract_file() {
-    let signature = |party: &str| {
-        let file = json!({"signatures": [{"party": party, "key_id": "00000000"}]});
-        Signatures::of_file(file.to_string().as_bytes()).unwrap()
+fn an_offer_becomes_a_contract_that_both_have_signed() {
+    let agreement = crate::contract::odrl::tests::agreement();
+    let mut offered = agreement.clone();
+    offered["@type"] = json!("Offer");
+    let offered = Terms::read(offered.to_string().as_bytes()).unwrap();
+    let agreed = Terms::read(agreement.to_string().as_bytes()).unwrap();
+    assert!(crate::Contract::draft(&offered.to_json()).is_ok());
+    let (provider, consumer) = (TestSigner::new(31), TestSigner::new(32));
+    let signatures = |file: &[u8], party: &str, signer: &TestSigner| {
+        Signatures::of_file(&crate::sign(file, party, signer).unwrap()).unwrap()
     };
-    let mut end = play(Role::Provider, Limits::default(), "<request");
+    let first = message(Role::Consumer, MessageKind::Request, 1, true, &offered);
+    let (mut end, _) =
+        Negotiation::begin(at(0), parties(Role::Provider), &first, Limits::default()).unwrap();
     assert_eq!(end.contract_file(), None);
-    let terms = agreement_to(end.proposal().unwrap());
-    end.agree(at(5), terms.clone(), signature("depot-7")).unwrap();
+    let signed = signatures(&agreed.to_json(), "depot-7", &provider);
+    end.agree(at(5), agreed, signed).unwrap();
     deliver(&mut end, at(5), MessageKind::Agreement);
-    let verification = message(Role::Consumer, MessageKind::Verification, 9, false, &terms);
-    let body = Body::Verification(signature("space-1"));
+    let keys = [("depot-7", &provider), ("insurer-1", &consumer)]
+        .map(|(party, signer)| (party.to_owned(), signer.public_key()));
+    let keys = TrustedKeys::new(keys.to_vec()).unwrap();
+    let half = end.contract_file().unwrap();
+    assert!(crate::Contract::parse(&half, &keys).is_err(), "the consumer has not signed");
+    let verification = message(Role::Consumer, MessageKind::Verification, 9, false, &offered);
+    let body = Body::Verification(signatures(&half, "insurer-1", &consumer));
     let verification = Message::new(verification.envelope, body);
     end.handle_message(at(6), &Message::read(verification.to_json()).unwrap()).unwrap();
     end = restart(end, at(6));
-    let file: Value = serde_json::from_slice(&end.contract_file().unwrap()).unwrap();
-    assert_eq!(file["contract"], *terms.value());
-    let parties: Vec<&str> =
-        (0..2).map(|i| file["signatures"][i]["party"].as_str().unwrap()).collect();
-    assert_eq!(parties, ["depot-7", "space-1"]);
+    let contract = crate::Contract::parse(&end.contract_file().unwrap(), &keys).unwrap();
+    assert_eq!((contract.provider(), contract.consumer()), ("depot-7", "insurer-1"));
 }
