@@ -405,6 +405,25 @@ fn a_lost_acknowledgement_is_seen_in_what_comes_next() {
     assert_eq!(end.in_flight(), Some(MessageKind::Verification), "a late answer means nothing");
 }
 
+/// A provider that comes back to its first terms says something new, and is not taken for an echo.
+#[test]
+fn equal_terms_can_be_offered_twice() {
+    let mut provider = play(Role::Provider, Limits::default(), "<request");
+    let mut consumer = play(Role::Consumer, Limits::default(), ">request");
+    for round in [5, 6] {
+        provider.offer(at(round), offer(7)).unwrap();
+        let sent = provider.poll_message(at(round)).unwrap();
+        let ack = consumer.handle_message(at(round), &sent.message).unwrap();
+        assert_eq!(consumer.state(), Some(State::Offered), "round {round}");
+        provider.handle_answer(at(round), sent.sequence, &Answer::Accepted(Some(ack))).unwrap();
+        consumer.request(at(round), offer(8)).unwrap();
+        let sent = consumer.poll_message(at(round)).unwrap();
+        let ack = provider.handle_message(at(round), &sent.message).unwrap();
+        assert_eq!(provider.state(), Some(State::Requested), "round {round}");
+        consumer.handle_answer(at(round), sent.sequence, &Answer::Accepted(Some(ack))).unwrap();
+    }
+}
+
 #[test]
 fn what_the_other_end_refuses() {
     let check = |role, steps: &str, kind: MessageKind, expect: Option<State>| {
