@@ -17,6 +17,7 @@ mod form;
 pub mod interval;
 pub mod json;
 pub mod means;
+pub mod negotiation;
 mod object;
 pub mod plan;
 pub mod roster;

@@ -2,6 +2,7 @@
 
 mod cert;
 mod check;
+mod conformance;
 mod contract;
 mod identity;
 mod join;
@@ -93,6 +94,12 @@ enum Command {
     /// Look at the contracts of this box.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// How far this release meets TC609-6-2025-16, row by row, and which command shows it.
+    Conformance {
+        /// Print JSON for programs instead of text for people.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -245,6 +252,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Contract(ContractCommand::Check(common)) => contract::check(common),
         Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
+        Command::Conformance { json } => conformance::execute(*json),
     }
 }
 

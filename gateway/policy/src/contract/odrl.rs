@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const REQUIRED: [&str; 8] =
     ["@type", "@id", "profile", "version", "assigner", "assignee", "target", "validity"];
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 12] = [
     // A contract that only forbids bounds what others grant.
     "permission",
     "@context",
@@ -30,6 +30,7 @@ const OPTIONAL: [&str; 11] = [
     "lease",
     "price",
     "metering",
+    "timestamp",
 ];
 /// Longest title, in bytes.
 const TITLE_BYTES_MAX: usize = 256;
@@ -54,6 +55,8 @@ pub(super) fn contract(
     let validity = validity(&object, faults);
     let country = object.member("assigneeCountry").map(|member| country(&member, faults));
     let purpose = object.member("purpose").map(|_| object.name("purpose", plain_name, faults));
+    // When it was agreed, as the Dataspace Protocol wants it; signed with the rest, and decides nothing.
+    object.time("timestamp", faults);
     let title = object.member("title").and_then(|member| title(&member, faults));
     let lease = object.member("lease").map_or(Some(Lease::default()), |m| lease(&m, faults));
     let mut budget = CONSTRAINTS_MAX;

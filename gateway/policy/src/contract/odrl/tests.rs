@@ -70,6 +70,13 @@ fn an_agreement_is_read_whole() {
 }
 
 #[test]
+fn an_agreement_may_tell_when_it_was_made() {
+    let dated = |text: &str| with(agreement(), "timestamp", json!(text));
+    assert!(Contract::draft(dated("2026-01-01T00:00:00Z").to_string().as_bytes()).is_ok());
+    check(&dated("yesterday"), &["/timestamp"]);
+}
+
+#[test]
 fn both_parties_must_sign() {
     let signer = TestSigner::new(21);
     let file = sign(agreement().to_string().as_bytes(), "depot-7", &signer).unwrap();
