@@ -6,7 +6,7 @@ use crate::quinn_net::{SimRuntime, SimSocket};
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
-    Effect, Engine, EngineConfig, Event, EvidenceLog, Parts, Publication, sealed_size,
+    Effect, Engine, EngineConfig, Event, EvidenceLog, Parts, Publication, Surroundings, sealed_size,
 };
 use guan_edge::leaving::{Door, Standing};
 use guan_edge::memory::Memory;
@@ -85,6 +85,7 @@ fn engine_config(boot: u32) -> EngineConfig {
         streams: BTreeMap::from(streams),
         checkpoint_interval: Duration::from_secs(2),
         checkpoint_leaves_max: 64,
+        surroundings: Surroundings::default(),
     }
 }
 

@@ -5,6 +5,7 @@ mod intake;
 mod mapping;
 mod points;
 mod storage;
+mod surroundings;
 
 pub use intake::{BrokerConfig, MqttConfig, MqttTlsConfig, RightsConfig, UserConfig};
 pub use mapping::{
@@ -15,6 +16,8 @@ pub use storage::{
     BatchConfig, ContractsConfig, EvidenceConfig, LinkConfig, SpoolConfig, StreamConfig,
     TrustedKeyConfig, WhenFull,
 };
+
+pub use surroundings::SurroundingsConfig;
 
 use crate::fault::ConfigFaults;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};
@@ -37,6 +40,7 @@ pub struct EdgeConfig {
     pub evidence: EvidenceConfig,
     pub link: LinkConfig,
     pub contracts: ContractsConfig,
+    pub surroundings: SurroundingsConfig,
     pub datasets: Vec<DatasetConfig>,
     pub descriptors: Arc<DescriptorTable>,
     pub mappings: Vec<MappingConfig>,
@@ -91,6 +95,7 @@ struct Parts {
     evidence: EvidenceConfig,
     link: LinkConfig,
     contracts: ContractsConfig,
+    surroundings: SurroundingsConfig,
     datasets: Vec<DatasetConfig>,
     descriptors: Arc<DescriptorTable>,
     mappings: Vec<MappingConfig>,
@@ -112,6 +117,7 @@ impl EdgeConfig {
             evidence: parts.evidence,
             link: parts.link,
             contracts: parts.contracts,
+            surroundings: parts.surroundings,
             datasets: parts.datasets,
             descriptors: parts.descriptors,
             mappings: parts.mappings,
@@ -156,6 +162,7 @@ fn read(root: &Node<'_>) -> Option<Parts> {
     let streams: &[StreamConfig] = spool.as_ref().map_or(&[], |spool| &spool.streams);
     let datasets = points::read_datasets(root, streams);
     let descriptors = points::read_points(root, &datasets);
+    let surroundings = surroundings::read_surroundings(root, descriptors.as_deref());
     let mappings = mapping::read_mappings(root);
     Some(Parts {
         box_id: box_id?,
@@ -168,6 +175,7 @@ fn read(root: &Node<'_>) -> Option<Parts> {
         evidence: evidence?,
         link: link?,
         contracts: contracts?,
+        surroundings,
         datasets,
         descriptors: descriptors?,
         mappings,

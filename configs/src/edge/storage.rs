@@ -60,6 +60,8 @@ pub struct EvidenceConfig {
 #[non_exhaustive]
 pub struct LinkConfig {
     pub is_enabled: bool,
+    /// `None`: not known.
+    pub is_metered: Option<bool>,
     pub host: String,
     pub port: u16,
     /// Name in the space's certificate.
@@ -209,6 +211,9 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte));
         fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", kind.accepted))
     });
+    let about = "What a byte costs, for contracts that ask; not set: nobody knows.";
+    let costs = [("metered", true), ("unmetered", false)];
+    let is_metered = node.optional_choice("class", about, &costs);
     let about = "Sent when nothing else is: shorter than what NATs on the way remember.";
     let keep_alive = node.integer("keep_alive_s", about, 1..=300, Some(15));
     let about = "A silent space is given up after this.";
@@ -220,6 +225,7 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
     let (host, port) = space?;
     Some(LinkConfig {
         is_enabled,
+        is_metered,
         host,
         port,
         server_name: server_name?,

@@ -104,6 +104,8 @@ struct State {
     standing: Standing,
     /// In this session of the link.
     is_confirmed: bool,
+    /// Place in the policy's `TIERS` that this box has when the space hears it.
+    tier: u8,
     /// When the space last confirmed the contracts, by wall clock; carried over restarts.
     confirmed_at: Option<WallTime>,
     held: BTreeMap<StreamId, Held>,
@@ -123,6 +125,7 @@ impl Door {
             lanes: BTreeMap::new(),
             standing: Standing::default(),
             is_confirmed: false,
+            tier: 0,
             confirmed_at,
             held: BTreeMap::new(),
         };
@@ -131,6 +134,11 @@ impl Door {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.lock().expect("nobody panics while holding it")
+    }
+
+    /// How well this box is attested in a session, as a place in [`guan_policy::situation::TIERS`].
+    pub fn set_tier(&self, tier: u8) {
+        self.state().tier = tier;
     }
 
     /// What is known of box and surroundings, other than the time.
@@ -142,15 +150,19 @@ impl Door {
         Situation { now, ..self.state().situation.clone() }
     }
 
-    /// A session of the link begins or ends: the contracts must be confirmed anew.
+    /// A session of the link begins: contracts and attestation must be confirmed anew.
     pub fn handle_session(&self) {
-        self.state().is_confirmed = false;
+        let mut state = self.state();
+        state.is_confirmed = false;
+        state.situation.attested = None;
     }
 
     /// The space has said which contracts stand.
     pub fn handle_confirmed(&self, now: WallTime) {
         let mut state = self.state();
         state.is_confirmed = true;
+        // The space hears no box before its verdict allows it.
+        state.situation.attested = Some(state.tier);
         state.confirmed_at = state.confirmed_at.max(Some(now));
     }
 

@@ -3,7 +3,7 @@
 use crate::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
 };
-use crate::engine::EngineConfig;
+use crate::engine::{EngineConfig, Surroundings};
 use guan_configs::edge::{
     EncodingName, FieldConfig, FormatConfig, MappingConfig, RightsConfig, TimeFormatName,
     UndecodableConfig, WhenFull,
@@ -108,6 +108,11 @@ pub fn engine_config(config: &EdgeConfig, boot: BootNumber) -> EngineConfig {
         streams: streams.collect(),
         checkpoint_interval: config.evidence.checkpoint_interval,
         checkpoint_leaves_max: config.evidence.checkpoint_leaves_max,
+        surroundings: Surroundings {
+            position: config.surroundings.position,
+            consent: config.surroundings.consent,
+            vehicle_state: config.surroundings.vehicle_state,
+        },
     }
 }
 

@@ -453,3 +453,6 @@ fn reading(series: &Series, row: usize) -> Reading {
 fn select(series: &Series, rows: &[usize]) -> Series {
     if rows.len() == series.rows() { series.clone() } else { series.select(rows) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,7 @@ impl<D: Disk, T> Engine<D, T> {
         for (at, body) in self.notes.clone() {
             self.append_leaf(&at, body)?;
         }
+        self.look_around();
         for (dataset, rows) in self.pending.rows_by_dataset(&self.descriptors) {
             let mut rows = rows.into_iter();
             loop {

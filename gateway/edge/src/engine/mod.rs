@@ -13,6 +13,7 @@ mod commit;
 mod endings;
 mod evidence_log;
 mod pending;
+mod surroundings;
 
 pub use evidence_log::{
     EvidenceLog, EvidenceLogError, LogHead, bundle_count, read_bundle, read_checkpoint, sealed_size,
@@ -50,7 +51,10 @@ pub struct EngineConfig {
     pub streams: BTreeMap<DatasetId, StreamId>,
     pub checkpoint_interval: Duration,
     pub checkpoint_leaves_max: u64,
+    pub surroundings: Surroundings,
 }
+
+pub use surroundings::Surroundings;
 
 /// One message with its readings, waiting to be made durable.
 #[derive(Debug)]

@@ -50,6 +50,11 @@ impl<T> Pending<T> {
             || self.publications.len() + self.answers.len() >= PENDING_PUBLICATIONS_MAX
     }
 
+    /// All rows, in the order in which they came.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.publications.iter().flat_map(|publication| &publication.rows)
+    }
+
     /// The rows sorted by dataset, in the order in which they came.
     pub(super) fn rows_by_dataset(
         &self,

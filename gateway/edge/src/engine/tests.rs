@@ -119,6 +119,7 @@ impl Rig {
             streams: BTreeMap::from(streams),
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
+            surroundings: Surroundings::default(),
         };
         let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);
         let program = Program::parse("guan test").unwrap();

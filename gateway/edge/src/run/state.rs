@@ -14,10 +14,12 @@ use crate::uplink::{Doorway, SpoolSource};
 use crate::vault::{Vault, VaultFault};
 use crate::wiring;
 use bytes::Bytes;
-use guan_configs::EdgeConfig;
+use guan_configs::{EdgeConfig, Tier};
 use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
 use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
+use guan_policy::constraint::ReleaseVersion;
+use guan_policy::situation::LinkClass;
 use guan_policy::{Plan, TrustedKeys};
 use guan_spool::{OsDisk, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -131,6 +133,7 @@ pub(super) fn open(
     let vault = Vault::open(&dir.join(KEYS_DIR))?;
     let book = open_book(config, keys, metadata)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
+    describe(config, &door);
     let parts = Parts {
         spool,
         evidence: log,
@@ -166,6 +169,26 @@ fn open_book(
     let (keys, descriptors) = (keys.clone(), config.descriptors.clone());
     let folders = (config.contracts.directory.as_path(), config.state_dir.as_path());
     Ok(Book::open(keys, config.box_id.clone(), descriptors, folders, metadata)?)
+}
+
+/// What contracts may ask of the box itself.
+fn describe(config: &EdgeConfig, door: &Door) {
+    let name = match config.identity.tier {
+        Tier::Unattested => "unattested",
+        Tier::Emulated => "emulated",
+        Tier::Hardware => "hardware",
+    };
+    let tier = guan_policy::situation::TIERS.iter().find(|(known, _)| *known == name);
+    door.set_tier(tier.map_or(0, |(_, tier)| *tier));
+    let link = config.link.is_metered.map(|is_metered| match is_metered {
+        true => LinkClass::Metered,
+        false => LinkClass::Unmetered,
+    });
+    let release = ReleaseVersion::parse(env!("CARGO_PKG_VERSION"));
+    door.set_situation(|situation| {
+        situation.link = link;
+        situation.release = release;
+    });
 }
 
 /// Of the operating system: noise must not be foreseen.
