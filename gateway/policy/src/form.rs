@@ -183,11 +183,13 @@ impl Shaping<'_, '_> {
                     continue;
                 }
             }
+            let window = usage.window_mut(&key).expect("it was just opened, or is open");
+            window.touch(gateway_time);
             let value = transform::number(&series.values, row).filter(|value| value.is_finite());
             if let Some(value) = value
                 && series.qualities[row].severity() != Severity::Bad
             {
-                usage.window_mut(&key).expect("it was just opened, or is open").add(value);
+                window.add(value);
             }
         }
         (results, late)
@@ -197,6 +199,8 @@ impl Shaping<'_, '_> {
     pub(crate) fn close(&mut self, key: &CellKey, at: WallTime) -> Option<Series> {
         let CellKey::Window { point, .. } = key else { return None };
         let mut window = self.means.usage.close_window(key)?;
+        // The cell that was just closed leaves room for it.
+        let _ = self.means.usage.open_window(key, window.next());
         let result = window.result()?;
         Some(Series {
             point: *point,

@@ -1,11 +1,12 @@
-//! Readings out of the store: one Parquet file for each dataset.
+//! Readings out of the store: one Parquet file for each dataset, or for each contract and dataset, so that
+//! each recipient gets what is his.
 //!
 //! Works beside the running daemon: it reads what is committed at the moment, each batch once, in the
 //! order in which it was stored.
 
 use crate::parquet_file::{ExportError, Origin, ParquetFile};
 use crate::store::{Delivery, StoreError, StoredRecord, read_all};
-use guan_model::{DatasetId, DescriptorTable, Digest};
+use guan_model::{ContractId, DatasetId, DescriptorTable, Digest};
 use guan_spool::Disk;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub enum ExportFault {
 #[derive(Debug, Clone, Serialize)]
 pub struct Exported {
     pub dataset: String,
+    /// Only when files are kept apart by contract.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
     pub path: PathBuf,
     pub rows: u64,
 }
@@ -45,18 +49,28 @@ pub struct ExportReport {
     pub rows_in_gaps: u64,
 }
 
-#[derive(Default)]
+/// Whether the data of all contracts goes into one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `<dir>/<dataset>.parquet`.
+    Together,
+    /// `<dir>/<contract>/<dataset>.parquet`.
+    ByContract,
+}
+
 struct Exporter {
+    layout: Layout,
     tables: BTreeMap<Digest, DescriptorTable>,
-    files: BTreeMap<DatasetId, ParquetFile>,
+    files: BTreeMap<(Option<ContractId>, DatasetId), ParquetFile>,
     rows_in_gaps: u64,
 }
 
-/// Writes `<dir>/<dataset>.parquet` for every dataset in the store; existing files are replaced.
-pub fn export(disk: &impl Disk, dir: &Path) -> Result<ExportReport, ExportFault> {
+/// Writes everything in the store; existing files are replaced.
+pub fn export(disk: &impl Disk, dir: &Path, layout: Layout) -> Result<ExportReport, ExportFault> {
     let folder = |source| ExportFault::Folder { path: dir.to_path_buf(), source };
     std::fs::create_dir_all(dir).map_err(folder)?;
-    let mut exporter = Exporter::default();
+    let mut exporter =
+        Exporter { layout, tables: BTreeMap::new(), files: BTreeMap::new(), rows_in_gaps: 0 };
     let mut fault = None;
     read_all(disk, &mut |record| {
         if fault.is_none() {
@@ -69,9 +83,10 @@ pub fn export(disk: &impl Disk, dir: &Path) -> Result<ExportReport, ExportFault>
     }
     let rows_in_gaps = exporter.rows_in_gaps;
     let mut files = Vec::new();
-    for (dataset, file) in exporter.files {
+    for ((contract, dataset), file) in exporter.files {
         let (path, rows) = file.finish()?;
-        files.push(Exported { dataset: dataset.to_string(), path, rows });
+        let contract = contract.map(|contract| contract.to_string());
+        files.push(Exported { dataset: dataset.to_string(), contract, path, rows });
     }
     Ok(ExportReport { files, rows_in_gaps })
 }
@@ -94,11 +109,20 @@ impl Exporter {
             .map_err(|source| ExportFault::Decode { batch: delivery.digest, source })?;
         let digest = decoded.batch.header.descriptors;
         let table = self.tables.get(&digest).ok_or(ExportFault::Table { digest })?;
-        if !self.files.contains_key(&delivery.dataset) {
-            let path = dir.join(format!("{}.parquet", delivery.dataset));
-            self.files.insert(delivery.dataset.clone(), ParquetFile::create(&path)?);
+        let (contract, folder) = match self.layout {
+            Layout::Together => (None, dir.to_path_buf()),
+            Layout::ByContract => {
+                (Some(delivery.contract.clone()), dir.join(delivery.contract.as_str()))
+            }
+        };
+        let key = (contract, delivery.dataset.clone());
+        if !self.files.contains_key(&key) {
+            let failed = |source| ExportFault::Folder { path: folder.clone(), source };
+            std::fs::create_dir_all(&folder).map_err(failed)?;
+            let path = folder.join(format!("{}.parquet", delivery.dataset));
+            self.files.insert(key.clone(), ParquetFile::create(&path)?);
         }
-        let file = self.files.get_mut(&delivery.dataset).expect("it was put there above");
+        let file = self.files.get_mut(&key).expect("it was put there above");
         let origin = Origin {
             box_id: delivery.box_id.clone(),
             contract: delivery.contract.clone(),

@@ -27,6 +27,8 @@ pub struct Reading {
 /// Messages that belong to one dataset.
 pub struct Dataset {
     pub id: &'static str,
+    /// The contract that lets all of it go, as it is.
+    pub contract: &'static str,
     /// Whether a contract lets it go.
     pub is_granted: bool,
     pub messages: Vec<Message>,
@@ -42,13 +44,25 @@ pub fn read(folder: &Path) -> Result<Vec<Dataset>> {
     Ok(vec![
         Dataset {
             id: "machine-temperature",
+            contract: "C-maintainer",
             is_granted: true,
             messages: table(&machine, "factory/press-1/temperature", "machine.temperature")?,
         },
-        Dataset { id: "vessel-bus", is_granted: true, messages: bus(&vessel)? },
-        Dataset { id: "gnss-nmea", is_granted: true, messages: sentences(&gnss) },
+        Dataset {
+            id: "vessel-bus",
+            contract: "C-2026-vessel",
+            is_granted: true,
+            messages: bus(&vessel)?,
+        },
+        Dataset {
+            id: "gnss-nmea",
+            contract: "C-2026-gnss",
+            is_granted: true,
+            messages: sentences(&gnss),
+        },
         Dataset {
             id: "office-climate",
+            contract: "none",
             is_granted: false,
             messages: table(&office, "office/temperature", "office.temperature")?,
         },

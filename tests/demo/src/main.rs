@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod recipients;
 mod report;
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 
 /// A queue that does not shrink for so long does not drain.
 const DRAIN_STANDSTILL_MAX: Duration = Duration::from_secs(60);
+const CONTRACTS_WAIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 /// The link stays cut at least so long, whatever the machine's speed.
 const CUT_MIN: Duration = Duration::from_secs(5);
@@ -57,17 +59,23 @@ async fn run() -> Result<bool> {
     let relay_socket = UdpSocket::bind("127.0.0.1:0").await?;
     let ports = [free_tcp_port()?, relay_socket.local_addr()?.port(), free_udp_port()?];
     let configs = Path::new(root).join("configs");
-    let mut stage = Stage::new(folder, PathBuf::from(programs), configs, ports);
+    let mut stage = Stage::new(folder, PathBuf::from(programs), configs.clone(), ports);
     progress("making an emulated TPM with a certificate of its maker");
     stage.add_tpm()?;
     progress("setting up a space, a box, and contracts for three of the four datasets");
-    stage.set_up(&["machine", "vessel", "gnss"])?;
+    stage.set_up(&["vessel", "gnss"])?;
+    recipients::add_parties(&stage)?;
     let space_address = SocketAddr::from(([127, 0, 0, 1], stage.space_port));
     let relay = Relay::start(relay_socket, space_address);
     let space = stage.start_space()?;
     progress("joining: the space sees which TPM the box has, and gives it a certificate");
     stage.join()?;
     let guan = stage.start_guan()?;
+    progress(
+        "three recipients of the machine's data sign contracts; the space sends them to the box",
+    );
+    recipients::issue(&stage, &configs)?;
+    wait_until_in_force(&stage).await?;
     let (acknowledged, guan) = perform(&stage, &relay, guan, datasets.clone()).await?;
     progress("waiting until the space has everything");
     wait_until_drained(&stage).await?;
@@ -147,6 +155,18 @@ async fn reach(
     Ok(())
 }
 
+/// The contracts came over the link, and the box has compiled them.
+async fn wait_until_in_force(stage: &Stage) -> Result<()> {
+    let started = Instant::now();
+    while !recipients::are_in_force(stage) {
+        if started.elapsed() > CONTRACTS_WAIT {
+            bail!("the contracts do not come into force: {}", stage.guan_json(&["status"])?);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 /// A status that was written after the last message must say that nothing waits.
 async fn wait_until_drained(stage: &Stage) -> Result<()> {
     let first = stage.guan_json(&["status"])?["written_ms"].as_i64().context("written_ms")?;
@@ -193,14 +213,14 @@ fn examine(
     let status = stage.space_json(&["status"])?;
     let parquet = stage.folder.join("parquet");
     let out = parquet.display().to_string();
-    stage.space_json(&["export", "--out", &out])?;
+    stage.space_json(&["export", "--by-contract", "--out", &out])?;
     let batch_bytes = |id: &str| {
         let all = status["datasets"].as_array().map_or(&[][..], Vec::as_slice);
         all.iter().find(|one| one["id"] == id).and_then(|one| one["batch_bytes"].as_u64())
     };
     let mut reports = Vec::new();
     for dataset in datasets {
-        let path = parquet.join(format!("{}.parquet", dataset.id));
+        let path = parquet.join(dataset.contract).join(format!("{}.parquet", dataset.id));
         let delivered = match path.exists() {
             true => delivered::read(&path)?,
             false => BTreeMap::new(),
@@ -225,6 +245,7 @@ fn examine(
         });
     }
     Ok(Report {
+        recipients: recipients::examine(datasets, &parquet, &log)?,
         datasets: reports,
         acknowledged,
         wire_bytes: wire.0 + wire.1,

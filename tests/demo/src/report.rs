@@ -1,5 +1,6 @@
 //! What the demo found, for people and for programs.
 
+use crate::recipients::Got;
 use serde_json::{Map, json};
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ pub(crate) struct DatasetReport {
 /// The whole run.
 pub(crate) struct Report {
     pub(crate) datasets: Vec<DatasetReport>,
+    /// Of the machine's data, each under a contract of its own.
+    pub(crate) recipients: Vec<Got>,
     pub(crate) acknowledged: u64,
     /// UDP payload both ways: handshakes, acknowledgements and repetitions included.
     pub(crate) wire_bytes: u64,
@@ -60,7 +63,13 @@ impl Report {
         let denied_right = self.datasets.iter().all(|dataset| {
             dataset.denied == if dataset.is_granted { 0 } else { dataset.published }
         });
-        self.lost() == 0 && self.duplicated() == 0 && self.log_verified && denied_right
+        let recipients_right =
+            self.recipients.iter().all(|got| got.is_right && got.logged == got.delivered);
+        self.lost() == 0
+            && self.duplicated() == 0
+            && self.log_verified
+            && denied_right
+            && recipients_right
     }
 
     pub(crate) fn print(&self, is_json: bool) {
@@ -95,7 +104,22 @@ impl Report {
                 ratio(dataset.payload_bytes, dataset.published),
             );
         }
-        println!("acknowledged  {} messages (PUBCOMP)", self.acknowledged);
+        println!(
+            "\n{:<14} {:<14} {:<28} {:>9} {:>9} {:>9}",
+            "recipient", "contract", "may have", "delivered", "logged", "verdict"
+        );
+        for got in &self.recipients {
+            let verdict = if got.is_right { "exact" } else { "WRONG" };
+            println!(
+                "{:<14} {:<14} {:<28} {:>9} {:>9} {verdict:>9}",
+                got.recipient.party,
+                got.recipient.contract,
+                got.recipient.form,
+                got.delivered,
+                got.logged
+            );
+        }
+        println!("\nacknowledged  {} messages (PUBCOMP)", self.acknowledged);
         println!("wire          {} bytes of UDP payload, both ways", self.wire_bytes);
         let verdict = if self.log_verified { "verified" } else { "NOT verified" };
         println!("log           {} entries, {verdict}", self.log_entries);
@@ -128,6 +152,11 @@ impl Report {
             "duplicated": self.duplicated(),
             "wire_bytes_per_reading": wire,
             "json_bytes_per_reading": json_bytes,
+            "recipients": self.recipients.iter().map(|got| json!({
+                "party": got.recipient.party, "contract": got.recipient.contract,
+                "delivered": got.delivered, "expected": got.expected, "logged": got.logged,
+                "exact": got.is_right,
+            })).collect::<Vec<_>>(),
             "wire_bytes": self.wire_bytes,
             "log_entries": self.log_entries,
             "log_verified": self.log_verified,

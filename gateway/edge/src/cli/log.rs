@@ -71,8 +71,12 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
     let key = verifier_key(&config)?;
     let mut verifier = LogVerifier::new();
     let mut denied = BTreeMap::new();
+    let mut contracts: BTreeMap<String, u64> = BTreeMap::new();
     read_leaves(&config, &mut |leaf| {
         verifier.handle_leaf(leaf);
+        if let Ok(Leaf { body: LeafBody::Batch(batch), .. }) = Leaf::decode(leaf) {
+            *contracts.entry(batch.contract.to_string()).or_default() += batch.rows;
+        }
         count_denied(&mut denied, leaf);
     })?;
     let head = read_checkpoint(&disk(&config, guan_edge::run::LOG_DIR)?)?;
@@ -85,7 +89,7 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
             "verified": report.is_valid(), "origin": report.origin, "entries": report.entries,
             "signed_entries": report.signed_entries, "root": report.root.to_string(),
             "batches": report.batches, "rows": report.rows, "denied": denied,
-            "denied_rows": denied_total, "faults": faults,
+            "denied_rows": denied_total, "contracts": contracts, "faults": faults,
             "faults_left_out": report.faults_left_out,
         }))?;
     } else {
@@ -95,6 +99,9 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
         );
         println!("root       {}", report.root);
         println!("batches    {} with {} readings", report.batches, report.rows);
+        for (contract, rows) in &contracts {
+            println!("kept       {rows} readings for contract {contract}");
+        }
         for (dataset, reasons) in &denied {
             for (reason, rows) in reasons {
                 println!("denied     {rows} readings of {dataset}: {reason}");

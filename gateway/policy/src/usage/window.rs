@@ -2,7 +2,8 @@
 //!
 //! Windows lie at multiples of their length since 1970, by the time of measuring. Only values that are
 //! finite numbers and not bad count. What comes for an earlier window, or from the future, counts as
-//! late and is left out.
+//! late and is left out. A window ends when a later reading comes, or when nothing has come for a while
+//! and it is over by the clock; an empty window stays behind it, so that what is late stays late.
 
 use super::quantiles::Quantiles;
 use crate::duty::Statistic;
@@ -27,6 +28,8 @@ pub(crate) struct Window {
     max: f64,
     mean: f64,
     quantiles: Quantiles,
+    /// When the last reading came.
+    touched: WallTime,
 }
 
 /// What a reading does to a window.
@@ -58,7 +61,13 @@ impl Window {
             max: f64::NEG_INFINITY,
             mean: 0.0,
             quantiles: Quantiles::default(),
+            touched: WallTime(i64::MIN),
         }
+    }
+
+    /// The empty window that follows on this one.
+    pub(crate) fn next(&self) -> Self {
+        Self::around(self.end(), self.length, self.statistic, self.contributors_min)
     }
 
     /// Whether it was begun by the same words of the contract.
@@ -86,7 +95,14 @@ impl Window {
 
     /// Whether nothing more is waited for.
     pub(crate) fn is_overdue(&self, now: WallTime) -> bool {
-        now >= self.end().saturating_add(self.length.min(LATENESS_MAX))
+        let lateness = self.length.min(LATENESS_MAX);
+        let is_quiet = now.since(self.touched) >= lateness;
+        self.touched > WallTime(i64::MIN) && is_quiet && now >= self.end().saturating_add(lateness)
+    }
+
+    /// A reading came for it, whether or not it counts.
+    pub(crate) fn touch(&mut self, at: WallTime) {
+        self.touched = self.touched.max(at);
     }
 
     #[allow(clippy::cast_precision_loss, reason = "2^53 readings take longer than any window")]
@@ -133,6 +149,7 @@ impl Window {
         out.varint(self.count);
         [self.min, self.max, self.mean].iter().for_each(|number| out.u64(number.to_bits()));
         self.quantiles.write(out);
+        out.u64(self.touched.0.cast_unsigned());
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, ReadFault> {
@@ -149,6 +166,7 @@ impl Window {
         let mut number = || reader.u64().map(f64::from_bits);
         let (min, max, mean) = (number()?, number()?, number()?);
         let quantiles = Quantiles::read(reader)?;
+        let touched = WallTime(reader.u64()?.cast_signed());
         Ok(quantiles.map(|quantiles| Self {
             start,
             length,
@@ -159,6 +177,7 @@ impl Window {
             max,
             mean,
             quantiles,
+            touched,
         }))
     }
 }
@@ -194,13 +213,19 @@ mod tests {
     #[test]
     fn edges_belong_to_the_window_that_they_begin() {
         let at = WallTime::from_seconds;
-        let window = Window::around(at(-1), Duration::from_secs(60), Statistic::Mean, 1);
+        let mut window = Window::around(at(-1), Duration::from_secs(60), Statistic::Mean, 1);
         assert_eq!(window.start(), at(-60));
         for (moment, expect) in
             [(-61, Place::Late), (-60, Place::Here), (-1, Place::Here), (0, Place::After)]
         {
             assert_eq!(window.place(at(moment)), expect, "{moment}");
         }
+        // Nothing is waited for in an empty window; then for as long as readings come.
+        assert!(!window.is_overdue(at(999)));
+        window.touch(at(-1));
         assert!(!window.is_overdue(at(59)) && window.is_overdue(at(60)));
+        window.touch(at(50));
+        assert!(!window.is_overdue(at(109)) && window.is_overdue(at(110)));
+        assert_eq!(window.next().start(), at(0));
     }
 }

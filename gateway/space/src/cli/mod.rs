@@ -68,6 +68,9 @@ enum Command {
         /// Folder for the files; existing ones are replaced.
         #[arg(long)]
         out: PathBuf,
+        /// A folder for each contract, so that each recipient gets what is his.
+        #[arg(long)]
+        by_contract: bool,
     },
     /// Boxes that may deliver.
     #[command(subcommand)]
@@ -208,7 +211,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Init { dir, id, host, listen } => init(dir, id, host, listen)?,
         Command::Run { config } => run(config)?,
         Command::Status(common) => return show::status(common),
-        Command::Export { common, out } => show::export(common, out)?,
+        Command::Export { common, out, by_contract } => {
+            show::export(common, out, *by_contract)?;
+        }
         Command::Box(BoxCommand::Enrol { common, id, csr, tier, out, days }) => {
             enrol::enrol(common, &enrol::Request { id, csr, tier, out, days: *days })?;
         }

@@ -58,18 +58,26 @@ fn print_status(status: &status::SpaceStatus) {
     }
 }
 
-pub(super) fn export(common: &Common, out: &Path) -> anyhow::Result<()> {
+pub(super) fn export(common: &Common, out: &Path, by_contract: bool) -> anyhow::Result<()> {
     let config = load(&common.config)?;
     let path = config.state_dir.join(run::STORE_DIR);
     let disk = OsDisk::open_read_only(&path).with_context(|| {
         format!("there is no store in {}; start `guan-space run` first", path.display())
     })?;
-    let report = export::export(&disk, out)?;
+    let layout = match by_contract {
+        true => export::Layout::ByContract,
+        false => export::Layout::Together,
+    };
+    let report = export::export(&disk, out, layout)?;
     if common.json {
         return print_json(&report);
     }
     for file in &report.files {
-        println!("{:<20} {} readings -> {}", file.dataset, file.rows, file.path.display());
+        let name = match &file.contract {
+            Some(contract) => format!("{contract} {}", file.dataset),
+            None => file.dataset.clone(),
+        };
+        println!("{name:<20} {} readings -> {}", file.rows, file.path.display());
     }
     if report.rows_in_gaps > 0 {
         println!("{} readings were given up by boxes before they came here", report.rows_in_gaps);
