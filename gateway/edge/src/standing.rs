@@ -64,6 +64,8 @@ pub struct Book {
     from_folder: contracts::ContractSet,
     roster: Option<Roster>,
     from_space: Vec<Contract>,
+    /// Why the set on the disk does not count.
+    found: Option<StandingFault>,
 }
 
 impl Book {
@@ -88,12 +90,17 @@ impl Book {
             from_folder: contracts::none(),
             roster: None,
             from_space: Vec::new(),
+            found: None,
         };
         let path = book.state.join(ROSTER_FILE);
         if path.exists() {
             let failed = |source| StandingFault::File { path: path.clone(), source };
             let bytes = std::fs::read(&path).map_err(failed)?;
-            book.roster = Some(book.judge(&bytes)?);
+            // Collecting must not stop for it; the space will send its set again.
+            match book.judge(&bytes) {
+                Ok(roster) => book.roster = Some(roster),
+                Err(fault) => book.found = Some(fault),
+            }
             book.read_kept();
         }
         Ok(book)
@@ -113,6 +120,11 @@ impl Book {
     /// Files of the folder that do not count, with the reasons.
     pub fn refused(&self) -> &[ContractFileError] {
         &self.from_folder.refused
+    }
+
+    /// Why the set on the disk does not count, once.
+    pub fn take_found(&mut self) -> Option<StandingFault> {
+        self.found.take()
     }
 
     /// The newest set, if the space ever sent one.

@@ -39,7 +39,11 @@ impl Keeper {
             tracing::warn!(folder = %folder.display(), "the folder of contracts is missing");
         }
         book.read_folder().map_err(RunError::Contracts)?;
+        let found = book.take_found();
         let keeper = Self { book, events, board, reload: config.contracts.reload };
+        if let Some(fault) = found {
+            keeper.complain(&fault);
+        }
         keeper.change().await;
         Ok(keeper)
     }

@@ -1,1 +1,145 @@
+//! The book through folders, sets and restarts.
 
+use super::*;
+use guan_identity::LogKeyFile;
+use guan_model::{ContractId, Signer};
+use guan_policy::roster::Entry;
+use serde_json::json;
+
+struct World {
+    space: LogKeyFile,
+    owner: LogKeyFile,
+    consumer: LogKeyFile,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let key = |name| LogKeyFile::generate(name).unwrap().0;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("operator")).unwrap();
+        Self { space: key("space-1"), owner: key("depot-7"), consumer: key("insurer-1"), folder }
+    }
+
+    fn open(&self) -> Result<Book, StandingFault> {
+        let keys =
+            [("space-1", &self.space), ("depot-7", &self.owner), ("insurer-1", &self.consumer)];
+        let keys = keys.map(|(party, key)| (party.to_owned(), key.public_key())).to_vec();
+        let keys = TrustedKeys::new(keys).unwrap();
+        let descriptors = Arc::new(DescriptorTable::new(Vec::new()).unwrap());
+        let (operator, state) = (self.folder.path().join("operator"), self.folder.path());
+        let metadata = Metadata::open(state).unwrap();
+        Book::open(keys, BoxId::parse("box-1").unwrap(), descriptors, (&operator, state), metadata)
+    }
+
+    fn contract(&self, id: &str, version: u64) -> (Vec<u8>, Entry) {
+        let object = json!({
+            "@type": "Agreement", "@id": format!("urn:contract:{id}"),
+            "profile": "urn:guankou:odrl:1", "version": version, "conflict": "prohibit",
+            "assigner": "depot-7", "assignee": "insurer-1", "target": ["d"],
+            "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z"},
+            "permission": [{"action": "deliver"}],
+        });
+        let file = guan_policy::sign(object.to_string().as_bytes(), "depot-7", &self.owner);
+        let file = guan_policy::sign(&file.unwrap(), "insurer-1", &self.consumer).unwrap();
+        let digest = Contract::draft(&file).unwrap().digest();
+        let contract = ContractId::parse(id).unwrap();
+        (file, Entry { contract, version, digest, state: ContractState::Active })
+    }
+
+    fn set(&self, box_id: &str, epoch: u64, entries: &[&Entry]) -> Vec<u8> {
+        let roster = Roster {
+            box_id: BoxId::parse(box_id).unwrap(),
+            space: "space-1".to_owned(),
+            epoch,
+            issued: WallTime::from_seconds(1_800_000_000),
+            entries: entries.iter().map(|one| (*one).clone()).collect(),
+        };
+        roster.sign(&self.space).unwrap()
+    }
+}
+
+fn names(book: &Book) -> Vec<String> {
+    let in_force = book.in_force();
+    let contracts = in_force.plan.contracts().iter();
+    contracts.map(|one| format!("{} v{}", one.contract, one.version)).collect()
+}
+
+#[test]
+fn folder_and_set_count_together_and_the_set_ends_both() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (one, mut one_entry) = world.contract("C-1", 1);
+    let (two, two_entry) = world.contract("C-2", 1);
+    std::fs::write(world.folder.path().join("operator/one.json"), &one).unwrap();
+    assert!(book.read_folder().unwrap() && !book.read_folder().unwrap());
+    assert_eq!(names(&book), ["C-1 v1"]);
+    assert!(!book.handle_roster(b"").unwrap(), "a space without sets changes nothing");
+
+    assert!(book.handle_roster(&world.set("box-1", 1, &[&two_entry])).unwrap());
+    assert_eq!(book.missing(), [two_entry.digest]);
+    assert_eq!(names(&book), ["C-1 v1"], "a contract counts when it is here");
+    book.handle_document(&two).unwrap();
+    assert_eq!((names(&book), book.missing()), (vec!["C-1 v1".into(), "C-2 v1".into()], vec![]));
+    assert!(matches!(book.handle_document(&one), Err(StandingFault::NotListed { .. })));
+
+    one_entry.state = ContractState::Revoked;
+    book.handle_roster(&world.set("box-1", 2, &[&one_entry, &two_entry])).unwrap();
+    assert_eq!(names(&book), ["C-2 v1"], "the space ends what lies in the folder, too");
+    let standing = book.in_force().standing;
+    assert!(standing.revoked.contains(&one_entry.contract));
+    assert!(standing.listed.contains(&two_entry.contract));
+
+    // After a restart everything stands as it did, without the space.
+    drop(book);
+    let mut book = world.open().unwrap();
+    book.read_folder().unwrap();
+    assert_eq!((names(&book), book.missing()), (vec!["C-2 v1".into()], vec![]));
+}
+
+#[test]
+fn old_foreign_wrongly_addressed_and_forgotten_sets_do_not_count() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (_, entry) = world.contract("C-1", 1);
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    let check = |book: &mut Book, bytes: &[u8], expect: &str| {
+        let fault = book.handle_roster(bytes).unwrap_err().to_string();
+        assert!(fault.contains(expect), "{fault} for {expect}");
+        assert_eq!(book.roster().unwrap().epoch, 5);
+    };
+    check(&mut book, &world.set("box-1", 4, &[]), "epoch 4");
+    check(&mut book, &world.set("box-2", 6, &[]), "for box box-2");
+    check(&mut book, b"", "no longer knows");
+    check(&mut book, b"{}", "refused");
+    let stranger = World { space: LogKeyFile::generate("space-1").unwrap().0, ..World::new() };
+    check(&mut book, &stranger.set("box-1", 6, &[]), "refused");
+    // A disk that was set back to an older set is found out by the epoch beside it.
+    drop(book);
+    let path = world.folder.path().join("contracts/set.json");
+    std::fs::write(&path, world.set("box-1", 4, &[&entry])).unwrap();
+    let mut book = world.open().unwrap();
+    assert!(matches!(book.take_found(), Some(StandingFault::Old { found: 4, known: 5 })));
+    assert!(book.roster().is_none());
+    assert!(book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap());
+}
+
+#[test]
+fn half_signed_and_exchanged_contracts_do_not_count() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (file, entry) = world.contract("C-1", 1);
+    book.handle_roster(&world.set("box-1", 1, &[&entry])).unwrap();
+    let mut half: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    half["signatures"].as_array_mut().unwrap().pop();
+    let fault = book.handle_document(half.to_string().as_bytes());
+    assert!(matches!(fault, Err(StandingFault::Contract(_))));
+    let (other, _) = world.contract("C-1", 2);
+    assert!(matches!(book.handle_document(&other), Err(StandingFault::NotListed { .. })));
+    book.handle_document(&file).unwrap();
+    // Exchanged on the disk for another good one.
+    drop(book);
+    let path = world.folder.path().join(format!("contracts/{}.json", entry.digest));
+    std::fs::write(path, other).unwrap();
+    assert_eq!(world.open().unwrap().missing(), [entry.digest]);
+}
