@@ -25,6 +25,7 @@ pub mod prover;
 pub mod run;
 pub mod sealing;
 pub mod sessions;
+pub mod simulation;
 pub mod standing;
 pub mod status;
 pub mod system_clock;

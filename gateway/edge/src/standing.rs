@@ -45,6 +45,19 @@ pub enum StandingFault {
     Metadata(#[from] MetadataError),
 }
 
+/// The contracts that the space gave this box, from a box's folder that may be in use.
+pub fn contracts_of_space(config: &guan_configs::EdgeConfig, keys: &TrustedKeys) -> Vec<Contract> {
+    let folder = config.state_dir.join(CONTRACTS_DIR);
+    let Ok(set) = std::fs::read(folder.join(ROSTER_FILE)) else { return Vec::new() };
+    let Ok(roster) = Roster::parse(&set, keys) else { return Vec::new() };
+    let standing = roster.entries.iter().filter(|entry| !entry.state.is_final());
+    let files = standing.filter_map(|entry| {
+        let file = std::fs::read(folder.join(format!("{}.json", entry.digest))).ok()?;
+        Contract::parse(&file, keys).ok()
+    });
+    files.collect()
+}
+
 /// What counts now.
 pub struct InForce {
     pub plan: Arc<Plan>,

@@ -108,11 +108,16 @@ pub fn engine_config(config: &EdgeConfig, boot: BootNumber) -> EngineConfig {
         streams: streams.collect(),
         checkpoint_interval: config.evidence.checkpoint_interval,
         checkpoint_leaves_max: config.evidence.checkpoint_leaves_max,
-        surroundings: Surroundings {
-            position: config.surroundings.position,
-            consent: config.surroundings.consent,
-            vehicle_state: config.surroundings.vehicle_state,
-        },
+        surroundings: surroundings(config),
+    }
+}
+
+/// Points that tell where the box is and what happens around it.
+pub fn surroundings(config: &EdgeConfig) -> Surroundings {
+    Surroundings {
+        position: config.surroundings.position,
+        consent: config.surroundings.consent,
+        vehicle_state: config.surroundings.vehicle_state,
     }
 }
 

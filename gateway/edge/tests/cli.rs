@@ -95,3 +95,47 @@ fn drafts_of_contracts_are_linted() {
     check(&["contract", "lint", "--json", &path], false, &["\"pointer\":\"/assigner\""]);
     check(&["contract", "lint", "/nowhere"], false, &["/nowhere cannot be read"]);
 }
+
+/// A contract over a capture, its table of cases, and what differs between two.
+#[test]
+fn contracts_are_tried_before_anyone_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = |name: &str| configs().join("demo").join(name).display().to_string();
+    let (regulator, insurer) =
+        (sample("contracts/regulator.json"), sample("contracts/insurer.json"));
+    let config = sample("edge.toml");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let line = |second: u32| {
+        let value = 90 + second;
+        let payload = format!(r#"{{"t":"2026-11-24T08:00:{second:02}Z","value":{value}}}"#);
+        let tst = format!("2026-11-24T08:00:{second:02}.000000+0000");
+        serde_json::json!({"tst": tst, "topic": "factory/press-1/temperature", "payload": payload})
+    };
+    let lines: Vec<String> = (0..10).map(|second| line(second).to_string()).collect();
+    std::fs::write(at("capture.jsonl"), lines.join("\n")).unwrap();
+    let (capture, plot) = (at("capture.jsonl"), at("plot.svg"));
+    let simulate = ["contract", "simulate", &regulator, "--capture", &capture, "--plot", &plot];
+    let said = check(&[&simulate[..], &["--config", &config, "--json"]].concat(), true, &[]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["points"]["machine.temperature"]["leaves"], 4);
+    assert_eq!(said["stays"]["prohibited (normal)"], 6);
+    assert!(std::fs::read_to_string(plot).unwrap().starts_with("<svg"));
+
+    let table = r#"[
+        {"point": "machine.temperature", "value": 97.4, "expect": "permit", "leaves": 95},
+        {"point": "machine.temperature", "value": 94.0, "expect": "refuse"},
+        {"point": "machine.temperature", "value": 94.0, "expect": "permit"}]"#;
+    std::fs::write(at("cases.json"), table).unwrap();
+    let test = ["contract", "test", &regulator, &at("cases.json"), "--config", &config];
+    check(&test, false, &["ok     case 0", "ok     case 1", "FAILED case 2", "2 passed, 1 failed"]);
+
+    let explain = ["contract", "explain", "--config", &config, "--file", &regulator];
+    let asked = ["--point", "machine.temperature", "--value", "97.4"];
+    check(
+        &[&explain[..], &asked].concat(),
+        true,
+        &["leaves as 95 by rule alarms", "value lteq 95"],
+    );
+    check(&["contract", "diff", &regulator, &insurer], false, &["~ /assignee", "+ /permission"]);
+    check(&["contract", "diff", &insurer, &insurer], true, &["are equal"]);
+}

@@ -1,5 +1,6 @@
 //! Commands and their options.
 
+mod authoring;
 mod cert;
 mod check;
 mod conformance;
@@ -205,6 +206,62 @@ enum LogCommand {
 
 #[derive(Subcommand)]
 enum ContractCommand {
+    /// Run a contract over a recorded capture: what would leave, and in which form.
+    Simulate {
+        #[command(flatten)]
+        common: Common,
+        /// The contract or draft.
+        file: PathBuf,
+        /// What `mosquitto_sub -F %j` printed.
+        #[arg(long, value_name = "FILE")]
+        capture: PathBuf,
+        /// Take the capture as if its first message had come at this moment (times in payloads stay).
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Draw a point before and after, as SVG.
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
+        /// The point to draw; by default the one with most readings.
+        #[arg(long, requires = "plot")]
+        point: Option<String>,
+    },
+    /// Say which rule of which contract decides about a reading, with the answer to each test.
+    Explain {
+        #[command(flatten)]
+        common: Common,
+        /// A contract or draft instead of those in force.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Name of the point.
+        #[arg(long, required_unless_present = "batch")]
+        point: Option<String>,
+        /// The value; without one the reading is no number.
+        #[arg(long, allow_negative_numbers = true)]
+        value: Option<f64>,
+        /// When it was measured, such as 2026-11-24T08:00:00Z; by default now.
+        #[arg(long)]
+        at: Option<String>,
+        /// A recorded batch instead of a reading: the first digits of its digest.
+        #[arg(long, conflicts_with_all = ["point", "file"])]
+        batch: Option<String>,
+    },
+    /// Check a contract against a table of readings and what must become of them.
+    Test {
+        #[command(flatten)]
+        common: Common,
+        /// The contract or draft.
+        file: PathBuf,
+        /// JSON: [{"point": .., "value": .., "at": .., "expect": "permit" or "refuse", "leaves": ..}]
+        cases: PathBuf,
+    },
+    /// Say what differs between two contracts, member by member.
+    Diff {
+        old: PathBuf,
+        new: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read a contract or a draft and say everything that is wrong with it, each with its place.
     Lint {
         /// The file: a signed contract, or the bare contract object.
@@ -251,6 +308,33 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             log_entries::show(common, *last, kind.as_deref())
         }
         Command::Contract(ContractCommand::Check(common)) => contract::check(common),
+        Command::Contract(ContractCommand::Simulate {
+            common,
+            file,
+            capture,
+            from,
+            plot,
+            point,
+        }) => {
+            let drawing = plot.as_deref().map(|plot| (plot, point.as_deref()));
+            authoring::simulate(common, file, (capture, from.as_deref()), drawing)
+        }
+        Command::Contract(ContractCommand::Explain { common, file, point, value, at, batch }) => {
+            match batch {
+                Some(batch) => authoring::explain_batch(common, batch),
+                None => {
+                    let point = point.as_deref().unwrap_or_default();
+                    let asked = authoring::Asked { point, value: *value, at: at.as_deref() };
+                    authoring::explain(common, file.as_deref(), &asked)
+                }
+            }
+        }
+        Command::Contract(ContractCommand::Test { common, file, cases }) => {
+            authoring::test(common, file, cases)
+        }
+        Command::Contract(ContractCommand::Diff { old, new, json }) => {
+            authoring::diff(old, new, *json)
+        }
         Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
         Command::Conformance { json } => conformance::execute(*json),
     }

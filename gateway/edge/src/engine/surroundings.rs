@@ -3,6 +3,7 @@
 
 use super::Engine;
 use guan_model::{PointId, Row, Severity, Value, WallTime};
+use guan_policy::Situation;
 use guan_policy::constraint::Position;
 use guan_policy::situation::VehicleState;
 use guan_spool::Disk;
@@ -78,28 +79,30 @@ fn vehicle_state(value: &Value) -> Option<VehicleState> {
     row.map(|(_, state)| *state)
 }
 
+impl Surroundings {
+    /// Takes in what rows tell.
+    pub fn look<'r>(&self, rows: impl Iterator<Item = &'r Row>, situation: &mut Situation) {
+        if *self == Self::default() {
+            return;
+        }
+        let news = self.read(rows);
+        for (at, fix) in news.fixes {
+            situation.track.note(at, fix);
+        }
+        if let Some(consent) = news.consent {
+            situation.consent = consent;
+        }
+        if let Some(vehicle) = news.vehicle {
+            situation.vehicle = vehicle;
+        }
+    }
+}
+
 impl<D: Disk, T> Engine<D, T> {
     /// Takes in what the waiting rows tell of the surroundings, before any of them is decided on.
     pub(super) fn look_around(&mut self) {
-        let surroundings = self.config.surroundings;
-        if surroundings == Surroundings::default() {
-            return;
-        }
-        let news = surroundings.read(self.pending.rows());
-        if news == News::default() {
-            return;
-        }
-        self.door.set_situation(|situation| {
-            for (at, fix) in news.fixes {
-                situation.track.note(at, fix);
-            }
-            if let Some(consent) = news.consent {
-                situation.consent = consent;
-            }
-            if let Some(vehicle) = news.vehicle {
-                situation.vehicle = vehicle;
-            }
-        });
+        let (surroundings, rows) = (self.config.surroundings, self.pending.rows());
+        self.door.set_situation(|situation| surroundings.look(rows, situation));
     }
 }
 

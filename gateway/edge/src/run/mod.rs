@@ -10,6 +10,7 @@ mod report;
 mod shut;
 mod state;
 
+pub use crate::standing::contracts_of_space;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
 use crate::box_identity::{self, BoxKeyFault};
