@@ -180,15 +180,15 @@ pub(super) const ROWS: [Row; 29] = [
         "7.4c",
         ("合约履行能力", "fulfilment starts by itself and is watched"),
         Basic,
-        "guan contract check",
-        "fulfilment at the consumer's end, and metering",
+        "guan log show --kind contract.change",
+        "fulfilment at the consumer's end, and metering between the parties",
     ),
     partly(
         "7.5a",
         ("交付数据处理能力", "data is transformed as the contract demands"),
         Basic,
-        "guan contract lint contract.json",
-        "encryption for the recipient, aggregation, noise and pseudonyms",
+        "guan contract explain --point machine.temperature --value 97.3",
+        "encryption for the recipient",
     ),
     partly(
         "7.5b",
@@ -220,7 +220,7 @@ pub(super) const ROWS: [Row; 29] = [
         "7.6c",
         ("控制策略执行能力", "policies are enforced and violations are stopped"),
         Basic,
-        "guan contract check",
+        "guan contract explain --point machine.temperature --value 97.3",
         "control after data has left: there is no environment of use to work with",
     ),
     partly(
@@ -228,7 +228,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("使用存证能力", "use stands in a log that cannot be altered"),
         Basic,
         "guan log verify",
-        "what consumers do with data, the report, and search",
+        "what consumers do with data, and the report",
     ),
     reached(
         "8.1a",
@@ -261,7 +261,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("数据存储安全能力", "stored data is safe, whole and available"),
         Basic,
         "guan spool verify",
-        "encryption at rest",
+        "keys of contracts lie beside the data, not in the TPM",
     ),
     not_yet(
         "8.2d",
