@@ -9,7 +9,8 @@ use crate::interval::Comparison;
 use crate::situation::Situation;
 use crate::transform::{bytes, number};
 use crate::truth::Truth;
-use guan_model::{Column, Quality, Series, Severity, WallTime};
+use guan_model::{ClockQuality, Column, Quality, Series, Severity, WallTime};
+use std::time::Duration;
 
 /// Readings of a block.
 pub(super) const BLOCK_ROWS: usize = 64;
@@ -107,15 +108,35 @@ impl<'b> Block<'b> {
         let rows = self.from..self.until;
         #[allow(clippy::cast_precision_loss, reason = "as `number` does")]
         Answers::known(match &self.series.values {
-            Column::F64(values) => compare(&values[rows], |value| value, comparison, limit),
-            Column::F32(values) => compare(&values[rows], f64::from, comparison, limit),
-            Column::I64(values) => compare(&values[rows], |value| value as f64, comparison, limit),
-            Column::U64(values) => compare(&values[rows], |value| value as f64, comparison, limit),
+            Column::F64(values) => compare(values[rows].iter().copied(), comparison, limit),
+            Column::F32(values) => {
+                compare(values[rows].iter().map(|value| f64::from(*value)), comparison, limit)
+            }
+            Column::I64(values) => {
+                compare(values[rows].iter().map(|value| *value as f64), comparison, limit)
+            }
+            Column::U64(values) => {
+                compare(values[rows].iter().map(|value| *value as f64), comparison, limit)
+            }
             Column::Bool(values) => {
-                compare(&values[rows], |value| f64::from(u8::from(value)), comparison, limit)
+                let values = values[rows].iter().map(|value| f64::from(u8::from(*value)));
+                compare(values, comparison, limit)
             }
             Column::Absent | Column::Text(_) | Column::Bytes(_) => return Answers::UNKNOWN,
         })
+    }
+
+    fn age(&self, comparison: Comparison, limit: Duration) -> Answers {
+        if self.situation.now.quality == ClockQuality::Unset {
+            return Answers::UNKNOWN;
+        }
+        // As `WallTime::since`, in whole nanoseconds: contracts name no more than a hundred years.
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let ages = self.times().map(|(measured, came)| match measured < came {
+            true => came.0.abs_diff(measured.0),
+            false => 0,
+        });
+        Answers::known(compare(ages, comparison, limit))
     }
 
     fn quality(&self, comparison: Comparison, severity: Severity) -> Answers {
@@ -138,23 +159,34 @@ impl Program {
             Self::Test(test) => match test {
                 Test::Value(comparison, limit) => block.value(*comparison, *limit),
                 Test::Quality(comparison, severity) => block.quality(*comparison, *severity),
-                Test::Age(..) | Test::Place { .. } => block.row_by_row(test),
+                Test::Age(comparison, limit) => block.age(*comparison, *limit),
+                Test::Place { .. } => block.row_by_row(test),
                 _ => block.first_row(self),
             },
-            Self::And(parts) => parts.iter().fold(Answers::all(Truth::True), |so_far, part| {
-                let part = part.answers(block);
-                Answers {
-                    is_true: so_far.is_true & part.is_true,
-                    is_false: so_far.is_false | part.is_false,
+            Self::And(parts) => {
+                let mut all = Answers::all(Truth::True);
+                for part in parts {
+                    let part = part.answers(block);
+                    all.is_true &= part.is_true;
+                    all.is_false |= part.is_false;
+                    if block.rows() & !all.is_false == 0 {
+                        break;
+                    }
                 }
-            }),
-            Self::Or(parts) => parts.iter().fold(Answers::all(Truth::False), |so_far, part| {
-                let part = part.answers(block);
-                Answers {
-                    is_true: so_far.is_true | part.is_true,
-                    is_false: so_far.is_false & part.is_false,
+                all
+            }
+            Self::Or(parts) => {
+                let mut any = Answers::all(Truth::False);
+                for part in parts {
+                    let part = part.answers(block);
+                    any.is_true |= part.is_true;
+                    any.is_false &= part.is_false;
+                    if block.rows() & !any.is_true == 0 {
+                        break;
+                    }
                 }
-            }),
+                any
+            }
             Self::Xone(parts) => exactly_one(parts.iter().map(|part| part.answers(block))),
         }
     }
@@ -174,13 +206,11 @@ fn exactly_one(parts: impl Iterator<Item = Answers>) -> Answers {
 }
 
 /// One loop for each operator, so that the operator is not asked again for each value.
-fn compare<T: Copy>(
-    values: &[T],
-    wide: impl Fn(T) -> f64,
+fn compare<T: PartialOrd>(
+    values: impl Iterator<Item = T>,
     comparison: Comparison,
-    limit: f64,
+    limit: T,
 ) -> u64 {
-    let values = values.iter().map(|value| wide(*value));
     match comparison {
         Comparison::Eq => bits(values.map(|value| value == limit)),
         Comparison::Neq => bits(values.map(|value| value != limit)),
