@@ -2,12 +2,11 @@
 
 use crate::form::{Formed, Shaping};
 use crate::means::Means;
-use crate::plan::{Grant, Permit, Plan, PointRules, Reading, RuleSet, Verdict};
+use crate::plan::{Grant, Permit, Plan, PointRules, RuleSet, Verdict, Verdicts};
 use crate::situation::Situation;
 use crate::terms::Terms;
-use crate::transform::{bytes, number};
 use crate::usage::{CellKey, Usage};
-use guan_model::{Batch, BatchHeader, ContractId, Digest, PointId, Series, ValueType, WallTime};
+use guan_model::{Batch, BatchHeader, ContractId, Digest, PointId, Series, ValueType};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -159,13 +158,16 @@ impl Plan {
         let grants = dataset.map_or(&[][..], |dataset| dataset.grants());
         let mut outputs: Vec<Outputs> = grants.iter().map(|_| Outputs::default()).collect();
         let mut refused: BTreeMap<DenyReason, u64> = BTreeMap::new();
+        let mut verdicts = Verdicts::default();
         for series in &batch.series {
             let ordinal = dataset.and_then(|dataset| dataset.ordinal(series.point));
             let mut fates = Fates::new(series.rows());
-            for (grant, outputs) in grants.iter().zip(&mut outputs) {
-                let rules = ordinal.map(|ordinal| grant.rules(ordinal));
+            verdicts.clear();
+            verdicts.begin(series);
+            for (place, (grant, outputs)) in grants.iter().zip(&mut outputs).enumerate() {
+                verdicts.judge(place, grant, ordinal, (situation, series), means.usage);
                 let mut one = One { grant, situation, means, outputs, fates: &mut fates };
-                one.decide(rules, series);
+                one.decide(ordinal, series, &verdicts);
             }
             for (reason, rows) in fates.refused() {
                 *refused.entry(reason).or_default() += rows;
@@ -327,76 +329,28 @@ struct One<'o, 'm> {
 }
 
 impl One<'_, '_> {
-    /// Adds to the outputs what the contract lets go.
-    fn decide(&mut self, rules: Option<&PointRules>, series: &Series) {
+    /// Adds to the outputs what the contract lets go, by its verdicts.
+    fn decide(&mut self, ordinal: Option<usize>, series: &Series, verdicts: &Verdicts) {
         let contract = || self.grant.contract().clone();
-        let covered = rules.filter(|rules| !rules.is_empty());
-        let reason = match covered {
-            None => Some(DenyReason::PointNotCovered { contract: contract() }),
-            Some(_) => self.grant.invalid_reason(&self.situation.now),
-        };
-        if let Some(reason) = reason {
-            return (0..series.rows()).for_each(|row| self.fates.deny(row, &reason));
-        }
-        let rules = covered.expect("points that are not covered went before");
-        for (verdict, rows) in self.verdicts(rules, series) {
-            let reason = match verdict {
+        for judged in verdicts.last() {
+            let rules = ordinal.map(|ordinal| self.grant.rules(ordinal));
+            let rules = || rules.expect("a point without a place is not covered");
+            let reason = match judged.verdict {
                 Verdict::Permit(place, later) => {
-                    self.permit(rules, rules.permit(place), later, series, &rows);
+                    let rows: Vec<usize> = judged.rows().collect();
+                    self.permit(rules(), rules().permit(place), later, series, &rows);
                     continue;
                 }
-                Verdict::Forbid(place) => rules.forbid_reason(place),
+                Verdict::Forbid(place) => rules().forbid_reason(place),
                 Verdict::None => {
-                    let rule = rules.nearest().expect("a covered point has a permission").clone();
+                    let rule = rules().nearest().expect("a covered point has a permission").clone();
                     DenyReason::NotPermitted { contract: contract(), rule }
                 }
+                Verdict::OutOfTerm => self.grant.out_of_term_reason(&self.situation.now),
+                Verdict::NotCovered => DenyReason::PointNotCovered { contract: contract() },
             };
-            rows.iter().for_each(|row| self.fates.deny(*row, &reason));
+            judged.rows().for_each(|row| self.fates.deny(row, &reason));
         }
-    }
-
-    /// The rows of a series by verdict, rows in order. What a permitted row uses up is counted before
-    /// the next row is judged.
-    fn verdicts(&mut self, rules: &PointRules, series: &Series) -> Vec<(Verdict, Vec<usize>)> {
-        let rows = series.rows();
-        if rules.is_of_batch() && self.grant.quotas.is_empty() {
-            let verdict = rules.verdict(self.situation, &reading(series, 0), self.means.usage);
-            return vec![(verdict, (0..rows).collect())];
-        }
-        let mut groups: Vec<(Verdict, Vec<usize>)> = Vec::new();
-        for row in 0..rows {
-            let reading = reading(series, row);
-            let mut verdict = rules.verdict(self.situation, &reading, self.means.usage);
-            if let Verdict::Permit(place, _) = verdict
-                && !self.charge(rules.permit(place), &reading)
-            {
-                verdict = Verdict::None;
-            }
-            match groups.iter_mut().find(|(known, _)| *known == verdict) {
-                Some((_, rows)) => rows.push(row),
-                None => groups.push((verdict, vec![row])),
-            }
-        }
-        groups
-    }
-
-    /// Counts a reading in all counters of the contract; `false`: there is no room to count.
-    fn charge(&mut self, permit: &Permit, reading: &Reading) -> bool {
-        if matches!(permit.form.first(), Some(crate::duty::Transform::Drop)) {
-            return true;
-        }
-        let usage: &mut Usage = self.means.usage;
-        let contract = self.grant.contract();
-        let now: WallTime = self.situation.now.wall;
-        let quotas = self.grant.quotas.iter().all(|key| {
-            let cell = CellKey::Quota { contract: contract.clone(), key: *key };
-            usage.charge(&cell, key.period.number(now), key.cost(reading.bytes)).is_ok()
-        });
-        quotas
-            && permit.rates.iter().all(|rate| {
-                let cell = CellKey::Rate { contract: contract.clone(), rule: permit.rule.clone() };
-                usage.take_one(&cell, *rate, reading.gateway_time).is_ok()
-            })
     }
 
     /// Puts rows that a permission lets go into their form.
@@ -434,18 +388,6 @@ impl One<'_, '_> {
             }
         }
         self.outputs.push(terms, formed);
-    }
-}
-
-/// What tests may ask of a row.
-fn reading(series: &Series, row: usize) -> Reading {
-    let gateway_time = series.gateway_times[row];
-    Reading {
-        event_time: series.source_times[row].unwrap_or(gateway_time),
-        gateway_time,
-        quality: series.qualities[row],
-        value: number(&series.values, row),
-        bytes: bytes(&series.values, row),
     }
 }
 

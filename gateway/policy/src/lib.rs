@@ -33,7 +33,7 @@ pub use decision::{Decision, DenyReason, Permitted, Refusal};
 pub use fault::{ContractError, ContractFault, Problem};
 pub use json::canonical_json;
 pub use means::Means;
-pub use plan::{CONTRACTS_MAX, Collections, InForce, Plan, PlanWarning, Reading};
+pub use plan::{CONTRACTS_MAX, Collections, InForce, Judged, Plan, PlanWarning, Reading, Verdicts};
 pub use roster::{ContractState, Roster};
 pub use signature::{KeyFault, TrustedKeys, key_id, sign};
 pub use situation::Situation;

@@ -5,10 +5,13 @@
 //! and the box does not have is a warning: contracts are written for many boxes. Whatever cannot be
 //! decided safely grants nothing.
 
+mod columns;
 mod grant;
+mod judge;
 mod program;
 
 pub(crate) use grant::{Grant, Permit, PointRules, RuleSet, Verdict};
+pub use judge::{Judged, Verdicts};
 pub use program::{Collections, Reading};
 pub(crate) use program::{Counted, Fixed, Live, Program};
 

@@ -1,6 +1,6 @@
 //! What one contract says about the points of one dataset.
 
-use super::program::{Collections, Counted, Fixed, Live, Program, Reading};
+use super::program::{Asks, Collections, Counted, Fixed, Live, Program, Reading};
 use crate::constraint::{QuotaKey, Rate, Test};
 use crate::contract::check::binds_the_box;
 use crate::contract::{Contract, Rule, RuleKind, Validity, validity};
@@ -25,7 +25,7 @@ pub(crate) const FORBIDS_MAX: usize = 256;
 pub(crate) struct RuleSet([u64; FORBIDS_MAX / 64]);
 
 impl RuleSet {
-    fn insert(&mut self, place: usize) {
+    pub(super) fn insert(&mut self, place: usize) {
         self.0[place / 64] |= 1 << (place % 64);
     }
 
@@ -51,7 +51,7 @@ impl RuleSet {
 pub(crate) struct Permit {
     contract: ContractId,
     pub(crate) rule: Arc<str>,
-    program: Program,
+    pub(super) program: Program,
     /// Asked again when the rows leave.
     later: Program,
     /// In the order of their steps.
@@ -61,12 +61,12 @@ pub(crate) struct Permit {
 
 /// A prohibition for some points.
 #[derive(Debug, Clone, PartialEq)]
-struct Forbid {
+pub(super) struct Forbid {
     contract: ContractId,
     rule: Arc<str>,
     /// Its contract's term; `None` for the grant's own contract, whose term is asked anyway.
     term: Option<(WallTime, WallTime)>,
-    program: Program,
+    pub(super) program: Program,
     later: Program,
 }
 
@@ -75,9 +75,10 @@ struct Forbid {
 pub(crate) struct PointRules {
     permits: Vec<Permit>,
     forbids: Vec<Forbid>,
+    asks: Asks,
 }
 
-/// What the rules say of one reading, by their places. The four verdicts of TC609-6-2025-15: allowed
+/// What a contract says of one reading, by their places. The four verdicts of TC609-6-2025-15: allowed
 /// (a permit with an empty form), allowed on conditions (with a form), refused (forbid), refused by
 /// default (none).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,10 @@ pub(crate) enum Verdict {
     Permit(usize, RuleSet),
     Forbid(usize),
     None,
+    /// The contract's term does not let anything be kept.
+    OutOfTerm,
+    /// No permission is about the point.
+    NotCovered,
 }
 
 impl PointRules {
@@ -109,7 +114,19 @@ impl PointRules {
             let forbids = binding.filter(|rule| rule.kind == RuleKind::Prohibition);
             rules.forbids.extend(forbids.filter_map(|rule| Forbid::of(&fixed, rule, term)));
         }
+        rules.asks = rules.most_asked();
         (rules.forbids.len() <= FORBIDS_MAX).then_some(rules)
+    }
+
+    fn most_asked(&self) -> Asks {
+        let programs = self.permits.iter().map(|one| &one.program);
+        let programs = programs.chain(self.forbids.iter().map(|one| &one.program));
+        let asks = programs.map(Program::asks).max().unwrap_or_default();
+        match self.permits.iter().any(|one| !one.rates.is_empty()) {
+            // A rate is used up by every reading that the permission lets in, even where it is not asked.
+            true if asks == Asks::Rows => Asks::Counters,
+            _ => asks,
+        }
     }
 
     /// Whether no permission is about the point.
@@ -135,10 +152,26 @@ impl PointRules {
         self.permits.first().map(|permit| &permit.rule)
     }
 
-    /// Whether all readings of a batch get the same verdict.
-    pub(crate) fn is_of_batch(&self) -> bool {
-        self.permits.iter().all(|one| one.program.is_of_batch())
-            && self.forbids.iter().all(|one| one.program.is_of_batch())
+    pub(crate) fn asks(&self) -> Asks {
+        self.asks
+    }
+
+    /// Prohibitions that may bind, with their places.
+    pub(super) fn forbids_at(
+        &self,
+        situation: &Situation,
+    ) -> impl Iterator<Item = (usize, &Forbid)> {
+        let forbids = self.forbids.iter().enumerate();
+        forbids.filter(|(_, forbid)| forbid.may_bind(&situation.now))
+    }
+
+    /// Permissions that have not lapsed, with their places.
+    pub(super) fn permits_at(
+        &self,
+        situation: &Situation,
+    ) -> impl Iterator<Item = (usize, &Permit)> {
+        let permits = self.permits.iter().enumerate();
+        permits.filter(|(_, permit)| !situation.is_violated(&permit.contract, &permit.rule))
     }
 
     /// Prohibition wins, on true and on unknown; a permission needs true; else no.
@@ -159,7 +192,7 @@ impl PointRules {
             {
                 continue;
             }
-            if forbid.later == Program::Known(Truth::True) {
+            if forbid.is_final() {
                 return Verdict::Forbid(place);
             }
             later.insert(place);
@@ -236,6 +269,11 @@ impl Forbid {
         Some(Self { contract, rule, term, program, later })
     }
 
+    /// Whether the moment of leaving changes nothing.
+    pub(super) fn is_final(&self) -> bool {
+        self.later == Program::Known(Truth::True)
+    }
+
     /// Without a clock every prohibition binds.
     fn may_bind(&self, now: &Now) -> bool {
         self.term.is_none_or(|(from, until)| {
@@ -304,15 +342,22 @@ impl Grant {
         self.contract_digest
     }
 
-    /// Why its term does not let anything be kept; `None` while the term lasts. A clock that is only
-    /// carried on runs late, so with it a term may have begun: the second decision asks again.
-    pub(crate) fn invalid_reason(&self, now: &Now) -> Option<DenyReason> {
+    /// Whether its term lets anything be kept. A clock that is only carried on runs late, so with it a
+    /// term may have begun: the second decision asks again.
+    pub(crate) fn is_in_term(&self, now: &Now) -> bool {
+        match validity(now, self.not_before, self.not_after) {
+            Validity::NotYet => now.quality == ClockQuality::Unset,
+            Validity::Expired => false,
+            Validity::Valid => true,
+        }
+    }
+
+    /// Why a term that lets nothing be kept does not.
+    pub(crate) fn out_of_term_reason(&self, now: &Now) -> DenyReason {
         let contract = self.contract.clone();
         match validity(now, self.not_before, self.not_after) {
-            Validity::NotYet if now.quality == ClockQuality::Unset => None,
-            Validity::NotYet => Some(DenyReason::NotYetValid { contract }),
-            Validity::Expired => Some(DenyReason::Expired { contract }),
-            Validity::Valid => None,
+            Validity::NotYet => DenyReason::NotYetValid { contract },
+            _ => DenyReason::Expired { contract },
         }
     }
 

@@ -62,6 +62,18 @@ pub(crate) enum Program {
     Xone(Vec<Program>),
 }
 
+/// The most that a program asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Asks {
+    /// What is the same for every reading of a batch.
+    #[default]
+    Batch,
+    /// The reading.
+    Rows,
+    /// What the readings before it have used up.
+    Counters,
+}
+
 /// What is fixed when a rule is compiled.
 pub(crate) struct Fixed<'c> {
     pub(crate) contract: &'c Contract,
@@ -187,22 +199,19 @@ impl Program {
         }
     }
 
-    /// Whether the answer is the same for every reading of a batch.
-    pub(crate) fn is_of_batch(&self) -> bool {
+    pub(crate) fn asks(&self) -> Asks {
         match self {
-            Self::Known(_) | Self::DateTime(_) => true,
-            Self::EventTime(_) => false,
-            Self::Test(test) => !matches!(
-                test,
-                Test::Age(..)
-                    | Test::Place { .. }
-                    | Test::Value(..)
-                    | Test::Quality(..)
-                    | Test::Quota { .. }
-                    | Test::Rate(_)
-            ),
+            Self::Known(_) | Self::DateTime(_) => Asks::Batch,
+            Self::EventTime(_) => Asks::Rows,
+            Self::Test(test) => match test {
+                Test::Age(..) | Test::Place { .. } | Test::Value(..) | Test::Quality(..) => {
+                    Asks::Rows
+                }
+                Test::Quota { .. } | Test::Rate(_) => Asks::Counters,
+                _ => Asks::Batch,
+            },
             Self::And(parts) | Self::Or(parts) | Self::Xone(parts) => {
-                parts.iter().all(Self::is_of_batch)
+                parts.iter().map(Self::asks).max().unwrap_or_default()
             }
         }
     }
@@ -257,7 +266,7 @@ impl Counted<'_> {
 }
 
 /// The answer to a live test. What the box does not know is unknown, never false.
-fn answer(test: &Test, live: Live<'_>) -> Truth {
+pub(super) fn answer(test: &Test, live: Live<'_>) -> Truth {
     let Live { situation, reading, .. } = live;
     let clock_is_set = situation.now.quality != ClockQuality::Unset;
     match test {
