@@ -6,7 +6,7 @@ use crate::terms::Leave;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{
     BootNumber, Class, ClockQuality, DatasetId, DescriptorTable, Now, PointName, Quality, Row,
-    Severity, Unit, Value,
+    Severity, Unit, Value, WallTime,
 };
 use serde_json::{Value as Json, json};
 use std::time::Duration;
