@@ -87,6 +87,14 @@ fn contracts_come_are_suspended_and_revoked_over_the_link() {
     }
     rig.check_log();
     rig.wait_for_rows(DATASET, 5);
+    // Log, box and space agree on what is to be paid for.
+    let says = rig.stage.folder.join("meter.json");
+    let meter = rig.stage.guan_json(&["meter"]).unwrap();
+    std::fs::write(&says, meter.to_string()).unwrap();
+    let said = rig.stage.space_json(&["meter", "--box", &says.display().to_string()]).unwrap();
+    let one = &said["contracts"][0];
+    assert_eq!(said["agrees"], true, "{said}");
+    assert_eq!((&one["kept"]["rows"], &one["given_up"]["rows"]), (&json!(8), &json!(3)));
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod export;
 pub mod inbox;
 pub mod init;
 pub mod joining;
+pub mod meter;
 pub mod parquet_file;
 pub mod registry;
 pub mod run;

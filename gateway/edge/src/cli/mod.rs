@@ -9,6 +9,7 @@ mod identity;
 mod join;
 mod log;
 mod log_entries;
+mod meter;
 mod show;
 mod spool;
 mod tpm;
@@ -92,6 +93,8 @@ enum Command {
     /// Check the signed log of decisions.
     #[command(subcommand)]
     Log(LogCommand),
+    /// What the signed log says was kept under each contract, day by day.
+    Meter(Common),
     /// Look at the contracts of this box.
     #[command(subcommand)]
     Contract(ContractCommand),
@@ -302,6 +305,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Identity(IdentityCommand::Show(common)) => identity::show(common),
         Command::Spool(SpoolCommand::Status(common)) => spool::status(common),
         Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
+        Command::Meter(common) => meter::execute(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
         Command::Log(LogCommand::Show { common, last, kind }) => {

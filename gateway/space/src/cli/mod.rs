@@ -3,6 +3,7 @@
 mod boxes;
 mod contract;
 mod enrol;
+mod meter;
 mod release;
 mod show;
 mod token;
@@ -71,6 +72,14 @@ enum Command {
         /// A folder for each contract, so that each recipient gets what is his.
         #[arg(long)]
         by_contract: bool,
+    },
+    /// What came in under each contract, day by day; with --box beside what a box's log says.
+    Meter {
+        #[command(flatten)]
+        common: Common,
+        /// What `guan meter --json` printed on the box.
+        #[arg(long = "box", value_name = "FILE")]
+        box_file: Option<PathBuf>,
     },
     /// Boxes that may deliver.
     #[command(subcommand)]
@@ -211,6 +220,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Init { dir, id, host, listen } => init(dir, id, host, listen)?,
         Command::Run { config } => run(config)?,
         Command::Status(common) => return show::status(common),
+        Command::Meter { common, box_file } => return meter::execute(common, box_file.as_deref()),
         Command::Export { common, out, by_contract } => {
             show::export(common, out, *by_contract)?;
         }
