@@ -27,6 +27,7 @@ pub mod terms;
 mod transform;
 pub mod truth;
 pub mod usage;
+pub mod vocabulary;
 
 pub use contract::{CONTRACT_BYTES_MAX, Contract, Validity};
 pub use decision::{Decision, DenyReason, Permitted, Refusal};

@@ -56,6 +56,39 @@ pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Prints the words, or what is published about them.
+pub(super) fn vocabulary(schema: bool, context: bool, json: bool) -> anyhow::Result<ExitCode> {
+    use guan_policy::vocabulary::{DUTIES, context as ld, schema as of, vocabulary};
+    let words = vocabulary();
+    match (schema, context, json) {
+        (true, ..) => println!("{:#}", of()),
+        (_, true, _) => println!("{:#}", ld()),
+        (.., true) => print_json(&words)?,
+        _ => {
+            let list = |key: &str| {
+                let names = words[key].as_array().into_iter().flatten();
+                names.filter_map(|name| name.as_str()).collect::<Vec<_>>().join(" ")
+            };
+            for key in ["operands", "operators", "actions", "units"] {
+                println!("{key:<10} {}", list(key));
+            }
+            for duty in &DUTIES {
+                let required = duty.required.join(" ");
+                let optional: Vec<String> =
+                    duty.optional.iter().map(|name| format!("[{name}]")).collect();
+                println!(
+                    "duty       {:<16} {:<44} {} ({})",
+                    duty.name,
+                    format!("{required} {}", optional.join(" ")).trim(),
+                    duty.english,
+                    duty.chinese
+                );
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Says what a draft means, or everything that is wrong with it. Asks nobody's signature.
 pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let unreadable = || format!("{} cannot be read", file.display());

@@ -209,6 +209,18 @@ enum LogCommand {
 
 #[derive(Subcommand)]
 enum ContractCommand {
+    /// The words that contracts may use; or the JSON Schema, or the JSON-LD context of the profile.
+    Vocabulary {
+        /// Print the JSON Schema.
+        #[arg(long)]
+        schema: bool,
+        /// Print the JSON-LD context.
+        #[arg(long, conflicts_with = "schema")]
+        context: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a contract over a recorded capture: what would leave, and in which form.
     Simulate {
         #[command(flatten)]
@@ -338,6 +350,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Contract(ContractCommand::Diff { old, new, json }) => {
             authoring::diff(old, new, *json)
+        }
+        Command::Contract(ContractCommand::Vocabulary { schema, context, json }) => {
+            contract::vocabulary(*schema, *context, *json)
         }
         Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
         Command::Conformance { json } => conformance::execute(*json),
