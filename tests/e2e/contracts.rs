@@ -1,6 +1,6 @@
 //! Contracts over the link: they come, are suspended, end, and what they say holds over kill -9.
 
-use super::rig::{Rig, mosquitto_pub, wait_for};
+use super::rig::{Rig, mosquitto_pub, wait_for, wait_for_at_most};
 use super::{DATASET, TOPIC, payload};
 use serde_json::{Value, json};
 
@@ -142,6 +142,34 @@ fn quotas_are_exact_over_kill() {
     publish(&rig, 14..20);
     rig.wait_for_rows(DATASET, 12);
     rig.check_log();
+}
+
+/// The consumer's store carries out what the contract asks after sending, and says so.
+#[test]
+fn the_space_deletes_what_a_contract_wants_deleted() {
+    let Some(rig) = start() else { return };
+    let short = agreement("C-1", 1, |object| {
+        object["permission"][0]["duty"] = json!([{"action": "delete", "refinement":
+            {"leftOperand": "after", "operator": "eq", "rightOperand": "PT62S"}}]);
+    });
+    let lasting = agreement("C-2", 1, |_| {});
+    rig.stage.issue(&short, &["depot-7", "insurer-1"]).unwrap();
+    rig.stage.issue(&lasting, &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v1");
+    wait_for_contract(&rig, "C-2 v1");
+    publish(&rig, 0..2);
+    // A copy for each of the two contracts.
+    rig.wait_for_rows(DATASET, 4);
+    let deleted = rig.stage.folder.join("space/state/deleted.jsonl");
+    let is_deleted = || std::fs::read_to_string(&deleted).unwrap_or_default().contains("C-1");
+    // Its minute began up to a minute ago.
+    wait_for_at_most(100, is_deleted);
+    assert!(is_deleted());
+    let folder = rig.stage.folder.join("left").display().to_string();
+    let said = rig.stage.space_json(&["export", "--by-contract", "--out", &folder]).unwrap();
+    assert_eq!(said["rows_deleted"], 2, "{said}");
+    assert_eq!(said["files"].as_array().unwrap().len(), 1);
+    assert_eq!(said["files"][0]["contract"], "C-2");
 }
 
 #[test]

@@ -24,6 +24,14 @@ pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Looks until it holds, or the time is over.
+pub(crate) fn wait_for_at_most(seconds: u64, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !holds() && Instant::now() < deadline {
+        std::thread::sleep(LOOK);
+    }
+}
+
 fn programs() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folder = own.ancestors().nth(2).unwrap().to_path_buf();

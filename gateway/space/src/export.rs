@@ -5,6 +5,7 @@
 //! order in which it was stored.
 
 use crate::parquet_file::{ExportError, Origin, ParquetFile};
+use crate::retention::{Retention, RetentionFault};
 use crate::store::{Delivery, StoreError, StoredRecord, read_all};
 use guan_model::{ContractId, DatasetId, DescriptorTable, Digest};
 use guan_spool::Disk;
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub enum ExportFault {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Retention(#[from] RetentionFault),
     #[error(transparent)]
     File(#[from] ExportError),
     #[error("the folder {path} cannot be made: check its rights and free space")]
@@ -47,6 +50,8 @@ pub struct ExportReport {
     pub files: Vec<Exported>,
     /// Readings that boxes dropped under their quotas, or lost, and said so.
     pub rows_in_gaps: u64,
+    /// Readings that were deleted here, as their contracts demand.
+    pub rows_deleted: u64,
 }
 
 /// Whether the data of all contracts goes into one file.
@@ -58,19 +63,32 @@ pub enum Layout {
     ByContract,
 }
 
-struct Exporter {
+struct Exporter<'r> {
     layout: Layout,
+    retention: &'r Retention,
+    rows_deleted: u64,
     tables: BTreeMap<Digest, DescriptorTable>,
     files: BTreeMap<(Option<ContractId>, DatasetId), ParquetFile>,
     rows_in_gaps: u64,
 }
 
 /// Writes everything in the store; existing files are replaced.
-pub fn export(disk: &impl Disk, dir: &Path, layout: Layout) -> Result<ExportReport, ExportFault> {
+pub fn export(
+    disk: &impl Disk,
+    dir: &Path,
+    layout: Layout,
+    retention: &Retention,
+) -> Result<ExportReport, ExportFault> {
     let folder = |source| ExportFault::Folder { path: dir.to_path_buf(), source };
     std::fs::create_dir_all(dir).map_err(folder)?;
-    let mut exporter =
-        Exporter { layout, tables: BTreeMap::new(), files: BTreeMap::new(), rows_in_gaps: 0 };
+    let mut exporter = Exporter {
+        layout,
+        retention,
+        rows_deleted: 0,
+        tables: BTreeMap::new(),
+        files: BTreeMap::new(),
+        rows_in_gaps: 0,
+    };
     let mut fault = None;
     read_all(disk, &mut |record| {
         if fault.is_none() {
@@ -81,17 +99,17 @@ pub fn export(disk: &impl Disk, dir: &Path, layout: Layout) -> Result<ExportRepo
     if let Some(fault) = fault {
         return Err(fault);
     }
-    let rows_in_gaps = exporter.rows_in_gaps;
+    let (rows_in_gaps, rows_deleted) = (exporter.rows_in_gaps, exporter.rows_deleted);
     let mut files = Vec::new();
     for ((contract, dataset), file) in exporter.files {
         let (path, rows) = file.finish()?;
         let contract = contract.map(|contract| contract.to_string());
         files.push(Exported { dataset: dataset.to_string(), contract, path, rows });
     }
-    Ok(ExportReport { files, rows_in_gaps })
+    Ok(ExportReport { files, rows_in_gaps, rows_deleted })
 }
 
-impl Exporter {
+impl Exporter<'_> {
     fn handle(&mut self, record: StoredRecord, dir: &Path) -> Result<(), ExportFault> {
         match record {
             StoredRecord::Descriptors(announcement) => {
@@ -105,7 +123,11 @@ impl Exporter {
     }
 
     fn write(&mut self, delivery: &Delivery, dir: &Path) -> Result<(), ExportFault> {
-        let decoded = guan_codec::decode(&delivery.bytes)
+        let Some(bytes) = self.retention.open_batch(delivery)? else {
+            self.rows_deleted += u64::from(delivery.rows);
+            return Ok(());
+        };
+        let decoded = guan_codec::decode(&bytes)
             .map_err(|source| ExportFault::Decode { batch: delivery.digest, source })?;
         let digest = decoded.batch.header.descriptors;
         let table = self.tables.get(&digest).ok_or(ExportFault::Table { digest })?;

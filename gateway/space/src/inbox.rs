@@ -1,5 +1,6 @@
 //! Between the link's sessions and the store's task.
 
+use crate::retention::Retention;
 use crate::runner::{QUEUED_BYTES_MAX, Request, StoreStatus};
 use crate::sets::Sets;
 use crate::store::{Announcement, Delivery, Judged, Refused, StoredGap};
@@ -27,6 +28,7 @@ pub struct StoreInbox {
     reports: Arc<Mutex<Reports>>,
     sets: Option<Sets>,
     rosters: Option<watch::Receiver<u64>>,
+    retention: Option<Retention>,
     clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
 }
 
@@ -38,13 +40,20 @@ impl StoreInbox {
     ) -> Self {
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
         let reports = Arc::default();
-        Self { requests, room, status, reports, sets: None, rosters: None, clock }
+        let (sets, rosters, retention) = (None, None, None);
+        Self { requests, room, status, reports, sets, rosters, retention, clock }
     }
 
     /// Boxes are told which contracts stand; `changed` says when to look again.
     #[must_use]
     pub fn with_sets(self, sets: Sets, changed: watch::Receiver<u64>) -> Self {
         Self { sets: Some(sets), rosters: Some(changed), ..self }
+    }
+
+    /// What contracts want deleted is enciphered before it is stored.
+    #[must_use]
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention: Some(retention), ..self }
     }
 
     /// What the boxes last said about themselves.
@@ -193,7 +202,14 @@ impl Inbox for StoreInbox {
                 let room = self.room.clone().acquire_many_owned(bytes).await;
                 let room = room.expect("the semaphore is never closed");
                 match self.judge(self.delivery(peer, spool, stream, &batch)) {
-                    Ok(judged) => Request::Batch { judged: Box::new(judged), receipt, room },
+                    Ok(mut judged) => {
+                        if let Some(retention) = &self.retention {
+                            judged.seal(retention).map_err(|fault| InboxFault {
+                                detail: guan_link::driver::describe(&fault),
+                            })?;
+                        }
+                        Request::Batch { judged: Box::new(judged), receipt, room }
+                    }
                     Err(refused) => {
                         return Ok(Err(receipt.refuse(reason(&refused), refused.to_string())));
                     }

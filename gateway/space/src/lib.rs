@@ -21,6 +21,7 @@ pub mod joining;
 pub mod meter;
 pub mod parquet_file;
 pub mod registry;
+pub mod retention;
 pub mod run;
 pub mod runner;
 pub mod sets;

@@ -8,6 +8,7 @@ use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
 use crate::registry::Registry;
+use crate::retention::{Retention, RetentionFault};
 use crate::runner::{self, REQUESTS_MAX, StoreStatus};
 use crate::sets::{SetFault, Sets};
 use crate::status;
@@ -60,6 +61,8 @@ pub enum RunError {
     Joining(String),
     #[error(transparent)]
     Sets(#[from] SetFault),
+    #[error(transparent)]
+    Retention(#[from] RetentionFault),
     #[error("the store stopped: {0}")]
     Stopped(String),
     #[error("signals cannot be received")]
@@ -205,15 +208,35 @@ fn appraiser(
 
 /// The contract sets of the boxes, signed with the key of this space's contracts.
 pub fn open_sets(config: &SpaceConfig) -> Result<Sets, RunError> {
-    let signer = LogKeyFile::load(&config.contract_key_file, config.id.as_str())?;
-    Ok(Sets::open(&config.state_dir, config.id.as_str(), Arc::new(signer))?)
+    Ok(Sets::open(&config.state_dir, config.id.as_str(), contract_signer(config)?)?)
 }
 
-/// Says when a command has changed a set.
-async fn watch_sets(sets: Sets, changed: watch::Sender<u64>) {
+fn contract_signer(config: &SpaceConfig) -> Result<Arc<LogKeyFile>, RunError> {
+    Ok(Arc::new(LogKeyFile::load(&config.contract_key_file, config.id.as_str())?))
+}
+
+/// Says when a command has changed a set, and deletes what contracts want deleted by now.
+async fn watch_sets(
+    sets: Sets,
+    changed: watch::Sender<u64>,
+    (retention, space, signer): (Retention, String, Arc<LogKeyFile>),
+) {
     loop {
         let mark = sets.mark();
-        changed.send_if_modified(|known| std::mem::replace(known, mark) != mark);
+        let is_new = *changed.borrow() != mark;
+        if is_new {
+            // Before any batch of a new contract comes.
+            retention.read_duties(&sets);
+            changed.send_replace(mark);
+        }
+        match retention.delete_due(wall_time(), &space, signer.as_ref()) {
+            Ok(lines) => {
+                for line in lines {
+                    tracing::info!(deleted = %line["deleted"], "data was deleted");
+                }
+            }
+            Err(fault) => tracing::error!(%fault, "data that is due is not deleted"),
+        }
         tokio::time::sleep(SETS_INTERVAL).await;
     }
 }
@@ -239,9 +262,12 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     });
     let sets = open_sets(&config)?;
     let (rosters_out, rosters) = watch::channel(0);
-    let watching = tokio::spawn(watch_sets(sets.clone(), rosters_out));
+    let retention = Retention::open(&config.state_dir)?;
+    retention.read_duties(&sets);
+    let keeping = (retention.clone(), config.id.to_string(), contract_signer(&config)?);
+    let watching = tokio::spawn(watch_sets(sets.clone(), rosters_out, keeping));
     let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
-    let inbox = inbox.with_sets(sets, rosters);
+    let inbox = inbox.with_sets(sets, rosters).with_retention(retention);
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());

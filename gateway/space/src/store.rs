@@ -12,6 +12,7 @@ mod record;
 
 pub use record::{Announcement, DatasetTotals, Delivery, StoredGap, StoredRecord};
 
+use crate::retention::{Retention, RetentionFault};
 use guan_codec::DecodeFault;
 use guan_model::{BatchSeq, BoxId, DatasetId, Digest, SpoolId, StreamId};
 use guan_spool::{Disk, Journal, JournalConfig, JournalError, Salvage, Visit, journal};
@@ -91,6 +92,11 @@ impl Judged {
     }
 
     /// The descriptor table that the batch refers to.
+    /// Enciphers it, if its contract wants it deleted one day.
+    pub fn seal(&mut self, retention: &Retention) -> Result<(), RetentionFault> {
+        retention.seal(&mut self.delivery)
+    }
+
     pub fn descriptors(&self) -> Digest {
         self.descriptors
     }

@@ -4,6 +4,7 @@ use super::{Common, load, print_json, wall_time};
 use anyhow::Context;
 use guan_configs::SpaceConfig;
 use guan_model::ByteCount;
+use guan_space::retention::Retention;
 use guan_space::{export, run, status};
 use guan_spool::OsDisk;
 use serde_json::json;
@@ -68,7 +69,8 @@ pub(super) fn export(common: &Common, out: &Path, by_contract: bool) -> anyhow::
         true => export::Layout::ByContract,
         false => export::Layout::Together,
     };
-    let report = export::export(&disk, out, layout)?;
+    let retention = Retention::open(&config.state_dir)?;
+    let report = export::export(&disk, out, layout, &retention)?;
     if common.json {
         return print_json(&report);
     }
@@ -81,6 +83,9 @@ pub(super) fn export(common: &Common, out: &Path, by_contract: bool) -> anyhow::
     }
     if report.rows_in_gaps > 0 {
         println!("{} readings were given up by boxes before they came here", report.rows_in_gaps);
+    }
+    if report.rows_deleted > 0 {
+        println!("{} readings were deleted, as their contracts demand", report.rows_deleted);
     }
     if report.files.is_empty() {
         println!("the store is empty");
