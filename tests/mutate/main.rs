@@ -5,13 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod json;
+
 use guan_tests::targets;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const MUTATIONS: usize = 10_000;
 /// What a box that nobody knows yet can send to a space is tried more often.
 const MUTATIONS_OF_STRANGERS: usize = 1_000_000;
-const STRANGERS: [&str; 4] = ["boot_log", "ima_list", "tpm", "evidence"];
+const STRANGERS: [&str; 5] = ["boot_log", "ima_list", "tpm", "evidence", DOCUMENTS];
+/// Contracts come from parties that a box does not know; half of theirs are still JSON.
+const DOCUMENTS: &str = "draft";
+/// No input may take longer, even on a machine that has other things to do.
+const INPUT_MAX: Duration = Duration::from_secs(2);
 /// The targets may not grow the process by more than this.
 const MEMORY_KIB_MAX: u64 = 512 << 10;
 
@@ -87,13 +94,34 @@ fn no_decoder_panics_or_grows() {
         let usual =
             if STRANGERS.contains(&target.name) { MUTATIONS_OF_STRANGERS } else { MUTATIONS };
         let count = count.unwrap_or(usual);
+        let documents: Vec<serde_json::Value> = match target.name == DOCUMENTS {
+            true => corpus.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect(),
+            false => Vec::new(),
+        };
         let mut dice = Dice(7);
-        let mut survived = 0;
-        for _ in 0..count {
-            survived += usize::from((target.run)(&mutate(&mut dice, &corpus)));
+        let (mut survived, mut slowest) = (0, Duration::ZERO);
+        let started = Instant::now();
+        for number in 0..count {
+            let input = match documents.is_empty() || number % 2 == 0 {
+                true => mutate(&mut dice, &corpus),
+                false => json::mutate(&mut dice, &documents),
+            };
+            let began = Instant::now();
+            survived += usize::from((target.run)(&input));
+            slowest = slowest.max(began.elapsed());
         }
-        let files = corpus.len();
-        println!("{}: {files} files, {count} mutations, {survived} of them decode", target.name);
+        let (files, took) = (corpus.len(), started.elapsed());
+        println!(
+            "{}: {files} files, {count} mutations, {survived} of them decode, {} s, {} us at most",
+            target.name,
+            took.as_secs(),
+            slowest.as_micros()
+        );
+        assert!(slowest <= INPUT_MAX, "{}: an input took {slowest:?}", target.name);
+        assert!(
+            target.name != DOCUMENTS || survived * 100 > count,
+            "too few contracts are accepted"
+        );
     }
     let grown = peak_kib() - before;
     assert!(grown <= MEMORY_KIB_MAX, "the targets took {grown} KiB");

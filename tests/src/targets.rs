@@ -10,13 +10,15 @@ use guan_identity::join::{JoinAnswer, JoinRequest, JoinSecret, UpkeepAnswer, Upk
 use guan_link::wire::Wire;
 use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
 use guan_model::{
-    Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId, PointName,
-    Unit, ValueType, WallTime,
+    Batch, BatchHeader, BootNumber, Class, ClockQuality, DatasetId, DescriptorTable, Digest, Now,
+    PointDescriptor, PointId, PointName, Quality, Row, Unit, Value, ValueType, WallTime,
 };
-use guan_policy::{Contract, TrustedKeys};
+use guan_policy::constraint::Position;
+use guan_policy::{Contract, Means, Plan, Situation, Terms, TrustedKeys, Usage};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A decoder with its name, which is also the folder of its corpus.
 pub struct Target {
@@ -25,11 +27,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 13] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "table", run: table },
     Target { name: "contract", run: contract },
+    Target { name: "draft", run: draft },
     Target { name: "config", run: config },
     Target { name: "mqtt", run: mqtt },
     Target { name: "log", run: log },
@@ -104,6 +107,82 @@ pub fn contract(data: &[u8]) -> bool {
             false
         }
     }
+}
+
+/// Contracts that nobody has signed yet; whatever is accepted must compile and decide.
+pub fn draft(data: &[u8]) -> bool {
+    static TABLE: OnceLock<DescriptorTable> = OnceLock::new();
+    static BATCH: OnceLock<Batch> = OnceLock::new();
+    let contract = match Contract::draft(data) {
+        Ok(contract) => contract,
+        Err(fault) => {
+            assert!(!fault.to_string().is_empty());
+            return false;
+        }
+    };
+    let names = ["A.x", "A.z", "B.y", "C"];
+    let table = TABLE.get_or_init(|| {
+        let points = (1..).zip(names).map(|(id, name)| point(id, name, ValueType::F64));
+        DescriptorTable::new(points.collect()).expect("points of their own")
+    });
+    let batch = BATCH.get_or_init(|| rows_of_all_types(table));
+    let now = Now {
+        wall: WallTime::from_seconds(1_800_000_000),
+        monotonic: Duration::from_secs(60),
+        quality: ClockQuality::Rtc,
+    };
+    let mut situation = Situation::at(now);
+    situation.track.note(now.wall, Position::new(31.2, 121.4).expect("on the globe"));
+    (situation.consent, situation.secure_boot) = (Some(true), Some(true));
+    let plan = Plan::compile(&[contract], table);
+    let (mut usage, mut entropy) = (Usage::default(), || 0x0123_4567_89AB_CDEF);
+    let mut means =
+        Means { pseudonym_key: &|_| Some([7; 32]), ..Means::plain(&mut usage, &mut entropy) };
+    let decision = plan.decide(&situation, &mut means, batch.clone());
+    situation.now.wall = now.wall.saturating_add(Duration::from_secs(86_400 * 40));
+    let flushed = plan.flush(&situation, &mut means, |_| batch.header.clone());
+    assert!(decision.refused_rows() <= batch.rows() as u64);
+    for permitted in decision.permitted.iter().chain(&flushed) {
+        assert!(permitted.batch.rows() <= batch.rows(), "a form adds no rows");
+        let bytes = permitted.terms.encode();
+        let again = Terms::decode(&bytes).expect("what was just encoded");
+        let asked = Some(&permitted.terms).filter(|terms| !terms.is_free());
+        assert_eq!(again.as_ref(), asked, "terms survive");
+        permitted.terms.judge(&situation, BootNumber(2));
+    }
+    true
+}
+
+/// Each point has a value of each type, and none.
+fn rows_of_all_types(table: &DescriptorTable) -> Batch {
+    let values = [
+        None,
+        Some(Value::Bool(true)),
+        Some(Value::I64(i64::MIN)),
+        Some(Value::U64(u64::MAX)),
+        Some(Value::F32(7.5)),
+        Some(Value::F64(f64::NAN)),
+        Some(Value::F64(12.25)),
+        Some(Value::Text("N31".to_owned())),
+        Some(Value::Bytes(vec![0xFF, 0].into())),
+    ];
+    let row = |(place, (id, value)): (i64, (u32, &Option<Value>))| Row {
+        point: PointId(id),
+        source_time: Some(WallTime::from_seconds(1_800_000_000 - place % 7)),
+        gateway_time: WallTime(1_800_000_000_000_000_000 + place),
+        quality: Quality::GOOD,
+        value: value.clone(),
+    };
+    let header = BatchHeader {
+        dataset: DatasetId::parse("d").expect("a valid name"),
+        contract: None,
+        descriptors: table.digest(),
+        boot: BootNumber(1),
+        monotonic: Duration::ZERO,
+        clock_quality: ClockQuality::Rtc,
+    };
+    let pairs = (1..=5).flat_map(|id| values.iter().map(move |value| (id, value)));
+    Batch::from_rows(header, (0..).zip(pairs).map(row)).expect("within the limits")
 }
 
 /// Configuration files of both programs.
@@ -217,8 +296,8 @@ pub fn evidence(data: &[u8]) -> bool {
     true
 }
 
-fn decoder() -> Decoder {
-    let point = |id: u32, name: &str, value_type| PointDescriptor {
+fn point(id: u32, name: &str, value_type: ValueType) -> PointDescriptor {
+    PointDescriptor {
         id: PointId(id),
         name: PointName::parse(name).expect("a valid name"),
         value_type,
@@ -226,7 +305,10 @@ fn decoder() -> Decoder {
         dataset: DatasetId::parse("d").expect("a valid name"),
         class: Class::General,
         tags: BTreeSet::new(),
-    };
+    }
+}
+
+fn decoder() -> Decoder {
     let points = vec![point(1, "number", ValueType::F64), point(2, "bytes", ValueType::Bytes)];
     let table = DescriptorTable::new(points).expect("points of their own");
     let field = |point: &str, encoding| FieldSpec {
