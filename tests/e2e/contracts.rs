@@ -120,6 +120,9 @@ fn quotas_are_exact_over_kill() {
     let limited = agreement("C-1", 1, |object| {
         object["permission"][0]["constraint"] =
             json!([{"leftOperand": "count", "operator": "lteq", "rightOperand": 10}]);
+        let told = |name: &str, value: &str| json!({"leftOperand": name, "operator": "eq", "rightOperand": value});
+        object["obligation"] = json!([{"action": "notify", "refinement":
+            [told("target", "ops@example.org"), told("on", "quota")]}]);
     });
     rig.stage.issue(&limited, &["depot-7", "insurer-1"]).unwrap();
     wait_for_contract(&rig, "C-1 v1");
@@ -131,6 +134,11 @@ fn quotas_are_exact_over_kill() {
     rig.wait_for_rows(DATASET, 10);
     wait_for("the refusals", || {
         rig.status()["datasets"][DATASET]["rows_refused"].as_u64() == Some(4)
+    });
+    // Whom the contract wants told reads it in the status of box and space.
+    wait_for("the notice", || {
+        let status = rig.stage.space_json(&["status"]).unwrap_or_default();
+        status["boxes"].to_string().contains("for ops@example.org, contract C-1")
     });
     // A new version does not begin to count anew.
     let more = agreement("C-1", 2, |object| {

@@ -201,7 +201,7 @@ pub struct Treatment {
 }
 
 /// When a notification is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NotifyOn {
     Deny,
     Quota,

@@ -17,11 +17,12 @@ pub(crate) use program::{Counted, Fixed, Live, Program};
 
 use crate::constraint::Test;
 use crate::contract::{Contract, Lease, RuleKind};
-use crate::duty::pattern_covers;
+use crate::duty::{Duty, NotifyOn, pattern_covers};
 use guan_model::bytes_io::Writer;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{ContractId, DatasetId, DescriptorTable, Digest, PointId, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Most contracts in force on one box.
 pub const CONTRACTS_MAX: usize = 1024;
@@ -83,6 +84,8 @@ pub struct InForce {
     pub not_before: WallTime,
     pub not_after: WallTime,
     pub lease: Lease,
+    /// Who must be told, and on what; sorted, each once.
+    pub notify: Vec<(NotifyOn, Arc<str>)>,
 }
 
 impl InForce {
@@ -94,8 +97,22 @@ impl InForce {
             not_before: contract.not_before(),
             not_after: contract.not_after(),
             lease: *contract.lease(),
+            notify: notifications(contract),
         }
     }
+}
+
+/// What duties, remedies and obligations say about telling somebody.
+fn notifications(contract: &Contract) -> Vec<(NotifyOn, Arc<str>)> {
+    let duties = contract.rules().iter().flat_map(|rule| &rule.duties);
+    let told: BTreeSet<(NotifyOn, Arc<str>)> = duties
+        .chain(contract.obligations())
+        .filter_map(|duty| match duty {
+            Duty::Notify { target, on } => Some((*on, target.clone())),
+            _ => None,
+        })
+        .collect();
+    told.into_iter().collect()
 }
 
 /// Immutable; a change of contracts or descriptors makes a new plan with a new digest.

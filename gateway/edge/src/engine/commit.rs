@@ -118,6 +118,7 @@ impl<D: Disk, T> Engine<D, T> {
         let decision = self.decide(now, batch);
         self.append_leaf(now, LeafBody::Decision(self.summarize(dataset, &decision)))?;
         self.count(dataset, rows_in, &decision);
+        self.notice(now, &decision);
         for permitted in decision.permitted {
             if let Err(undone) = self.stage_permitted(now, dataset, permitted)? {
                 return Ok(Err(undone));

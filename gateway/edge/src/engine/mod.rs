@@ -12,6 +12,7 @@
 mod commit;
 mod endings;
 mod evidence_log;
+mod notices;
 mod pending;
 mod surroundings;
 
@@ -54,6 +55,7 @@ pub struct EngineConfig {
     pub surroundings: Surroundings,
 }
 
+use notices::Notices;
 pub use surroundings::Surroundings;
 
 /// One message with its readings, waiting to be made durable.
@@ -189,6 +191,7 @@ pub struct Engine<D: Disk, T> {
     /// A plan was given since the start.
     has_plan: bool,
     windows_due: bool,
+    notices: Notices,
     spool: Spool<D>,
     evidence: EvidenceLog<D>,
     memory: Memory,
@@ -222,6 +225,7 @@ impl<D: Disk, T> Engine<D, T> {
             standing: Standing::default(),
             has_plan: false,
             windows_due: false,
+            notices: Notices::default(),
             spool,
             evidence,
             memory,

@@ -28,6 +28,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+/// So much of an alarm goes into a report; the box has the rest.
+const ALARM_CHARS_MAX: usize = 160;
 /// Most events that wait to be logged.
 const EVENTS_MAX: usize = 256;
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -283,6 +285,12 @@ impl<S: BatchSource> Uplink<S> {
     }
 }
 
+/// Short enough that a report always fits.
+fn alarms(board: &Board) -> Vec<String> {
+    let alarms = board.alarms.lock().expect("nobody panics while holding it");
+    alarms.iter().map(|alarm| alarm.chars().take(ALARM_CHARS_MAX).collect()).collect()
+}
+
 /// Keeps the time of certificate checks and the report to the space up to date.
 async fn tell(
     report: watch::Sender<Option<ReportJson>>,
@@ -303,6 +311,7 @@ async fn tell(
                 "log_entries": engine.log.size,
                 "rows_permitted": engine.counters.rows_permitted,
                 "rows_refused": engine.counters.rows_refused,
+                "alarms": alarms(&board),
             });
             report.send_replace(ReportJson::parse(&json.to_string()).ok());
         }

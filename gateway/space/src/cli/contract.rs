@@ -31,6 +31,14 @@ pub(super) enum ContractCommand {
         #[arg(long, requires = "party", value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Print a contract to begin from: of a depot, a battery fleet or a cement plant.
+    Template {
+        /// What it is about.
+        name: TemplateName,
+        /// Chinese titles instead of English ones.
+        #[arg(long)]
+        zh: bool,
+    },
     /// Make a key with which a party signs contracts, and print its public half.
     Keygen {
         /// The party whose key it is.
@@ -70,6 +78,33 @@ pub(super) enum ContractCommand {
     },
 }
 
+/// The examples that are published in `configs/contracts/examples`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum TemplateName {
+    Depot,
+    Battery,
+    Cement,
+}
+
+macro_rules! example {
+    ($name:literal) => {
+        include_str!(concat!("../../../../configs/contracts/examples/", $name, ".json"))
+    };
+}
+
+impl TemplateName {
+    fn text(self, is_chinese: bool) -> &'static str {
+        match (self, is_chinese) {
+            (Self::Depot, false) => example!("depot.en"),
+            (Self::Depot, true) => example!("depot.zh"),
+            (Self::Battery, false) => example!("battery.en"),
+            (Self::Battery, true) => example!("battery.zh"),
+            (Self::Cement, false) => example!("cement.en"),
+            (Self::Cement, true) => example!("cement.zh"),
+        }
+    }
+}
+
 #[derive(clap::Args)]
 pub(super) struct OnBox {
     #[command(flatten)]
@@ -95,6 +130,10 @@ pub(super) fn execute(command: &ContractCommand) -> anyhow::Result<()> {
     match command {
         ContractCommand::Sign { common, input, out, party, key } => {
             sign(common, input, out, party.as_deref().zip(key.as_deref()))
+        }
+        ContractCommand::Template { name, zh } => {
+            print!("{}", name.text(*zh));
+            Ok(())
         }
         ContractCommand::Keygen { party, out } => keygen(party, out),
         ContractCommand::Key(common) => key(common),
