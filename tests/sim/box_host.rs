@@ -193,8 +193,8 @@ async fn spawn_link(
     tokio::spawn(async move {
         while let Some(event) = received.recv().await {
             // This space keeps no contract sets: what the box has stands.
-            if matches!(event, LinkEvent::Roster(_)) {
-                let _ = words.send(Event::Confirmed).await;
+            if let LinkEvent::Roster { session, .. } = event {
+                let _ = words.send(Event::Confirmed { session }).await;
             }
         }
     });

@@ -95,6 +95,16 @@ pub struct Standing {
     pub listed: BTreeSet<ContractId>,
     pub suspended: BTreeSet<ContractId>,
     pub revoked: BTreeSet<ContractId>,
+    /// Some contracts could not be read: what is not there has not ended for that.
+    pub is_uncertain: bool,
+}
+
+impl Standing {
+    /// Whether a contract that no plan has may be taken for ended.
+    pub fn has_ended(&self, contract: &ContractId) -> bool {
+        let stands = self.listed.contains(contract) || self.suspended.contains(contract);
+        self.revoked.contains(contract) || !(stands || self.is_uncertain)
+    }
 }
 
 struct State {
@@ -102,6 +112,7 @@ struct State {
     boot: BootNumber,
     lanes: BTreeMap<u16, Lane>,
     standing: Standing,
+    session: u64,
     /// In this session of the link.
     is_confirmed: bool,
     /// Place in the policy's `TIERS` that this box has when the space hears it.
@@ -124,6 +135,7 @@ impl Door {
             boot,
             lanes: BTreeMap::new(),
             standing: Standing::default(),
+            session: 0,
             is_confirmed: false,
             tier: 0,
             confirmed_at,
@@ -153,13 +165,23 @@ impl Door {
     /// A session of the link begins: contracts and attestation must be confirmed anew.
     pub fn handle_session(&self) {
         let mut state = self.state();
+        state.session += 1;
         state.is_confirmed = false;
         state.situation.attested = None;
     }
 
-    /// The space has said which contracts stand.
-    pub fn handle_confirmed(&self, now: WallTime) {
+    /// The number of the link's session, counted from the start.
+    pub fn session(&self) -> u64 {
+        self.state().session
+    }
+
+    /// The space has said in a session which contracts stand. What was said in an earlier one is old: a
+    /// revocation may have come since.
+    pub fn handle_confirmed(&self, session: u64, now: WallTime) {
         let mut state = self.state();
+        if session != state.session {
+            return;
+        }
         state.is_confirmed = true;
         // The space hears no box before its verdict allows it.
         state.situation.attested = Some(state.tier);
@@ -292,7 +314,10 @@ mod tests {
         use ClockQuality::{Rtc, Unset};
         check(contract, 5000, Rtc, Some(Held::Unconfirmed));
         check(StreamId(2), 5000, Rtc, Some(Held::Unconfirmed));
-        door.handle_confirmed(WallTime::from_seconds(5000));
+        door.handle_session();
+        door.handle_confirmed(0, WallTime::from_seconds(5000));
+        check(contract, 5000, Rtc, Some(Held::Unconfirmed));
+        door.handle_confirmed(1, WallTime::from_seconds(5000));
         check(contract, 5000, Rtc, None);
         check(StreamId(2), 5000, Unset, None);
         check(contract, 5000, Unset, Some(Held::ClockNotSet));
@@ -300,7 +325,7 @@ mod tests {
         check(contract, 5000 + 7200, Rtc, None);
         check(contract, 5000 + 7201, Rtc, Some(Held::LeaseOver));
         check(StreamId::of(2, 9), 5000, Rtc, Some(Held::Ended));
-        door.handle_confirmed(WallTime::from_seconds(103_000));
+        door.handle_confirmed(1, WallTime::from_seconds(103_000));
         check(contract, 103_599, Rtc, None);
         check(contract, 103_600, Rtc, Some(Held::Ended));
         let contracts = BTreeSet::from([ContractId::parse("C").unwrap()]);

@@ -209,6 +209,7 @@ impl Book {
                 listed: with(ContractState::Active),
                 suspended: with(ContractState::Suspended),
                 revoked: with(ContractState::Revoked),
+                is_uncertain: !self.folder.exists() || !self.from_folder.refused.is_empty(),
             },
         }
     }

@@ -149,6 +149,10 @@ where
         Ok(self.offered.iter().map(range).collect())
     }
 
+    fn session(&self) -> u64 {
+        self.doorway.door.session()
+    }
+
     fn is_outgrown(&mut self) -> bool {
         self.reader.streams().iter().any(|stream| !self.offered.contains(stream))
     }

@@ -83,7 +83,9 @@ impl<D: Disk, T> Engine<D, T> {
         }
         // What was kept under a version that a newer one replaced still leaves on its old terms.
         let is_known = self.plan.contract(&lane.contract).is_some();
-        !is_known && lane.lease.on_early_end == Fate::Shred
+        !is_known
+            && self.standing.has_ended(&lane.contract)
+            && lane.lease.on_early_end == Fate::Shred
     }
 
     fn shred(&mut self, now: Now, number: u16) -> Result<(), EngineError> {
@@ -116,6 +118,9 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn destroy_keys(&mut self, now: Now) -> Result<(), EngineError> {
+        if self.standing.is_uncertain {
+            return Ok(());
+        }
         let in_use: BTreeSet<Digest> =
             self.memory.lanes.iter().map(|(_, lane)| lane.digest).collect();
         for digest in self.vault.contracts() {

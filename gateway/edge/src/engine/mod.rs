@@ -95,7 +95,10 @@ pub enum Event<T> {
     /// Other contracts are in force, or some are suspended or revoked.
     PlanChanged(Arc<Plan>, Standing),
     /// The space has said which contracts stand; the plan before is what it said.
-    Confirmed,
+    /// `session`: of the link, as its reader counts them.
+    Confirmed {
+        session: u64,
+    },
     /// Batches of a stream can never leave on their terms.
     Forfeited {
         stream: StreamId,
@@ -263,8 +266,8 @@ impl<D: Disk, T> Engine<D, T> {
                 self.commit(now)?;
                 self.change_plan(now, plan, standing)?;
             }
-            Event::Confirmed => {
-                self.door.handle_confirmed(now.wall);
+            Event::Confirmed { session } => {
+                self.door.handle_confirmed(session, now.wall);
                 self.effects.push_back(Effect::Look);
             }
             Event::Forfeited { stream, through } => {

@@ -371,3 +371,39 @@ fn leaves_are_sealed_into_bundles() {
     drop(engine);
     assert!(rig.check_log().1);
 }
+
+/// A contract that is gone for certain is shredded with its key; one that merely cannot be read is not.
+#[test]
+fn only_what_has_ended_is_shredded() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    // The key of the plan is new at each call, so one plan is kept.
+    let standing_plan = engine.plan.clone();
+    publish(&mut engine, at(100), 1, 5, 1);
+    engine.apply(at(200), Event::Tick).unwrap();
+    let queued = |engine: &Engine<SimDisk, u32>| engine.spool_status().streams[0].queued_batches;
+    assert_eq!((queued(&engine), rig.vault.contracts().len()), (1, 1));
+    let nothing = Arc::new(Plan::compile(&[], &descriptors()));
+    let check = |engine: &mut Engine<SimDisk, u32>, plan: &Arc<Plan>, standing, expect| {
+        engine.apply(at(300), Event::PlanChanged(plan.clone(), standing)).unwrap();
+        let found = (queued(engine), rig.vault.contracts().len());
+        assert_eq!(found, expect);
+    };
+    let uncertain = Standing { is_uncertain: true, ..Standing::default() };
+    check(&mut engine, &nothing, uncertain, (1, 1));
+    let id = guan_model::ContractId::parse("C-1").unwrap();
+    let suspended = Standing { suspended: [id.clone()].into(), ..Standing::default() };
+    check(&mut engine, &nothing, suspended, (1, 1));
+    check(&mut engine, &standing_plan, Standing::default(), (1, 1));
+    check(&mut engine, &nothing, Standing::default(), (0, 0));
+    engine.apply(at(400), Event::Stop).unwrap();
+    let (leaves, is_valid) = rig.check_log();
+    let has = |wanted: &str| {
+        leaves.iter().any(|leaf| match &leaf.body {
+            LeafBody::ContractChange { outcome, .. } => outcome.name() == wanted,
+            LeafBody::DataGap(gap) => gap.reason.name() == wanted && gap.rows == 5,
+            _ => false,
+        })
+    };
+    assert!(is_valid && has("shredded") && has("destroyed") && has("ended"));
+}

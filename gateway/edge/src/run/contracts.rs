@@ -15,7 +15,7 @@ pub(super) const WORDS_MAX: usize = 16;
 /// What came over the link.
 #[derive(Debug)]
 pub(super) enum Word {
-    Roster(Bytes),
+    Roster { session: u64, bytes: Bytes },
     Document(Bytes),
 }
 
@@ -81,7 +81,7 @@ impl Keeper {
 
     async fn hear(&mut self, word: Word) {
         let heard = match &word {
-            Word::Roster(bytes) => self.book.handle_roster(bytes),
+            Word::Roster { bytes, .. } => self.book.handle_roster(bytes),
             Word::Document(bytes) => self.book.handle_document(bytes).map(|()| true),
         };
         let changed = match heard {
@@ -92,9 +92,9 @@ impl Keeper {
             self.change().await;
         }
         self.board.wanted.send_replace(self.book.missing());
-        if matches!(word, Word::Roster(_)) {
+        if let Word::Roster { session, .. } = word {
             // After the plan: what was revoked must be gone before anything leaves.
-            let _ = self.events.send(Event::Confirmed).await;
+            let _ = self.events.send(Event::Confirmed { session }).await;
             if let Err(fault) = self.book.note_confirmed(self.board.clock.read().wall) {
                 self.complain(&fault);
             }

@@ -338,7 +338,9 @@ async fn handle_events(
             }
             // The link has logged it with its reason.
             LinkEvent::Disconnected { .. } => {}
-            LinkEvent::Roster(bytes) => drop(words.send(Word::Roster(bytes)).await),
+            LinkEvent::Roster { session, bytes } => {
+                let _ = words.send(Word::Roster { session, bytes }).await;
+            }
             LinkEvent::Document(bytes) => drop(words.send(Word::Document(bytes)).await),
             LinkEvent::CheckpointSeen { size } => {
                 tracing::debug!(size, "the space keeps a signed head of the log");

@@ -89,6 +89,16 @@ fn folder_and_set_count_together_and_the_set_ends_both() {
     let standing = book.in_force().standing;
     assert!(standing.revoked.contains(&one_entry.contract));
     assert!(standing.listed.contains(&two_entry.contract));
+    assert!(standing.has_ended(&one_entry.contract) && !standing.has_ended(&two_entry.contract));
+    // A file that cannot be read ends nothing.
+    let other = ContractId::parse("C-9").unwrap();
+    assert!(standing.has_ended(&other));
+    let broken = world.folder.path().join("operator/broken.json");
+    std::fs::write(&broken, "{").unwrap();
+    book.read_folder().unwrap();
+    assert!(!book.in_force().standing.has_ended(&other));
+    std::fs::remove_file(broken).unwrap();
+    book.read_folder().unwrap();
 
     // After a restart everything stands as it did, without the space.
     drop(book);

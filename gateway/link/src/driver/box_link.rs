@@ -83,8 +83,11 @@ pub enum LinkEvent {
     CheckpointSeen {
         size: u64,
     },
-    /// Which contracts stand; empty when the space keeps none for this box.
-    Roster(Bytes),
+    /// Which contracts stand, as said in a session; empty when the space keeps none for this box.
+    Roster {
+        session: u64,
+        bytes: Bytes,
+    },
     /// A contract that was wanted.
     Document(Bytes),
 }

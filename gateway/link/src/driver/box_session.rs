@@ -189,7 +189,8 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     }
                 }
                 SpaceNote::Roster(bytes) => {
-                    let _ = self.outputs.events.send(LinkEvent::Roster(bytes)).await;
+                    let session = self.source.session();
+                    let _ = self.outputs.events.send(LinkEvent::Roster { session, bytes }).await;
                 }
                 SpaceNote::Document(bytes) => {
                     let _ = self.outputs.events.send(LinkEvent::Document(bytes)).await;

@@ -18,6 +18,11 @@ pub trait BatchSource: Send + 'static {
     /// to the spool may be missing: the space will name it again.
     fn streams(&mut self) -> Result<Vec<StreamRange>, ReadFault>;
 
+    /// The number of the session, for telling what was said in it from what was said before.
+    fn session(&self) -> u64 {
+        0
+    }
+
     /// Whether streams have come that this session does not offer: it is begun anew.
     fn is_outgrown(&mut self) -> bool {
         false
