@@ -93,6 +93,7 @@ fn decisions(plan: &Plan, descriptors: &DescriptorTable, rows: u64) -> Value {
         }
     };
     let allocations = allocation_counter::measure(&mut judge).count_total;
+    assert_eq!(allocations, 0, "the buffers are warm");
     let ns = nanos(judge) / decisions as f64;
     let decide = || {
         for batch in &batches {

@@ -1,6 +1,6 @@
 //! Programs answered for up to 64 readings at once: columns in, one bit a reading out.
 //!
-//! Says of each reading what `Program::truth` says; a property test holds them together. Never asks a
+//! Says of each reading what `Program::truth` says; `tests/reference` holds both to the rules. Never asks a
 //! counter: what one reading uses up changes the answer for the next.
 
 use super::program::{Live, Program, Reading, answer};

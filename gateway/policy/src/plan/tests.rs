@@ -490,3 +490,44 @@ fn forms_change_values() {
     let mixed = [Value::I64(7), Value::Text("7.26".to_owned())];
     check_form(duty("round", &step), &mixed, &[None, Some(Value::F64(7.0))]);
 }
+
+/// Six rows, a counter for three of them: in the order of the batch, and none when they come again.
+#[test]
+fn what_one_row_uses_up_is_gone_for_the_next() {
+    let mut object = crate::contract::odrl::tests::agreement();
+    let counted = json!([{"leftOperand": "count", "operator": "lteq", "rightOperand": 3}]);
+    object["permission"][0] =
+        json!({"action": "deliver", "constraint": counted, "duty": [{"action": "log"}]});
+    object.as_object_mut().unwrap().remove("prohibition");
+    let plan = Plan::compile(&[crate::contract::odrl::tests::signed(&object)], &descriptors());
+    let (mut usage, mut verdicts) = (crate::Usage::default(), Verdicts::default());
+    for expect in [vec![0, 1, 2], vec![]] {
+        plan.judge(&Situation::at(now("2027")), &mut usage, &batch(), &mut verdicts);
+        let permitted = verdicts.iter().filter(Judged::is_permitted).map(|one| one.series);
+        assert_eq!(permitted.collect::<Vec<_>>(), expect);
+        assert_eq!(verdicts.iter().map(|one| one.len()).sum::<usize>(), 6);
+    }
+    let decision = plan.decide_afresh(&Situation::at(now("2027")), batch());
+    let expect = ["C-2026-002 {1, 2} 3 rows, 0 masked", "3 not-permitted C-2026-002"];
+    assert_eq!(lines(&decision), expect);
+}
+
+/// A group has a bit for each row; blocks end at 64 and at the end of the series.
+#[test]
+fn rows_beyond_a_block_are_judged() {
+    let rule = r#"[{"leftOperand":"value","operator":"gteq","rightOperand":60}]"#;
+    let mut object = crate::contract::odrl::tests::agreement();
+    object["permission"][0]["constraint"] = serde_json::from_str(rule).unwrap();
+    object.as_object_mut().unwrap().remove("prohibition");
+    let plan = Plan::compile(&[crate::contract::odrl::tests::signed(&object)], &descriptors());
+    let mut verdicts = Verdicts::default();
+    for count in [1, 63, 64, 65, 128, 130] {
+        let rows = (0..count).map(|value| row(SPEED, Some(Value::U64(value))));
+        let batch = Batch::from_rows(header("vessel-bus"), rows).unwrap();
+        let mut usage = crate::Usage::default();
+        plan.judge(&Situation::at(now("2027")), &mut usage, &batch, &mut verdicts);
+        let permitted = verdicts.iter().filter(Judged::is_permitted);
+        let rows: Vec<usize> = permitted.flat_map(|one| one.rows().collect::<Vec<_>>()).collect();
+        assert_eq!(rows, (60..usize::try_from(count).unwrap()).collect::<Vec<_>>(), "of {count}");
+    }
+}
