@@ -20,8 +20,12 @@ use guan_model::{ContractId, PointId, WallTime};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Most cells of a box. At the limit what would need another is not granted.
-pub const CELLS_MAX: usize = 65_536;
+/// Most bytes that all cells may take as a record: they begin each segment of the spool, with the sessions.
+/// At the limit what would need another cell is not granted. Enough for 6,000 counters, or for 300
+/// windows with percentiles.
+pub const CELLS_BYTES_MAX: usize = 1_500_000;
+/// Most that a cell takes, but for what `cost` adds.
+const CELL_BYTES: usize = 240;
 
 /// What a cell is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +61,19 @@ pub(crate) enum CellKey {
 }
 
 impl CellKey {
+    /// Not less than its bytes in a record.
+    fn cost(&self, cell: &Cell) -> usize {
+        let forbids = match self {
+            Self::Window { forbids, .. } => 2 * forbids.len(),
+            _ => 0,
+        };
+        let window = match cell {
+            Cell::Window(window) => window.bytes_max(),
+            Cell::Counter { .. } | Cell::Bucket { .. } => 0,
+        };
+        CELL_BYTES + forbids + window
+    }
+
     pub(crate) fn contract(&self) -> &ContractId {
         match self {
             Self::Quota { contract, .. }
@@ -86,6 +103,8 @@ pub struct Usage {
     cells: BTreeMap<CellKey, Cell>,
     /// Each cell that was touched since the last commit, as it was before.
     undo: BTreeMap<CellKey, Option<Cell>>,
+    /// Sum of the costs of all cells.
+    bytes: usize,
 }
 
 /// No room for another cell.
@@ -168,7 +187,7 @@ impl Usage {
 
     pub(crate) fn close_window(&mut self, key: &CellKey) -> Option<Window> {
         self.touch(key);
-        match self.cells.remove(key) {
+        match self.take(key) {
             Some(Cell::Window(window)) => Some(*window),
             _ => None,
         }
@@ -197,17 +216,31 @@ impl Usage {
         let gone: Vec<CellKey> = self.cells.keys().filter(is_gone).cloned().collect();
         for key in gone {
             self.touch(&key);
-            self.cells.remove(&key);
+            self.take(&key);
         }
     }
 
     fn set(&mut self, key: &CellKey, cell: Cell) -> Result<(), Full> {
-        if self.cells.len() >= CELLS_MAX && !self.cells.contains_key(key) {
+        let before = self.cells.get(key).map_or(0, |known| key.cost(known));
+        let after = self.bytes - before + key.cost(&cell);
+        if after > CELLS_BYTES_MAX && after > self.bytes {
             return Err(Full);
         }
         self.touch(key);
-        self.cells.insert(key.clone(), cell);
+        self.put(key.clone(), cell);
         Ok(())
+    }
+
+    fn put(&mut self, key: CellKey, cell: Cell) {
+        self.take(&key);
+        self.bytes += key.cost(&cell);
+        self.cells.insert(key, cell);
+    }
+
+    fn take(&mut self, key: &CellKey) -> Option<Cell> {
+        let cell = self.cells.remove(key)?;
+        self.bytes -= key.cost(&cell);
+        Some(cell)
     }
 
     fn touch(&mut self, key: &CellKey) {
@@ -230,9 +263,9 @@ impl Usage {
     pub fn rollback(&mut self) {
         for (key, cell) in std::mem::take(&mut self.undo) {
             match cell {
-                Some(cell) => self.cells.insert(key, cell),
-                None => self.cells.remove(&key),
-            };
+                Some(cell) => self.put(key, cell),
+                None => drop(self.take(&key)),
+            }
         }
     }
 }

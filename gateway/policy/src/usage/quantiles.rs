@@ -9,6 +9,8 @@ const COMPRESSION: f64 = 100.0;
 const WAITING_MAX: usize = 64;
 /// Most centroids; the scale function gives fewer.
 pub(super) const CENTROIDS_MAX: usize = 256;
+/// Most bytes of a record.
+pub(super) const QUANTILES_BYTES_MAX: usize = 16 * CENTROIDS_MAX + 8 * WAITING_MAX + 4;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Centroid {

@@ -42,19 +42,54 @@ fn rates_refill_evenly() {
     assert!(usage.has_room(&key, rate, at(110)));
 }
 
+/// Whatever the cells are, their record stays within the limit, and nothing stops at it.
 #[test]
 fn cells_are_limited() {
-    let mut usage = Usage::default();
-    let key = |number: usize| CellKey::Sample {
-        contract: contract("A"),
-        rule: "r".into(),
-        point: PointId(u32::try_from(number).unwrap()),
+    let long = "x".repeat(64);
+    let check = |statistic: Option<Statistic>, least: usize| {
+        let mut usage = Usage::default();
+        let mut count = 0;
+        loop {
+            let point = PointId(count);
+            let (contract, rule): (_, Arc<str>) = (contract(&long), long.as_str().into());
+            let full = match statistic {
+                None => usage.charge(&CellKey::Sample { contract, rule, point }, 0, u64::MAX),
+                Some(statistic) => {
+                    let key = CellKey::Window { contract, rule, forbids: vec![700; 256], point };
+                    let start = WallTime::from_seconds(1_800_000_000);
+                    let window =
+                        Window::around(start, Duration::from_secs(60), statistic, u64::MAX);
+                    let opened = usage.open_window(&key, window);
+                    if let Some(window) = usage.window_mut(&key) {
+                        (0..500).for_each(|value| window.add(f64::from(value)));
+                    }
+                    opened
+                }
+            };
+            if full.is_err() {
+                break;
+            }
+            count += 1;
+        }
+        let bytes = usage.snapshot().len();
+        assert!(bytes <= CELLS_BYTES_MAX, "{bytes} bytes of {count} cells");
+        assert!(usize::try_from(count).unwrap() >= least, "{count} cells");
+        usage.handle_committed();
+        assert!(
+            usage
+                .close_window(&CellKey::Window {
+                    contract: contract(&long),
+                    rule: long.as_str().into(),
+                    forbids: vec![700; 256],
+                    point: PointId(0),
+                })
+                .is_some()
+                == statistic.is_some()
+        );
     };
-    for number in 0..CELLS_MAX {
-        usage.charge(&key(number), 0, 1).unwrap();
-    }
-    assert_eq!(usage.charge(&key(CELLS_MAX), 0, 1), Err(Full));
-    assert_eq!(usage.charge(&key(7), 0, 1), Ok(()));
+    check(None, 6000);
+    check(Some(Statistic::Mean), 1700);
+    check(Some(Statistic::Percentile(95)), 270);
 }
 
 #[test]

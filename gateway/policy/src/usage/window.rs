@@ -5,7 +5,7 @@
 //! late and is left out. A window ends when a later reading comes, or when nothing has come for a while
 //! and it is over by the clock; an empty window stays behind it, so that what is late stays late.
 
-use super::quantiles::Quantiles;
+use super::quantiles::{QUANTILES_BYTES_MAX, Quantiles};
 use crate::duty::Statistic;
 use guan_model::WallTime;
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
@@ -133,6 +133,14 @@ impl Window {
         };
         // Sums of the largest doubles overflow.
         result.filter(|number| number.is_finite())
+    }
+
+    /// Most bytes of its record.
+    pub(super) fn bytes_max(&self) -> usize {
+        match self.statistic {
+            Statistic::Percentile(_) => 80 + QUANTILES_BYTES_MAX,
+            _ => 80,
+        }
     }
 
     pub(super) fn write(&self, out: &mut Writer) {

@@ -43,9 +43,9 @@ impl Usage {
         while reader.left() > 0 {
             let key = read_key(&mut reader)?;
             match read_cell(&mut reader)? {
-                Some(cell) => self.cells.insert(key, cell),
-                None => self.cells.remove(&key),
-            };
+                Some(cell) => self.put(key, cell),
+                None => drop(self.take(&key)),
+            }
         }
         Ok(())
     }
