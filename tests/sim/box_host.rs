@@ -215,6 +215,7 @@ async fn spawn_link(
             checkpoint: checkpoint.subscribe(),
             report,
             wanted: watch::channel(Vec::new()).1,
+            letters: tokio::sync::mpsc::channel(1).1,
             stop,
         },
         outputs: BoxOutputs {

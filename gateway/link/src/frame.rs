@@ -286,6 +286,46 @@ pub const VERDICT_BYTES_MAX: usize = 32 << 10;
 /// Bytes of the space's nonce.
 pub const NONCE_BYTES: usize = 32;
 
+/// Longest letter.
+pub const LETTER_BYTES_MAX: usize = 384 << 10;
+/// Most letters that wait for the link at one end.
+pub const LETTERS_MAX: usize = 16;
+
+/// What a letter is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// A message of a contract negotiation.
+    Negotiation,
+    /// What the other end says to such a message.
+    NegotiationAnswer,
+    /// The catalogue of the box.
+    Catalogue,
+    /// What the space says to it.
+    CatalogueReceipt,
+}
+
+impl Topic {
+    pub const ALL: [Self; 4] =
+        [Self::Negotiation, Self::NegotiationAnswer, Self::Catalogue, Self::CatalogueReceipt];
+
+    pub fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.code() == code)
+    }
+}
+
+/// What one end tells the other beside the data. It is lost with its session: who sends it keeps it
+/// until the answer, which bears the same ticket. The link never looks inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    pub topic: Topic,
+    pub ticket: u32,
+    pub body: Bytes,
+}
+
 /// Control stream, box to space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoxNote {
@@ -297,6 +337,7 @@ pub enum BoxNote {
     Ask(Bytes),
     /// Contracts of the roster that the box does not have.
     Want(Vec<Digest>),
+    Letter(Letter),
 }
 
 /// The space ends the session on purpose.
@@ -342,6 +383,7 @@ pub enum SpaceNote {
     Roster(Bytes),
     /// A contract of the roster; likewise.
     Document(Bytes),
+    Letter(Letter),
 }
 
 /// Why a connection is closed: QUIC application error code (RFC 9000, 20.2) and goodbye.

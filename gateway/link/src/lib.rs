@@ -33,9 +33,9 @@ pub mod wire;
 pub use backoff::Backoff;
 pub use fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
 pub use frame::{
-    Ack, BoxFrame, BoxNote, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item, Offer,
-    OfferFault, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamKind, StreamRange, Versions,
-    Welcome,
+    Ack, BoxFrame, BoxNote, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item,
+    LETTER_BYTES_MAX, LETTERS_MAX, Letter, Offer, OfferFault, Refuse, RefuseReason, SpaceFrame,
+    SpaceNote, StreamKind, StreamRange, Topic, Versions, Welcome,
 };
 pub use gate::{Gate, GateFault, GateOutcome};
 pub use receiver::{Receiver, ReceiverEvent};

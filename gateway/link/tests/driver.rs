@@ -12,7 +12,10 @@ use guan_link::driver::{
     LinkEvent, LinkStatus, LinkTuning, Peers, ReadFault, Receipt, Refusal, Released, SpaceLink,
 };
 use guan_link::text::{CheckpointText, ReportJson};
-use guan_link::{Cursor, EncodedBatch, Item, Offer, RefuseReason, StreamRange};
+use guan_link::{
+    Cursor, EncodedBatch, Item, LETTER_BYTES_MAX, LETTERS_MAX, Letter, Offer, RefuseReason,
+    StreamRange, Topic,
+};
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::RootCertStore;
@@ -48,6 +51,8 @@ struct Memory {
     stored: Arc<Mutex<Stored>>,
     refuse: Option<BatchSeq>,
     fail_at: Arc<Mutex<Option<BatchSeq>>>,
+    /// Sends back what comes, as an answer.
+    echo: Arc<Mutex<Option<mpsc::Sender<Letter>>>>,
 }
 
 impl Inbox for Memory {
@@ -68,6 +73,23 @@ impl Inbox for Memory {
     ) -> Result<Result<u64, String>, InboxFault> {
         self.stored.lock().unwrap().checkpoint = Some(text.to_string());
         Ok(Ok(9))
+    }
+
+    fn letters(&self, _: &BoxId) -> Option<mpsc::Receiver<Letter>> {
+        let (sender, receiver) = mpsc::channel(LETTERS_MAX);
+        *self.echo.lock().unwrap() = Some(sender);
+        Some(receiver)
+    }
+
+    async fn letter(&self, _: &BoxId, letter: Letter) -> Result<(), String> {
+        let echo = self.echo.lock().unwrap().clone().unwrap();
+        match letter.topic {
+            Topic::Negotiation => {
+                let letter = Letter { topic: Topic::NegotiationAnswer, ..letter };
+                echo.send(letter).await.map_err(|fault| fault.to_string())
+            }
+            _ => Err("only negotiations here".to_owned()),
+        }
     }
 
     fn report(&self, _: &BoxId, json: ReportJson) {
@@ -239,6 +261,7 @@ struct Edge {
     committed: watch::Sender<u64>,
     _checkpoint: watch::Sender<Option<CheckpointText>>,
     _report: watch::Sender<Option<ReportJson>>,
+    letters: mpsc::Sender<Letter>,
     stop: watch::Sender<bool>,
     released: watch::Receiver<Released>,
     events: mpsc::Receiver<LinkEvent>,
@@ -261,6 +284,7 @@ impl Edge {
         let (checkpoint, checkpoint_in) =
             watch::channel(Some(CheckpointText::parse("head").unwrap()));
         let (report, report_in) = watch::channel(Some(ReportJson::parse("{}").unwrap()));
+        let (letters, letters_in) = mpsc::channel(LETTERS_MAX);
         let (stop, stop_in) = watch::channel(false);
         let (released, released_out) = watch::channel(Released::new());
         let (events, events_out) = mpsc::channel(64);
@@ -279,6 +303,7 @@ impl Edge {
                 checkpoint: checkpoint_in,
                 report: report_in,
                 wanted: watch::channel(Vec::new()).1,
+                letters: letters_in,
                 stop: stop_in,
             },
             outputs: BoxOutputs { released, events, status },
@@ -288,7 +313,18 @@ impl Edge {
         let task = tokio::spawn(link.run());
         let (released, events, status) = (released_out, events_out, status_out);
         let (_checkpoint, _report) = (checkpoint, report);
-        Self { newest, committed, _checkpoint, _report, stop, released, events, status, task }
+        Self {
+            newest,
+            committed,
+            _checkpoint,
+            _report,
+            letters,
+            stop,
+            released,
+            events,
+            status,
+            task,
+        }
     }
 
     fn commit(&self, count: u64) {
@@ -351,6 +387,31 @@ async fn batches_notes_and_tables_arrive_and_are_released() {
     assert_eq!(stored.items, (1..=301).map(BatchSeq).collect::<Vec<_>>());
     assert_eq!(stored.tables, [Bytes::from_static(b"table")]);
     assert_eq!(stored.checkpoint.as_deref(), Some("head"));
+}
+
+#[tokio::test]
+async fn letters_go_both_ways_and_a_wrong_one_ends_the_session() {
+    let certificates = Certificates::new();
+    let space = Space::start(&certificates, Memory::default(), true, loopback());
+    let mut edge = Edge::start(&certificates, space.address);
+    // The longest, and the empty one.
+    for (ticket, length) in [(1, LETTER_BYTES_MAX), (2, 0)] {
+        let letter =
+            Letter { topic: Topic::Negotiation, ticket, body: Bytes::from(vec![b'l'; length]) };
+        edge.letters.send(letter.clone()).await.unwrap();
+        let answer = edge.event(|event| match event {
+            LinkEvent::Letter(letter) => Some(letter),
+            _ => None,
+        });
+        let expect = Letter { topic: Topic::NegotiationAnswer, ..letter };
+        assert!(answer.await == expect, "ticket {ticket}");
+    }
+    let letter = Letter { topic: Topic::Catalogue, ticket: 3, body: Bytes::new() };
+    edge.letters.send(letter).await.unwrap();
+    let text = edge.event(disconnected).await;
+    assert!(text.contains("only negotiations here"), "{text}");
+    edge.stop().await;
+    space.stop().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::source::BatchSource;
 use super::status::{LinkState, LinkStatus};
 use super::{CLOSE_WAIT, CONNECT_WAIT, stopped};
 use crate::backoff::Backoff;
-use crate::frame::RefuseReason;
+use crate::frame::{Letter, RefuseReason};
 use crate::text::{CheckpointText, Reason, ReportJson};
 use bytes::Bytes;
 use guan_model::{BatchSeq, Digest, StreamId};
@@ -90,9 +90,10 @@ pub enum LinkEvent {
     },
     /// A contract that was wanted.
     Document(Bytes),
+    Letter(Letter),
 }
 
-/// What flows into the link. All are slots, so that the owner never waits for the link.
+/// What flows into the link. All but letters are slots, so that the owner never waits for the link.
 pub struct BoxInputs {
     /// Changes whenever more was committed; the value itself does not matter.
     pub committed: watch::Receiver<u64>,
@@ -102,6 +103,8 @@ pub struct BoxInputs {
     pub report: watch::Receiver<Option<ReportJson>>,
     /// Contracts that the box has not; asked for whenever it changes.
     pub wanted: watch::Receiver<Vec<Digest>>,
+    /// At most [`crate::LETTERS_MAX`] that wait; sent in order, in whichever session there is.
+    pub letters: mpsc::Receiver<Letter>,
     /// Set to `true` to end.
     pub stop: watch::Receiver<bool>,
 }

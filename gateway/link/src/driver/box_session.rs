@@ -6,11 +6,11 @@ use super::fault::{LinkFault, describe};
 use super::pipe::{Incoming, Outgoing};
 use super::source::BatchSource;
 use super::status::LinkState;
-use super::{changed, underway, wait_until};
+use super::{changed, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
 use crate::frame::{
-    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Offer, Question,
+    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Letter, Offer, Question,
     SpaceFrame, SpaceNote, StreamKind, WANTED_MAX,
 };
 use crate::gate::GateOutcome;
@@ -73,6 +73,7 @@ enum Step {
     Checkpoint,
     Report,
     Wanted,
+    Letter(Letter),
     Wrote,
     Deadline,
     Evidence(Result<Bytes, String>),
@@ -195,6 +196,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 SpaceNote::Document(bytes) => {
                     let _ = self.outputs.events.send(LinkEvent::Document(bytes)).await;
                 }
+                SpaceNote::Letter(letter) => {
+                    let _ = self.outputs.events.send(LinkEvent::Letter(letter)).await;
+                }
                 SpaceNote::Answer(answer) => {
                     if let Some(attest) = self.attest {
                         attest.answered(answer);
@@ -291,6 +295,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
             () = changed(&mut self.inputs.report), if quiet => Step::Report,
             () = changed(&mut self.inputs.wanted) => Step::Wanted,
+            letter = written(&mut self.inputs.letters), if quiet => Step::Letter(letter),
         };
         self.handle(step)
     }
@@ -326,6 +331,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                     self.control_out.push(&BoxNote::Want(wanted));
                 }
             }
+            Step::Letter(letter) => self.control_out.push(&BoxNote::Letter(letter)),
             Step::Deadline => self.sender.handle_timeout(now)?,
             Step::Evidence(made) => {
                 let bytes = made.map_err(|detail| LinkFault::Attest { detail })?;

@@ -1,6 +1,6 @@
 //! Where the space's side puts batches, and how the store answers.
 
-use crate::frame::{Cursor, Item, Offer, RefuseReason};
+use crate::frame::{Cursor, Item, Letter, Offer, RefuseReason};
 use crate::text::{CheckpointText, ReportJson};
 use bytes::Bytes;
 use guan_model::{BatchSeq, BoxId, Digest, SpoolId, StreamId};
@@ -62,6 +62,24 @@ pub trait Inbox: Clone + Send + Sync + 'static {
     fn contract(&self, peer: &BoxId, digest: &Digest) -> Option<Bytes> {
         let _ = (peer, digest);
         None
+    }
+
+    /// What the space writes to this box, from the first hello of a session on; asked for once a
+    /// session. A space that writes no letters has none.
+    fn letters(&self, peer: &BoxId) -> Option<mpsc::Receiver<Letter>> {
+        let _ = peer;
+        None
+    }
+
+    /// A letter of a box that was let in. The session waits, so that whoever reads letters sets the
+    /// pace; the inner error is the box's fault.
+    fn letter(
+        &self,
+        peer: &BoxId,
+        letter: Letter,
+    ) -> impl Future<Output = Result<(), String>> + Send {
+        let _ = (peer, letter);
+        std::future::ready(Err("nobody reads letters here".to_owned()))
     }
 
     /// What the box says about itself; kept or not, never waited for.

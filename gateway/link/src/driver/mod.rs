@@ -38,9 +38,10 @@ pub use space_session::ROSTER_INTERVAL;
 pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
 pub use tuning::{LinkTuning, TuningFault};
 
+use crate::Letter;
 use std::future::pending;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// Longest wait for a connection, and for the answer of a name server.
@@ -52,6 +53,14 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 async fn changed<T>(input: &mut watch::Receiver<T>) {
     if input.changed().await.is_err() {
         pending::<()>().await;
+    }
+}
+
+/// Waits for a letter; for ever once nobody writes any more.
+async fn written(letters: &mut mpsc::Receiver<Letter>) -> Letter {
+    match letters.recv().await {
+        Some(letter) => letter,
+        None => pending().await,
     }
 }
 

@@ -6,11 +6,12 @@ use super::inbox::{Inbox, InboxFault, Receipt, Settled};
 use super::pipe::{Incoming, Outgoing};
 use super::space_link::{Peers, close};
 use super::status::PeerStatus;
-use super::{CLOSE_WAIT, stopped, underway, wait_until};
+use super::{CLOSE_WAIT, stopped, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::fault::PeerMisbehaved;
 use crate::frame::{
-    BoxFrame, BoxNote, CloseCode, Goodbye, Item, NONCE_BYTES, Question, SpaceNote, StreamKind,
+    BoxFrame, BoxNote, CloseCode, Goodbye, Item, Letter, NONCE_BYTES, Question, SpaceNote,
+    StreamKind,
 };
 use crate::gate::{Gate, GateFault};
 use crate::receiver::{HELLO_WAIT, Receiver, ReceiverEvent};
@@ -53,6 +54,14 @@ async fn roster_changed(rosters: &mut Option<watch::Receiver<u64>>) {
                 std::future::pending::<()>().await;
             }
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// Never, where nobody writes letters.
+async fn written_to_box(letters: &mut Option<mpsc::Receiver<Letter>>) -> Letter {
+    match letters {
+        Some(letters) => written(letters).await,
         None => std::future::pending().await,
     }
 }
@@ -102,6 +111,7 @@ struct Streaming<'a, I> {
     answer: Option<Underway<Bytes>>,
     question: Option<Underway<Question>>,
     rosters: Option<watch::Receiver<u64>>,
+    letters: Option<mpsc::Receiver<Letter>>,
     /// When the box was last told which contracts stand.
     roster_at: Option<Duration>,
 }
@@ -171,6 +181,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             answer: None,
             question: None,
             rosters: session.inbox.rosters_changed(),
+            letters: None,
             roster_at: None,
         })
     }
@@ -232,6 +243,10 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 self.tell_roster();
                 Ok(())
             }
+            letter = written_to_box(&mut self.letters), if self.control_out.is_empty() => {
+                self.control_out.push(&SpaceNote::Letter(letter));
+                Ok(())
+            }
             () = self.session.demand.notified() => {
                 self.gate.handle_demand(self.started.elapsed());
                 Ok(())
@@ -267,6 +282,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 let cursors = inbox.cursors(box_id, &offer).await?;
                 self.spool = Some(offer.spool());
                 self.tell_roster();
+                self.letters = inbox.letters(box_id);
                 self.receiver.handle_cursors(&cursors);
             }
             ReceiverEvent::Describe(table) => {
@@ -319,6 +335,14 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                     let size = inbox.checkpoint(box_id, text).await?;
                     let size = size.map_err(|detail| PeerMisbehaved::Note { detail })?;
                     self.control_out.push(&SpaceNote::CheckpointSeen { size });
+                }
+                BoxNote::Letter(_) if !self.gate.is_open() => {
+                    let detail = "a letter before the box was let in".to_owned();
+                    return Err(PeerMisbehaved::Note { detail }.into());
+                }
+                BoxNote::Letter(letter) => {
+                    let taken = inbox.letter(box_id, letter).await;
+                    taken.map_err(|detail| PeerMisbehaved::Note { detail })?;
                 }
                 BoxNote::Want(digests) => {
                     // The box asks again for what does not fit.

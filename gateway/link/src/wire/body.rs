@@ -2,13 +2,13 @@
 
 use super::{
     BOX_NOTE_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, DATA_FRAME_BYTES_MAX, FrameFault,
-    SPACE_NOTE_BYTES_MAX, Wire,
+    LETTER_HEAD_BYTES, SKIPPABLE, SPACE_NOTE_BYTES_MAX, Wire,
 };
 use crate::frame::{
     ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CONTRACTS_BYTES_MAX, CloseCode, Cursor,
-    DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye, Hello, Item, NONCE_BYTES, Offer, Question,
-    Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, VERDICT_BYTES_MAX, Versions,
-    WANTED_MAX, Welcome,
+    DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye, Hello, Item, LETTER_BYTES_MAX, Letter,
+    NONCE_BYTES, Offer, Question, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, Topic,
+    VERDICT_BYTES_MAX, Versions, WANTED_MAX, Welcome,
 };
 use crate::gate::GateOutcome;
 use crate::text::BoundedText;
@@ -333,6 +333,8 @@ const REPORT: u8 = 0x22;
 const EVIDENCE: u8 = 0x23;
 const ASK: u8 = 0x24;
 const WANT: u8 = 0x25;
+// Programs that know no letters go on without them.
+const BOX_LETTER: u8 = 0x26 | SKIPPABLE;
 
 impl Wire for BoxNote {
     const BYTES_MAX: usize = BOX_NOTE_BYTES_MAX;
@@ -345,6 +347,7 @@ impl Wire for BoxNote {
             Self::Evidence(_) => EVIDENCE,
             Self::Ask(_) => ASK,
             Self::Want(_) => WANT,
+            Self::Letter(_) => BOX_LETTER,
         }
     }
 
@@ -354,6 +357,7 @@ impl Wire for BoxNote {
             Self::Report(json) => out.raw(json.as_str().as_bytes()),
             Self::Evidence(bytes) | Self::Ask(bytes) => return bytes.clone(),
             Self::Want(digests) => digests.iter().for_each(|digest| out.raw(&digest.0)),
+            Self::Letter(letter) => return write_letter(letter, out),
         }
         Bytes::new()
     }
@@ -365,6 +369,7 @@ impl Wire for BoxNote {
             EVIDENCE => Self::Evidence(body.clone()),
             ASK => Self::Ask(short("ask", body)?),
             WANT => Self::Want(read_digests(body)?),
+            BOX_LETTER => return Ok(read_letter(body)?.map(Self::Letter)),
             _ => return Ok(None),
         }))
     }
@@ -389,6 +394,29 @@ fn contract_bytes(frame: &'static str, body: &Bytes) -> Result<Bytes, FrameFault
     }
 }
 
+/// Topic, ticket (u32, big-endian), then the letter itself.
+fn write_letter(letter: &Letter, out: &mut Writer) -> Bytes {
+    out.u8(letter.topic.code());
+    out.raw(&letter.ticket.to_be_bytes());
+    letter.body.clone()
+}
+
+/// `None` for a topic that only a newer program knows.
+fn read_letter(bytes: &Bytes) -> Result<Option<Letter>, FrameFault> {
+    let mut body = Body::new("letter", bytes);
+    let code = body.u8()?;
+    let mut ticket = [0; 4];
+    for byte in &mut ticket {
+        *byte = body.u8()?;
+    }
+    let letter = bytes.slice(LETTER_HEAD_BYTES..);
+    if letter.len() > LETTER_BYTES_MAX {
+        return Err(body.value("its length", letter.len() as u64));
+    }
+    let ticket = u32::from_be_bytes(ticket);
+    Ok(Topic::from_code(code).map(|topic| Letter { topic, ticket, body: letter }))
+}
+
 /// Bytes that the link does not look into.
 fn short(frame: &'static str, body: &Bytes) -> Result<Bytes, FrameFault> {
     match body.len() <= ASK_BYTES_MAX {
@@ -404,6 +432,7 @@ const VERDICT: u8 = 0x34;
 const ANSWER: u8 = 0x35;
 const ROSTER: u8 = 0x36;
 const DOCUMENT: u8 = 0x37;
+const SPACE_LETTER: u8 = 0x38 | SKIPPABLE;
 
 impl Wire for SpaceNote {
     const BYTES_MAX: usize = SPACE_NOTE_BYTES_MAX;
@@ -418,6 +447,7 @@ impl Wire for SpaceNote {
             Self::Answer(_) => ANSWER,
             Self::Roster(_) => ROSTER,
             Self::Document(_) => DOCUMENT,
+            Self::Letter(_) => SPACE_LETTER,
         }
     }
 
@@ -443,6 +473,7 @@ impl Wire for SpaceNote {
             Self::Answer(bytes) | Self::Roster(bytes) | Self::Document(bytes) => {
                 return bytes.clone();
             }
+            Self::Letter(letter) => return write_letter(letter, out),
         }
         Bytes::new()
     }
@@ -482,6 +513,7 @@ impl Wire for SpaceNote {
             ROSTER => Self::Roster(contract_bytes("roster", body)?),
             DOCUMENT => Self::Document(contract_bytes("document", body)?),
             ANSWER => Self::Answer(short("answer", body)?),
+            SPACE_LETTER => return Ok(read_letter(body)?.map(Self::Letter)),
             _ => return Ok(None),
         }))
     }

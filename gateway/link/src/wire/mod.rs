@@ -31,7 +31,7 @@ mod tests;
 
 pub use decoder::FrameDecoder;
 
-use crate::frame::{CONTRACTS_BYTES_MAX, EVIDENCE_BYTES_MAX, OfferFault};
+use crate::frame::{CONTRACTS_BYTES_MAX, EVIDENCE_BYTES_MAX, LETTER_BYTES_MAX, OfferFault};
 use crate::text::TextTooLong;
 use bytes::Bytes;
 use guan_model::IdFault;
@@ -41,10 +41,14 @@ use guan_model::bytes_io::{ReadFault, Writer};
 pub const DATA_FRAME_BYTES_MAX: usize = 9 << 20;
 /// Longest frame of a control stream.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 10;
-/// Longest frame of the control stream of a box, which carries evidence.
+/// Before a letter: its type, its topic and its ticket.
+pub(crate) const LETTER_HEAD_BYTES: usize = 5;
+/// Longest frame of the control stream of a box, which carries evidence and letters.
 pub const BOX_NOTE_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + 1;
-/// Longest frame of the control stream of the space, which carries contracts.
+const _: () = assert!(LETTER_BYTES_MAX + LETTER_HEAD_BYTES < BOX_NOTE_BYTES_MAX);
+/// Longest frame of the control stream of the space, which carries contracts and letters.
 pub const SPACE_NOTE_BYTES_MAX: usize = CONTRACTS_BYTES_MAX + 1;
+const _: () = assert!(LETTER_BYTES_MAX + LETTER_HEAD_BYTES < SPACE_NOTE_BYTES_MAX);
 /// A receiver that does not know a type with this bit goes on without it (control stream).
 pub const SKIPPABLE: u8 = 0x80;
 

@@ -129,6 +129,29 @@ fn notes_about_the_identity_stay_too() {
     assert!(matches!(refused, Err(FrameFault::Value { frame: "ask", .. })), "{refused:?}");
 }
 
+/// Letters may be left out by programs that know none, whole or by their topic.
+#[test]
+fn letters_stay_too() {
+    let letter = |topic, body| Letter { topic, ticket: 0x0102_0304, body };
+    let bytes = Bytes::from_static(b"l");
+    for (topic, code) in Topic::ALL.into_iter().zip(1..) {
+        let notes = [BoxNote::Letter(letter(topic, bytes.clone()))];
+        check(&notes, &format!("07a60{code}010203046c"));
+        let notes = [SpaceNote::Letter(letter(topic, Bytes::new()))];
+        check(&notes, &format!("06b80{code}01020304"));
+    }
+    let unknown = [6, 0xa6, 9, 0, 0, 0, 1];
+    assert_eq!(read::<BoxNote>(&unknown, 7).unwrap(), []);
+    let refused = read::<BoxNote>(&[5, 0xa6, 1, 0, 0, 0], 6);
+    assert!(refused.is_err(), "{refused:?}");
+    let (full, long) = (LETTER_BYTES_MAX, LETTER_BYTES_MAX + 1);
+    for (length, is_taken) in [(full, true), (long, false)] {
+        let note = SpaceNote::Letter(letter(Topic::Catalogue, vec![0; length].into()));
+        let frame = encode(&note).concat();
+        assert_eq!(read::<SpaceNote>(&frame, frame.len()).is_ok(), is_taken, "{length} bytes");
+    }
+}
+
 #[test]
 fn lengths_beyond_the_limit_are_refused_before_the_bytes_come() {
     let check = |bytes: &[u8], limit_exceeded: bool| {
