@@ -66,6 +66,7 @@ pub struct SpaceConfig {
     pub attestation: AttestationConfig,
     pub segment_size_bytes: u64,
     pub contract_key_file: PathBuf,
+    pub party_keys_dir: Option<PathBuf>,
     effective: Vec<Effective>,
     file: String,
 }
@@ -197,6 +198,9 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let node = root.table("contracts");
     let about = "Private key that signs contracts (Ed25519, PEM).";
     let contract_key_file = node.path("signing_key_file", about, Some("contract.key.pem"));
+    let about =
+        "Folder of keys with which this space signs for consumers, PARTY.pem; not set: they sign.";
+    let party_keys_dir = node.optional_path("party_keys_dir", about);
     node.finish();
     Some(SpaceConfig {
         id: id?,
@@ -213,6 +217,7 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
         attestation,
         segment_size_bytes,
         contract_key_file: contract_key_file?,
+        party_keys_dir,
         effective: Vec::new(),
         file: String::new(),
     })

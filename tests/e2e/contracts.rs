@@ -203,3 +203,97 @@ fn old_foreign_and_half_signed_contracts_do_not_count() {
     wait_for("a refusal", || alarms(&rig).contains("insurer-1"));
     assert!(!rig.status()["contracts"].to_string().contains("C-2"));
 }
+
+/// What `negotiate show` or `list` says of the only negotiation.
+fn negotiation(rig: &Rig, at_box: bool) -> Value {
+    let list = ["contract", "negotiate", "list"];
+    let listed = if at_box { rig.stage.guan_json(&list) } else { rig.stage.space_json(&list) };
+    listed.unwrap()["negotiations"].as_array().unwrap().last().cloned().unwrap_or_default()
+}
+
+fn propose(rig: &Rig, draft: &Value) -> String {
+    let file = rig.stage.folder.join("draft.json");
+    std::fs::write(&file, draft.to_string()).unwrap();
+    let file = file.display().to_string();
+    let said = rig.stage.space_json(&["contract", "offer", "--box", "demo-box", &file]).unwrap();
+    said["pid"].as_str().unwrap().to_owned()
+}
+
+/// Adds keys to a table of a configuration file.
+fn configure(file: &std::path::Path, table: &str, lines: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(table), "{text}");
+    std::fs::write(file, text.replacen(table, &format!("{table}\n{lines}"), 1)).unwrap();
+}
+
+#[test]
+fn contracts_are_negotiated_over_the_link() {
+    let mut rig = Rig::without_contracts();
+    rig.stage.add_parties(&["depot-7", "insurer-1"]).unwrap();
+    let parties = rig.stage.folder.join("parties");
+    let mandate = json!({
+        "schema": 1, "consumers": ["insurer-1"], "datasets": [DATASET], "actions": ["deliver"],
+        "highestClass": "important", "requiredTransforms": [], "longestTerm": "P3660D",
+        "needsOperator": false,
+    });
+    std::fs::write(parties.join("mandate.json"), mandate.to_string()).unwrap();
+    let of_box = format!(
+        "mandate_file = {:?}\nparty_key_file = {:?}",
+        parties.join("mandate.json"),
+        parties.join("depot-7.pem")
+    );
+    configure(&rig.stage.box_config(), "[contracts]", &of_box);
+    let of_space = format!("party_keys_dir = {parties:?}");
+    configure(&rig.stage.space_config(), "[contracts]", &of_space);
+    rig.start_space();
+    rig.start_guan();
+
+    // Within the mandate: agreed, verified, finalized and in force without a person.
+    let bound = json!([{"leftOperand": "grade", "operator": "lteq", "rightOperand": "important"}]);
+    let within = agreement("C-1", 1, |draft| draft["permission"][0]["constraint"] = bound);
+    propose(&rig, &within);
+    wait_for("the end of the negotiation", || negotiation(&rig, false)["state"] == "FINALIZED");
+    wait_for_contract(&rig, "C-1 v1");
+    wait_for("the box's end", || negotiation(&rig, true)["is_done"] == true);
+    assert_eq!(negotiation(&rig, true)["state"], "FINALIZED");
+
+    // Outside of it: refused with the reason, at both ends.
+    let outside = agreement("C-2", 1, |draft| draft["assignee"] = json!("somebody"));
+    let pid = propose(&rig, &outside);
+    let show = ["contract", "negotiate", "show", "--box", "demo-box", &pid];
+    wait_for("the refusal", || rig.stage.space_json(&show).unwrap()["state"] == "TERMINATED");
+    let said = rig.stage.space_json(&show).unwrap()["end"].to_string();
+    assert!(said.contains("is not among the consumers of the mandate"), "{said}");
+
+    // Beside it (a price): a person at the box offers other terms, the space accepts them after the
+    // box was gone, and both programs began anew in between.
+    let priced = agreement("C-3", 1, |draft| {
+        draft["permission"][0]["constraint"] = within["permission"][0]["constraint"].clone();
+        draft["price"] = json!({"amount": 5});
+    });
+    let pid = propose(&rig, &priced);
+    let show = ["contract", "negotiate", "show", "--box", "demo-box", &pid];
+    let space = |rig: &Rig| rig.stage.space_json(&show).unwrap();
+    wait_for("the request", || space(&rig)["state"] == "REQUESTED");
+    let all = rig.stage.guan_json(&["contract", "negotiate", "list"]).unwrap();
+    let open =
+        all["negotiations"].as_array().unwrap().iter().find(|one| one["consumer_pid"] == *pid);
+    let at_box = open.unwrap()["pid"].as_str().unwrap().to_owned();
+    rig.stop_space();
+    let mut dearer = priced.clone();
+    dearer["price"] = json!({"amount": 9});
+    let file = rig.stage.folder.join("dearer.json");
+    std::fs::write(&file, dearer.to_string()).unwrap();
+    let file = file.display().to_string();
+    rig.stage.guan_json(&["contract", "negotiate", "offer", &at_box, &file]).unwrap();
+    rig.kill_and_restart_guan();
+    rig.start_space();
+    wait_for("the counter-offer", || space(&rig)["state"] == "OFFERED");
+    assert_eq!(space(&rig)["proposal"]["price"]["amount"], 9);
+    let accept = ["contract", "negotiate", "accept", "--box", "demo-box", &pid];
+    rig.stage.space_json(&accept).unwrap();
+    wait_for_contract(&rig, "C-3 v1");
+    assert_eq!(space(&rig)["state"], "FINALIZED");
+    let again = rig.stage.space_json(&accept).unwrap_err().to_string();
+    assert!(again.contains("begin a new negotiation"), "{again}");
+}

@@ -86,7 +86,7 @@ fn arrows_point_down() {
         "guan-model" => 0,
         "guan-policy" | "guan-evidence" | "guan-codec" => 1,
         "guan-configs" => 2,
-        "guan-spool" | "guan-identity" | "guan-link" | "guan-drivers" => 3,
+        "guan-spool" | "guan-identity" | "guan-link" | "guan-drivers" | "guan-negotiation" => 3,
         "guan-edge" | "guan-space" => 4,
         _ => 5,
     };

@@ -77,6 +77,8 @@ pub struct ContractsConfig {
     pub directory: PathBuf,
     pub reload: Duration,
     pub single_signature: bool,
+    pub mandate_file: Option<PathBuf>,
+    pub party_key_file: Option<PathBuf>,
     pub trusted_keys: Vec<TrustedKeyConfig>,
 }
 
@@ -243,6 +245,12 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     let about = "Take contracts of schema 1 with the signature of one party: whoever has that key writes \
                  such contracts alone.";
     let single_signature = node.flag("single_signature", about, false);
+    let about =
+        "What this box may agree to alone, as JSON; not set: a person decides about each contract.";
+    let mandate_file = node.optional_path("mandate_file", about);
+    let about = "Key with which this box signs agreements for the owner of its data; `guan contract keygen` \
+                 makes it. Not set: a person signs.";
+    let party_key_file = node.optional_path("party_key_file", about);
     let mut trusted_keys: Vec<TrustedKeyConfig> = Vec::new();
     for key in node.tables("trusted_key", TRUSTED_KEYS_MAX) {
         let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
@@ -269,5 +277,12 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     }
     node.finish();
     let reload = Duration::from_secs(reload);
-    Some(ContractsConfig { directory: directory?, reload, single_signature, trusted_keys })
+    Some(ContractsConfig {
+        directory: directory?,
+        reload,
+        single_signature,
+        mandate_file,
+        party_key_file,
+        trusted_keys,
+    })
 }

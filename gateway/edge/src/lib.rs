@@ -21,6 +21,7 @@ pub mod lanes;
 pub mod leaving;
 pub mod memory;
 pub mod metadata;
+pub mod negotiating;
 pub mod prover;
 pub mod run;
 pub mod sealing;

@@ -1,5 +1,6 @@
 //! Between the link's sessions and the store's task.
 
+use crate::negotiating::Mail;
 use crate::retention::Retention;
 use crate::runner::{QUEUED_BYTES_MAX, Request, StoreStatus};
 use crate::sets::Sets;
@@ -7,7 +8,7 @@ use crate::store::{Announcement, Delivery, Judged, Refused, StoredGap};
 use bytes::Bytes;
 use guan_link::driver::{Inbox, InboxFault, Receipt, Refusal};
 use guan_link::text::{CheckpointText, ReportJson};
-use guan_link::{Cursor, EncodedBatch, Item, Offer, RefuseReason};
+use guan_link::{Cursor, EncodedBatch, Item, Letter, Offer, RefuseReason};
 use guan_model::{BoxId, Digest, SpoolId, StreamId, WallTime};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,7 @@ pub struct StoreInbox {
     sets: Option<Sets>,
     rosters: Option<watch::Receiver<u64>>,
     retention: Option<Retention>,
+    mail: Option<Mail>,
     clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
 }
 
@@ -40,14 +42,20 @@ impl StoreInbox {
     ) -> Self {
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
         let reports = Arc::default();
-        let (sets, rosters, retention) = (None, None, None);
-        Self { requests, room, status, reports, sets, rosters, retention, clock }
+        let (sets, rosters, retention, mail) = (None, None, None, None);
+        Self { requests, room, status, reports, sets, rosters, retention, mail, clock }
     }
 
     /// Boxes are told which contracts stand; `changed` says when to look again.
     #[must_use]
     pub fn with_sets(self, sets: Sets, changed: watch::Receiver<u64>) -> Self {
         Self { sets: Some(sets), rosters: Some(changed), ..self }
+    }
+
+    /// Letters go to and come from whoever negotiates.
+    #[must_use]
+    pub fn with_mail(self, mail: Mail) -> Self {
+        Self { mail: Some(mail), ..self }
     }
 
     /// What contracts want deleted is enciphered before it is stored.
@@ -159,6 +167,17 @@ impl Inbox for StoreInbox {
 
     fn rosters_changed(&self) -> Option<watch::Receiver<u64>> {
         self.rosters.clone()
+    }
+
+    fn letters(&self, peer: &BoxId) -> Option<mpsc::Receiver<Letter>> {
+        self.mail.as_ref().map(|mail| mail.begin(peer))
+    }
+
+    async fn letter(&self, peer: &BoxId, letter: Letter) -> Result<(), String> {
+        match &self.mail {
+            Some(mail) => mail.receive(peer, letter).await,
+            None => Err("nobody reads letters here".to_owned()),
+        }
     }
 
     fn contract(&self, peer: &BoxId, digest: &Digest) -> Option<Bytes> {

@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod init;
 pub mod joining;
 pub mod meter;
+pub mod negotiating;
 pub mod parquet_file;
 pub mod registry;
 pub mod retention;

@@ -7,6 +7,7 @@ use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
+use crate::negotiating::{ConsumerKeys, Mail, Negotiator};
 use crate::registry::Registry;
 use crate::retention::{Retention, RetentionFault};
 use crate::runner::{self, REQUESTS_MAX, StoreStatus};
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// Folder of the store in `space.state_dir`.
 pub const STORE_DIR: &str = "store";
@@ -241,6 +243,30 @@ async fn watch_sets(
     }
 }
 
+/// What the space does about contracts beside the link: it keeps sets, negotiates and deletes.
+fn keep_contracts(
+    config: &SpaceConfig,
+    inbox: StoreInbox,
+    keepers: &mut JoinSet<()>,
+) -> Result<StoreInbox, RunError> {
+    let sets = open_sets(config)?;
+    let (rosters_out, rosters) = watch::channel(0);
+    let retention = Retention::open(&config.state_dir)?;
+    retention.read_duties(&sets);
+    let keeping = (retention.clone(), config.id.to_string(), contract_signer(config)?);
+    keepers.spawn(watch_sets(sets.clone(), rosters_out, keeping));
+    let (mail, letters) = Mail::new();
+    let negotiator = Negotiator {
+        mail: mail.clone(),
+        state_dir: config.state_dir.clone(),
+        keys: ConsumerKeys::new(config),
+        sets: sets.clone(),
+        clock: Arc::new(wall_time),
+    };
+    keepers.spawn(negotiator.run(letters));
+    Ok(inbox.with_sets(sets, rosters).with_retention(retention).with_mail(mail))
+}
+
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let store = open_store(&config)?;
@@ -260,14 +286,9 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         let outcome = runtime.block_on(runner::run(store, requests, status_out));
         outcome.map_err(|fault| guan_link::driver::describe(&fault))
     });
-    let sets = open_sets(&config)?;
-    let (rosters_out, rosters) = watch::channel(0);
-    let retention = Retention::open(&config.state_dir)?;
-    retention.read_duties(&sets);
-    let keeping = (retention.clone(), config.id.to_string(), contract_signer(&config)?);
-    let watching = tokio::spawn(watch_sets(sets.clone(), rosters_out, keeping));
     let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
-    let inbox = inbox.with_sets(sets, rosters).with_retention(retention);
+    let mut keepers = JoinSet::new();
+    let inbox = keep_contracts(&config, inbox, &mut keepers)?;
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());
@@ -302,7 +323,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         let _ = link.await;
     }
     reporter.abort();
-    watching.abort();
+    keepers.abort_all();
     // The last senders go, so the store commits what is queued and comes to its end.
     drop(inbox);
     let _ = reporter.await;

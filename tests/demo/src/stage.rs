@@ -62,11 +62,11 @@ impl Stage {
         Ok(())
     }
 
-    fn space_config(&self) -> PathBuf {
+    pub fn space_config(&self) -> PathBuf {
         self.folder.join("space/space.toml")
     }
 
-    fn box_config(&self) -> PathBuf {
+    pub fn box_config(&self) -> PathBuf {
         self.folder.join("box/edge.toml")
     }
 

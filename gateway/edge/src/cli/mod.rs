@@ -10,6 +10,7 @@ mod join;
 mod log;
 mod log_entries;
 mod meter;
+mod negotiate;
 mod show;
 mod spool;
 mod tpm;
@@ -18,6 +19,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use guan_configs::EdgeConfig;
 use guan_edge::run::RunError;
+use negotiate::NegotiateCommand;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -287,6 +289,32 @@ enum ContractCommand {
     },
     /// Which contracts are in force, which are refused and why.
     Check(Common),
+    /// Contracts that the space asks for: agree, offer other terms, refuse.
+    #[command(subcommand)]
+    Negotiate(NegotiateCommand),
+    /// Sign a contract as a party of it.
+    Sign {
+        /// The contract: a JSON object, or a file that others have signed already.
+        file: PathBuf,
+        /// The party that signs.
+        #[arg(long)]
+        party: String,
+        /// Its key, as `contract keygen` makes it.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// File for the signed contract.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Make a key with which a party signs contracts, and print its public half.
+    Keygen {
+        /// The party whose key it is.
+        #[arg(long)]
+        party: String,
+        /// File for the private key; it must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 /// Runs one command.
@@ -323,38 +351,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Log(LogCommand::Show { common, last, kind }) => {
             log_entries::show(common, *last, kind.as_deref())
         }
-        Command::Contract(ContractCommand::Check(common)) => contract::check(common),
-        Command::Contract(ContractCommand::Simulate {
-            common,
-            file,
-            capture,
-            from,
-            plot,
-            point,
-        }) => {
-            let drawing = plot.as_deref().map(|plot| (plot, point.as_deref()));
-            authoring::simulate(common, file, (capture, from.as_deref()), drawing)
-        }
-        Command::Contract(ContractCommand::Explain { common, file, point, value, at, batch }) => {
-            match batch {
-                Some(batch) => authoring::explain_batch(common, batch),
-                None => {
-                    let point = point.as_deref().unwrap_or_default();
-                    let asked = authoring::Asked { point, value: *value, at: at.as_deref() };
-                    authoring::explain(common, file.as_deref(), &asked)
-                }
-            }
-        }
-        Command::Contract(ContractCommand::Test { common, file, cases }) => {
-            authoring::test(common, file, cases)
-        }
-        Command::Contract(ContractCommand::Diff { old, new, json }) => {
-            authoring::diff(old, new, *json)
-        }
-        Command::Contract(ContractCommand::Vocabulary { schema, context, json }) => {
-            contract::vocabulary(*schema, *context, *json)
-        }
-        Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
+        Command::Contract(command) => contract_command(command),
         Command::Conformance { json } => conformance::execute(*json),
     }
 }
@@ -400,4 +397,31 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
+}
+
+fn contract_command(command: &ContractCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ContractCommand::Check(common) => contract::check(common),
+        ContractCommand::Negotiate(command) => negotiate::execute(command),
+        ContractCommand::Sign { file, party, key, out } => negotiate::sign(file, party, key, out),
+        ContractCommand::Keygen { party, out } => negotiate::keygen(party, out),
+        ContractCommand::Simulate { common, file, capture, from, plot, point } => {
+            let drawing = plot.as_deref().map(|plot| (plot, point.as_deref()));
+            authoring::simulate(common, file, (capture, from.as_deref()), drawing)
+        }
+        ContractCommand::Explain { common, file, point, value, at, batch } => match batch {
+            Some(batch) => authoring::explain_batch(common, batch),
+            None => {
+                let point = point.as_deref().unwrap_or_default();
+                let asked = authoring::Asked { point, value: *value, at: at.as_deref() };
+                authoring::explain(common, file.as_deref(), &asked)
+            }
+        },
+        ContractCommand::Test { common, file, cases } => authoring::test(common, file, cases),
+        ContractCommand::Diff { old, new, json } => authoring::diff(old, new, *json),
+        ContractCommand::Vocabulary { schema, context, json } => {
+            contract::vocabulary(*schema, *context, *json)
+        }
+        ContractCommand::Lint { file, json } => contract::lint(file, *json),
+    }
 }

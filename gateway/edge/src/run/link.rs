@@ -13,6 +13,7 @@ use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
 use guan_identity::tpm::Tpm;
 use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
+use guan_link::Letter;
 use guan_link::driver::{
     Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning,
     TuningFault,
@@ -61,6 +62,19 @@ pub enum LinkSetupFault {
     Tuning(#[from] TuningFault),
     #[error("no UDP socket can be opened")]
     Socket(#[source] io::Error),
+}
+
+/// Letters of the space, and letters to it.
+pub(super) struct Mail {
+    pub(super) received: mpsc::Sender<Letter>,
+    pub(super) sent: mpsc::Receiver<Letter>,
+}
+
+impl Mail {
+    /// Nobody writes, and what comes is not read.
+    pub(super) fn nobody() -> Self {
+        Self { received: mpsc::channel(1).0, sent: mpsc::channel(1).1 }
+    }
 }
 
 /// A link that is ready to run.
@@ -246,6 +260,7 @@ impl<S: BatchSource> Uplink<S> {
         stop: &watch::Receiver<bool>,
         board: &Board,
         words: mpsc::Sender<Word>,
+        mail: Mail,
     ) -> JoinHandle<()> {
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let (report_out, report) = watch::channel(None);
@@ -264,6 +279,7 @@ impl<S: BatchSource> Uplink<S> {
                 checkpoint: board.checkpoint.subscribe(),
                 report,
                 wanted: board.wanted.subscribe(),
+                letters: mail.sent,
                 stop: stop.clone(),
             },
             outputs: BoxOutputs {
@@ -279,7 +295,7 @@ impl<S: BatchSource> Uplink<S> {
                 u64::from_le_bytes(bytes)
             }),
         };
-        tokio::spawn(handle_events(received, board.clone(), self.upkeep, words));
+        tokio::spawn(handle_events(received, board.clone(), self.upkeep, words, mail.received));
         tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
         tokio::spawn(link.run())
     }
@@ -327,6 +343,7 @@ async fn handle_events(
     board: Board,
     upkeep: Option<Upkeep>,
     words: mpsc::Sender<Word>,
+    letters: mpsc::Sender<Letter>,
 ) {
     while let Some(event) = events.recv().await {
         match event {
@@ -341,6 +358,7 @@ async fn handle_events(
             LinkEvent::Roster { session, bytes } => {
                 let _ = words.send(Word::Roster { session, bytes }).await;
             }
+            LinkEvent::Letter(letter) => drop(letters.send(letter).await),
             LinkEvent::Document(bytes) => drop(words.send(Word::Document(bytes)).await),
             LinkEvent::CheckpointSeen { size } => {
                 tracing::debug!(size, "the space keeps a signed head of the log");

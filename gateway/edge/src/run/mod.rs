@@ -6,6 +6,7 @@
 mod contracts;
 mod link;
 mod mqtt;
+mod negotiations;
 mod report;
 mod shut;
 mod state;
@@ -16,6 +17,7 @@ pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 use crate::box_identity::{self, BoxKeyFault};
 use crate::engine::{Effect, Event};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
+use crate::negotiating::NegotiatingFault;
 use crate::status::{EngineStatus, IntakeStatus};
 use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
@@ -28,6 +30,7 @@ use guan_link::driver::{LinkStatus, Released};
 use guan_link::text::CheckpointText;
 use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
+use negotiations::Negotiator;
 use state::{BoxEngine, Opened, StateFault};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,6 +60,8 @@ pub enum RunError {
     Contracts(#[source] crate::contracts::ContractFileError),
     #[error(transparent)]
     Standing(#[from] crate::standing::StandingFault),
+    #[error(transparent)]
+    Negotiating(#[from] NegotiatingFault),
     #[error("the writer stopped: {0}")]
     Writer(String),
     #[error(
@@ -136,6 +141,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.boot, &board, tpm)?;
+    let (negotiator, mail) = Negotiator::open(&config, &board)?;
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
@@ -161,8 +167,9 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     others.spawn(keeper.run(words));
     let status = report::Reporter::new(&config, boot, listening.clone(), stats, board.clone());
     others.spawn(status.run());
+    others.spawn(negotiator.run());
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
-    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out));
+    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
 
     let listening = listening.unwrap_or_else(|| "nothing".to_owned());
     tracing::info!(box_id = %config.box_id, mqtt = %listening, boot = boot.0, "ready");

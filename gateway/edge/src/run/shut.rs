@@ -1,6 +1,7 @@
 //! The box while its TPM keeps the store shut: no collection, because nothing could be recorded; reachable, so
 //! that the space can see why and send a policy.
 
+use super::link::Mail;
 use super::link::{self, Uplink};
 use super::report::Reporter;
 use super::{Board, RunError, Signals};
@@ -45,7 +46,7 @@ pub(super) async fn run(config: &EdgeConfig, tpm: Tpm, why: String) -> Result<bo
     // Nobody keeps contracts while the store is shut.
     let (words, _) = tokio::sync::mpsc::channel(1);
     let status = tokio::spawn(Reporter::new(config, boot, None, None, board.clone()).run());
-    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words));
+    let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words, Mail::nobody()));
     let mut opened = board.policy.subscribe();
     let mut halted = board.halted.subscribe();
     let has_policy = tokio::select! {

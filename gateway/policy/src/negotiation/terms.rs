@@ -83,6 +83,24 @@ impl Terms {
         kind.is_some_and(|kind| kind.ends_with("Agreement"))
     }
 
+    /// The same, as an agreement.
+    #[must_use]
+    pub fn to_agreement(&self) -> Self {
+        self.with_type("Agreement")
+    }
+
+    /// The same, as an offer.
+    #[must_use]
+    pub fn to_offer(&self) -> Self {
+        self.with_type("Offer")
+    }
+
+    fn with_type(&self, name: &str) -> Self {
+        let mut object = Value::clone(&self.0);
+        object["@type"] = json!(name);
+        Self(Arc::new(object))
+    }
+
     /// Whether an agreement grants what was offered: all is equal but its id, its type and its moment.
     pub fn agree_with(&self, offer: &Self) -> bool {
         let (Some(ours), Some(theirs)) = (self.0.as_object(), offer.0.as_object()) else {

@@ -1,5 +1,6 @@
 //! `guan-space contract`.
 
+use super::negotiate::{self, NegotiateCommand};
 use super::{Common, load, print_json, wall_time};
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -68,6 +69,17 @@ pub(super) enum ContractCommand {
     Revoke(OneContract),
     /// Sign a box's set under a higher epoch, after this space was restored from a backup.
     Renew(OnBox),
+    /// Propose a contract to a box, on behalf of its consumer: opens a negotiation.
+    Offer {
+        #[command(flatten)]
+        on: OnBox,
+        /// The draft; `contract template` prints one to begin from.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Contracts that are being negotiated with boxes.
+    #[command(subcommand)]
+    Negotiate(NegotiateCommand),
     /// The contracts of all boxes, or of one, and how they stand.
     List {
         #[command(flatten)]
@@ -148,6 +160,8 @@ pub(super) fn execute(command: &ContractCommand) -> anyhow::Result<()> {
         ContractCommand::End(one) => change(one, ContractState::Ended),
         ContractCommand::Revoke(one) => change(one, ContractState::Revoked),
         ContractCommand::Renew(on) => changed(on, |sets, id| Ok(sets.renew(id, wall_time())?)),
+        ContractCommand::Offer { on, file } => negotiate::offer(&on.common, &on.id, file),
+        ContractCommand::Negotiate(command) => negotiate::execute(command),
         ContractCommand::List { common, id } => list(common, id.as_deref()),
     }
 }

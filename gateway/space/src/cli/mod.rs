@@ -4,6 +4,7 @@ mod boxes;
 mod contract;
 mod enrol;
 mod meter;
+mod negotiate;
 mod release;
 mod show;
 mod token;

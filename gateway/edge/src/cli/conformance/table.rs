@@ -170,11 +170,12 @@ pub(super) const ROWS: [Row; 29] = [
         "guan contract lint contract.json",
         "templates of the platform; drafts are written by hand and checked",
     ),
-    not_yet(
+    partly(
         "7.4b",
         ("合约协商能力", "negotiating and signing between the parties"),
         Extended,
-        "the wire: the machine is in the policy crate, and no program runs it yet",
+        "guan contract negotiate list",
+        "the binding to HTTP; it goes over the link, between box and space",
     ),
     partly(
         "7.4c",

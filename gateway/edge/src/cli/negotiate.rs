@@ -1,0 +1,160 @@
+//! `guan contract negotiate`, `guan contract sign` and `guan contract keygen`.
+
+use super::{Common, load, print_json};
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use guan_edge::negotiating;
+use guan_edge::system_clock::{SharedClock, SystemClock};
+use guan_identity::LogKeyFile;
+use guan_model::{Now, PublicKey, Signer as _};
+use guan_negotiation::{document, line};
+use guan_policy::Contract;
+use guan_policy::negotiation::{CommandFault, Negotiation, Terms};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(super) struct OneNegotiation {
+    #[command(flatten)]
+    common: Common,
+    /// The negotiation, or the first eight characters of its number.
+    pid: String,
+}
+
+#[derive(Subcommand)]
+pub(super) enum NegotiateCommand {
+    /// The negotiations with the space.
+    List(Common),
+    /// One negotiation with its terms.
+    Show(OneNegotiation),
+    /// Agree to what the consumer asks for, with the signature of the data's owner.
+    Agree {
+        #[command(flatten)]
+        one: OneNegotiation,
+        /// The owner's key; by default contracts.party_key_file.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Answer with other terms.
+    Offer {
+        #[command(flatten)]
+        one: OneNegotiation,
+        /// The draft.
+        file: PathBuf,
+    },
+    /// Refuse, and end the negotiation.
+    Terminate {
+        #[command(flatten)]
+        one: OneNegotiation,
+        /// What the consumer is told.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+fn now() -> Now {
+    SharedClock::new(SystemClock::new(None)).read()
+}
+
+pub(super) fn execute(command: &NegotiateCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        NegotiateCommand::List(common) => list(common),
+        NegotiateCommand::Show(one) => show(one),
+        NegotiateCommand::Agree { one, key } => agree(one, key.as_deref()),
+        NegotiateCommand::Offer { one, file } => {
+            let bytes = std::fs::read(file)
+                .with_context(|| format!("{} cannot be read", file.display()))?;
+            let what = || format!("{} is no draft of a contract", file.display());
+            Contract::draft(&bytes).with_context(what)?;
+            let terms = Terms::read(&bytes).with_context(what)?.to_offer();
+            change(one, |negotiation| negotiation.offer(now(), terms))
+        }
+        NegotiateCommand::Terminate { one, reason } => change(one, |negotiation| {
+            negotiation.terminate(now(), Some("operator".to_owned()), vec![reason.clone()])
+        }),
+    }
+}
+
+fn change(
+    one: &OneNegotiation,
+    command: impl FnOnce(&mut Negotiation) -> Result<(), CommandFault>,
+) -> anyhow::Result<ExitCode> {
+    let config = load(&one.common.config)?;
+    negotiating::ledger(&config).open()?.command(now(), &one.pid, command)?;
+    show(one)
+}
+
+fn agree(one: &OneNegotiation, key: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let config = load(&one.common.config)?;
+    let Some(file) = key.or(config.contracts.party_key_file.as_deref()) else {
+        bail!("there is no key to sign with: name one with --key, or set contracts.party_key_file");
+    };
+    let ledger = negotiating::ledger(&config);
+    let opened = ledger.open()?;
+    let found = opened.load(now(), &one.pid)?;
+    let party = negotiating::party(&found.negotiation).context(
+        "nothing was proposed that can be agreed to; `negotiate show` says what there is",
+    )?;
+    let key = LogKeyFile::load(file, &party);
+    let key = key.with_context(|| format!("{} cannot be used", file.display()))?;
+    opened.command(now(), &one.pid, |negotiation| {
+        negotiating::agree(now(), negotiation, &key, &party)
+    })?;
+    drop(opened);
+    show(one)
+}
+
+fn show(one: &OneNegotiation) -> anyhow::Result<ExitCode> {
+    let config = load(&one.common.config)?;
+    let found = negotiating::ledger(&config).open()?.load(now(), &one.pid)?;
+    if one.common.json {
+        print_json(&document(&found))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", line(&found));
+    if let Some(terms) = found.negotiation.agreement().or(found.negotiation.proposal()) {
+        println!("{:#}", serde_json::from_slice::<Value>(&terms.to_json())?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(common: &Common) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let all = negotiating::ledger(&config).open()?.all(now())?;
+    if common.json {
+        let all: Vec<Value> = all.iter().map(document).collect();
+        print_json(&json!({"negotiations": all}))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    all.iter().for_each(|found| println!("{}", line(found)));
+    if all.is_empty() {
+        println!("nothing is negotiated; the space begins with `guan-space contract offer`");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Signs a contract as a party of it.
+pub(super) fn sign(file: &Path, party: &str, key: &Path, out: &Path) -> anyhow::Result<ExitCode> {
+    let key = LogKeyFile::load(key, party)
+        .with_context(|| format!("{} cannot be used", key.display()))?;
+    let contract =
+        std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let signed = guan_policy::sign(&contract, party, &key)
+        .with_context(|| format!("{} is not signed", file.display()))?;
+    // By rename, as this box may look at the folder at any moment.
+    let draft = out.with_extension("part");
+    std::fs::write(&draft, signed)
+        .and_then(|()| std::fs::rename(&draft, out))
+        .with_context(|| format!("{} cannot be written", out.display()))?;
+    println!("signed as {party}: {}", out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a party's key.
+pub(super) fn keygen(party: &str, out: &Path) -> anyhow::Result<ExitCode> {
+    let key = LogKeyFile::create(out, party)?.public_key();
+    let PublicKey::Ed25519(key) = key else { bail!("the key of {party} is no Ed25519 key") };
+    println!("[[contracts.trusted_key]]\nparty = \"{party}\"\ned25519 = \"{}\"", hex::encode(key));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,275 @@
+//! The space's end of negotiations: it is the consumer's, and asks boxes for contracts.
+//!
+//! A proposal is made by a person; verifying its unchanged agreement with the consumer's key needs none.
+//! A contract that is finalized goes into the box's set at once, which brings it in force.
+
+use crate::sets::{SetFault, Sets};
+use bytes::Bytes;
+use guan_configs::SpaceConfig;
+use guan_identity::LogKeyFile;
+use guan_link::driver::describe;
+use guan_link::{LETTERS_MAX, Letter, Topic};
+use guan_model::{BoxId, ClockQuality, Now, WallTime};
+use guan_negotiation::{Conduct, Desk, Ledger, LedgerFault, Parcel};
+use guan_policy::negotiation::{CommandFault, MessageError, Negotiation, Role, Signatures, State};
+use guan_policy::{Contract, sign};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Folder in `space.state_dir`, with one folder a box.
+pub const NEGOTIATIONS_DIR: &str = "negotiations";
+const CALLBACK: &str = "urn:guankou:link:space";
+/// Most letters of boxes that wait to be read.
+const RECEIVED_MAX: usize = 64;
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the negotiations with a box are kept.
+pub fn ledger(state_dir: &Path, box_id: &BoxId) -> Ledger {
+    let folder = state_dir.join(NEGOTIATIONS_DIR).join(box_id.as_str());
+    Ledger::new(&folder, Role::Consumer, box_id.as_str(), CALLBACK)
+}
+
+/// Boxes with which the space negotiates or did.
+pub fn boxes(state_dir: &Path) -> Vec<BoxId> {
+    let entries = std::fs::read_dir(state_dir.join(NEGOTIATIONS_DIR)).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut boxes: Vec<BoxId> = names.filter_map(|name| BoxId::parse(&name).ok()).collect();
+    boxes.sort();
+    boxes
+}
+
+/// With which keys the space signs for consumers.
+#[derive(Clone)]
+pub struct ConsumerKeys {
+    space: String,
+    key_file: PathBuf,
+    parties_dir: Option<PathBuf>,
+}
+
+impl ConsumerKeys {
+    pub fn new(config: &SpaceConfig) -> Self {
+        Self {
+            space: config.id.to_string(),
+            key_file: config.contract_key_file.clone(),
+            parties_dir: config.party_keys_dir.clone(),
+        }
+    }
+
+    /// `None`: a person must sign for this party.
+    pub fn key(&self, party: &str) -> Option<LogKeyFile> {
+        let file = match party == self.space {
+            true => self.key_file.clone(),
+            false => self.parties_dir.as_ref()?.join(format!("{party}.pem")),
+        };
+        if !file.exists() {
+            return None;
+        }
+        let key = LogKeyFile::load(&file, party);
+        key.inspect_err(|fault| tracing::warn!(%fault, "the key of {party} cannot be used")).ok()
+    }
+}
+
+/// The space as the consumer's end, with one box.
+pub struct Consumer {
+    box_id: BoxId,
+    keys: ConsumerKeys,
+    sets: Sets,
+    clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+}
+
+impl Conduct for Consumer {
+    fn act(&mut self, now: Now, negotiation: &mut Negotiation) -> Result<(), CommandFault> {
+        // Offers of the box are for people.
+        if negotiation.state() != Some(State::Agreed) {
+            return Ok(());
+        }
+        let party = party(negotiation);
+        match party.as_deref().and_then(|party| Some((self.keys.key(party)?, party))) {
+            Some((key, party)) => verify(now, negotiation, &key, party),
+            None => Ok(()),
+        }
+    }
+
+    fn conclude(&mut self, _: Now, negotiation: &Negotiation) {
+        let Some(file) = negotiation.contract_file() else { return };
+        match self.sets.issue(&self.box_id, &file, (self.clock)()) {
+            Ok(roster) => {
+                tracing::info!(box_id = %self.box_id, epoch = roster.epoch, "an agreement is in force");
+            }
+            // It is there from before, or was ended since.
+            Err(SetFault::Version { .. } | SetFault::Final { .. }) => {}
+            Err(fault) => {
+                let text = describe(&fault);
+                tracing::error!(box_id = %self.box_id, fault = %text, "an agreement is not in force");
+            }
+        }
+    }
+}
+
+/// The party for which the space verifies.
+pub fn party(negotiation: &Negotiation) -> Option<String> {
+    let contract = Contract::draft(&negotiation.agreement()?.to_json()).ok()?;
+    Some(contract.consumer().to_owned())
+}
+
+/// Verifies the agreement, signed by a party.
+pub fn verify(
+    now: Now,
+    negotiation: &mut Negotiation,
+    key: &LogKeyFile,
+    party: &str,
+) -> Result<(), CommandFault> {
+    let terms = negotiation.agreement().map(|terms| terms.to_json()).unwrap_or_default();
+    let signed = sign(&terms, party, key).map_err(MessageError::from);
+    let signatures = signed.and_then(|file| Signatures::of_file(&file));
+    negotiation.verify(now, signatures.map_err(CommandFault::Message)?)
+}
+
+/// Where the sessions of boxes leave letters, and find them.
+#[derive(Clone)]
+pub struct Mail {
+    received: mpsc::Sender<(BoxId, Letter)>,
+    sent: Arc<Mutex<BTreeMap<BoxId, mpsc::Sender<Letter>>>>,
+}
+
+impl Mail {
+    pub fn new() -> (Self, mpsc::Receiver<(BoxId, Letter)>) {
+        let (received, letters) = mpsc::channel(RECEIVED_MAX);
+        (Self { received, sent: Arc::default() }, letters)
+    }
+
+    /// A session begins; an older one of the same box gets nothing any more.
+    pub fn begin(&self, box_id: &BoxId) -> mpsc::Receiver<Letter> {
+        let (sender, receiver) = mpsc::channel(LETTERS_MAX);
+        let mut sent = self.sent.lock().expect("nobody panics while holding it");
+        sent.retain(|_, letters| !letters.is_closed());
+        sent.insert(box_id.clone(), sender);
+        receiver
+    }
+
+    pub async fn receive(&self, box_id: &BoxId, letter: Letter) -> Result<(), String> {
+        match letter.topic {
+            Topic::Negotiation | Topic::NegotiationAnswer | Topic::Catalogue => {
+                let sent = self.received.send((box_id.clone(), letter)).await;
+                sent.map_err(|_| "the space stops".to_owned())
+            }
+            Topic::CatalogueReceipt => Err("receipts come from the space".to_owned()),
+        }
+    }
+
+    fn connected(&self) -> Vec<BoxId> {
+        let sent = self.sent.lock().expect("nobody panics while holding it");
+        sent.iter().filter(|(_, letters)| !letters.is_closed()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A letter that finds no room is written again by whoever wants its answer.
+    fn post(&self, box_id: &BoxId, letter: Letter) {
+        let sent = self.sent.lock().expect("nobody panics while holding it");
+        if sent.get(box_id).is_none_or(|letters| letters.try_send(letter).is_err()) {
+            tracing::debug!(%box_id, "the link is behind with its letters");
+        }
+    }
+}
+
+/// Negotiates with all boxes.
+pub struct Negotiator {
+    pub mail: Mail,
+    pub state_dir: PathBuf,
+    pub keys: ConsumerKeys,
+    pub sets: Sets,
+    pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+}
+
+type Desks = BTreeMap<BoxId, Desk<Consumer>>;
+
+impl Negotiator {
+    pub async fn run(self, mut letters: mpsc::Receiver<(BoxId, Letter)>) {
+        let started = Instant::now();
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (this, mut desks) = (Arc::new(self), Desks::new());
+        loop {
+            let letter = tokio::select! {
+                letter = letters.recv() => match letter {
+                    Some(letter) => Some(letter),
+                    None => return,
+                },
+                _ = look.tick() => None,
+            };
+            let now = Now {
+                monotonic: started.elapsed(),
+                wall: (this.clock)(),
+                quality: ClockQuality::Ntp,
+            };
+            let that = this.clone();
+            // The desks wait for the disk, and for whoever has a ledger open.
+            let turn = tokio::task::spawn_blocking(move || {
+                that.turn(&mut desks, now, letter);
+                desks
+            });
+            let Ok(back) = turn.await else { return };
+            desks = back;
+        }
+    }
+
+    fn turn(&self, desks: &mut Desks, now: Now, letter: Option<(BoxId, Letter)>) {
+        let connected = self.mail.connected();
+        let among: Vec<BoxId> = match &letter {
+            Some((box_id, _)) => vec![box_id.clone()],
+            None => {
+                // Deadlines run for boxes that are away, too.
+                let mut all = boxes(&self.state_dir);
+                all.retain(|id| connected.contains(id) || desks.contains_key(id));
+                all
+            }
+        };
+        let mut letter = letter.map(|(_, letter)| letter);
+        for box_id in among {
+            let desk = desks.entry(box_id.clone()).or_insert_with(|| self.desk(&box_id));
+            let is_connected = connected.contains(&box_id);
+            match exchange(desk, now, letter.take(), is_connected) {
+                Ok(parcels) => {
+                    parcels.into_iter().for_each(|parcel| self.mail.post(&box_id, pack(parcel)));
+                }
+                Err(fault) => {
+                    let text = describe(&fault);
+                    tracing::error!(%box_id, fault = %text, "negotiations stand still");
+                }
+            }
+        }
+    }
+
+    fn desk(&self, box_id: &BoxId) -> Desk<Consumer> {
+        let (keys, sets, clock) = (self.keys.clone(), self.sets.clone(), self.clock.clone());
+        let consumer = Consumer { box_id: box_id.clone(), keys, sets, clock };
+        Desk::new(ledger(&self.state_dir, box_id), consumer)
+    }
+}
+
+fn exchange(
+    desk: &mut Desk<Consumer>,
+    now: Now,
+    letter: Option<Letter>,
+    is_connected: bool,
+) -> Result<Vec<Parcel>, LedgerFault> {
+    let mut parcels = Vec::new();
+    match letter {
+        Some(Letter { topic: Topic::Negotiation, ticket, body }) => {
+            parcels.push(desk.handle_message(now, ticket, &body)?);
+        }
+        Some(Letter { topic: Topic::NegotiationAnswer, ticket, body }) => {
+            desk.handle_answer(now, ticket, &body)?;
+        }
+        _ => {}
+    }
+    parcels.extend(desk.poll(now, is_connected)?);
+    Ok(parcels)
+}
+
+fn pack(parcel: Parcel) -> Letter {
+    let topic = if parcel.is_message { Topic::Negotiation } else { Topic::NegotiationAnswer };
+    Letter { topic, ticket: parcel.ticket, body: Bytes::from(parcel.json) }
+}
