@@ -28,6 +28,8 @@ pub enum Problem {
     Type { expected: &'static str },
     #[error("{found:?} is not known here, use {known}")]
     UnknownTerm { found: String, known: &'static str },
+    #[error("not understood; see `guan contract vocabulary`")]
+    NotUnderstood,
     #[error("{detail}")]
     Name { detail: String },
     #[error("empty; name at least one")]
@@ -174,6 +176,17 @@ impl Faults {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// For what could not be read: if nothing was said about it, then that nothing was.
+    pub(crate) fn add_if_none_since(&mut self, before: usize, pointer: &str) {
+        if self.faults.len() == before && !self.truncated {
+            self.add(pointer, Problem::NotUnderstood);
+        }
     }
 
     /// The value, unless something is wrong with the file.

@@ -44,8 +44,7 @@ pub(crate) fn read_constraints(
     faults: &mut Faults,
 ) -> Constraint {
     let parts = member.one_or_many(CONSTRAINTS_MAX, faults);
-    let parts: Vec<Constraint> =
-        parts.iter().filter_map(|part| read_constraint(part, budget, faults)).collect();
+    let parts = read_all(&parts, budget, faults);
     for part in &parts {
         if part.phases().len() > 1 {
             let pointer = member.pointer.clone();
@@ -53,6 +52,19 @@ pub(crate) fn read_constraints(
         }
     }
     Constraint::And(parts)
+}
+
+/// Every part is read or has a fault: one that were left out would widen the rule.
+fn read_all(parts: &[Member<'_>], budget: &mut usize, faults: &mut Faults) -> Vec<Constraint> {
+    let mut read = Vec::with_capacity(parts.len());
+    for part in parts {
+        let before = faults.len();
+        match read_constraint(part, budget, faults) {
+            Some(constraint) => read.push(constraint),
+            None => faults.add_if_none_since(before, &part.pointer),
+        }
+    }
+    read
 }
 
 fn read_constraint(
@@ -81,8 +93,7 @@ fn read_constraint(
                 faults,
             )?;
             let parts = object.member(key)?.one_or_many(CONSTRAINTS_MAX, faults);
-            let parts = parts.iter().filter_map(|part| read_constraint(part, budget, faults));
-            return Some(join(parts.collect()));
+            return Some(join(read_all(&parts, budget, faults)));
         }
     }
     read_test(member, faults)
@@ -325,9 +336,14 @@ impl TestReader<'_> {
             Operator::IsAnyOf | Operator::IsNoneOf | Operator::IsPartOf | Operator::IsA
         );
         let members = self.right.one_or_many(if many { NAMES_MAX } else { 1 }, faults);
-        let names: BTreeSet<String> =
-            members.iter().filter_map(|member| plain(member, faults)).collect();
-        (names.len() == members.len() && !names.is_empty()).then_some(NameTest { relation, names })
+        let mut names = BTreeSet::new();
+        for member in &members {
+            let Some(name) = plain(member, faults) else { continue };
+            if let Some(twice) = names.replace(name) {
+                faults.add(&self.right.pointer, Problem::Duplicate { found: shown(&twice) });
+            }
+        }
+        (!names.is_empty()).then_some(NameTest { relation, names })
     }
 
     fn tags(&self, faults: &mut Faults) -> Option<Test> {

@@ -29,7 +29,10 @@ pub(super) struct Duties {
 pub(super) fn read_duties(member: &Member<'_>, faults: &mut Faults) -> Duties {
     let mut all = Duties::default();
     for duty in member.one_or_many(DUTIES_MAX, faults) {
-        read_duty(&duty, &mut all, faults);
+        let before = faults.len();
+        if read_duty(&duty, &mut all, faults).is_none() {
+            faults.add_if_none_since(before, &duty.pointer);
+        }
     }
     all
 }
@@ -258,8 +261,8 @@ fn grid(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
     let axis = axis.and_then(|member| member.word(&axes, "latitude or longitude", faults));
     let step_m = p.decimal("step_m", GRID_STEP_MIN_M, 1e7, faults);
     // A degree of longitude is shorter away from the equator, by the cosine of the latitude.
-    let shrink = match p.optional("referenceLatitude") {
-        Some(member) => member.decimal(faults).filter(|degrees| degrees.abs() <= 89.0)?,
+    let shrink = match p.left.get("referenceLatitude") {
+        Some(_) => p.decimal("referenceLatitude", -89.0, 89.0, faults)?,
         None => 0.0,
     };
     let (axis, step_m) = (axis?, step_m?);
