@@ -5,6 +5,7 @@ mod cert;
 mod check;
 mod conformance;
 mod contract;
+mod convert;
 mod identity;
 mod join;
 mod log;
@@ -277,6 +278,17 @@ enum ContractCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write a contract or draft in its other form. Signatures are of one form and are left out.
+    Convert {
+        /// The contract or draft, in any form.
+        file: PathBuf,
+        /// The form to write.
+        #[arg(long, value_enum)]
+        to: convert::Form,
+        /// Where to; by default it is printed.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Read a contract or a draft and say everything that is wrong with it, each with its place.
     Lint {
         /// The file: a signed contract, or the bare contract object.
@@ -353,6 +365,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Contract(ContractCommand::Vocabulary { schema, context, json }) => {
             contract::vocabulary(*schema, *context, *json)
+        }
+        Command::Contract(ContractCommand::Convert { file, to, out }) => {
+            convert::convert(file, *to, out.as_deref())
         }
         Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
         Command::Conformance { json } => conformance::execute(*json),
