@@ -71,6 +71,69 @@ const TERMS: [&str; 64] = [
     "2027-06-01T00:00:00Z",
     "A.*",
 ];
+/// Words that mean something in a document of TC609-6-2025-14.
+const TDS_TERMS: [&str; 60] = [
+    "transform",
+    "anonymize",
+    "desensitize",
+    "read",
+    "storage",
+    "compute",
+    "plicyTransmit",
+    "delivery",
+    "sell",
+    "logRecordSend",
+    "delete",
+    "alert",
+    "compensate",
+    "expansionItem",
+    "policyExpansion",
+    "contractExpansionItem",
+    "urn:guankou:odrl:1",
+    "time",
+    "timeWindow",
+    "region",
+    "networkAddress",
+    "count",
+    "frequency",
+    "dataSize",
+    "dateRecord",
+    "dataRecord",
+    "dataField",
+    "valueExpression",
+    "application",
+    "algorithm",
+    "executionEnv",
+    "encryptMode",
+    "deliveryMethod",
+    "payAmount",
+    "01",
+    "02",
+    "0301",
+    "05",
+    "06",
+    "07",
+    "09",
+    "11",
+    "eq",
+    "lteq",
+    "20270601000000",
+    "2027-06-01 00:00:00",
+    "2027-06-01T00:00:00+08:00/2027-07-01T00:00:00Z",
+    "08:00/18:00",
+    "P1D",
+    "PT1M",
+    "10000 \u{6b21}/\u{5929}",
+    "7 GiB/\u{6708}",
+    "[A.x, B.*]",
+    "02\u{ff1a}\u{6570}\u{636e}\u{6d41}",
+    "310000",
+    "{\"urn:guankou:odrl:1\":{\"zone\":\"UTC\"}}",
+    "assignerId",
+    "consumerNodeId",
+    "indate",
+    "strategy",
+];
 /// Texts that readers trip over.
 const TEXTS: [&str; 12] = [
     "",
@@ -104,13 +167,17 @@ const NUMBERS: [&str; 12] = [
 /// A document with one to three changes, mostly one: more would seldom leave a contract.
 pub(crate) fn mutate(dice: &mut Dice, corpus: &[Value]) -> Vec<u8> {
     let mut document = corpus[dice.below(corpus.len())].clone();
+    let terms: &[&str] = match document.get("contractId") {
+        Some(_) => &TDS_TERMS,
+        None => &TERMS,
+    };
     let changes = 1 + dice.below(2) * dice.below(3);
     for _ in 0..changes {
         let other = &corpus[dice.below(corpus.len())];
         let donor = pick(dice, other).clone();
         let place = dice.below(count(&document));
         let mut left = place;
-        change(dice, &mut document, &mut left, &donor);
+        change(dice, &mut document, &mut left, (&donor, terms));
     }
     let mut text = document.to_string();
     // What a value cannot hold is done to the text.
@@ -149,10 +216,10 @@ fn pick<'v>(dice: &mut Dice, value: &'v Value) -> &'v Value {
 }
 
 /// Changes the node that is so many nodes further on; `left` is spent on the way.
-fn change(dice: &mut Dice, value: &mut Value, left: &mut usize, donor: &Value) {
+fn change(dice: &mut Dice, value: &mut Value, left: &mut usize, with: (&Value, &[&str])) {
     if *left == 0 {
         *left = usize::MAX;
-        return change_here(dice, value, donor);
+        return change_here(dice, value, with);
     }
     *left -= 1;
     let values: Vec<&mut Value> = match value {
@@ -161,16 +228,16 @@ fn change(dice: &mut Dice, value: &mut Value, left: &mut usize, donor: &Value) {
         _ => return,
     };
     for value in values {
-        change(dice, value, left, donor);
+        change(dice, value, left, with);
         if *left == usize::MAX {
             return;
         }
     }
 }
 
-fn change_here(dice: &mut Dice, value: &mut Value, donor: &Value) {
+fn change_here(dice: &mut Dice, value: &mut Value, (donor, terms): (&Value, &[&str])) {
     match (dice.below(9), &mut *value) {
-        (0 | 1, Value::String(_)) => *value = Value::from(TERMS[dice.below(TERMS.len())]),
+        (0 | 1, Value::String(_)) => *value = Value::from(terms[dice.below(terms.len())]),
         (2, _) => *value = Value::from(TEXTS[dice.below(TEXTS.len())]),
         (3, Value::Object(members)) if !members.is_empty() => {
             let key = members.keys().nth(dice.below(members.len())).cloned();
@@ -179,7 +246,7 @@ fn change_here(dice: &mut Dice, value: &mut Value, donor: &Value) {
         (4, Value::Object(members)) if !members.is_empty() => {
             let key = members.keys().nth(dice.below(members.len())).cloned();
             let moved = members.remove(&key.expect("below the count")).expect("it is there");
-            members.insert(TERMS[dice.below(TERMS.len())].to_owned(), moved);
+            members.insert(terms[dice.below(terms.len())].to_owned(), moved);
         }
         (3 | 4, Value::Array(values)) if !values.is_empty() => {
             let at = dice.below(values.len());

@@ -17,6 +17,8 @@ const MUTATIONS_OF_STRANGERS: usize = 1_000_000;
 const STRANGERS: [&str; 5] = ["boot_log", "ima_list", "tpm", "evidence", DOCUMENTS];
 /// Contracts come from parties that a box does not know; half of theirs are still JSON.
 const DOCUMENTS: &str = "draft";
+/// Documents of TC609-6-2025-14, which are part of the corpus of contracts, are tried alone, too.
+const MUTATIONS_OF_TDS: usize = 100_000;
 /// No input may take longer, even on a machine that has other things to do.
 const INPUT_MAX: Duration = Duration::from_secs(2);
 /// The targets may not grow the process by more than this.
@@ -70,6 +72,31 @@ fn mutate(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Contracts in the form of TC609-6-2025-14 give and take among themselves, and their own words.
+#[test]
+fn documents_of_the_other_form() {
+    let corpus = corpus(DOCUMENTS);
+    let documents = corpus.iter().map(|bytes| serde_json::from_slice(bytes).unwrap());
+    let documents: Vec<serde_json::Value> =
+        documents.filter(|one: &serde_json::Value| one.get("contractId").is_some()).collect();
+    assert!(documents.len() >= 3, "only {} documents", documents.len());
+    let more = std::env::var("GUAN_MUTATIONS").ok().and_then(|text| text.parse().ok());
+    let count = more.unwrap_or(MUTATIONS_OF_TDS);
+    let (mut dice, mut survived, mut slowest) = (Dice(11), 0, Duration::ZERO);
+    for _ in 0..count {
+        let input = json::mutate(&mut dice, &documents);
+        let began = Instant::now();
+        survived += usize::from(targets::draft(&input));
+        slowest = slowest.max(began.elapsed());
+    }
+    println!(
+        "tds: {count} mutations, {survived} of them decode, {} us at most",
+        slowest.as_micros()
+    );
+    assert!(slowest <= INPUT_MAX, "an input took {slowest:?}");
+    assert!(survived * 50 > count, "too few contracts are accepted");
 }
 
 /// Highest memory of this process so far.

@@ -290,6 +290,8 @@ fn answer(test: &Test, asked: &Asked<'_>) -> Answer {
         Test::Country(test) => contract
             .consumer_country()
             .and_then(|country| among(test.relation, test.names.contains(country))),
+        Test::Delivery(test) => among(test.relation, test.names.iter().any(|code| code == "02")),
+        Test::Elsewhere { .. } => None,
         Test::Class(comparison, class) => {
             Some(compares(*comparison, point.class as u8, *class as u8))
         }
@@ -423,8 +425,9 @@ fn changed(transform: &Transform, value: f64) -> f64 {
             let below = edges.iter().filter(|edge| **edge <= value);
             below.copied().fold(f64::NEG_INFINITY, f64::max)
         }
-        Transform::Grid { axis, step_degrees } => {
-            let limit = if *axis == Axis::Latitude { 90.0 } else { 180.0 };
+        Transform::Grid(grid) => {
+            let step_degrees = grid.step_degrees();
+            let limit = if grid.axis == Axis::Latitude { 90.0 } else { 180.0 };
             (((value / step_degrees).floor() + 0.5) * step_degrees).clamp(-limit, limit)
         }
         other => unreachable!("the contracts drawn have no {}", other.name()),

@@ -14,7 +14,7 @@ use guan_model::{
     PointDescriptor, PointId, PointName, Quality, Row, Unit, Value, ValueType, WallTime,
 };
 use guan_policy::constraint::Position;
-use guan_policy::{Contract, Means, Plan, Situation, Terms, TrustedKeys, Usage};
+use guan_policy::{Contract, Means, Plan, Problem, Situation, Terms, TrustedKeys, Usage};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -134,6 +134,7 @@ pub fn draft(data: &[u8]) -> bool {
     let mut situation = Situation::at(now);
     situation.track.note(now.wall, Position::new(31.2, 121.4).expect("on the globe"));
     (situation.consent, situation.secure_boot) = (Some(true), Some(true));
+    survives(&contract);
     let plan = Plan::compile(&[contract], table);
     let (mut usage, mut entropy) = (Usage::default(), || 0x0123_4567_89AB_CDEF);
     let mut means =
@@ -151,6 +152,20 @@ pub fn draft(data: &[u8]) -> bool {
         permitted.terms.judge(&situation, BootNumber(2));
     }
     true
+}
+
+/// Whatever is accepted means the same in the other form, unless it is too large for that.
+fn survives(contract: &Contract) {
+    for written in [contract.to_tds(), contract.to_odrl()] {
+        let Err(error) = written else { continue };
+        let is_too_large = |problem: &Problem| {
+            matches!(
+                problem,
+                Problem::TooLong { .. } | Problem::TooDeep { .. } | Problem::TooMany { .. }
+            )
+        };
+        assert!(error.faults.iter().any(|fault| is_too_large(&fault.problem)), "{error}");
+    }
 }
 
 /// Each point has a value of each type, and none.

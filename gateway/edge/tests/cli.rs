@@ -96,6 +96,27 @@ fn drafts_of_contracts_are_linted() {
     check(&["contract", "lint", "/nowhere"], false, &["/nowhere cannot be read"]);
 }
 
+/// From one form to the other and back; a signed file is told what it loses.
+#[test]
+fn contracts_change_their_form() {
+    let example = configs().join("contracts/examples/depot.tds.zh.json").display().to_string();
+    check(&["contract", "lint", &example], true, &["depot-2026-01 v1 is well formed"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (odrl, tds) = (path("odrl.json"), path("tds.json"));
+    check(&["contract", "convert", &example, "--to", "odrl", "--out", &odrl], true, &[]);
+    check(&["contract", "lint", &odrl], true, &["depot-2026-01 v1 is well formed"]);
+    let printed = check(&["contract", "convert", &odrl, "--to", "tds"], true, &["\"contractId\""]);
+    assert!(!printed.contains("signatures"), "{printed}");
+    let signed = configs().join("../gateway/policy/tests/golden/contract-v1.json");
+    let signed = signed.display().to_string();
+    let told = ["signatures were left out"];
+    check(&["contract", "convert", &signed, "--to", "tds", "--out", &tds], true, &told);
+    check(&["contract", "lint", &tds], true, &["C-2026-001 v1 is well formed"]);
+    check(&["contract", "convert", "/nowhere", "--to", "tds"], false, &["cannot be read"]);
+    check(&["contract", "vocabulary"], true, &["TC609-6-2025-14", "08=isNoneOf"]);
+}
+
 /// A contract over a capture, its table of cases, and what differs between two.
 #[test]
 fn contracts_are_tried_before_anyone_signs() {

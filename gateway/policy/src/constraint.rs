@@ -10,12 +10,18 @@ mod operand;
 mod quota;
 mod reader;
 mod window;
+mod writer;
 
 pub use area::{Area, METRES_PER_DEGREE, Position};
-pub use operand::{Operator, operand_names};
+pub(crate) use operand::Operand;
+pub use operand::{Foreign, Operator, operand_names};
 pub use quota::{Period, QuotaKey, QuotaKind, Rate};
-pub(crate) use reader::{CONSTRAINTS_MAX, read_constraints, term};
+pub(crate) use reader::{
+    Asked, CONSTRAINTS_MAX, TestReader, check_moments, read_constraint, read_constraints, spend,
+    term,
+};
 pub use window::TimeWindow;
+pub(crate) use writer::{Written, constraint_json, write as write_test};
 
 use crate::interval::Comparison;
 use crate::situation::{LinkClass, VehicleState};
@@ -65,21 +71,45 @@ pub enum Test {
     Tags(Relation, BTreeSet<Tag>),
     EventTime(Comparison, WallTime),
     Age(Comparison, Duration),
-    Place { area: Arc<Area>, inside: bool },
+    Place {
+        area: Arc<Area>,
+        inside: bool,
+    },
     Value(Comparison, f64),
     Quality(Comparison, Severity),
-    Quota { key: QuotaKey, comparison: Comparison, limit: u64 },
+    Quota {
+        key: QuotaKey,
+        comparison: Comparison,
+        limit: u64,
+    },
     Rate(Rate),
     Consent(bool),
-    Vehicle { any_of: BTreeSet<VehicleState>, is: bool },
+    Vehicle {
+        any_of: BTreeSet<VehicleState>,
+        is: bool,
+    },
     DateTime(Comparison, WallTime),
-    Window { window: TimeWindow, inside: bool },
+    Window {
+        window: TimeWindow,
+        inside: bool,
+    },
     Link(LinkClass, bool),
     Attested(Comparison, u8),
     SecureBoot(bool),
     Release(Comparison, ReleaseVersion),
     Clock(Comparison, ClockQuality),
+    /// How the data comes, by the codes of TC609-6-2025-14.
+    Delivery(NameTest),
+    /// What only the node that uses the data can answer; carried to it, and unknown here.
+    Elsewhere {
+        operand: Foreign,
+        operator: Operator,
+        values: Vec<String>,
+    },
 }
+
+/// The code of TC609-6-2025-14 for how this box delivers: as a stream of data.
+pub const DELIVERY_METHOD: &str = "02";
 
 /// A version of the box's release, up to four numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -106,7 +136,9 @@ impl Test {
             | Self::Purpose(_)
             | Self::Country(_)
             | Self::Class(..)
-            | Self::Tags(..) => Phase::Compile,
+            | Self::Tags(..)
+            | Self::Delivery(_)
+            | Self::Elsewhere { .. } => Phase::Compile,
             Self::EventTime(..)
             | Self::Age(..)
             | Self::Place { .. }

@@ -6,10 +6,13 @@
 //! of TC609-6-2025-14) and `first` (schema 1 of the first release). `signature` checks who signed.
 
 pub(crate) mod check;
+mod convert;
 mod duties;
 mod first;
 pub(crate) mod odrl;
+mod particulars;
 mod reader;
+pub mod tds;
 
 pub use crate::object::parse_moment;
 pub(crate) use reader::{
@@ -22,6 +25,7 @@ use crate::duty::{Duty, Treatment};
 use crate::fault::{ContractError, Faults};
 use crate::signature::TrustedKeys;
 use guan_model::{ContractId, DatasetId, Digest, Now, WallTime};
+use particulars::Particulars;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -84,6 +88,8 @@ pub enum RuleKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     pub id: Arc<str>,
+    /// JSON pointer into the file that it was read from.
+    pub pointer: Arc<str>,
     pub kind: RuleKind,
     pub actions: ActionSet,
     pub constraint: Constraint,
@@ -97,6 +103,7 @@ pub struct Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireForm {
     Odrl,
+    Tds,
     First,
 }
 
@@ -125,6 +132,8 @@ pub struct Contract {
     rules: Vec<Rule>,
     obligations: Vec<Duty>,
     terms: Option<Value>,
+    agreed_at: Option<WallTime>,
+    particulars: Option<Particulars>,
     form: WireForm,
     digest: Digest,
 }
@@ -203,6 +212,11 @@ impl Contract {
     /// Price and metering terms: carried, never interpreted.
     pub fn terms(&self) -> Option<&Value> {
         self.terms.as_ref()
+    }
+
+    /// When the parties say that they agreed; decides nothing.
+    pub fn agreed_at(&self) -> Option<WallTime> {
+        self.agreed_at
     }
 
     pub fn form(&self) -> WireForm {

@@ -5,7 +5,7 @@
 //! drop, mask, sample, clamp, aggregate, noise, generalise, pseudonymise, delay. A point has at most
 //! one transformation of each step; two would contradict each other.
 
-use crate::constraint::Period;
+use crate::constraint::{METRES_PER_DEGREE, Period};
 use guan_model::WallTime;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +86,26 @@ pub enum Axis {
     Longitude,
 }
 
+/// Cells of a grid on the ground, as the contract gives them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Grid {
+    pub axis: Axis,
+    pub step_m: f64,
+    /// Where the cells have this length from west to east; they are shorter nearer to a pole.
+    pub reference_latitude: f64,
+}
+
+impl Grid {
+    pub fn step_degrees(self) -> f64 {
+        // A degree of longitude is shorter away from the equator, by the cosine of the latitude.
+        let metres = match self.axis {
+            Axis::Latitude => METRES_PER_DEGREE,
+            Axis::Longitude => METRES_PER_DEGREE * self.reference_latitude.to_radians().cos(),
+        };
+        self.step_m / metres
+    }
+}
+
 /// One change of form.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transform {
@@ -118,10 +138,7 @@ pub enum Transform {
         edges: Arc<[f64]>,
     },
     /// The middle of a cell of a grid on the ground.
-    Grid {
-        axis: Axis,
-        step_degrees: f64,
-    },
+    Grid(Grid),
     /// A keyed hash in place of the value.
     Pseudonymise,
     /// The rows leave so much later.
@@ -139,7 +156,7 @@ impl Transform {
             Self::Clamp { .. } => Step::Clamp,
             Self::Aggregate { .. } => Step::Aggregate,
             Self::Noise(_) => Step::Noise,
-            Self::Round { .. } | Self::Bucket { .. } | Self::Grid { .. } => Step::Generalise,
+            Self::Round { .. } | Self::Bucket { .. } | Self::Grid(_) => Step::Generalise,
             Self::Pseudonymise => Step::Pseudonymise,
             Self::Delay { .. } => Step::Delay,
         }
@@ -155,7 +172,7 @@ impl Transform {
             Self::Noise(_) => "noise",
             Self::Round { .. } => "round",
             Self::Bucket { .. } => "bucket",
-            Self::Grid { .. } => "coarsenPosition",
+            Self::Grid(_) => "coarsenPosition",
             Self::Pseudonymise => "pseudonymise",
             Self::Delay { .. } => "delay",
         }
@@ -198,6 +215,8 @@ pub(crate) fn pattern_covers(pattern: &str, name: &str) -> bool {
 pub struct Treatment {
     pub points: PointPatterns,
     pub transform: Transform,
+    /// JSON pointer into the file that it was read from.
+    pub pointer: Arc<str>,
 }
 
 /// When a notification is due.

@@ -28,10 +28,14 @@ pub enum Problem {
     Type { expected: &'static str },
     #[error("{found:?} is not known here, use {known}")]
     UnknownTerm { found: String, known: &'static str },
+    #[error("not understood; see `guan contract vocabulary`")]
+    NotUnderstood,
     #[error("{detail}")]
     Name { detail: String },
     #[error("empty; name at least one")]
     Empty,
+    #[error("has {length} characters, the limit is {limit}; shorten it")]
+    TooManyCharacters { length: usize, limit: usize },
     #[error("has {count} entries, the limit is {limit}")]
     TooMany { count: usize, limit: usize },
     #[error("{found:?} stands twice; keep one")]
@@ -70,8 +74,49 @@ pub enum Problem {
     UnknownParameter { name: String },
     #[error("not hours of a day such as 08:00 to 18:00 on at least one weekday")]
     Window,
-    #[error("region codes have no border here; give a circle or a polygon in WGS-84 or CGCS2000")]
-    RegionCode,
+    #[error(
+        "the region {code:?} has no border here; give a circle or a polygon in WGS-84 or CGCS2000"
+    )]
+    RegionCode { code: String },
+    #[error(
+        "{operand} is answered where the data is used, not on this box; put it into a rule of its \
+         own whose actions this box does not perform (not deliver, collect, store or use)"
+    )]
+    Elsewhere { operand: &'static str },
+    #[error(
+        "{found:?} is a local time and nothing says of which zone; write an offset, or name an IANA \
+         zone as \"zone\" in the extension urn:guankou:odrl:1"
+    )]
+    NoZone { found: String },
+    #[error("{detail}")]
+    Number { detail: crate::contract::tds::IdentifierFault },
+    #[error(
+        "{found} asks for a transformation and nothing says which; list it as a duty in the \
+         extension urn:guankou:odrl:1 of the policy"
+    )]
+    WithoutParameters { found: &'static str },
+    #[error("both {first} and {second} are given; they mean the same, keep one")]
+    TwoSpellings { first: &'static str, second: &'static str },
+    #[error("the contract ended or was never signed (status {found}); it grants nothing")]
+    Ended { found: String },
+    #[error("a contract has exactly one {role} here; split it into contracts of two parties")]
+    OneParty { role: &'static str },
+    #[error("differs from what another policy of the contract says; let all say the same")]
+    Differs,
+    #[error(
+        "an obligation holds always here; write what it depends on into its duty in the extension \
+         urn:guankou:odrl:1"
+    )]
+    ObligationConstraint,
+    #[error(
+        "nothing in this policy counts by a period; remove it, or count, dataSize or frequency"
+    )]
+    PeriodOfNothing,
+    #[error(
+        "the contract does not survive the change of form, which is a defect of guan; report it \
+         with the file"
+    )]
+    Conversion,
     #[error(
         "not a circle with latitude, longitude and radius_m, nor a polygon of 3 to {vertices_max} \
          vertices [latitude, longitude] that does not span the date line"
@@ -174,6 +219,27 @@ impl Faults {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// For what could not be read: if nothing was said about it, then that it was not.
+    pub(crate) fn add_if_none_since(&mut self, before: usize, pointer: &str) {
+        // A null in it was noted when the text was parsed.
+        let is_within = |fault: &ContractFault| fault.pointer.starts_with(pointer);
+        if self.faults.len() == before && !self.truncated && !self.faults.iter().any(is_within) {
+            self.add(pointer, Problem::NotUnderstood);
+        }
+    }
+
+    /// Takes over the faults of a document that stands in this one.
+    pub(crate) fn absorb(&mut self, pointer: &str, inner: Self) {
+        for fault in inner.faults {
+            self.add(&format!("{pointer}{}", fault.pointer), fault.problem);
+        }
+        self.truncated |= inner.truncated;
     }
 
     /// The value, unless something is wrong with the file.

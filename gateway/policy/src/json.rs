@@ -8,8 +8,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Deepest nesting of lists and objects; a contract with nested conditions needs about twelve.
-pub const DEPTH_MAX: usize = 16;
+/// Deepest nesting of lists and objects; a contract with nested conditions needs about twelve in our
+/// profile of ODRL, and four more in the form of TC609-6-2025-14.
+pub const DEPTH_MAX: usize = 20;
 /// Largest integer that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 

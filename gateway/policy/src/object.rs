@@ -203,21 +203,63 @@ impl<'v> Member<'v> {
 /// Longest decimal number.
 const DECIMAL_CHARS_MAX: usize = 24;
 
+/// As [`Member::decimal`] reads it, to the same number.
+pub(crate) fn decimal_text(number: f64) -> String {
+    let text = number.to_string();
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    if digits.len() <= DECIMAL_CHARS_MAX {
+        return text;
+    }
+    let sign = &text[..text.len() - digits.len()];
+    match digits.strip_prefix('0') {
+        Some(fraction) => format!("{sign}{fraction}"),
+        // Of what was read from so few characters only 10^24 is longer than its own text.
+        None => format!("{sign}{}", "9".repeat(DECIMAL_CHARS_MAX)),
+    }
+}
+
+/// A whole number as [`Member::whole`] reads it; larger ones have no canonical form but a text.
+pub(crate) fn whole_json(number: u64) -> Value {
+    match number < 1 << 53 {
+        true => Value::from(number),
+        false => Value::from(number.to_string()),
+    }
+}
+
+/// As [`parse_duration`] reads it, in the largest unit that divides it.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds > 0 && seconds % 86_400 == 0 => format!("P{}D", seconds / 86_400),
+        seconds if seconds > 0 && seconds % 3600 == 0 => format!("PT{}H", seconds / 3600),
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("PT{}M", seconds / 60),
+        seconds => format!("PT{seconds}S"),
+    }
+}
+
 /// RFC 3339 in UTC.
 pub fn parse_moment(text: &str) -> Option<WallTime> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|_| text.ends_with('Z'))?;
     i64::try_from(moment.unix_timestamp_nanos()).ok().map(WallTime)
 }
 
-/// `P1DT2H3M4S`, each part at most once and in this order; `None` for anything else.
 /// As [`parse_moment`] reads it, to the second.
 pub(crate) fn moment_text(moment: WallTime) -> String {
-    let seconds = moment.0.div_euclid(1_000_000_000);
-    let moment = OffsetDateTime::from_unix_timestamp(seconds);
+    let seconds = i128::from(moment.0.div_euclid(1_000_000_000));
+    nanoseconds_text(seconds * 1_000_000_000)
+}
+
+/// As [`parse_moment`] reads it, to the nanosecond.
+pub(crate) fn exact_moment_text(moment: WallTime) -> String {
+    nanoseconds_text(i128::from(moment.0))
+}
+
+fn nanoseconds_text(nanoseconds: i128) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds);
     let moment = moment.expect("the years of a WallTime are within those of a date");
     moment.format(&Rfc3339).expect("a year of four digits can be written")
 }
 
+/// `P1DT2H3M4S`, each part at most once and in this order; `None` for anything else.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let body = text.strip_prefix('P')?;
     let (date, clock) = match body.split_once('T') {
@@ -308,7 +350,10 @@ mod tests {
     #[test]
     fn durations() {
         let check = |text: &str, expect: Option<u64>| {
-            assert_eq!(parse_duration(text).map(|d| d.as_secs()), expect, "for {text:?}");
+            let found = parse_duration(text);
+            assert_eq!(found.map(|d| d.as_secs()), expect, "for {text:?}");
+            let again = found.map(|found| parse_duration(&duration_text(found)));
+            assert!(again.is_none_or(|again| again == found), "for {text:?}");
         };
         check("PT72H", Some(259_200));
         check("P7D", Some(604_800));
@@ -322,5 +367,34 @@ mod tests {
         check("PT99999999999999999999S", None);
         check("P36600D", Some(3_162_240_000));
         check("P36601D", None);
+    }
+
+    fn decimal(text: &str) -> Option<f64> {
+        let value = Value::from(text);
+        Member { pointer: String::new(), value: &value }.decimal(&mut Faults::default())
+    }
+
+    proptest::proptest! {
+        /// Every number that can be read can be written, and is read as the same.
+        #[test]
+        fn decimals_survive(text in "-?[0-9]{0,24}\\.?[0-9]{0,24}", keep in 0..24_usize) {
+            let text = &text[..text.len().min(keep + 2)];
+            if let Some(number) = decimal(text) {
+                let again = decimal(&decimal_text(number));
+                proptest::prop_assert_eq!(again.map(f64::to_bits), Some(number.to_bits()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_decimals_survive() {
+        let check = |text: &str| {
+            let number = decimal(text).unwrap();
+            assert_eq!(decimal(&decimal_text(number)), Some(number), "{text}");
+        };
+        check(&"9".repeat(DECIMAL_CHARS_MAX));
+        check(&format!("-{}", "9".repeat(DECIMAL_CHARS_MAX)));
+        check(&format!(".{}1", "0".repeat(DECIMAL_CHARS_MAX - 2)));
+        check(&format!("-.{}1", "0".repeat(DECIMAL_CHARS_MAX - 2)));
     }
 }

@@ -10,8 +10,9 @@ use guan_model::{Column, Quality, Reason, Series, Severity};
 pub(crate) fn apply(transform: &Transform, series: &mut Series) -> u64 {
     match transform {
         Transform::Round { step } => change(series, |v| (v / step).round() * step),
-        Transform::Grid { axis, step_degrees } => {
-            let limit = match axis {
+        Transform::Grid(grid) => {
+            let step_degrees = grid.step_degrees();
+            let limit = match grid.axis {
                 Axis::Latitude => 90.0,
                 Axis::Longitude => 180.0,
             };

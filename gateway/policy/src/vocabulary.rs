@@ -2,8 +2,8 @@
 //! context. Made from the tables that the reader uses, so they cannot say something else.
 
 use crate::action::Action;
-use crate::constraint::{Operator, operand_names};
-use crate::contract::{NAMESPACE, PROFILE};
+use crate::constraint::{Foreign, Operator, operand_names};
+use crate::contract::{NAMESPACE, PROFILE, tds};
 use serde_json::{Map, Value, json};
 
 /// Where the published files live.
@@ -35,6 +35,32 @@ const ODRL_ACTIONS: [&str; 22] = [
     "stream",
     "play",
     "present",
+];
+
+/// Members of a contract that are of our profile.
+const OWN_MEMBERS: [&str; 22] = [
+    "version",
+    "title",
+    "assigneeCountry",
+    "validity",
+    "notBefore",
+    "notAfter",
+    "lease",
+    "maxOffline",
+    "graceDelivery",
+    "onEarlyEnd",
+    "price",
+    "metering",
+    "timestamp",
+    "particulars",
+    "summary",
+    "created",
+    "signMode",
+    "products",
+    "name",
+    "node",
+    "nodeName",
+    "owner",
 ];
 
 /// A duty, its parameters, and what it does, in English and Chinese.
@@ -112,11 +138,44 @@ pub fn vocabulary() -> Value {
     json!({
         "profile": PROFILE,
         "operands": operand_names().collect::<Vec<_>>(),
+        "elsewhere": Foreign::all().map(Foreign::name).collect::<Vec<_>>(),
         "operators": Operator::all().map(Operator::name).collect::<Vec<_>>(),
         "actions": Action::all().map(Action::name).collect::<Vec<_>>(),
         "duties": duties.collect::<Vec<_>>(),
         "units": UNITS,
+        "tds": document_vocabulary(),
     })
+}
+
+/// The words of TC609-6-2025-14: what it names, and where it spells one thing in two ways.
+fn document_vocabulary() -> Value {
+    let spellings = |rows: &[tds::Spelling]| {
+        let rows = rows.iter().filter(|row| !row.also.is_empty());
+        rows.map(|row| json!({"written": row.written, "also": row.also, "sources": row.sources}))
+            .collect::<Vec<_>>()
+    };
+    let statuses = tds::Status::TABLE.iter().map(|(code, status, chinese, english)| {
+        json!({
+            "code": code, "chinese": chinese, "english": english,
+            "can_grant": status.can_grant(),
+        })
+    });
+    json!({
+        "document": "TC609-6-2025-14",
+        "actions": tds::action_words().collect::<Vec<_>>(),
+        "constraints": tds::constraint_words().collect::<Vec<_>>(),
+        "operators": Operator::all()
+            .map(|operator| json!({"code": operator.code(), "name": operator.name()}))
+            .collect::<Vec<_>>(),
+        "statuses": statuses.collect::<Vec<_>>(),
+        "members": spellings(&tds::MEMBERS),
+        "values": spellings(&tds::VALUES),
+    })
+}
+
+/// Operands that are decided here, and those that are answered elsewhere.
+fn all_operands() -> impl Iterator<Item = &'static str> {
+    operand_names().chain(Foreign::all().map(Foreign::name))
 }
 
 /// The JSON-LD context: which word is ODRL's and which is ours.
@@ -151,27 +210,13 @@ pub fn context() -> Value {
     for name in ["Agreement", "Offer", "Set", "and", "or", "xone"] {
         put(name, own(name, true));
     }
-    for name in [
-        "version",
-        "title",
-        "assigneeCountry",
-        "validity",
-        "notBefore",
-        "notAfter",
-        "lease",
-        "maxOffline",
-        "graceDelivery",
-        "onEarlyEnd",
-        "price",
-        "metering",
-        "timestamp",
-    ] {
+    for name in OWN_MEMBERS {
         put(name, own(name, false));
     }
     for operator in Operator::all() {
         put(operator.name(), own(operator.name(), true));
     }
-    for operand in operand_names() {
+    for operand in all_operands() {
         put(operand, own(operand, ODRL_OPERANDS.contains(&operand)));
     }
     for action in Action::all() {
@@ -182,7 +227,7 @@ pub fn context() -> Value {
             put(duty.name, own(duty.name, ODRL_ACTIONS.contains(&duty.name)));
         }
         for parameter in duty.required.iter().chain(duty.optional) {
-            if !operand_names().any(|operand| operand == *parameter) {
+            if !all_operands().any(|operand| operand == *parameter) {
                 put(parameter, own(parameter, false));
             }
         }
@@ -227,7 +272,7 @@ pub fn schema() -> Value {
                 },
                 "additionalProperties": false,
             },
-            "price": {}, "metering": {},
+            "price": {}, "metering": {}, "particulars": {"type": "object"},
         },
         "required": [
             "@type", "@id", "profile", "version", "assigner", "assignee", "target", "validity",
@@ -267,7 +312,7 @@ fn constraint_schema() -> Value {
     let test = json!({
         "type": "object",
         "properties": {
-            "leftOperand": {"enum": operand_names().collect::<Vec<_>>()},
+            "leftOperand": {"enum": all_operands().collect::<Vec<_>>()},
             "operator": {"enum": Operator::all().map(Operator::name).collect::<Vec<_>>()},
             "rightOperand": {}, "unit": {"enum": UNITS},
             "@type": {"type": "string"}, "uid": {"type": "string"},
@@ -401,7 +446,7 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 9);
+        assert_eq!(count, 10);
     }
 
     /// The published files are these; `guan contract vocabulary --schema` and `--context` write them.

@@ -69,7 +69,7 @@ pub(super) fn vocabulary(schema: bool, context: bool, json: bool) -> anyhow::Res
                 let names = words[key].as_array().into_iter().flatten();
                 names.filter_map(|name| name.as_str()).collect::<Vec<_>>().join(" ")
             };
-            for key in ["operands", "operators", "actions", "units"] {
+            for key in ["operands", "elsewhere", "operators", "actions", "units"] {
                 println!("{key:<10} {}", list(key));
             }
             for duty in &DUTIES {
@@ -84,9 +84,33 @@ pub(super) fn vocabulary(schema: bool, context: bool, json: bool) -> anyhow::Res
                     duty.chinese
                 );
             }
+            print_document(&words["tds"]);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The words of TC609-6-2025-14.
+fn print_document(words: &serde_json::Value) {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let rows = |key: &str| words[key].as_array().into_iter().flatten();
+    println!("\n{}", text(&words["document"]));
+    for key in ["actions", "constraints"] {
+        println!("{key:<11} {}", rows(key).map(text).collect::<Vec<_>>().join(" "));
+    }
+    let operators =
+        rows("operators").map(|one| format!("{}={}", text(&one["code"]), text(&one["name"])));
+    println!("operators   {}", operators.collect::<Vec<_>>().join(" "));
+    let statuses =
+        rows("statuses").map(|one| format!("{}={}", text(&one["code"]), text(&one["chinese"])));
+    println!("statuses    {}", statuses.collect::<Vec<_>>().join(" "));
+    for key in ["members", "values"] {
+        for row in rows(key) {
+            let also = row["also"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+            let (written, sources) = (text(&row["written"]), text(&row["sources"]));
+            println!("also read   {} for {written} ({sources})", also.join(", "));
+        }
+    }
 }
 
 /// Says what a draft means, or everything that is wrong with it. Asks nobody's signature.

@@ -5,6 +5,7 @@ mod cert;
 mod check;
 mod conformance;
 mod contract;
+mod convert;
 mod identity;
 mod join;
 mod log;
@@ -279,6 +280,17 @@ enum ContractCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write a contract or draft in its other form. Signatures are of one form and are left out.
+    Convert {
+        /// The contract or draft, in any form.
+        file: PathBuf,
+        /// The form to write.
+        #[arg(long, value_enum)]
+        to: convert::Form,
+        /// Where to; by default it is printed.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Read a contract or a draft and say everything that is wrong with it, each with its place.
     Lint {
         /// The file: a signed contract, or the bare contract object.
@@ -422,6 +434,7 @@ fn contract_command(command: &ContractCommand) -> anyhow::Result<ExitCode> {
         ContractCommand::Vocabulary { schema, context, json } => {
             contract::vocabulary(*schema, *context, *json)
         }
+        ContractCommand::Convert { file, to, out } => convert::convert(file, *to, out.as_deref()),
         ContractCommand::Lint { file, json } => contract::lint(file, *json),
     }
 }

@@ -1,7 +1,7 @@
 //! JSON to constraints. What is not understood is a fault: a test that were dropped would widen the rule.
 
 use super::area::{Area, Position, VERTICES_MAX};
-use super::operand::{Operand, Operator};
+use super::operand::{Foreign, Operand, Operator};
 use super::{
     Constraint, Leaf, NameTest, Period, QuotaKey, QuotaKind, Rate, Relation, ReleaseVersion, Test,
     TimeWindow,
@@ -44,28 +44,51 @@ pub(crate) fn read_constraints(
     faults: &mut Faults,
 ) -> Constraint {
     let parts = member.one_or_many(CONSTRAINTS_MAX, faults);
-    let parts: Vec<Constraint> =
-        parts.iter().filter_map(|part| read_constraint(part, budget, faults)).collect();
-    for part in &parts {
-        if part.phases().len() > 1 {
-            let pointer = member.pointer.clone();
-            faults.add(&pointer, Problem::MixedMoments);
-        }
-    }
+    let parts = read_all(&parts, budget, faults);
+    check_moments(&parts, &member.pointer, faults);
     Constraint::And(parts)
 }
 
-fn read_constraint(
+/// Each part that must hold belongs to one moment.
+pub(crate) fn check_moments(parts: &[Constraint], pointer: &str, faults: &mut Faults) {
+    for _ in parts.iter().filter(|part| part.phases().len() > 1) {
+        faults.add(pointer, Problem::MixedMoments);
+    }
+}
+
+/// Every part is read or has a fault: one that were left out would widen the rule.
+fn read_all(parts: &[Member<'_>], budget: &mut usize, faults: &mut Faults) -> Vec<Constraint> {
+    let mut read = Vec::with_capacity(parts.len());
+    for part in parts {
+        let before = faults.len();
+        match read_constraint(part, budget, faults) {
+            Some(constraint) => read.push(constraint),
+            None => faults.add_if_none_since(before, &part.pointer),
+        }
+    }
+    read
+}
+
+/// Takes one of the tests that a contract may have; `None` if it has had them all.
+pub(crate) fn spend(budget: &mut usize, pointer: &str, faults: &mut Faults) -> Option<()> {
+    let left = budget.checked_sub(1);
+    match left {
+        Some(left) => *budget = left,
+        None => {
+            let (count, limit) = (CONSTRAINTS_MAX + 1, CONSTRAINTS_MAX);
+            faults.add(pointer, Problem::TooMany { count, limit });
+        }
+    }
+    left.map(drop)
+}
+
+/// One part, as one would be of a list of them.
+pub(crate) fn read_constraint(
     member: &Member<'_>,
     budget: &mut usize,
     faults: &mut Faults,
 ) -> Option<Constraint> {
-    if *budget == 0 {
-        let (count, limit) = (CONSTRAINTS_MAX + 1, CONSTRAINTS_MAX);
-        faults.add(&member.pointer, Problem::TooMany { count, limit });
-        return None;
-    }
-    *budget -= 1;
+    spend(budget, &member.pointer, faults)?;
     let joins = |key: &str| member.value.get(key).is_some();
     for (key, join) in [
         ("and", Constraint::And as fn(Vec<Constraint>) -> Constraint),
@@ -81,8 +104,7 @@ fn read_constraint(
                 faults,
             )?;
             let parts = object.member(key)?.one_or_many(CONSTRAINTS_MAX, faults);
-            let parts = parts.iter().filter_map(|part| read_constraint(part, budget, faults));
-            return Some(join(parts.collect()));
+            return Some(join(read_all(&parts, budget, faults)));
         }
     }
     read_test(member, faults)
@@ -94,7 +116,7 @@ fn read_test(member: &Member<'_>, faults: &mut Faults) -> Option<Constraint> {
     let object = Object::open_with(member.value, &member.pointer, &KEYS, &optional, faults)?;
     let left = object.text("leftOperand", faults).map(term);
     let operand = left.and_then(|name| {
-        let operand = Operand::from_name(name);
+        let operand = Asked::from_name(name);
         if operand.is_none() {
             let problem = Problem::UnknownOperand { found: shown(name) };
             faults.add(&object.at("leftOperand"), problem);
@@ -117,12 +139,8 @@ fn read_test(member: &Member<'_>, faults: &mut Faults) -> Option<Constraint> {
         unit: object.member("unit"),
         operator_pointer: object.at("operator"),
     };
-    let test = reader.read(faults)?;
     let right = object.members["rightOperand"].to_string();
-    let unit = reader.unit.map_or(String::new(), |unit| format!(" {}", unit.value));
-    let text = format!("{} {} {right}{unit}", reader.operand.name(), reader.operator.name());
-    let text = Arc::from(shown_long(&text.replace('"', "")));
-    Some(Constraint::Test(Leaf { test, text, pointer: Arc::from(member.pointer.as_str()) }))
+    reader.leaf(&right, &member.pointer, faults)
 }
 
 /// Longest rendering of a test.
@@ -145,18 +163,42 @@ fn typed_literal<'v>(member: Member<'v>, faults: &mut Faults) -> Option<Member<'
     object.member("@value")
 }
 
-struct TestReader<'v> {
-    operand: Operand,
-    operator: Operator,
-    right: Member<'v>,
-    unit: Option<Member<'v>>,
-    operator_pointer: String,
+/// The left side of a test.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked {
+    Here(Operand),
+    Elsewhere(Foreign),
 }
 
+impl Asked {
+    fn from_name(name: &str) -> Option<Self> {
+        let here = Operand::from_name(name).map(Self::Here);
+        here.or_else(|| Foreign::from_name(name).map(Self::Elsewhere))
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Here(operand) => operand.name(),
+            Self::Elsewhere(foreign) => foreign.name(),
+        }
+    }
+}
+
+/// One test, taken apart; both wire forms come to this.
+pub(crate) struct TestReader<'v> {
+    pub(crate) operand: Asked,
+    pub(crate) operator: Operator,
+    pub(crate) right: Member<'v>,
+    pub(crate) unit: Option<Member<'v>>,
+    pub(crate) operator_pointer: String,
+}
+
+/// How data can be delivered, in TC609-6-2025-14.
+const DELIVERY_CODES: [&str; 4] = ["01", "02", "03", "04"];
 const BOOLEANS: [(&str, bool); 2] = [("true", true), ("false", false)];
-const SEVERITIES: [(&str, Severity); 3] =
+pub(super) const SEVERITIES: [(&str, Severity); 3] =
     [("good", Severity::Good), ("uncertain", Severity::Uncertain), ("bad", Severity::Bad)];
-const CLOCKS: [(&str, ClockQuality); 5] = [
+pub(super) const CLOCKS: [(&str, ClockQuality); 5] = [
     ("unset", ClockQuality::Unset),
     ("rtc", ClockQuality::Rtc),
     ("ntp", ClockQuality::Ntp),
@@ -176,15 +218,36 @@ const CLASSES: [(&str, Class); 9] = [
 ];
 
 impl TestReader<'_> {
+    /// `right`: how the file writes the value.
+    pub(crate) fn leaf(
+        &self,
+        right: &str,
+        pointer: &str,
+        faults: &mut Faults,
+    ) -> Option<Constraint> {
+        let test = self.read(faults)?;
+        let unit = self.unit.as_ref().map_or(String::new(), |unit| format!(" {}", unit.value));
+        let text = format!("{} {} {right}{unit}", self.operand.name(), self.operator.name());
+        let text = Arc::from(shown_long(&text.replace('"', "")));
+        Some(Constraint::Test(Leaf { test, text, pointer: Arc::from(pointer) }))
+    }
+
     fn read(&self, faults: &mut Faults) -> Option<Test> {
-        if self.unit.is_some()
-            && !matches!(self.operand, Operand::Count | Operand::DataSize | Operand::Rate)
-        {
-            let unit = self.unit.as_ref()?;
+        let takes_unit =
+            matches!(self.operand, Asked::Here(Operand::Count | Operand::DataSize | Operand::Rate));
+        if let Some(unit) = self.unit.as_ref().filter(|_| !takes_unit) {
             faults.add(&unit.pointer, Problem::UnknownKey);
             return None;
         }
         match self.operand {
+            Asked::Here(operand) => self.read_here(operand, faults),
+            Asked::Elsewhere(foreign) => self.elsewhere(foreign, faults),
+        }
+    }
+
+    fn read_here(&self, operand: Operand, faults: &mut Faults) -> Option<Test> {
+        match operand {
+            Operand::Delivery => self.delivery(faults),
             Operand::Point => self.names(faults).map(Test::Point),
             Operand::Dataset => self.names(faults).map(Test::Dataset),
             Operand::Recipient => self.names(faults).map(Test::Recipient),
@@ -308,7 +371,7 @@ impl TestReader<'_> {
     }
 
     fn names(&self, faults: &mut Faults) -> Option<NameTest> {
-        let tree = self.operand == Operand::Purpose;
+        let tree = matches!(self.operand, Asked::Here(Operand::Purpose));
         let relation = match self.operator {
             Operator::Eq | Operator::IsAnyOf => Relation::AnyOf,
             Operator::IsA if tree => Relation::PartOf,
@@ -325,9 +388,44 @@ impl TestReader<'_> {
             Operator::IsAnyOf | Operator::IsNoneOf | Operator::IsPartOf | Operator::IsA
         );
         let members = self.right.one_or_many(if many { NAMES_MAX } else { 1 }, faults);
-        let names: BTreeSet<String> =
-            members.iter().filter_map(|member| plain(member, faults)).collect();
-        (names.len() == members.len() && !names.is_empty()).then_some(NameTest { relation, names })
+        let mut names = BTreeSet::new();
+        for member in &members {
+            let Some(name) = plain(member, faults) else { continue };
+            if let Some(twice) = names.replace(name) {
+                faults.add(&self.right.pointer, Problem::Duplicate { found: shown(&twice) });
+            }
+        }
+        (!names.is_empty()).then_some(NameTest { relation, names })
+    }
+
+    fn delivery(&self, faults: &mut Faults) -> Option<Test> {
+        let test = self.names(faults)?;
+        for code in test.names.iter().filter(|code| !DELIVERY_CODES.contains(&code.as_str())) {
+            let known = "01 (files), 02 (a stream), 03 (an API) or 04 (other)";
+            faults.add(&self.right.pointer, Problem::UnknownTerm { found: shown(code), known });
+        }
+        match test.relation {
+            Relation::AnyOf | Relation::NoneOf => Some(Test::Delivery(test)),
+            _ => {
+                self.wrong_operator("eq, neq, isA, isAnyOf or isNoneOf", faults);
+                None
+            }
+        }
+    }
+
+    /// What the node that uses the data will answer: kept as it stands.
+    fn elsewhere(&self, foreign: Foreign, faults: &mut Faults) -> Option<Test> {
+        let mut values = Vec::new();
+        for member in self.right.one_or_many(NAMES_MAX, faults) {
+            let text = member.text(faults)?;
+            if !foreign.takes(text) {
+                let known = "a value as in table C.6 of TC609-6-2025-14";
+                faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });
+            }
+            values.push(text.to_owned());
+        }
+        let operator = self.operator;
+        (!values.is_empty()).then_some(Test::Elsewhere { operand: foreign, operator, values })
     }
 
     fn tags(&self, faults: &mut Faults) -> Option<Test> {
@@ -493,7 +591,8 @@ fn window(member: &Member<'_>, faults: &mut Faults) -> Option<TimeWindow> {
 fn area(member: &Member<'_>, faults: &mut Faults) -> Option<Area> {
     if member.value.is_string() {
         // GB/T 2260 codes name districts whose borders no open source gives us to ship.
-        faults.add(&member.pointer, Problem::RegionCode);
+        let code = shown(member.value.as_str().unwrap_or_default());
+        faults.add(&member.pointer, Problem::RegionCode { code });
         return None;
     }
     let optional = ["latitude", "longitude", "radius_m", "vertices", "datum"];

@@ -35,11 +35,27 @@ impl TimeWindow {
         jiff::tz::TimeZoneDatabase::bundled().get(name).ok()
     }
 
+    /// Names of its weekdays, Monday first.
+    pub(crate) fn weekdays(&self) -> Vec<&'static str> {
+        let days = WEEKDAYS.iter().zip(0..);
+        days.filter(|(_, place)| (self.weekdays >> place) & 1 == 1).map(|(day, _)| *day).collect()
+    }
+
+    /// The hours as `HH:MM`, from and until.
+    pub(crate) fn hours(&self) -> [String; 2] {
+        let text = |seconds: i64| format!("{:02}:{:02}", seconds / 3600, seconds / 60 % 60);
+        [text(self.from_s), text(self.until_s)]
+    }
+
+    pub(crate) fn zone_name(&self) -> &str {
+        self.zone.iana_name().expect("zones come from the database by name")
+    }
+
     pub(crate) fn write(&self, out: &mut Writer) {
         out.u8(self.weekdays);
         out.u32(u32::try_from(self.from_s).expect("within a day"));
         out.u32(u32::try_from(self.until_s).expect("within a day"));
-        out.text(self.zone.iana_name().expect("zones come from the database by name"));
+        out.text(self.zone_name());
     }
 
     /// `None` for values that no contract can have.

@@ -7,14 +7,15 @@ use crate::duty::{PointPatterns, Transform};
 use crate::fault::{Faults, Problem};
 use crate::interval::{Comparison, IntervalSet};
 
-pub(super) fn check(contract: &Contract, pointer: &str, faults: &mut Faults) {
+pub(super) fn check(contract: &Contract, faults: &mut Faults) {
     let permissions = || contract.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
     for rule in &contract.rules {
-        let at = place(contract, rule, pointer);
+        let at = &*rule.pointer;
         if !is_satisfiable(contract, &rule.constraint) {
-            faults.add(&at, Problem::Unsatisfiable);
+            faults.add(at, Problem::Unsatisfiable);
         }
-        check_treatments(rule, &at, faults);
+        check_treatments(rule, faults);
+        check_foreign(rule, faults);
     }
     for permission in permissions() {
         let forbids = |rule: &&Rule| {
@@ -25,21 +26,9 @@ pub(super) fn check(contract: &Contract, pointer: &str, faults: &mut Faults) {
         };
         if let Some(prohibition) = contract.rules.iter().find(forbids) {
             let prohibition = prohibition.id.to_string();
-            let at = place(contract, permission, pointer);
-            faults.add(&at, Problem::Contradiction { prohibition });
+            faults.add(&permission.pointer, Problem::Contradiction { prohibition });
         }
     }
-}
-
-/// The pointer to a rule, by counting its kind.
-fn place(contract: &Contract, rule: &Rule, pointer: &str) -> String {
-    let mut same = contract.rules.iter().filter(|other| other.kind == rule.kind);
-    let place = same.position(|other| other.id == rule.id).unwrap_or_default();
-    let name = match rule.kind {
-        RuleKind::Permission => "permission",
-        RuleKind::Prohibition => "prohibition",
-    };
-    format!("{pointer}/{name}/{place}")
 }
 
 /// Equal but for the places where they stand.
@@ -104,14 +93,14 @@ pub(crate) fn times(
     }
 }
 
-fn check_treatments(rule: &Rule, at: &str, faults: &mut Faults) {
+fn check_treatments(rule: &Rule, faults: &mut Faults) {
     for (place, one) in rule.treatments.iter().enumerate() {
         for other in &rule.treatments[..place] {
             if one.transform.step() == other.transform.step()
                 && let Some(point) = overlap(&one.points, &other.points)
             {
                 let (point, step) = (point.to_owned(), one.transform.name());
-                faults.add(&format!("{at}/duty/{place}"), Problem::TwoTransforms { point, step });
+                faults.add(&one.pointer, Problem::TwoTransforms { point, step });
             }
         }
         if matches!(one.transform, Transform::Noise(_)) {
@@ -123,13 +112,21 @@ fn check_treatments(rule: &Rule, at: &str, faults: &mut Faults) {
             };
             if let Some(point) = one.points.iter().find(|pattern| !clamps(pattern)) {
                 let point = point.to_owned();
-                faults.add(&format!("{at}/duty/{place}"), Problem::NoiseUnbounded { point });
+                faults.add(&one.pointer, Problem::NoiseUnbounded { point });
             }
         }
     }
-    // A contract that counts only what it then withholds would be a trap for its reader.
-    if rule.actions.is_empty() && rule.kind == RuleKind::Permission {
-        faults.add(&format!("{at}/action"), Problem::Empty);
+}
+
+/// What only another node can answer must not bind this one: it would grant nothing, or forbid all.
+fn check_foreign(rule: &Rule, faults: &mut Faults) {
+    if !binds_the_box(rule) {
+        return;
+    }
+    for leaf in rule.constraint.leaves() {
+        if let Test::Elsewhere { operand, .. } = &leaf.test {
+            faults.add(&leaf.pointer, Problem::Elsewhere { operand: operand.name() });
+        }
     }
 }
 

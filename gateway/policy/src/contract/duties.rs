@@ -1,9 +1,13 @@
 //! JSON to duties: an action with refinements, each of which fixes one parameter.
 
-use crate::constraint::{METRES_PER_DEGREE, Period};
+mod writer;
+
+pub(super) use writer::duties_json;
+
+use crate::constraint::Period;
 use crate::duty::{
-    Axis, BUCKET_EDGES_MAX, Duty, MICRO, Mechanism, Noise, NotifyOn, PointPatterns, SAMPLE_MAX,
-    Statistic, Transform, Treatment, WINDOW_MAX,
+    Axis, BUCKET_EDGES_MAX, Duty, Grid, MICRO, Mechanism, Noise, NotifyOn, PointPatterns,
+    SAMPLE_MAX, Statistic, Transform, Treatment, WINDOW_MAX,
 };
 use crate::fault::{Faults, Problem, shown};
 use crate::object::{Member, Object};
@@ -16,6 +20,8 @@ const DUTIES_MAX: usize = 64;
 const POINTS_MAX: usize = 8192;
 /// Largest epsilon of a value or a budget.
 const EPSILON_MAX: f64 = 1000.0;
+/// Smallest delta: what is kept of it are its trillionths.
+const DELTA_MIN: f64 = 1e-12;
 /// Shortest step of a position grid, in metres.
 const GRID_STEP_MIN_M: f64 = 1.0;
 
@@ -29,7 +35,10 @@ pub(super) struct Duties {
 pub(super) fn read_duties(member: &Member<'_>, faults: &mut Faults) -> Duties {
     let mut all = Duties::default();
     for duty in member.one_or_many(DUTIES_MAX, faults) {
-        read_duty(&duty, &mut all, faults);
+        let before = faults.len();
+        if read_duty(&duty, &mut all, faults).is_none() {
+            faults.add_if_none_since(before, &duty.pointer);
+        }
     }
     all
 }
@@ -42,7 +51,8 @@ fn read_duty(member: &Member<'_>, all: &mut Duties, faults: &mut Faults) -> Opti
     if let Some(transform) = transform(action, &mut parameters, faults) {
         let points = parameters.points(faults);
         parameters.finish(faults);
-        all.treatments.push(Treatment { points, transform: transform? });
+        let pointer = Arc::from(member.pointer.as_str());
+        all.treatments.push(Treatment { points, transform: transform?, pointer });
         return Some(());
     }
     let duty = duty(action, &mut parameters, faults);
@@ -214,9 +224,9 @@ fn noise(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Noise> {
     let mechanism = if is_laplace {
         Mechanism::Laplace
     } else {
-        let delta = p.decimal("delta", 0.0, 0.1, faults)?;
+        let delta = p.decimal("delta", DELTA_MIN, 0.1, faults)?;
         // The classic calibration of the Gaussian mechanism holds for epsilon below 1 only.
-        if epsilon.is_some_and(|epsilon| epsilon >= 1.0) {
+        if epsilon.is_some_and(|epsilon| rounded(epsilon * MICRO) >= rounded(MICRO)) {
             faults.add(&p.pointer, Problem::GaussianEpsilon);
         }
         Mechanism::Gaussian { delta_pico: rounded(delta * MICRO * MICRO) }
@@ -257,17 +267,12 @@ fn grid(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
     let axis = p.required("axis", faults);
     let axis = axis.and_then(|member| member.word(&axes, "latitude or longitude", faults));
     let step_m = p.decimal("step_m", GRID_STEP_MIN_M, 1e7, faults);
-    // A degree of longitude is shorter away from the equator, by the cosine of the latitude.
-    let shrink = match p.optional("referenceLatitude") {
-        Some(member) => member.decimal(faults).filter(|degrees| degrees.abs() <= 89.0)?,
+    let reference_latitude = match p.left.get("referenceLatitude") {
+        Some(_) => p.decimal("referenceLatitude", -89.0, 89.0, faults)?,
         None => 0.0,
     };
     let (axis, step_m) = (axis?, step_m?);
-    let metres = match axis {
-        Axis::Latitude => METRES_PER_DEGREE,
-        Axis::Longitude => METRES_PER_DEGREE * shrink.to_radians().cos(),
-    };
-    Some(Transform::Grid { axis, step_degrees: step_m / metres })
+    Some(Transform::Grid(Grid { axis, step_m, reference_latitude }))
 }
 
 /// The outer `None`: the action is no duty.

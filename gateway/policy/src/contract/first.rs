@@ -86,6 +86,8 @@ pub(super) fn contract(
         rules: vec![rule],
         obligations: Vec::new(),
         terms: None,
+        agreed_at: None,
+        particulars: None,
         form: WireForm::First,
         digest,
     })
@@ -104,9 +106,14 @@ fn rule(points: &Points, mask: &BTreeSet<PointName>, pointer: &str) -> Rule {
             pointer: Arc::from(pointer),
         })]),
     };
-    let masked = Treatment { points: PointPatterns::of(texts(mask)), transform: Transform::Mask };
+    let masked = Treatment {
+        points: PointPatterns::of(texts(mask)),
+        transform: Transform::Mask,
+        pointer: Arc::from(pointer),
+    };
     Rule {
         id: Arc::from("allow"),
+        pointer: Arc::from(pointer),
         kind: RuleKind::Permission,
         actions: ActionSet::of([Action::Deliver]),
         constraint,

@@ -3,7 +3,12 @@
 //! Shape as in the Dataspace Protocol 2025-1: one target, and no rule has a target of its own. Terms of
 //! the box are in the profile's namespace; a foreign profile is refused.
 
+mod writer;
+
+pub(super) use writer::{lease_json, odrl_json};
+
 use super::duties::{Duties, read_duties};
+use super::particulars::Particulars;
 use super::reader::plain_name;
 use super::{Contract, DATASETS_MAX, Fate, Lease, PROFILE, RULES_MAX, Rule, RuleKind, WireForm};
 use crate::action::{Action, ActionSet};
@@ -17,7 +22,7 @@ use std::sync::Arc;
 
 const REQUIRED: [&str; 8] =
     ["@type", "@id", "profile", "version", "assigner", "assignee", "target", "validity"];
-const OPTIONAL: [&str; 12] = [
+const OPTIONAL: [&str; 13] = [
     // A contract that only forbids bounds what others grant.
     "permission",
     "@context",
@@ -31,9 +36,10 @@ const OPTIONAL: [&str; 12] = [
     "price",
     "metering",
     "timestamp",
+    "particulars",
 ];
-/// Longest title, in bytes.
-const TITLE_BYTES_MAX: usize = 256;
+/// Longest title, in bytes: 128 characters, of which each may have four.
+const TITLE_BYTES_MAX: usize = 512;
 /// Longest id of a rule, in bytes.
 const RULE_ID_BYTES_MAX: usize = 64;
 /// Most actions of one rule.
@@ -56,7 +62,7 @@ pub(super) fn contract(
     let country = object.member("assigneeCountry").map(|member| country(&member, faults));
     let purpose = object.member("purpose").map(|_| object.name("purpose", plain_name, faults));
     // When it was agreed, as the Dataspace Protocol wants it; signed with the rest, and decides nothing.
-    object.time("timestamp", faults);
+    let agreed_at = object.time("timestamp", faults);
     let title = object.member("title").and_then(|member| title(&member, faults));
     let lease = object.member("lease").map_or(Some(Lease::default()), |m| lease(&m, faults));
     let mut budget = CONSTRAINTS_MAX;
@@ -73,13 +79,21 @@ pub(super) fn contract(
     if !obligations.treatments.is_empty() {
         faults.add(&object.at("obligation"), Problem::TransformOutsidePermission);
     }
+    let particulars =
+        object.member("particulars").and_then(|member| Particulars::read(&member, faults));
+    if let (Some(particulars), Some(datasets)) = (&particulars, &datasets) {
+        particulars.check(datasets, &object.at("particulars"), faults);
+    }
     let (not_before, not_after) = validity?;
+    let (provider, consumer) = (provider?, consumer?);
     Some(Contract {
         id: id?,
         version: version?,
         title,
-        provider: provider?,
-        consumer: consumer?,
+        agreed_at,
+        particulars: particulars.and_then(|all| all.settled(&provider, &consumer)),
+        provider,
+        consumer,
         consumer_country: match country {
             Some(country) => Some(country?),
             None => None,
@@ -157,7 +171,7 @@ fn validity(object: &Object<'_>, faults: &mut Faults) -> Option<(WallTime, WallT
     Some((from, until))
 }
 
-fn country(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+pub(super) fn country(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
     let text = member.text(faults)?;
     let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
     if !is_code {
@@ -167,16 +181,17 @@ fn country(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
     is_code.then(|| text.to_owned())
 }
 
-fn title(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+pub(super) fn title(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
     let text = member.text(faults)?;
     if text.len() > TITLE_BYTES_MAX {
         let (length, limit) = (text.len(), TITLE_BYTES_MAX);
         faults.add(&member.pointer, Problem::TooLong { length, limit });
     }
-    Some(text.to_owned())
+    // An empty one says as much as none.
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn lease(member: &Member<'_>, faults: &mut Faults) -> Option<Lease> {
+pub(super) fn lease(member: &Member<'_>, faults: &mut Faults) -> Option<Lease> {
     let keys = ["maxOffline", "graceDelivery", "onEarlyEnd"];
     let object = Object::open_with(member.value, &member.pointer, &[], &keys, faults)?;
     let mut lease = Lease::default();
@@ -193,7 +208,7 @@ fn lease(member: &Member<'_>, faults: &mut Faults) -> Option<Lease> {
 }
 
 /// Price and metering, as they stand.
-fn terms(object: &Object<'_>) -> Option<Value> {
+pub(super) fn terms(object: &Object<'_>) -> Option<Value> {
     let pick = |key: &str| object.members.get(key).map(|value| (key.to_owned(), value.clone()));
     let terms: serde_json::Map<String, Value> =
         [pick("price"), pick("metering")].into_iter().flatten().collect();
@@ -249,10 +264,18 @@ fn read_rule(
     if kind == RuleKind::Prohibition && !treatments.is_empty() {
         faults.add(&at, Problem::TransformOutsidePermission);
     }
-    Some(Rule { id: Arc::from(id), kind, actions: actions?, constraint, treatments, duties })
+    Some(Rule {
+        id: Arc::from(id),
+        pointer: Arc::from(member.pointer.as_str()),
+        kind,
+        actions: actions?,
+        constraint,
+        treatments,
+        duties,
+    })
 }
 
-fn rule_id(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+pub(super) fn rule_id(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
     let text = member.text(faults)?;
     let is_id = !text.is_empty()
         && text.len() <= RULE_ID_BYTES_MAX

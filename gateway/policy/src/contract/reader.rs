@@ -1,6 +1,6 @@
 //! JSON to contract: every term is known or the file is refused, and all faults are noted.
 
-use super::{CONTRACT_BYTES_MAX, CONTRACT_SCHEMA, Contract, SIGNATURES_MAX};
+use super::{CONTRACT_BYTES_MAX, CONTRACT_SCHEMA, Contract, SIGNATURES_MAX, WireForm};
 use crate::fault::{Faults, Problem, shown};
 use crate::json;
 use crate::object::{Object, entries};
@@ -64,7 +64,7 @@ pub(crate) fn read_document(bytes: &[u8], whole: bool, faults: &mut Faults) -> O
 
 /// The schema whose files hold contracts of this form.
 pub(crate) fn schema_of(contract: &Value) -> i64 {
-    if contract.get("@type").is_some() { CONTRACT_SCHEMA } else { FIRST_SCHEMA }
+    if form_of(contract) == WireForm::First { FIRST_SCHEMA } else { CONTRACT_SCHEMA }
 }
 
 fn document(
@@ -93,12 +93,22 @@ pub(crate) fn check_party(text: &str) -> Result<(), IdFault> {
 }
 
 /// Which form the object has is seen by a member that only this form has.
+fn form_of(contract: &Value) -> WireForm {
+    let has = |key: &str| contract.get(key).is_some();
+    match () {
+        () if has("@type") => WireForm::Odrl,
+        () if has(super::tds::MARK) => WireForm::Tds,
+        () => WireForm::First,
+    }
+}
+
 fn contract(value: &Value, pointer: &str, digest: Digest, faults: &mut Faults) -> Option<Contract> {
-    let contract = match value.get("@type") {
-        Some(_) => super::odrl::contract(value, pointer, digest, faults),
-        None => super::first::contract(value, pointer, digest, faults),
+    let contract = match form_of(value) {
+        WireForm::Odrl => super::odrl::contract(value, pointer, digest, faults),
+        WireForm::Tds => super::tds::contract(value, pointer, digest, faults),
+        WireForm::First => super::first::contract(value, pointer, digest, faults),
     }?;
-    super::check::check(&contract, pointer, faults);
+    super::check::check(&contract, faults);
     Some(contract)
 }
 

@@ -1,6 +1,8 @@
 //! Constraints compiled for one contract and one point: what contract and descriptor decide is gone.
 
-use crate::constraint::{Constraint, NameTest, Period, Phase, QuotaKey, Relation, Test};
+use crate::constraint::{
+    Constraint, DELIVERY_METHOD, NameTest, Period, Phase, QuotaKey, Relation, Test,
+};
 use crate::contract::Contract;
 use crate::contract::check::times;
 use crate::duty::pattern_covers;
@@ -145,6 +147,8 @@ impl Fixed<'_> {
             Test::Country(test) => contract
                 .consumer_country()
                 .map_or(Truth::Unknown, |code| named(test.relation, test.names.contains(code))),
+            Test::Delivery(test) => named(test.relation, test.names.contains(DELIVERY_METHOD)),
+            Test::Elsewhere { .. } => Truth::Unknown,
             Test::Class(comparison, class) => comparison.holds(&point.class, class).into(),
             Test::Tags(relation, tags) => Truth::from(match relation {
                 Relation::AllOf => tags.is_subset(&point.tags),

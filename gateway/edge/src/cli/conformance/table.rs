@@ -167,8 +167,9 @@ pub(super) const ROWS: [Row; 29] = [
         "7.4a",
         ("合约创建能力", "making a contract from product and template"),
         Basic,
-        "guan contract lint contract.json",
-        "templates of the platform; drafts are written by hand and checked",
+        "guan contract convert contract.json --to tds",
+        "templates and numbers of the platform, and the interfaces of TC609-6-2025-14, annex B; drafts \
+         are written by hand, checked, and put into the document's form",
     ),
     partly(
         "7.4b",

@@ -159,3 +159,19 @@ fn contracts_that_make_no_sense_are_refused() {
     let all = json!([{"action": "use"}]);
     check(&with(agreement(), "prohibition", all), &["/permission/0"]);
 }
+
+/// A test or duty that were left out in silence would widen what is granted.
+#[test]
+fn nothing_is_left_out_in_silence() {
+    let log = || json!([{"action": "log"}]);
+    let twice = test("dataField", "isAnyOf", json!(["Vessel.Speed", "Vessel.Speed"]));
+    check(&permission(json!([twice]), log()), &["/permission/0/constraint/0/rightOperand"]);
+    let polar = json!([{"action": "coarsenPosition", "refinement": [
+        test("axis", "eq", json!("longitude")), test("step_m", "eq", json!(500)),
+        test("referenceLatitude", "eq", json!(90)),
+    ]}]);
+    check(
+        &permission(json!([test("value", "lt", json!(1))]), polar),
+        &["/permission/0/duty/0/refinement/2/rightOperand"],
+    );
+}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::constraint::Period;
-use crate::duty::{Axis, Mechanism, Noise, Statistic};
+use crate::duty::{Axis, Grid, Mechanism, Noise, Statistic};
 use serde_json::json;
 
 fn mandate_value() -> Value {
@@ -236,7 +236,7 @@ fn every_transformation_can_be_required() {
         Transform::Noise(noise),
         Transform::Round { step: 1.0 },
         Transform::Bucket { edges: [0.0].into() },
-        Transform::Grid { axis: Axis::Latitude, step_degrees: 1.0 },
+        Transform::Grid(Grid { axis: Axis::Latitude, step_m: 1.0, reference_latitude: 0.0 }),
         Transform::Pseudonymise,
         Transform::Delay { span },
     ];
