@@ -1,6 +1,7 @@
 //! Commands and their options.
 
 mod authoring;
+mod catalogue;
 mod cert;
 mod check;
 mod conformance;
@@ -98,6 +99,9 @@ enum Command {
     /// Look at the contracts of this box.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// What this box offers to the space: datasets with schema, quality figures and offers.
+    #[command(subcommand)]
+    Catalogue(catalogue::CatalogueCommand),
     /// How far this release meets TC609-6-2025-16, row by row, and which command shows it.
     Conformance {
         /// Print JSON for programs instead of text for people.
@@ -355,6 +359,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             contract::vocabulary(*schema, *context, *json)
         }
         Command::Contract(ContractCommand::Lint { file, json }) => contract::lint(file, *json),
+        Command::Catalogue(command) => catalogue::execute(command),
         Command::Conformance { json } => conformance::execute(*json),
     }
 }
