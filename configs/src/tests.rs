@@ -171,6 +171,27 @@ fn what_must_be_said_has_no_default() {
 }
 
 #[test]
+fn expectations_that_nothing_meets_are_refused() {
+    let report = |added: &str| match edge(&format!("{SMALL}{added}\n")) {
+        Ok(_) => String::new(),
+        Err(faults) => faults.to_string(),
+    };
+    let point = |more: &str| {
+        let dataset = "[[dataset]]\nid = \"d9\"\n[[point]]\nid = 9999\nname = \"p9\"\n";
+        report(&format!("{dataset}type = \"f64\"\ndataset = \"d9\"\n{more}"))
+    };
+    assert_eq!(point("low = \"1\"\nhigh = \"1\"\ninterval_ms = 86400000"), "");
+    assert!(point("low = \"1.5\"\nhigh = \"1\"").contains("is below low"));
+    assert!(point("low = \"inf\"").contains("a number as a text"));
+    assert!(point("interval_ms = 0").contains("interval_ms"));
+    assert!(point("interval_ms = 86400001").contains("interval_ms"));
+    let alone = report("[catalogue]\nsubject = \"91350100M000100Y43\"");
+    assert!(alone.contains("belong together"), "{alone}");
+    let wrong = report("[catalogue]\nsubject = \"9135\"\narea = \"abcd\"");
+    assert!(wrong.contains("18 capital") && wrong.contains("4 capital"), "{wrong}");
+}
+
+#[test]
 fn clashes_are_seen() {
     let point = |id: u32, name: &str| {
         format!("[[point]]\nid = {id}\nname = \"{name}\"\ntype = \"bool\"\ndataset = \"d\"\n")

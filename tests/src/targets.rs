@@ -1,19 +1,23 @@
 //! One function for each decoder that strangers feed. Each must return, whatever the bytes are, in bounded
 //! memory; what decodes must survive being encoded again. The result says whether anything was decoded.
 
+use guan_catalogue::search::{Query, search};
+use guan_catalogue::{Catalogue, dcat};
 use guan_configs::{EdgeConfig, SpaceConfig};
 use guan_edge::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
 };
-use guan_identity::attest;
 use guan_identity::join::{JoinAnswer, JoinRequest, JoinSecret, UpkeepAnswer, UpkeepAsk};
+use guan_identity::{LogKeyFile, attest};
 use guan_link::wire::Wire;
 use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
 use guan_model::{
     Batch, BatchHeader, BootNumber, Class, ClockQuality, DatasetId, DescriptorTable, Digest, Now,
-    PointDescriptor, PointId, PointName, Quality, Row, Unit, Value, ValueType, WallTime,
+    PointDescriptor, PointId, PointName, PublicKey, Quality, Row, Signer, Unit, Value, ValueType,
+    WallTime,
 };
 use guan_policy::constraint::Position;
+use guan_policy::envelope::Envelope;
 use guan_policy::{Contract, Means, Plan, Problem, Situation, Terms, TrustedKeys, Usage};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,12 +31,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 14] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "table", run: table },
     Target { name: "contract", run: contract },
     Target { name: "draft", run: draft },
+    Target { name: "catalogue", run: catalogue },
     Target { name: "config", run: config },
     Target { name: "mqtt", run: mqtt },
     Target { name: "log", run: log },
@@ -42,6 +47,44 @@ pub const ALL: [Target; 13] = [
     Target { name: "tpm", run: tpm },
     Target { name: "evidence", run: evidence },
 ];
+
+/// Catalogues, as they came and with a signature that holds, so that all of the reader is reached.
+pub fn catalogue(data: &[u8]) -> bool {
+    let signed = resigned(data);
+    let documents = [Some(data), signed.as_deref()];
+    let read = documents.into_iter().flatten().filter_map(|bytes| dcat::read(bytes).ok());
+    read.map(|catalogue| check_catalogue(&catalogue)).count() > 0
+}
+
+fn catalogue_key() -> &'static LogKeyFile {
+    static KEY: OnceLock<LogKeyFile> = OnceLock::new();
+    KEY.get_or_init(|| LogKeyFile::generate("catalogue").expect("there are random numbers").0)
+}
+
+fn resigned(data: &[u8]) -> Option<Vec<u8>> {
+    let file: serde_json::Value = serde_json::from_slice(data).ok()?;
+    let mut body = file.get("catalogue")?.clone();
+    let PublicKey::Ed25519(key) = catalogue_key().public_key() else { return None };
+    *body.get_mut("key")?.get_mut("public")? = hex::encode(key).into();
+    let envelope = Envelope {
+        domain: b"guan-catalogue/1\n",
+        body: "catalogue",
+        schema: 1,
+        bytes_max: guan_catalogue::catalogue::CATALOGUE_BYTES_MAX,
+    };
+    let party = body.get("box")?.as_str()?.to_owned();
+    envelope.seal(&body, &party, catalogue_key()).ok()
+}
+
+fn check_catalogue(catalogue: &Catalogue) {
+    let hits = search([catalogue], &Query::new("").expect("no words are few"));
+    assert_eq!(hits.len(), catalogue.datasets.len());
+    for dataset in &catalogue.datasets {
+        assert!(catalogue.resolve(&dataset.id).is_some(), "{} does not resolve", dataset.id);
+        let highest = dataset.points.iter().map(|point| point.class).max();
+        assert!(highest <= Some(dataset.class), "{} is below its points", dataset.id);
+    }
+}
 
 /// Frames of the link, of all four directions.
 pub fn frame(data: &[u8]) -> bool {

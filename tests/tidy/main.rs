@@ -18,7 +18,7 @@ const TOP_LEVEL: [&str; 10] = [
     "yocto",
 ];
 /// Crates without clock, file, socket, thread or environment.
-const PURE: [&str; 4] = ["model", "policy", "evidence", "codec"];
+const PURE: [&str; 5] = ["model", "policy", "evidence", "codec", "catalogue"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_path_buf()
@@ -85,7 +85,7 @@ fn arrows_point_down() {
     let layer = |name: &str| match name {
         "guan-model" => 0,
         "guan-policy" | "guan-evidence" | "guan-codec" => 1,
-        "guan-configs" => 2,
+        "guan-configs" | "guan-catalogue" => 2,
         "guan-spool" | "guan-identity" | "guan-link" | "guan-drivers" | "guan-negotiation" => 3,
         "guan-edge" | "guan-space" => 4,
         _ => 5,

@@ -1,5 +1,6 @@
 //! Configuration of a box.
 
+mod catalogue;
 mod filter;
 mod intake;
 mod mapping;
@@ -7,6 +8,7 @@ mod points;
 mod storage;
 mod surroundings;
 
+pub use catalogue::{CatalogueConfig, ExpectationConfig};
 pub use intake::{BrokerConfig, MqttConfig, MqttTlsConfig, RightsConfig, UserConfig};
 pub use mapping::{
     EncodingName, FieldConfig, FormatConfig, MappingConfig, TimeFormatName, UndecodableConfig,
@@ -22,7 +24,8 @@ pub use surroundings::SurroundingsConfig;
 use crate::fault::ConfigFaults;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};
 use crate::space::{TIERS, Tier};
-use guan_model::{BoxId, DescriptorTable};
+use guan_model::{BoxId, DescriptorTable, PointId};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,8 +44,11 @@ pub struct EdgeConfig {
     pub link: LinkConfig,
     pub contracts: ContractsConfig,
     pub surroundings: SurroundingsConfig,
+    pub catalogue: CatalogueConfig,
     pub datasets: Vec<DatasetConfig>,
     pub descriptors: Arc<DescriptorTable>,
+    /// Of points of which something is expected.
+    pub expectations: BTreeMap<PointId, ExpectationConfig>,
     pub mappings: Vec<MappingConfig>,
     effective: Vec<Effective>,
     file: String,
@@ -96,8 +102,10 @@ struct Parts {
     link: LinkConfig,
     contracts: ContractsConfig,
     surroundings: SurroundingsConfig,
+    catalogue: CatalogueConfig,
     datasets: Vec<DatasetConfig>,
     descriptors: Arc<DescriptorTable>,
+    expectations: BTreeMap<PointId, ExpectationConfig>,
     mappings: Vec<MappingConfig>,
 }
 
@@ -120,6 +128,8 @@ impl EdgeConfig {
             surroundings: parts.surroundings,
             datasets: parts.datasets,
             descriptors: parts.descriptors,
+            expectations: parts.expectations,
+            catalogue: parts.catalogue,
             mappings: parts.mappings,
             effective: parsed.effective,
             file: file.to_owned(),
@@ -161,7 +171,8 @@ fn read(root: &Node<'_>) -> Option<Parts> {
     let contracts = storage::read_contracts(root);
     let streams: &[StreamConfig] = spool.as_ref().map_or(&[], |spool| &spool.streams);
     let datasets = points::read_datasets(root, streams);
-    let descriptors = points::read_points(root, &datasets);
+    let catalogue = catalogue::read_catalogue(root, box_id.as_ref());
+    let (descriptors, expectations) = points::read_points(root, &datasets);
     let surroundings = surroundings::read_surroundings(root, descriptors.as_deref());
     let mappings = mapping::read_mappings(root);
     Some(Parts {
@@ -178,6 +189,8 @@ fn read(root: &Node<'_>) -> Option<Parts> {
         surroundings,
         datasets,
         descriptors: descriptors?,
+        expectations,
+        catalogue: catalogue?,
         mappings,
     })
 }

@@ -1,5 +1,6 @@
 //! Datasets and points.
 
+use super::catalogue::{ExpectationConfig, read_expectation, read_timely};
 use super::storage::StreamConfig;
 use crate::nearest;
 use crate::schema::{Kind, Node, shown};
@@ -10,6 +11,7 @@ use guan_model::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most datasets of a box.
 pub const DATASETS_MAX: usize = 256;
@@ -23,6 +25,8 @@ pub struct DatasetConfig {
     pub class: Class,
     pub tags: BTreeSet<Tag>,
     pub stream: StreamId,
+    /// When its readings are in time, if not as all others.
+    pub timely_within: Option<Duration>,
 }
 
 const NAME: Kind<'_> =
@@ -64,12 +68,13 @@ pub(super) fn read_datasets(root: &Node<'_>, streams: &[StreamConfig]) -> Vec<Da
                 format!("is no [[spool.stream]]{}", nearest::hint(text, known))
             })
         });
+        let timely_within = read_timely(&node);
         node.finish();
         let (Some(id), Some(class), Some(stream)) = (id, class, stream) else { continue };
         if datasets.iter().any(|other| other.id == id) {
             node.fault("id", format!("{id} is there twice"));
         }
-        datasets.push(DatasetConfig { id, class, tags, stream });
+        datasets.push(DatasetConfig { id, class, tags, stream, timely_within });
     }
     datasets
 }
@@ -80,17 +85,18 @@ struct Points {
     all: Vec<PointDescriptor>,
     by_id: BTreeMap<PointId, PointName>,
     names: BTreeSet<PointName>,
+    expectations: BTreeMap<PointId, ExpectationConfig>,
 }
 
 pub(super) fn read_points(
     root: &Node<'_>,
     datasets: &[DatasetConfig],
-) -> Option<Arc<DescriptorTable>> {
+) -> (Option<Arc<DescriptorTable>>, BTreeMap<PointId, ExpectationConfig>) {
     let mut points = Points::default();
     for node in root.tables("point", POINTS_MAX) {
         read_point(&node, datasets, &mut points);
     }
-    match DescriptorTable::new(points.all) {
+    let table = match DescriptorTable::new(points.all) {
         Ok(table) => Some(Arc::new(table)),
         Err(faults) => {
             // Clashes are reported where they stand; what is left is the number of points.
@@ -99,7 +105,8 @@ pub(super) fn read_points(
             }
             None
         }
-    }
+    };
+    (table, points.expectations)
 }
 
 fn read_point(node: &Node<'_>, datasets: &[DatasetConfig], points: &mut Points) {
@@ -134,6 +141,7 @@ fn read_point(node: &Node<'_>, datasets: &[DatasetConfig], points: &mut Points) 
     let about = "A family: one point for each entry, with ids from `id` on.";
     let each =
         node.texts("each", about, "parts of names", 0..=FAMILY_MAX, |text| Ok(text.to_owned()));
+    let expectation = read_expectation(node);
     node.finish();
     let (Some(name), Some(value_type), Some(unit)) = (name, value_type, unit) else { return };
     let (Some(dataset), Some(class)) = (dataset, class) else { return };
@@ -156,6 +164,9 @@ fn read_point(node: &Node<'_>, datasets: &[DatasetConfig], points: &mut Points) 
             (Ok(id), Ok(name)) => (PointId(id), name),
             (Err(fault), _) | (_, Err(fault)) => return node.fault("name", fault),
         };
+        if expectation != ExpectationConfig::default() {
+            points.expectations.insert(id, expectation);
+        }
         let tags = own_tags.clone().unwrap_or_else(|| dataset.tags.clone());
         let (unit, dataset) = (unit.clone(), dataset.id.clone());
         let point = PointDescriptor { id, name, value_type, unit, dataset, class, tags };

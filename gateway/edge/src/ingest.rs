@@ -79,7 +79,8 @@ fn decode(
             refusals.note(&client, refusal.code().name(), refusal.text());
             let text = refusal.text().to_owned();
             reply.settle(Outcome::Refused { reason: RefuseReason::PayloadInvalid, text });
-            None
+            let dataset = decoder.dataset_of(&topic)?.clone();
+            Some(Event::Undecoded { dataset })
         }
     }
 }

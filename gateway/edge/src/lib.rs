@@ -7,10 +7,12 @@
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
 //!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`: the
 //!   log's key.
+//! - `catalogue`: what the box offers, and how good its data is.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod box_identity;
+pub mod catalogue;
 pub mod contracts;
 pub mod credentials;
 pub mod decode;

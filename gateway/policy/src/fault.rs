@@ -10,7 +10,7 @@ const SHOWN_CHARS_MAX: usize = 64;
 /// One thing that is wrong. The author of the file is to blame, except where the text says else.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    #[error("the file has {length} bytes, the limit is {limit}; split the contract")]
+    #[error("the file has {length} bytes, the limit is {limit}; split it")]
     TooLong { length: usize, limit: usize },
     #[error("not JSON: {detail}; correct the syntax")]
     Syntax { detail: String },
@@ -203,13 +203,13 @@ impl std::error::Error for ContractError {}
 
 /// Collects faults while a file is read to its end.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     faults: Vec<ContractFault>,
     truncated: bool,
 }
 
 impl Faults {
-    pub(crate) fn add(&mut self, pointer: &str, problem: Problem) {
+    pub fn add(&mut self, pointer: &str, problem: Problem) {
         if self.faults.len() == FAULTS_MAX {
             self.truncated = true;
             return;
@@ -217,7 +217,7 @@ impl Faults {
         self.faults.push(ContractFault { pointer: pointer.to_owned(), problem });
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
 
@@ -243,7 +243,7 @@ impl Faults {
     }
 
     /// The value, unless something is wrong with the file.
-    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, ContractError> {
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, ContractError> {
         match value {
             Some(value) if self.is_empty() => Ok(value),
             _ => {
@@ -255,7 +255,7 @@ impl Faults {
 }
 
 /// A piece of the file, short enough to be repeated.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     if out.len() < text.len() {
         out.push('\u{2026}');
@@ -264,6 +264,6 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// The pointer to a member of what `parent` points to (RFC 6901, section 3).
-pub(crate) fn child(parent: &str, key: &str) -> String {
+pub fn child(parent: &str, key: &str) -> String {
     format!("{parent}/{}", shown(key).replace('~', "~0").replace('/', "~1"))
 }

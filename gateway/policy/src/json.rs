@@ -15,7 +15,7 @@ pub const DEPTH_MAX: usize = 20;
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// Reads a document and notes what is wrong with it. `None` if it is no JSON at all.
-pub(crate) fn read(bytes: &[u8], faults: &mut Faults) -> Option<Value> {
+pub fn read(bytes: &[u8], faults: &mut Faults) -> Option<Value> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let strict = Strict { pointer: String::new(), depth: 0, faults: &mut *faults };
     match strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)) {

@@ -9,14 +9,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// An object with exactly the known keys.
-pub(crate) struct Object<'v> {
-    pub(crate) pointer: String,
-    pub(crate) members: &'v Map<String, Value>,
+pub struct Object<'v> {
+    pub pointer: String,
+    pub members: &'v Map<String, Value>,
 }
 
 impl<'v> Object<'v> {
     /// Notes unknown and missing keys; `None` if the value is no object.
-    pub(crate) fn open(
+    pub fn open(
         value: &'v Value,
         pointer: &str,
         known: &[&str],
@@ -26,7 +26,7 @@ impl<'v> Object<'v> {
     }
 
     /// As `open`, with keys that may be left out.
-    pub(crate) fn open_with(
+    pub fn open_with(
         value: &'v Value,
         pointer: &str,
         required: &[&str],
@@ -49,20 +49,20 @@ impl<'v> Object<'v> {
     }
 
     /// The member and its pointer.
-    pub(crate) fn member(&self, key: &str) -> Option<Member<'v>> {
+    pub fn member(&self, key: &str) -> Option<Member<'v>> {
         let value = self.members.get(key)?;
         Some(Member { pointer: self.at(key), value })
     }
 
-    pub(crate) fn at(&self, key: &str) -> String {
+    pub fn at(&self, key: &str) -> String {
         child(&self.pointer, key)
     }
 
-    pub(crate) fn text(&self, key: &str, faults: &mut Faults) -> Option<&'v str> {
+    pub fn text(&self, key: &str, faults: &mut Faults) -> Option<&'v str> {
         text(self.members.get(key)?, &self.at(key), faults)
     }
 
-    pub(crate) fn name<T>(
+    pub fn name<T>(
         &self,
         key: &str,
         parse: impl Fn(&str) -> Result<T, IdFault>,
@@ -72,7 +72,7 @@ impl<'v> Object<'v> {
     }
 
     /// A list of names without repetitions.
-    pub(crate) fn names<T: Ord>(
+    pub fn names<T: Ord>(
         &self,
         key: &str,
         limit: usize,
@@ -90,7 +90,7 @@ impl<'v> Object<'v> {
         Some(names)
     }
 
-    pub(crate) fn nonempty<T>(
+    pub fn nonempty<T>(
         &self,
         key: &str,
         names: Option<BTreeSet<T>>,
@@ -103,25 +103,25 @@ impl<'v> Object<'v> {
         names
     }
 
-    pub(crate) fn time(&self, key: &str, faults: &mut Faults) -> Option<WallTime> {
+    pub fn time(&self, key: &str, faults: &mut Faults) -> Option<WallTime> {
         self.member(key)?.moment(faults)
     }
 }
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Member<'v> {
-    pub(crate) pointer: String,
-    pub(crate) value: &'v Value,
+pub struct Member<'v> {
+    pub pointer: String,
+    pub value: &'v Value,
 }
 
 impl<'v> Member<'v> {
-    pub(crate) fn text(&self, faults: &mut Faults) -> Option<&'v str> {
+    pub fn text(&self, faults: &mut Faults) -> Option<&'v str> {
         text(self.value, &self.pointer, faults)
     }
 
     /// One value, or a list of at most `limit`: JSON-LD writes a list of one without brackets.
-    pub(crate) fn one_or_many(&self, limit: usize, faults: &mut Faults) -> Vec<Member<'v>> {
+    pub fn one_or_many(&self, limit: usize, faults: &mut Faults) -> Vec<Member<'v>> {
         if !self.value.is_array() {
             return vec![self.clone()];
         }
@@ -133,7 +133,7 @@ impl<'v> Member<'v> {
     }
 
     /// A whole number from 0, written as a number or, as JSON-LD has it, as a typed text.
-    pub(crate) fn whole(&self, faults: &mut Faults) -> Option<u64> {
+    pub fn whole(&self, faults: &mut Faults) -> Option<u64> {
         let number = match self.value {
             Value::String(text) => text.parse().ok(),
             value => value.as_u64(),
@@ -145,7 +145,7 @@ impl<'v> Member<'v> {
     }
 
     /// A decimal number: an integer, or a text such as "0.25", for fractions have no canonical form.
-    pub(crate) fn decimal(&self, faults: &mut Faults) -> Option<f64> {
+    pub fn decimal(&self, faults: &mut Faults) -> Option<f64> {
         let is_plain = |text: &&str| {
             let digits = text.strip_prefix('-').unwrap_or(text);
             !digits.is_empty()
@@ -165,7 +165,7 @@ impl<'v> Member<'v> {
         number
     }
 
-    pub(crate) fn moment(&self, faults: &mut Faults) -> Option<WallTime> {
+    pub fn moment(&self, faults: &mut Faults) -> Option<WallTime> {
         let text = self.text(faults)?;
         let moment = parse_moment(text);
         if moment.is_none() {
@@ -175,7 +175,7 @@ impl<'v> Member<'v> {
     }
 
     /// An ISO 8601 duration of days, hours, minutes and seconds.
-    pub(crate) fn duration(&self, faults: &mut Faults) -> Option<Duration> {
+    pub fn duration(&self, faults: &mut Faults) -> Option<Duration> {
         let text = self.text(faults)?;
         let duration = parse_duration(text);
         if duration.is_none() {
@@ -185,7 +185,7 @@ impl<'v> Member<'v> {
     }
 
     /// One of the words of a table.
-    pub(crate) fn word<T: Copy>(
+    pub fn word<T: Copy>(
         &self,
         table: &[(&str, T)],
         known: &'static str,
@@ -243,7 +243,7 @@ pub fn parse_moment(text: &str) -> Option<WallTime> {
 }
 
 /// As [`parse_moment`] reads it, to the second.
-pub(crate) fn moment_text(moment: WallTime) -> String {
+pub fn moment_text(moment: WallTime) -> String {
     let seconds = i128::from(moment.0.div_euclid(1_000_000_000));
     nanoseconds_text(seconds * 1_000_000_000)
 }
@@ -260,7 +260,7 @@ fn nanoseconds_text(nanoseconds: i128) -> String {
 }
 
 /// `P1DT2H3M4S`, each part at most once and in this order; `None` for anything else.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let body = text.strip_prefix('P')?;
     let (date, clock) = match body.split_once('T') {
         Some((_, "")) => return None,
@@ -296,13 +296,13 @@ fn part(text: &str, unit: char) -> Option<(u64, &str)> {
 }
 
 /// Notes a wrong type, except of a null: the reader has noted what it stands for.
-pub(crate) fn add_type(value: &Value, pointer: &str, expected: &'static str, faults: &mut Faults) {
+pub fn add_type(value: &Value, pointer: &str, expected: &'static str, faults: &mut Faults) {
     if !value.is_null() {
         faults.add(pointer, Problem::Type { expected });
     }
 }
 
-pub(crate) fn text<'v>(value: &'v Value, pointer: &str, faults: &mut Faults) -> Option<&'v str> {
+pub fn text<'v>(value: &'v Value, pointer: &str, faults: &mut Faults) -> Option<&'v str> {
     let text = value.as_str();
     if text.is_none() {
         add_type(value, pointer, "a text", faults);
@@ -310,7 +310,7 @@ pub(crate) fn text<'v>(value: &'v Value, pointer: &str, faults: &mut Faults) -> 
     text
 }
 
-pub(crate) fn name<T>(
+pub fn name<T>(
     value: &Value,
     pointer: &str,
     parse: impl Fn(&str) -> Result<T, IdFault>,
@@ -325,7 +325,7 @@ pub(crate) fn name<T>(
     }
 }
 
-pub(crate) fn entries<'v>(
+pub fn entries<'v>(
     value: &'v Value,
     pointer: &str,
     limit: usize,

@@ -6,7 +6,7 @@
 //! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection;
 //!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service;
 //!   `alarms`: boxes that are not what they were.
-//! - `init`: sets a space up.
+//! - `catalogues`: what boxes offer. `init`: sets a space up.
 #![forbid(unsafe_code)]
 
 pub mod admit;
@@ -14,6 +14,7 @@ pub mod alarms;
 pub mod appraiser;
 pub mod boot_logs;
 pub mod care;
+pub mod catalogues;
 pub mod export;
 pub mod inbox;
 pub mod init;

@@ -1,6 +1,7 @@
 //! Commands and their options.
 
 mod authoring;
+mod catalogue;
 mod cert;
 mod check;
 mod conformance;
@@ -101,6 +102,9 @@ enum Command {
     /// Look at the contracts of this box.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// What this box offers to the space: datasets with schema, quality figures and offers.
+    #[command(subcommand)]
+    Catalogue(catalogue::CatalogueCommand),
     /// How far this release meets TC609-6-2025-16, row by row, and which command shows it.
     Conformance {
         /// Print JSON for programs instead of text for people.
@@ -364,6 +368,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             log_entries::show(common, *last, kind.as_deref())
         }
         Command::Contract(command) => contract_command(command),
+        Command::Catalogue(command) => catalogue::execute(command),
         Command::Conformance { json } => conformance::execute(*json),
     }
 }

@@ -9,7 +9,9 @@ use super::topics::{PointIndex, Template};
 use super::{missing, senml, utf8};
 use bytes::Bytes;
 use guan_model::value::{BYTES_BYTES_MAX, TEXT_BYTES_MAX};
-use guan_model::{DescriptorTable, PointDescriptor, Quality, Row, Value, ValueType, WallTime};
+use guan_model::{
+    DatasetId, DescriptorTable, PointDescriptor, Quality, Row, Value, ValueType, WallTime,
+};
 use std::sync::Arc;
 
 /// Most points that one message's mapping fills.
@@ -71,8 +73,16 @@ pub(super) struct Mapping {
 
 #[derive(Debug)]
 enum Format {
-    Json { wanted: Wanted, slots: usize, fields: Vec<Field> },
-    Senml { prefix: String },
+    Json {
+        wanted: Wanted,
+        slots: usize,
+        fields: Vec<Field>,
+    },
+    /// The dataset, if all points under the prefix belong to one.
+    Senml {
+        prefix: String,
+        dataset: Option<DatasetId>,
+    },
     Raw(Template),
 }
 
@@ -102,7 +112,10 @@ impl Mapping {
         let compiler = Compiler { filter: &spec.filter, mapping, table };
         let format = match &spec.format {
             FormatSpec::Json(fields) => compiler.json(fields),
-            FormatSpec::Senml { prefix } => Ok(Format::Senml { prefix: prefix.clone() }),
+            FormatSpec::Senml { prefix } => {
+                let dataset = only_dataset(prefix, table);
+                Ok(Format::Senml { prefix: prefix.clone(), dataset })
+            }
             FormatSpec::Raw { point } => compiler.raw(point).map_err(|fault| vec![fault]),
         };
         match format {
@@ -113,6 +126,20 @@ impl Mapping {
                 Err(faults)
             }
         }
+    }
+
+    /// For which dataset a message was meant that cannot be read.
+    pub(super) fn dataset<'m>(
+        &'m self,
+        topic: &str,
+        points: &'m PointIndex,
+    ) -> Option<&'m DatasetId> {
+        let template = match &self.format {
+            Format::Json { fields, .. } => &fields.first()?.point,
+            Format::Raw(template) => template,
+            Format::Senml { dataset, .. } => return dataset.as_ref(),
+        };
+        resolve(template, topic, points).ok().map(|point| &point.dataset)
     }
 
     pub(super) fn opaque_point(&self) -> Option<&PointDescriptor> {
@@ -141,7 +168,7 @@ impl Mapping {
                 pick(text, wanted, found)?;
                 json_rows(topic, fields, found, points, context)
             }
-            Format::Senml { prefix } => senml::rows(utf8(payload)?, prefix, points, context),
+            Format::Senml { prefix, .. } => senml::rows(utf8(payload)?, prefix, points, context),
             Format::Raw(template) => {
                 let point = resolve(template, topic, points)?;
                 let value = raw_value(payload, point.value_type)?;
@@ -149,6 +176,12 @@ impl Mapping {
             }
         }
     }
+}
+
+fn only_dataset(prefix: &str, table: &DescriptorTable) -> Option<DatasetId> {
+    let mut points = table.iter().filter(|point| point.name.as_str().starts_with(prefix));
+    let dataset = points.next()?.dataset.clone();
+    points.all(|point| point.dataset == dataset).then_some(dataset)
 }
 
 fn opaque_point(

@@ -31,7 +31,8 @@ pub use topics::FILTER_LEVELS_MAX;
 use context::Context;
 use guan_model::value::BYTES_BYTES_MAX;
 use guan_model::{
-    ClockQuality, DescriptorTable, PointDescriptor, Quality, Reason, Row, Severity, Value, WallTime,
+    ClockQuality, DatasetId, DescriptorTable, PointDescriptor, Quality, Reason, Row, Severity,
+    Value, WallTime,
 };
 use mapping::Mapping;
 use refusal::{Complaint, excerpt};
@@ -91,6 +92,11 @@ impl Decoder {
     ) -> Result<Vec<Row>, DecodeRefusal> {
         let context = Context::new(received, clock);
         self.rows(topic, payload, &context).map_err(|fault| DecodeRefusal::new(topic, &fault))
+    }
+
+    /// The dataset for which messages of a topic are meant; `None` when the mapping leads to several.
+    pub fn dataset_of(&self, topic: &str) -> Option<&DatasetId> {
+        self.mappings[self.filters.find(topic)?].dataset(topic, &self.points)
     }
 
     fn rows(&self, topic: &str, payload: &[u8], context: &Context) -> Result<Vec<Row>, Complaint> {

@@ -251,6 +251,7 @@ impl<D: Disk, T> Engine<D, T> {
         }
         let (publications, answers) = self.pending.take_all();
         for publication in publications {
+            publication.rows.iter().for_each(|row| self.quality.observe(row));
             self.effects.push_back(Effect::Durable(publication.token));
         }
         for answer in answers {

@@ -23,6 +23,8 @@ pub use evidence_log::{
 use crate::leaving::{Door, Standing};
 use crate::memory::Memory;
 use crate::vault::{Vault, VaultFault};
+use guan_catalogue::Day;
+use guan_catalogue::quality::Ledger;
 use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage};
 use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
 use guan_policy::Plan;
@@ -39,6 +41,8 @@ pub const PENDING_PUBLICATIONS_MAX: usize = 16_384;
 const TICK: Duration = Duration::from_secs(1);
 /// A wall clock that leaves the monotonic clock by more than this is recorded as a step.
 const CLOCK_STEP_MIN: Duration = Duration::from_secs(2);
+/// How often the quality figures are handed out to be kept.
+const QUALITY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the engine is told once.
 #[derive(Debug, Clone)]
@@ -71,6 +75,10 @@ pub struct Publication<T> {
 #[derive(Debug)]
 pub enum Event<T> {
     Publication(Publication<T>),
+    /// A message for a dataset could not be read and was refused.
+    Undecoded {
+        dataset: DatasetId,
+    },
     /// The client will not repeat this QoS 2 message.
     Release {
         client: Arc<str>,
@@ -136,6 +144,8 @@ pub enum Effect<T> {
     Look,
     /// The log has a new signed head.
     Checkpoint(String),
+    /// Quality figures of days, as bytes to be kept.
+    Quality(Vec<(Day, Vec<u8>)>),
     /// This moment is on disk, with everything answered before.
     Committed(Now),
 }
@@ -209,6 +219,8 @@ pub struct Engine<D: Disk, T> {
     staged_counters: Counters,
     last_now: Now,
     next_tick: Duration,
+    quality: Ledger,
+    next_quality: Duration,
 }
 
 impl<D: Disk, T> Engine<D, T> {
@@ -242,6 +254,8 @@ impl<D: Disk, T> Engine<D, T> {
             staged_counters: Counters::default(),
             last_now: now,
             next_tick: now.monotonic,
+            quality: Ledger::default(),
+            next_quality: now.monotonic + QUALITY_INTERVAL,
         }
     }
 
@@ -250,6 +264,7 @@ impl<D: Disk, T> Engine<D, T> {
         self.note_clock(now);
         match event {
             Event::Publication(publication) => self.handle_publication(now, publication),
+            Event::Undecoded { dataset } => self.quality.refuse(now.wall, &dataset),
             Event::Release { client, packet_id, token } => {
                 self.memory.sessions.release(&client, packet_id);
                 self.pending.answer(now.monotonic, Answer::Durable(token));
@@ -369,6 +384,15 @@ impl<D: Disk, T> Engine<D, T> {
         self.spool.reader()
     }
 
+    /// From here on accepted readings are counted in it. Without, nothing is measured.
+    pub fn set_quality(&mut self, ledger: Ledger) {
+        self.quality = ledger;
+    }
+
+    pub fn quality(&self) -> &Ledger {
+        &self.quality
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -404,6 +428,11 @@ impl<D: Disk, T> Engine<D, T> {
             return Ok(());
         }
         self.next_tick = now.monotonic + TICK;
+        self.quality.watch(now.wall);
+        if now.monotonic >= self.next_quality {
+            self.next_quality = now.monotonic + QUALITY_INTERVAL;
+            self.hand_out_quality();
+        }
         for gap in self.spool.enforce(&now)? {
             self.note_gap(now, &gap);
         }
@@ -443,7 +472,16 @@ impl<D: Disk, T> Engine<D, T> {
         self.commit(now)?;
         let text = self.evidence.sign_checkpoint(&now)?;
         self.effects.push_back(Effect::Checkpoint(text));
+        self.quality.watch(now.wall);
+        self.hand_out_quality();
         Ok(())
+    }
+
+    fn hand_out_quality(&mut self) {
+        let days = self.quality.take_changed();
+        if !days.is_empty() {
+            self.effects.push_back(Effect::Quality(days));
+        }
     }
 
     /// Notes a wall clock that jumped against the monotonic one, so that a checker can re-date.

@@ -32,6 +32,7 @@ use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
 use negotiations::Negotiator;
 use state::{BoxEngine, Opened, StateFault};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -148,7 +149,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
 
     let Opened { engine, boot, book, locks, .. } = opened;
     let (events_out, events) = mpsc::channel(EVENT_QUEUE_MAX);
-    let writer = spawn_writer(engine, events, &board);
+    let writer = spawn_writer(engine, events, &board, config.state_dir.clone());
     // The engine starts with an empty plan: what is in force is recorded at each start.
     let keeper = Keeper::start(&config, book, events_out.clone(), board.clone()).await?;
     let ingest = tokio::spawn(ingest::run(
@@ -254,6 +255,7 @@ fn spawn_writer(
     mut engine: BoxEngine,
     events: mpsc::Receiver<Event<Token>>,
     board: &Board,
+    state_dir: PathBuf,
 ) -> tokio::task::JoinHandle<Result<(), String>> {
     let board = board.clone();
     let (cursors, forfeits) = (board.released.subscribe(), board.forfeits.subscribe());
@@ -265,7 +267,7 @@ fn spawn_writer(
         publish(&engine, &board);
         let outcome =
             runtime.block_on(writer::run(&mut engine, &mut clock, inputs, |engine, effect| {
-                handle_effect(engine, effect, &board)
+                handle_effect(engine, effect, &board, &state_dir)
             }));
         publish(&engine, &board);
         outcome.map_err(|fault| guan_link::driver::describe(&fault))
@@ -282,7 +284,7 @@ fn publish(engine: &BoxEngine, board: &Board) {
     }));
 }
 
-fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board) {
+fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state_dir: &Path) {
     match ingest::answer(effect) {
         Some(Effect::Committed(_)) => {
             board.committed.send_modify(|count| *count += 1);
@@ -295,6 +297,11 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board) {
         Some(Effect::Look) => {
             board.committed.send_modify(|count| *count += 1);
             publish(engine, board);
+        }
+        Some(Effect::Quality(days)) => {
+            if let Err(fault) = crate::catalogue::keep_days(state_dir, &days) {
+                board.alarm(format!("the quality figures are not kept: {fault}"));
+            }
         }
         Some(Effect::Alarm(text)) => board.alarm(text),
         _ => {}

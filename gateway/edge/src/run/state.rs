@@ -14,6 +14,7 @@ use crate::uplink::{Doorway, SpoolSource};
 use crate::vault::{Vault, VaultFault};
 use crate::wiring;
 use bytes::Bytes;
+use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
 use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
@@ -58,6 +59,8 @@ pub enum StateFault {
     Tables(#[from] TablesError),
     #[error("the key of the log cannot be used; `guan join` (or `guan identity init`) makes one")]
     LogKey(#[from] SealFault),
+    #[error(transparent)]
+    Catalogue(#[from] crate::catalogue::CatalogueFault),
     #[error("the system gives no random numbers")]
     Random,
     #[error("the first entry of the log cannot be written")]
@@ -149,6 +152,7 @@ pub(super) fn open(
         empty_plan(&config.descriptors),
         parts,
     );
+    engine.set_quality(open_quality(config)?);
     let program = Program::parse(concat!("guan ", env!("CARGO_PKG_VERSION")));
     let program = program.expect("name and version are short and plain");
     let salvage = salvage(&recovered.salvage);
@@ -169,6 +173,17 @@ fn open_book(
     let (keys, descriptors) = (keys.clone(), config.descriptors.clone());
     let folders = (config.contracts.directory.as_path(), config.state_dir.as_path());
     Ok(Book::open(keys, config.box_id.clone(), descriptors, folders, metadata)?)
+}
+
+/// The figures of the last days; what of them cannot be read is lost, and told.
+fn open_quality(config: &EdgeConfig) -> Result<Ledger, StateFault> {
+    // Whoever names the subject wrongly must hear it before identifiers are out.
+    crate::catalogue::namer(config)?;
+    let (ledger, left_out) = crate::catalogue::ledger(config)?;
+    for fault in left_out {
+        tracing::warn!(%fault, "quality figures are left out");
+    }
+    Ok(ledger)
 }
 
 /// What contracts may ask of the box itself.

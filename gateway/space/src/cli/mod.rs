@@ -1,6 +1,7 @@
 //! Commands and their options.
 
 mod boxes;
+mod catalogue;
 mod contract;
 mod enrol;
 mod meter;
@@ -91,6 +92,9 @@ enum Command {
     /// Contracts of this space.
     #[command(subcommand)]
     Contract(contract::ContractCommand),
+    /// What boxes offer: datasets, their quality, and offers.
+    #[command(subcommand)]
+    Catalogue(catalogue::CatalogueCommand),
     /// What the maker of a release signs: which firmware boxes may run.
     #[command(subcommand)]
     Release(release::ReleaseCommand),
@@ -247,6 +251,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Token(TokenCommand::DropExpired(common)) => token::drop_expired(common)?,
         Command::Contract(command) => contract::execute(command)?,
+        Command::Catalogue(command) => catalogue::execute(command)?,
         Command::Release(command) => release::execute(command)?,
         Command::Config(ConfigCommand::Check(common)) => show::config_check(common)?,
         Command::Config(ConfigCommand::Show(common)) => show::config_show(common)?,

@@ -117,7 +117,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("连接器身份管理能力", "the connector's own identity, keys and abilities"),
         Basic,
         "guan identity show",
-        "the 32-character connector id, and a description of what the connector can do",
+        "a description of what the connector can do; its 32-character id stands in the catalogue only",
     ),
     partly(
         "7.1c",
@@ -139,29 +139,31 @@ pub(super) const ROWS: [Row; 29] = [
         Extended,
         "commands for resources; datasets are lines of the configuration",
     ),
-    not_yet(
+    partly(
         "7.2c",
         ("资源目录能力", "a catalogue of resources, graded and searchable"),
         Extended,
-        "the catalogue",
+        "guan catalogue show",
+        "the code tables of NDI-TR-2025-06; files are carried to the space by hand, which searches them",
     ),
-    not_yet(
+    partly(
         "7.3a",
         ("数据产品封装能力", "making data resources into products with policies"),
         Basic,
-        "products; a contract binds datasets directly",
+        "guan catalogue show",
+        "products other than an offer of whole datasets",
     ),
     not_yet(
         "7.3b",
         ("数据产品上架能力", "offering products at the service platform"),
         Basic,
-        "the catalogue, and a way to the platform",
+        "the way of the catalogue to the platform, and withdrawing from it",
     ),
     not_yet(
         "7.3c",
         ("数据产品目录能力", "searching products and applying for them"),
         Basic,
-        "the catalogue",
+        "searching on the box, which the space does; applying",
     ),
     partly(
         "7.4a",
