@@ -297,3 +297,28 @@ fn contracts_are_negotiated_over_the_link() {
     let again = rig.stage.space_json(&accept).unwrap_err().to_string();
     assert!(again.contains("begin a new negotiation"), "{again}");
 }
+
+#[test]
+fn the_catalogue_comes_over_the_link_and_again_when_it_changes() {
+    let Some(mut rig) = start() else { return };
+    let version = |rig: &Rig| {
+        let listed = rig.stage.space_json(&["catalogue", "list"]).unwrap();
+        listed["catalogues"][0]["version"].as_u64()
+    };
+    wait_for("the catalogue", || version(&rig).is_some());
+    let first = version(&rig);
+    let found = rig.stage.space_json(&["catalogue", "search", DATASET]).unwrap();
+    assert!(found.to_string().contains("urn:guankou:"), "{found}");
+    // With figures of a day the content is another, and the box sends it when it is next connected.
+    publish(&rig, 0..3);
+    rig.stop_guan();
+    rig.start_guan();
+    wait_for("the newer one", || version(&rig) > first);
+    // A space that has forgotten it gets it again.
+    rig.stop_space();
+    let kept = rig.stage.folder.join("space/state/catalogues");
+    std::fs::remove_dir_all(&kept).unwrap();
+    rig.start_space();
+    wait_for("the catalogue again", || version(&rig).is_some());
+    assert_eq!(rig.status()["alarms"], json!([]));
+}

@@ -56,6 +56,16 @@ pub fn unpack_table(bytes: &[u8]) -> Result<DescriptorTable, TableFault> {
     Ok(DescriptorTable::from_canonical_bytes(&plain)?)
 }
 
+/// Makes a document small for the wire: one zstd frame.
+pub fn pack_document(document: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(document, ZSTD_LEVEL).expect("zstd compresses into memory")
+}
+
+/// Reads a document that another party packed; takes at most `bytes_max` of memory.
+pub fn unpack_document(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, TableFault> {
+    zstd::bulk::decompress(bytes, bytes_max).map_err(|_| TableFault::Inflate)
+}
+
 /// Encodes a batch so that it can be decoded alone.
 pub fn encode(batch: &Batch) -> Encoded {
     let plain = plain::write(batch);

@@ -1,10 +1,13 @@
 //! The space's end of negotiations: it is the consumer's, and asks boxes for contracts.
 //!
-//! A proposal is made by a person; verifying its unchanged agreement with the consumer's key needs none.
+//! Catalogues of boxes come the same way, as letters. A proposal is made by a person; verifying its unchanged agreement with the consumer's key needs none.
 //! A contract that is finalized goes into the box's set at once, which brings it in force.
 
+use crate::catalogues::{Accepted, Catalogues};
 use crate::sets::{SetFault, Sets};
 use bytes::Bytes;
+use guan_catalogue::catalogue::CATALOGUE_BYTES_MAX;
+use guan_codec::unpack_document;
 use guan_configs::SpaceConfig;
 use guan_identity::LogKeyFile;
 use guan_link::driver::describe;
@@ -13,6 +16,7 @@ use guan_model::{BoxId, ClockQuality, Now, WallTime};
 use guan_negotiation::{Conduct, Desk, Ledger, LedgerFault, Parcel};
 use guan_policy::negotiation::{CommandFault, MessageError, Negotiation, Role, Signatures, State};
 use guan_policy::{Contract, sign};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -226,6 +230,12 @@ impl Negotiator {
                 all
             }
         };
+        if let Some((box_id, Letter { topic: Topic::Catalogue, ticket, body })) = &letter {
+            let receipt = self.take_catalogue(box_id, body);
+            let body = Bytes::from(receipt.to_string());
+            let receipt = Letter { topic: Topic::CatalogueReceipt, ticket: *ticket, body };
+            return self.mail.post(box_id, receipt);
+        }
         let mut letter = letter.map(|(_, letter)| letter);
         for box_id in among {
             let desk = desks.entry(box_id.clone()).or_insert_with(|| self.desk(&box_id));
@@ -238,6 +248,24 @@ impl Negotiator {
                     let text = describe(&fault);
                     tracing::error!(%box_id, fault = %text, "negotiations stand still");
                 }
+            }
+        }
+    }
+
+    fn take_catalogue(&self, box_id: &BoxId, packed: &[u8]) -> Value {
+        let taken = unpack_document(packed, CATALOGUE_BYTES_MAX).map_err(|fault| describe(&fault));
+        let taken = taken.and_then(|document| {
+            let catalogues = Catalogues::open(&self.state_dir);
+            catalogues.accept((self.clock)(), box_id, &document).map_err(|fault| describe(&fault))
+        });
+        match taken {
+            Ok(Accepted { version, datasets, .. }) => {
+                tracing::info!(%box_id, version, datasets, "a catalogue came");
+                json!({"accepted": true, "version": version})
+            }
+            Err(text) => {
+                tracing::warn!(%box_id, fault = %text, "a catalogue is refused");
+                json!({"accepted": false, "text": text})
             }
         }
     }

@@ -2,8 +2,11 @@
 
 use super::Board;
 use super::contracts::Word;
+use super::negotiations::Negotiator;
+use super::publishing::Publisher;
 use crate::box_identity::{self, BoxKeyFault};
 use crate::credentials::{Candidate, Credentials};
+use crate::negotiating::NegotiatingFault;
 use crate::prover::{self, Facts, Prover};
 use crate::sealing;
 use crate::status::EngineStatus;
@@ -11,14 +14,15 @@ use crate::upkeep::{Surroundings, Upkeep, next_certificate};
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
+use guan_identity::LogKeyFile;
 use guan_identity::tpm::Tpm;
 use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
-use guan_link::Letter;
 use guan_link::driver::{
     Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning,
     TuningFault,
 };
 use guan_link::text::ReportJson;
+use guan_link::{LETTERS_MAX, Letter, Topic};
 use guan_model::{BootNumber, BoxId, Digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
@@ -66,14 +70,30 @@ pub enum LinkSetupFault {
 
 /// Letters of the space, and letters to it.
 pub(super) struct Mail {
-    pub(super) received: mpsc::Sender<Letter>,
-    pub(super) sent: mpsc::Receiver<Letter>,
+    negotiations: mpsc::Sender<Letter>,
+    receipts: mpsc::Sender<Letter>,
+    sent: mpsc::Receiver<Letter>,
+}
+
+/// Who reads and writes letters, and the link's ends of their mail.
+pub(super) fn post_office(
+    config: &EdgeConfig,
+    board: &Board,
+    key: Arc<LogKeyFile>,
+) -> Result<(Negotiator, Publisher, Mail), NegotiatingFault> {
+    let (out, sent) = mpsc::channel(LETTERS_MAX);
+    let (negotiations, letters) = mpsc::channel(LETTERS_MAX);
+    let (receipts, answers) = mpsc::channel(LETTERS_MAX);
+    let negotiator = Negotiator::open(config, board, out.clone(), letters)?;
+    let publisher = Publisher::new(config, key, board, out, answers);
+    Ok((negotiator, publisher, Mail { negotiations, receipts, sent }))
 }
 
 impl Mail {
     /// Nobody writes, and what comes is not read.
     pub(super) fn nobody() -> Self {
-        Self { received: mpsc::channel(1).0, sent: mpsc::channel(1).1 }
+        let nobody = || mpsc::channel(1).0;
+        Self { negotiations: nobody(), receipts: nobody(), sent: mpsc::channel(1).1 }
     }
 }
 
@@ -295,7 +315,8 @@ impl<S: BatchSource> Uplink<S> {
                 u64::from_le_bytes(bytes)
             }),
         };
-        tokio::spawn(handle_events(received, board.clone(), self.upkeep, words, mail.received));
+        let readers = (mail.negotiations, mail.receipts);
+        tokio::spawn(handle_events(received, board.clone(), self.upkeep, words, readers));
         tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
         tokio::spawn(link.run())
     }
@@ -343,7 +364,7 @@ async fn handle_events(
     board: Board,
     upkeep: Option<Upkeep>,
     words: mpsc::Sender<Word>,
-    letters: mpsc::Sender<Letter>,
+    (negotiations, receipts): (mpsc::Sender<Letter>, mpsc::Sender<Letter>),
 ) {
     while let Some(event) = events.recv().await {
         match event {
@@ -358,7 +379,13 @@ async fn handle_events(
             LinkEvent::Roster { session, bytes } => {
                 let _ = words.send(Word::Roster { session, bytes }).await;
             }
-            LinkEvent::Letter(letter) => drop(letters.send(letter).await),
+            LinkEvent::Letter(letter) => match letter.topic {
+                Topic::Negotiation | Topic::NegotiationAnswer => {
+                    drop(negotiations.send(letter).await);
+                }
+                Topic::CatalogueReceipt => drop(receipts.send(letter).await),
+                Topic::Catalogue => tracing::warn!("the space sends a catalogue, which boxes do"),
+            },
             LinkEvent::Document(bytes) => drop(words.send(Word::Document(bytes)).await),
             LinkEvent::CheckpointSeen { size } => {
                 tracing::debug!(size, "the space keeps a signed head of the log");

@@ -7,6 +7,7 @@ mod contracts;
 mod link;
 mod mqtt;
 mod negotiations;
+mod publishing;
 mod report;
 mod shut;
 mod state;
@@ -30,7 +31,6 @@ use guan_link::driver::{LinkStatus, Released};
 use guan_link::text::CheckpointText;
 use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
-use negotiations::Negotiator;
 use state::{BoxEngine, Opened, StateFault};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -142,7 +142,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.boot, &board, tpm)?;
-    let (negotiator, mail) = Negotiator::open(&config, &board)?;
+    let (negotiator, publisher, mail) = link::post_office(&config, &board, opened.key.clone())?;
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
@@ -169,6 +169,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let status = report::Reporter::new(&config, boot, listening.clone(), stats, board.clone());
     others.spawn(status.run());
     others.spawn(negotiator.run());
+    others.spawn(publisher.run());
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
 

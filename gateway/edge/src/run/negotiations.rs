@@ -1,12 +1,11 @@
 //! The negotiations of the box while it runs: letters of the link, and what people did on the disk.
 
 use super::Board;
-use super::link::Mail;
 use crate::negotiating::{self, NegotiatingFault, Provider};
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
 use guan_link::driver::LinkState;
-use guan_link::{LETTERS_MAX, Letter, Topic};
+use guan_link::{Letter, Topic};
 use guan_model::Now;
 use guan_negotiation::{Desk, LedgerFault, Parcel};
 use std::time::Duration;
@@ -23,15 +22,14 @@ pub(super) struct Negotiator {
 }
 
 impl Negotiator {
-    /// With the link's ends of the mail.
     pub(super) fn open(
         config: &EdgeConfig,
         board: &Board,
-    ) -> Result<(Self, Mail), NegotiatingFault> {
+        out: mpsc::Sender<Letter>,
+        letters: mpsc::Receiver<Letter>,
+    ) -> Result<Self, NegotiatingFault> {
         let desk = Desk::new(negotiating::ledger(config), Provider::new(config)?);
-        let (out, sent) = mpsc::channel(LETTERS_MAX);
-        let (received, letters) = mpsc::channel(LETTERS_MAX);
-        Ok((Self { desk, board: board.clone(), out, letters }, Mail { received, sent }))
+        Ok(Self { desk, board: board.clone(), out, letters })
     }
 
     pub(super) async fn run(mut self) {

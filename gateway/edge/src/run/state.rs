@@ -17,6 +17,7 @@ use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
 use guan_evidence::{Program, Salvage};
+use guan_identity::LogKeyFile;
 use guan_identity::tpm::Tpm;
 use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
@@ -78,6 +79,7 @@ pub(super) struct Opened {
     pub book: Book,
     pub door: Door,
     pub vault: Vault,
+    pub key: Arc<LogKeyFile>,
     pub locks: Locks,
 }
 
@@ -123,7 +125,7 @@ pub(super) fn open(
     let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
     let tail = spool.reader().leaves_from(sealed_size(&log_disk)?)?;
-    let log = EvidenceLog::open(log_disk, config.evidence.origin.clone(), key, tail)?;
+    let log = EvidenceLog::open(log_disk, config.evidence.origin.clone(), key.clone(), tail)?;
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = Metadata::open(dir)?;
     let boot = metadata.count_boot(log.last_boot())?;
@@ -161,7 +163,7 @@ pub(super) fn open(
     }
     engine.start(now, &program, spool_id, salvage).map_err(StateFault::Start)?;
     let locks = Locks { _tables: tables_disk };
-    Ok(Opened { engine, spool_id, streams, tables, clock, boot, book, door, vault, locks })
+    Ok(Opened { engine, spool_id, streams, tables, clock, boot, book, door, vault, key, locks })
 }
 
 /// What the folder and the space say; read from disk.
