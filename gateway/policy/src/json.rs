@@ -11,7 +11,7 @@ use std::fmt;
 /// Deepest nesting of lists and objects; a contract with nested conditions needs about twelve.
 pub const DEPTH_MAX: usize = 16;
 /// Largest integer that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
-const INTEGER_MAX: u64 = (1 << 53) - 1;
+pub(crate) const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// Reads a document and notes what is wrong with it. `None` if it is no JSON at all.
 pub(crate) fn read(bytes: &[u8], faults: &mut Faults) -> Option<Value> {
