@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod corpora;
 mod json;
 
 use guan_tests::targets;
@@ -14,9 +15,22 @@ use std::time::{Duration, Instant};
 const MUTATIONS: usize = 10_000;
 /// What a box that nobody knows yet can send to a space is tried more often.
 const MUTATIONS_OF_STRANGERS: usize = 1_000_000;
-const STRANGERS: [&str; 5] = ["boot_log", "ima_list", "tpm", "evidence", DOCUMENTS];
-/// Contracts come from parties that a box does not know; half of theirs are still JSON.
-const DOCUMENTS: &str = "draft";
+const STRANGERS: [&str; 5] = ["boot_log", "ima_list", "tpm", "evidence", "draft"];
+/// What a disk or the other party hands to the policy engine.
+const MUTATIONS_OF_POLICY: usize = 100_000;
+const POLICY: [&str; 6] = ["terms", "usage", "roster", "message", "record", "mandate"];
+/// Half of their mutations are still JSON.
+const DOCUMENTS: [&str; 4] = ["draft", "roster", "message", "mandate"];
+/// As integers the ends of their ranges, as doubles infinity, none, and the largest.
+const NUMBERS: [u64; 7] = [
+    0,
+    u64::MAX,
+    u64::MAX >> 1,
+    1 << 63,
+    f64::INFINITY.to_bits(),
+    f64::NAN.to_bits(),
+    f64::MAX.to_bits(),
+];
 /// No input may take longer, even on a machine that has other things to do.
 const INPUT_MAX: Duration = Duration::from_secs(2);
 /// The targets may not grow the process by more than this.
@@ -52,7 +66,7 @@ fn mutate(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
     for _ in 0..=dice.below(4) {
         let length = bytes.len();
         let at = dice.below(length);
-        match dice.below(6) {
+        match dice.below(7) {
             _ if length == 0 => bytes.push(0),
             0 => bytes[at] ^= 1 << dice.below(8),
             1 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][dice.below(5)],
@@ -62,6 +76,11 @@ fn mutate(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
                 let other = &corpus[dice.below(corpus.len())];
                 let from = dice.below(other.len());
                 bytes.splice(at..at, other[from..].iter().copied().take(64));
+            }
+            5 => {
+                let number = NUMBERS[dice.below(NUMBERS.len())].to_le_bytes();
+                let until = (at + 8).min(length);
+                bytes[at..until].copy_from_slice(&number[..until - at]);
             }
             _ => {
                 let piece = bytes[at..(at + 16).min(length)].to_vec();
@@ -91,10 +110,12 @@ fn no_decoder_panics_or_grows() {
         assert!(!corpus.is_empty(), "{}: no corpus", target.name);
         let decoded = corpus.iter().filter(|bytes| (target.run)(bytes)).count();
         assert!(decoded > 0, "{}: nothing of the corpus decodes", target.name);
-        let usual =
-            if STRANGERS.contains(&target.name) { MUTATIONS_OF_STRANGERS } else { MUTATIONS };
-        let count = count.unwrap_or(usual);
-        let documents: Vec<serde_json::Value> = match target.name == DOCUMENTS {
+        let count = count.unwrap_or(match target.name {
+            name if STRANGERS.contains(&name) => MUTATIONS_OF_STRANGERS,
+            name if POLICY.contains(&name) => MUTATIONS_OF_POLICY,
+            _ => MUTATIONS,
+        });
+        let documents: Vec<serde_json::Value> = match DOCUMENTS.contains(&target.name) {
             true => corpus.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect(),
             false => Vec::new(),
         };
@@ -119,8 +140,9 @@ fn no_decoder_panics_or_grows() {
         );
         assert!(slowest <= INPUT_MAX, "{}: an input took {slowest:?}", target.name);
         assert!(
-            target.name != DOCUMENTS || survived * 100 > count,
-            "too few contracts are accepted"
+            documents.is_empty() || survived * 100 > count,
+            "{}: too few are accepted",
+            target.name
         );
     }
     let grown = peak_kib() - before;
