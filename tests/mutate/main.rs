@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod corpora;
 mod json;
 
 use guan_tests::targets;
@@ -19,8 +20,22 @@ const STRANGERS: [&str; 5] = ["boot_log", "ima_list", "tpm", "evidence", "draft"
 const MUTATIONS_OF_TDS: usize = 20_000;
 /// What a box that the space knows can send to it, and costs more to read.
 const MUTATIONS_OF_BOXES: usize = 30_000;
+/// What a disk or the other party hands to the policy engine.
+const MUTATIONS_OF_POLICY: usize = 100_000;
+const POLICY: [&str; 6] = ["terms", "usage", "roster", "message", "record", "mandate"];
 /// Of these, half of the mutations are still JSON; of so many of a thousand something is read.
-const DOCUMENTS: [(&str, usize); 2] = [("draft", 10), ("catalogue", 1)];
+const DOCUMENTS: [(&str, usize); 5] =
+    [("draft", 10), ("catalogue", 1), ("roster", 10), ("message", 10), ("mandate", 10)];
+/// As integers the ends of their ranges, as doubles infinity, none, and the largest.
+const NUMBERS: [u64; 7] = [
+    0,
+    u64::MAX,
+    u64::MAX >> 1,
+    1 << 63,
+    f64::INFINITY.to_bits(),
+    f64::NAN.to_bits(),
+    f64::MAX.to_bits(),
+];
 /// No input may take longer, even on a machine that has other things to do.
 const INPUT_MAX: Duration = Duration::from_secs(2);
 /// The targets may not grow the process by more than this.
@@ -56,7 +71,7 @@ fn mutate(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
     for _ in 0..=dice.below(4) {
         let length = bytes.len();
         let at = dice.below(length);
-        match dice.below(6) {
+        match dice.below(7) {
             _ if length == 0 => bytes.push(0),
             0 => bytes[at] ^= 1 << dice.below(8),
             1 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][dice.below(5)],
@@ -66,6 +81,11 @@ fn mutate(dice: &mut Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
                 let other = &corpus[dice.below(corpus.len())];
                 let from = dice.below(other.len());
                 bytes.splice(at..at, other[from..].iter().copied().take(64));
+            }
+            5 => {
+                let number = NUMBERS[dice.below(NUMBERS.len())].to_le_bytes();
+                let until = (at + 8).min(length);
+                bytes[at..until].copy_from_slice(&number[..until - at]);
             }
             _ => {
                 let piece = bytes[at..(at + 16).min(length)].to_vec();
@@ -122,6 +142,7 @@ fn no_decoder_panics_or_grows() {
         assert!(decoded > 0, "{}: nothing of the corpus decodes", target.name);
         let usual = match target.name {
             name if STRANGERS.contains(&name) => MUTATIONS_OF_STRANGERS,
+            name if POLICY.contains(&name) => MUTATIONS_OF_POLICY,
             "catalogue" => MUTATIONS_OF_BOXES,
             _ => MUTATIONS,
         };

@@ -3,6 +3,9 @@
 
 use guan_catalogue::search::{Query, search};
 use guan_catalogue::{Catalogue, dcat};
+
+mod policy;
+
 use guan_configs::{EdgeConfig, SpaceConfig};
 use guan_edge::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
@@ -12,17 +15,15 @@ use guan_identity::{LogKeyFile, attest};
 use guan_link::wire::Wire;
 use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
 use guan_model::{
-    Batch, BatchHeader, BootNumber, Class, ClockQuality, DatasetId, DescriptorTable, Digest, Now,
-    PointDescriptor, PointId, PointName, PublicKey, Quality, Row, Signer, Unit, Value, ValueType,
-    WallTime,
+    Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId, PointName,
+    Unit, ValueType, WallTime,
 };
-use guan_policy::constraint::Position;
+use guan_model::{PublicKey, Signer};
 use guan_policy::envelope::Envelope;
-use guan_policy::{Contract, Means, Plan, Problem, Situation, Terms, TrustedKeys, Usage};
+pub use policy::{Space, contract, draft, mandate, message, record, roster, terms, usage};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 /// A decoder with its name, which is also the folder of its corpus.
 pub struct Target {
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 14] = [
+pub const ALL: [Target; 20] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "table", run: table },
@@ -46,6 +47,12 @@ pub const ALL: [Target; 14] = [
     Target { name: "ima_list", run: ima_list },
     Target { name: "tpm", run: tpm },
     Target { name: "evidence", run: evidence },
+    Target { name: "terms", run: terms },
+    Target { name: "usage", run: usage },
+    Target { name: "roster", run: roster },
+    Target { name: "message", run: message },
+    Target { name: "record", run: record },
+    Target { name: "mandate", run: mandate },
 ];
 
 /// Catalogues, as they came and with a signature that holds, so that all of the reader is reached.
@@ -123,124 +130,6 @@ pub fn table(data: &[u8]) -> bool {
     let again = guan_codec::unpack_table(&guan_codec::pack_table(&table));
     assert_eq!(again.expect("what was just packed").digest(), table.digest());
     true
-}
-
-/// Signed contracts.
-pub fn contract(data: &[u8]) -> bool {
-    static KEYS: OnceLock<TrustedKeys> = OnceLock::new();
-    // The keys of the golden contract: seeds of 32 times 1 (consumer) and 2 (provider).
-    let keys = KEYS.get_or_init(|| {
-        let key = |hex: &str| {
-            let mut key = [0; 32];
-            for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
-                let digits = std::str::from_utf8(digits).expect("hex digits");
-                *byte = u8::from_str_radix(digits, 16).expect("hex digits");
-            }
-            guan_model::PublicKey::Ed25519(key)
-        };
-        let consumer = key("8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c");
-        let provider = key("8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394");
-        let keys = vec![("space-1".to_owned(), consumer), ("depot-7".to_owned(), provider)];
-        TrustedKeys::new(keys).expect("valid keys")
-    });
-    match Contract::parse(data, keys) {
-        Ok(_) => true,
-        Err(fault) => {
-            assert!(!fault.to_string().is_empty());
-            false
-        }
-    }
-}
-
-/// Contracts that nobody has signed yet; whatever is accepted must compile and decide.
-pub fn draft(data: &[u8]) -> bool {
-    static TABLE: OnceLock<DescriptorTable> = OnceLock::new();
-    static BATCH: OnceLock<Batch> = OnceLock::new();
-    let contract = match Contract::draft(data) {
-        Ok(contract) => contract,
-        Err(fault) => {
-            assert!(!fault.to_string().is_empty());
-            return false;
-        }
-    };
-    let names = ["A.x", "A.z", "B.y", "C"];
-    let table = TABLE.get_or_init(|| {
-        let points = (1..).zip(names).map(|(id, name)| point(id, name, ValueType::F64));
-        DescriptorTable::new(points.collect()).expect("points of their own")
-    });
-    let batch = BATCH.get_or_init(|| rows_of_all_types(table));
-    let now = Now {
-        wall: WallTime::from_seconds(1_800_000_000),
-        monotonic: Duration::from_secs(60),
-        quality: ClockQuality::Rtc,
-    };
-    let mut situation = Situation::at(now);
-    situation.track.note(now.wall, Position::new(31.2, 121.4).expect("on the globe"));
-    (situation.consent, situation.secure_boot) = (Some(true), Some(true));
-    survives(&contract);
-    let plan = Plan::compile(&[contract], table);
-    let (mut usage, mut entropy) = (Usage::default(), || 0x0123_4567_89AB_CDEF);
-    let mut means =
-        Means { pseudonym_key: &|_| Some([7; 32]), ..Means::plain(&mut usage, &mut entropy) };
-    let decision = plan.decide(&situation, &mut means, batch.clone());
-    situation.now.wall = now.wall.saturating_add(Duration::from_secs(86_400 * 40));
-    let flushed = plan.flush(&situation, &mut means, |_| batch.header.clone());
-    assert!(decision.refused_rows() <= batch.rows() as u64);
-    for permitted in decision.permitted.iter().chain(&flushed) {
-        assert!(permitted.batch.rows() <= batch.rows(), "a form adds no rows");
-        let bytes = permitted.terms.encode();
-        let again = Terms::decode(&bytes).expect("what was just encoded");
-        let asked = Some(&permitted.terms).filter(|terms| !terms.is_free());
-        assert_eq!(again.as_ref(), asked, "terms survive");
-        permitted.terms.judge(&situation, BootNumber(2));
-    }
-    true
-}
-
-/// Whatever is accepted means the same in the other form, unless it is too large for that.
-fn survives(contract: &Contract) {
-    for written in [contract.to_tds(), contract.to_odrl()] {
-        let Err(error) = written else { continue };
-        let is_too_large = |problem: &Problem| {
-            matches!(
-                problem,
-                Problem::TooLong { .. } | Problem::TooDeep { .. } | Problem::TooMany { .. }
-            )
-        };
-        assert!(error.faults.iter().any(|fault| is_too_large(&fault.problem)), "{error}");
-    }
-}
-
-/// Each point has a value of each type, and none.
-fn rows_of_all_types(table: &DescriptorTable) -> Batch {
-    let values = [
-        None,
-        Some(Value::Bool(true)),
-        Some(Value::I64(i64::MIN)),
-        Some(Value::U64(u64::MAX)),
-        Some(Value::F32(7.5)),
-        Some(Value::F64(f64::NAN)),
-        Some(Value::F64(12.25)),
-        Some(Value::Text("N31".to_owned())),
-        Some(Value::Bytes(vec![0xFF, 0].into())),
-    ];
-    let row = |(place, (id, value)): (i64, (u32, &Option<Value>))| Row {
-        point: PointId(id),
-        source_time: Some(WallTime::from_seconds(1_800_000_000 - place % 7)),
-        gateway_time: WallTime(1_800_000_000_000_000_000 + place),
-        quality: Quality::GOOD,
-        value: value.clone(),
-    };
-    let header = BatchHeader {
-        dataset: DatasetId::parse("d").expect("a valid name"),
-        contract: None,
-        descriptors: table.digest(),
-        boot: BootNumber(1),
-        monotonic: Duration::ZERO,
-        clock_quality: ClockQuality::Rtc,
-    };
-    let pairs = (1..=5).flat_map(|id| values.iter().map(move |value| (id, value)));
-    Batch::from_rows(header, (0..).zip(pairs).map(row)).expect("within the limits")
 }
 
 /// Configuration files of both programs.

@@ -54,7 +54,7 @@ impl Shaping<'_, '_> {
         let key =
             CellKey::Sample { contract: self.contract.clone(), rule: self.rule.clone(), point };
         let seen = self.means.usage.used(&key, 0);
-        let numbered = rows.iter().zip(seen..);
+        let numbered = rows.iter().zip(seen % one_of..);
         let kept = numbered.filter(|(_, number)| number % one_of == 0).map(|(row, _)| *row);
         let kept: Vec<usize> = kept.collect();
         // Without a counter nothing would say which row is the next: none is.

@@ -12,7 +12,7 @@ use std::fmt;
 /// profile of ODRL, and four more in the form of TC609-6-2025-14.
 pub const DEPTH_MAX: usize = 20;
 /// Largest integer that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
-const INTEGER_MAX: u64 = (1 << 53) - 1;
+pub(crate) const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// Reads a document and notes what is wrong with it. `None` if it is no JSON at all.
 pub fn read(bytes: &[u8], faults: &mut Faults) -> Option<Value> {

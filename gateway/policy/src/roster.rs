@@ -90,7 +90,10 @@ impl Roster {
         match signature_json(&self.space, signer, &message) {
             Ok(signature) => {
                 let file = json!({"schema": SCHEMA, "set": set, "signatures": [signature]});
-                faults.finish(Some(format!("{file:#}\n").into_bytes()))
+                let bytes = format!("{file:#}\n").into_bytes();
+                // What no box could read is not handed out.
+                json::read(&bytes, &mut faults);
+                faults.finish(Some(bytes))
             }
             Err(detail) => {
                 faults.add("", Problem::Signer { detail });
@@ -150,7 +153,7 @@ fn read_set(set: &Value, faults: &mut Faults) -> Option<Roster> {
     let set = Object::open(set, "/set", &KEYS, faults)?;
     let box_id = set.name("box", BoxId::parse, faults);
     let space = set.name("space", plain_name, faults);
-    let epoch = set.member("epoch").and_then(|member| member.whole(faults));
+    let epoch = number(&set, "epoch", faults);
     let issued = set.time("issued", faults);
     let list = entries(set.members.get("contracts")?, "/set/contracts", CONTRACTS_MAX, faults);
     let mut seen = BTreeSet::new();
@@ -166,10 +169,20 @@ fn read_set(set: &Value, faults: &mut Faults) -> Option<Roster> {
     Some(Roster { box_id: box_id?, space: space?, epoch: epoch?, issued: issued?, entries: read })
 }
 
+/// A whole number that can also be written as one: sets are signed anew with what was read.
+fn number(object: &Object<'_>, key: &str, faults: &mut Faults) -> Option<u64> {
+    let number = object.member(key)?.whole(faults)?;
+    if number > json::INTEGER_MAX {
+        faults.add(&object.at(key), Problem::NotCanonical);
+        return None;
+    }
+    Some(number)
+}
+
 fn read_entry(value: &Value, at: &str, faults: &mut Faults) -> Option<Entry> {
     let object = Object::open(value, at, &["id", "version", "digest", "state"], faults)?;
     let contract = object.name("id", ContractId::parse, faults);
-    let version = object.member("version").and_then(|member| member.whole(faults));
+    let version = number(&object, "version", faults);
     let digest = object.text("digest", faults).and_then(|text| {
         let digest = Digest::from_hex(text);
         if digest.is_none() {
@@ -236,6 +249,27 @@ mod tests {
         check(&file.replace("\"id\": \"ended\"", "\"id\": \"active\""), &keys, "twice");
         check(&file.replace("\"revoked\"", "\"paused\""), &keys, "paused");
         check("{}", &keys, "missing");
+    }
+
+    /// A text may hold a number that no set can: the space would sign what every box refuses.
+    #[test]
+    fn numbers_are_those_that_can_be_written_again() {
+        let signer = TestSigner::new(1);
+        let sign = |epoch: u64| Roster { epoch, ..roster() }.sign(&signer);
+        let file = sign(json::INTEGER_MAX).unwrap();
+        assert_eq!(Roster::parse(&file, &keys(&signer)).unwrap().epoch, json::INTEGER_MAX);
+        let at = |error: ContractError| {
+            (error.faults[0].pointer.clone(), error.faults[0].problem.clone())
+        };
+        let expect = |pointer: &str| (pointer.to_owned(), Problem::NotCanonical);
+        assert_eq!(at(sign(json::INTEGER_MAX + 1).unwrap_err()), expect("/set/epoch"));
+        let mut set = roster().json();
+        set["contracts"][1]["version"] = json!("9007199254740992");
+        let message = [DOMAIN, &json::canonical_json(&set)].concat();
+        let signature = signature_json("space-1", &signer, &message).unwrap();
+        let file = json!({"schema": SCHEMA, "set": set, "signatures": [signature]}).to_string();
+        let error = Roster::parse(file.as_bytes(), &keys(&signer)).unwrap_err();
+        assert_eq!(at(error), expect("/set/contracts/1/version"));
     }
 
     #[test]

@@ -197,6 +197,11 @@ fn samples_go_on_over_batches() {
     let kept: Vec<u64> = [3, 3, 3, 3].iter().map(|n| counts(&one.decide(0, &rows(*n))).0).collect();
     assert_eq!(kept, [1, 1, 1, 0]);
     assert_eq!(counts(&one.decide(0, &rows(4))), (1, vec![("dropped", 3)]));
+    // A counter at its end, as only a damaged record has it, stops nothing.
+    let contract = ContractId::parse("C").unwrap();
+    let key = CellKey::Sample { contract, rule: "p".into(), point: SPEED };
+    one.usage.charge(&key, 0, u64::MAX).unwrap();
+    one.decide(3, &rows(5));
 }
 
 fn mean_of_a_minute(contributors: u64) -> crate::Contract {

@@ -72,7 +72,7 @@ impl Quantiles {
             match merged.last_mut() {
                 Some(last) if scale((before + last.weight + one.weight) / total) <= limit => {
                     let weight = last.weight + one.weight;
-                    last.mean += (one.mean - last.mean) * (one.weight / weight);
+                    last.mean = between(last.mean, one.mean, one.weight / weight);
                     last.weight = weight;
                 }
                 last => {
@@ -116,7 +116,9 @@ impl Quantiles {
 }
 
 fn between(a: f64, b: f64, share: f64) -> f64 {
-    a + (b - a) * share.clamp(0.0, 1.0)
+    let share = share.clamp(0.0, 1.0);
+    // Not a + (b - a) * share: the difference of two doubles may be none, their mean is always one.
+    (a * (1.0 - share) + b * share).clamp(a.min(b), a.max(b))
 }
 
 #[cfg(test)]
@@ -138,6 +140,23 @@ mod tests {
         assert_eq!(digest.at(0.0, 0.0, 10_006.0), Some(0.0));
         assert_eq!(digest.at(1.0, 0.0, 10_006.0), Some(10_006.0));
         assert_eq!(Quantiles::default().at(0.5, 0.0, 0.0), None);
+    }
+
+    /// A record that cannot be read again would keep the box from starting.
+    #[test]
+    fn the_largest_doubles_leave_a_record_that_can_be_read() {
+        let mut digest = Quantiles::default();
+        for place in 0..500 {
+            digest.add(if place % 2 == 0 { f64::MAX } else { f64::MIN });
+        }
+        let mut out = Writer::new();
+        digest.write(&mut out);
+        let read = Quantiles::read(&mut Reader::new(&out.finish())).unwrap();
+        assert_eq!(read.as_ref(), Some(&digest));
+        for share in [0.05, 0.5, 0.95] {
+            let found = digest.at(share, f64::MIN, f64::MAX).unwrap();
+            assert!(found.is_finite(), "{share}: {found}");
+        }
     }
 
     proptest! {

@@ -16,6 +16,9 @@ pub const AHEAD_MAX: Duration = Duration::from_secs(60);
 /// How long after its end a window waits for what is late, at most.
 const LATENESS_MAX: Duration = Duration::from_secs(60);
 
+/// Most readings of a window; more would take longer than any window.
+const COUNT_MAX: u64 = 1 << 53;
+
 /// The sums of one window.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Window {
@@ -160,6 +163,7 @@ impl Window {
         out.u64(self.touched.0.cast_unsigned());
     }
 
+    /// `None` for values that no window can have.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, ReadFault> {
         let start = WallTime(reader.u64()?.cast_signed());
         let length = Duration::from_nanos(reader.u64()?);
@@ -168,14 +172,21 @@ impl Window {
             129 => Statistic::Min,
             130 => Statistic::Max,
             131 => Statistic::Mean,
-            percent => Statistic::Percentile(percent.min(100)),
+            percent => Statistic::Percentile(percent),
         };
         let (contributors_min, count) = (reader.varint()?, reader.varint()?);
         let mut number = || reader.u64().map(f64::from_bits);
         let (min, max, mean) = (number()?, number()?, number()?);
         let quantiles = Quantiles::read(reader)?;
         let touched = WallTime(reader.u64()?.cast_signed());
-        Ok(quantiles.map(|quantiles| Self {
+        // Of nothing, the smallest and the largest are still what `around` makes them.
+        let are_ends = match count {
+            0 => (min, max) == (f64::INFINITY, f64::NEG_INFINITY),
+            _ => min.is_finite() && max.is_finite() && min <= max,
+        };
+        let is_share = !matches!(statistic, Statistic::Percentile(101..));
+        let is_sound = are_ends && is_share && count <= COUNT_MAX && !length.is_zero();
+        Ok(quantiles.filter(|_| is_sound).map(|quantiles| Self {
             start,
             length,
             statistic,
@@ -216,6 +227,35 @@ mod tests {
         check(Statistic::Mean, 1, &values, Some(2.0));
         check(Statistic::Percentile(50), 1, &values, Some(3.0));
         check(Statistic::Mean, 0, &[], None);
+    }
+
+    /// Each would stop the program later: a range turned round, a sum that overflows.
+    #[test]
+    fn windows_that_no_program_writes_are_refused() {
+        let minute = Duration::from_secs(60);
+        let check = |expect: bool, change: &dyn Fn(&mut Window)| {
+            let mut window = Window::around(WallTime(0), minute, Statistic::Percentile(100), 1);
+            [3.0, -1.0].iter().for_each(|value| window.add(*value));
+            change(&mut window);
+            let mut out = Writer::new();
+            window.write(&mut out);
+            let read = Window::read(&mut Reader::new(&out.finish())).unwrap();
+            assert_eq!(read.is_some(), expect, "{window:?}");
+            if let Some(mut read) = read {
+                read.add(7.0);
+                read.result();
+            }
+        };
+        check(true, &|_| {});
+        check(true, &|window| window.mean = f64::NAN);
+        check(false, &|window| window.min = f64::NAN);
+        check(false, &|window| window.max = f64::INFINITY);
+        check(false, &|window| window.min = 4.0);
+        check(false, &|window| window.count = 0);
+        check(true, &|window| window.count = COUNT_MAX);
+        check(false, &|window| window.count = COUNT_MAX + 1);
+        check(false, &|window| window.statistic = Statistic::Percentile(101));
+        check(false, &|window| window.length = Duration::ZERO);
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("资源目录能力", "a catalogue of resources, graded and searchable"),
         Extended,
         "guan catalogue show",
-        "the code tables of NDI-TR-2025-06; files are carried to the space by hand, which searches them",
+        "the code tables of NDI-TR-2025-06; the space searches what the box sends",
     ),
     partly(
         "7.3a",
@@ -153,11 +153,12 @@ pub(super) const ROWS: [Row; 29] = [
         "guan catalogue show",
         "products other than an offer of whole datasets",
     ),
-    not_yet(
+    partly(
         "7.3b",
         ("数据产品上架能力", "offering products at the service platform"),
         Basic,
-        "the way of the catalogue to the platform, and withdrawing from it",
+        "guan catalogue export",
+        "a platform other than this space, whose members see offers come and go with the catalogue",
     ),
     not_yet(
         "7.3c",

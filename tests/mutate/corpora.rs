@@ -1,0 +1,256 @@
+//! Makes the corpora of the policy engine's decoders, from what it writes itself.
+//!
+//! `cargo test -p guan-tests --test mutate -- --ignored` writes them anew, after a new version of a form.
+
+use guan_model::{
+    Batch, BatchHeader, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
+    DescriptorTable, Digest, Now, PointDescriptor, PointId, PointName, Quality, Row, Unit, Value,
+    ValueType, WallTime,
+};
+use guan_policy::negotiation::{
+    Ack, Answer, Limits, Message, Negotiation, Parties, Pid, Refusal, Rejection, Role, Signatures,
+    Terms,
+};
+use guan_policy::roster::Entry;
+use guan_policy::{Contract, ContractState, Means, Plan, Roster, Situation, Usage};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+fn folder(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    std::fs::create_dir_all(folder(target)).unwrap();
+    std::fs::write(folder(target).join(name), bytes).unwrap();
+}
+
+fn now() -> Now {
+    let wall = WallTime::from_seconds(1_800_000_000);
+    Now { wall, monotonic: Duration::from_secs(60), quality: ClockQuality::Rtc }
+}
+
+fn table() -> DescriptorTable {
+    let point = |(id, name)| PointDescriptor {
+        id: PointId(id),
+        name: PointName::parse(name).unwrap(),
+        value_type: ValueType::F64,
+        unit: Unit::one(),
+        dataset: DatasetId::parse("d").unwrap(),
+        class: Class::General,
+        tags: BTreeSet::new(),
+    };
+    DescriptorTable::new((1..).zip(["A.x", "A.z", "B.y", "C"]).map(point).collect()).unwrap()
+}
+
+/// Four points, six rows each, from one minute into the next.
+fn batch(table: &DescriptorTable) -> Batch {
+    let header = BatchHeader {
+        dataset: DatasetId::parse("d").unwrap(),
+        contract: None,
+        descriptors: table.digest(),
+        boot: BootNumber(1),
+        monotonic: Duration::ZERO,
+        clock_quality: ClockQuality::Rtc,
+    };
+    let row = |place: u32| Row {
+        point: PointId(1 + place / 6),
+        source_time: None,
+        gateway_time: now().wall.saturating_add(Duration::from_secs(u64::from(place % 6) * 15)),
+        quality: Quality::GOOD,
+        value: Some(Value::F64(f64::from(place) * 1.25)),
+    };
+    Batch::from_rows(header, (0..24).map(row)).unwrap()
+}
+
+fn agreement(rules: Json) -> Json {
+    let mut object = json!({
+        "@type": "Agreement", "@id": "urn:contract:F-1", "profile": "urn:guankou:odrl:1", "version": 1,
+        "assigner": "depot-7", "assignee": "insurer-1", "target": ["d"],
+        "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z"},
+    });
+    let members = object.as_object_mut().unwrap();
+    members.extend(rules.as_object().unwrap().clone());
+    object
+}
+
+fn refined(action: &str, parameters: &[(&str, &str)]) -> Json {
+    let parts: Vec<Json> = parameters.iter().map(|(name, value)| test(name, "eq", value)).collect();
+    json!({"action": action, "refinement": parts})
+}
+
+fn test(left: &str, operator: &str, right: &str) -> Json {
+    json!({"leftOperand": left, "operator": operator, "rightOperand": right})
+}
+
+/// Everything that is asked when a batch leaves: trees, a prohibition, a delay.
+fn held() -> Json {
+    let months = json!({"or": [
+        test("dateTime", "lt", "2027-02-01T00:00:00Z"), test("dateTime", "gteq", "2028-02-01T00:00:00Z"),
+    ]});
+    let one_of = json!({"xone": [
+        test("link", "eq", "metered"), json!({"and": [
+            test("secureBoot", "eq", "true"), test("attested", "gteq", "hardware"),
+        ]}),
+    ]});
+    let night = json!({"leftOperand": "timeWindow", "operator": "isPartOf", "rightOperand":
+        {"from": "22:00", "until": "06:00", "zone": "Europe/Berlin"}});
+    agreement(json!({
+        "permission": [{
+            "uid": "p1", "action": "deliver", "constraint": [months, one_of],
+            "duty": [refined("delay", &[("span", "PT1H"), ("dataField", "A.*")])],
+        }],
+        "prohibition": [
+            {"uid": "f1", "action": "deliver", "constraint": [night]},
+            {"uid": "f2", "action": "collect", "constraint": [test("releaseMin", "lt", "1.2.3")]},
+        ],
+    }))
+}
+
+/// A window of each kind.
+fn windows() -> Json {
+    let window = |point: &str, statistic: &str| {
+        let by = [("window", "PT1M"), ("statistic", statistic), ("dataField", point)];
+        refined("aggregate", &by)
+    };
+    let duties = [("A.x", "mean"), ("A.z", "count"), ("B.y", "p50"), ("C", "max")];
+    let duties = duties.map(|(point, statistic)| window(point, statistic));
+    agreement(json!({"permission": [{"uid": "p1", "action": "deliver", "duty": duties}]}))
+}
+
+#[test]
+#[ignore = "writes tests/fuzz/corpus anew"]
+fn write_terms_and_usage() {
+    let table = table();
+    let drafts = ["counted", "forms", "leaving"]
+        .map(|name| (name, std::fs::read(folder("draft").join(format!("{name}.json"))).unwrap()));
+    let [held, windows] = [held(), windows()].map(|json| json.to_string().into_bytes());
+    for (name, json) in drafts.into_iter().chain([("held", held), ("windows", windows)]) {
+        let plan = Plan::compile(&[Contract::draft(&json).unwrap()], &table);
+        let mut usage = Usage::default();
+        let mut entropy = || 7;
+        let mut situation = Situation::at(now());
+        (situation.consent, situation.secure_boot) = (Some(true), Some(true));
+        let mut means =
+            Means { pseudonym_key: &|_| Some([7; 32]), ..Means::plain(&mut usage, &mut entropy) };
+        let decision = plan.decide(&situation, &mut means, batch(&table));
+        for (place, one) in decision.permitted.iter().enumerate() {
+            let terms = one.terms.encode();
+            if !terms.is_empty() {
+                write("terms", &format!("{name}-{place}"), &terms);
+            }
+        }
+        if usage.is_empty() {
+            continue;
+        }
+        write("usage", &format!("{name}-delta"), &usage.delta());
+        write("usage", &format!("{name}-snapshot"), &usage.snapshot());
+        usage.handle_committed();
+        usage.retain(|_| false);
+        if usage.is_dirty() {
+            write("usage", &format!("{name}-gone"), &usage.delta());
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes tests/fuzz/corpus anew"]
+fn write_rosters_and_mandates() {
+    let entry = |(place, (name, state)): (u8, (&'static str, ContractState))| Entry {
+        contract: ContractId::parse(name).unwrap(),
+        version: u64::from(place) + 1,
+        digest: Digest([place; 32]),
+        state,
+    };
+    let roster = |entries| Roster {
+        box_id: BoxId::parse("box-1").unwrap(),
+        space: "space-1".to_owned(),
+        epoch: 9,
+        issued: now().wall,
+        entries,
+    };
+    let all = (0..).zip(ContractState::WORDS).map(entry).collect();
+    let space = guan_tests::targets::Space::new();
+    write("roster", "empty.json", &roster(Vec::new()).sign(&space).unwrap());
+    write("roster", "states.json", &roster(all).sign(&space).unwrap());
+    let mandate = |name: &str, transforms: Json, needs_operator: bool| {
+        let mandate = json!({
+            "schema": 1, "consumers": ["insurer-1", "space-1"], "datasets": ["d", "machine-temperature"],
+            "actions": ["deliver", "use"], "highestClass": "important",
+            "requiredTransforms": transforms, "longestTerm": "P1461D", "needsOperator": needs_operator,
+        });
+        write("mandate", name, mandate.to_string().as_bytes());
+    };
+    mandate("free.json", json!([]), false);
+    let required = json!([
+        {"tag": "personal", "transforms": ["mask", "drop", "pseudonymise"]},
+        {"tag": "precise-location", "transforms": ["coarsenPosition"]},
+    ]);
+    mandate("strict.json", required, true);
+}
+
+fn pid(role: Role) -> Pid {
+    Pid::parse(if role == Role::Consumer { "urn:uuid:c-1" } else { "urn:uuid:p-1" }).unwrap()
+}
+
+fn terms(kind: &str) -> Terms {
+    let json = std::fs::read(folder("draft").join("counted.json")).unwrap();
+    let mut value: Json = serde_json::from_slice(&json).unwrap();
+    value["@type"] = json!(kind);
+    Terms::read(value.to_string().as_bytes()).unwrap()
+}
+
+/// Sends what one end has to send; both ends' records and the message go to the corpora.
+fn pass(from: &mut Negotiation, to: Option<Negotiation>, name: &str) -> Negotiation {
+    write("record", &format!("{name}-waiting"), &from.to_record(now()));
+    let sent = from.poll_message(now()).unwrap();
+    write("message", &format!("{name}.json"), sent.message.to_json());
+    let message = Message::read(sent.message.to_json()).unwrap();
+    let (to, ack) = match to {
+        Some(mut to) => {
+            let ack = to.handle_message(now(), &message).unwrap();
+            (to, ack)
+        }
+        None => {
+            let role = from.role().other();
+            let parties = Parties::new(role, pid(role), "peer", "https://example.org/dsp").unwrap();
+            Negotiation::begin(now(), parties, &message, Limits::default()).unwrap()
+        }
+    };
+    from.handle_answer(now(), sent.sequence, &Answer::Accepted(Some(ack))).unwrap();
+    write("record", &format!("{name}-taken"), &to.to_record(now()));
+    to
+}
+
+#[test]
+#[ignore = "writes tests/fuzz/corpus anew"]
+fn write_negotiations() {
+    let (consumer, provider) = (Role::Consumer, Role::Provider);
+    let parties =
+        Parties::new(consumer, pid(consumer), "depot-7", "https://example.org/c").unwrap();
+    let mut ours = Negotiation::open(now(), parties, terms("Offer"), Limits::default()).unwrap();
+    let mut theirs = pass(&mut ours, None, "1-request");
+    theirs.offer(now(), terms("Offer")).unwrap();
+    ours = pass(&mut theirs, Some(ours), "2-offer");
+    ours.accept(now()).unwrap();
+    theirs = pass(&mut ours, Some(theirs), "3-accepted");
+    let entry = json!({"party": "depot-7", "key_id": "0123abcd", "algorithm": "Ed25519", "signature": "AA=="});
+    let file = json!({"signatures": [entry]}).to_string();
+    let signatures = || Signatures::of_file(file.as_bytes()).unwrap();
+    theirs.agree(now(), terms("Agreement"), signatures()).unwrap();
+    ours = pass(&mut theirs, Some(ours), "4-agreement");
+    let mut given_up = ours.clone();
+    given_up.terminate(now(), Some("1".to_owned()), vec!["too dear".to_owned()]).unwrap();
+    pass(&mut given_up, Some(theirs.clone()), "5-termination");
+    ours.verify(now(), signatures()).unwrap();
+    theirs = pass(&mut ours, Some(theirs), "6-verification");
+    theirs.finalize(now()).unwrap();
+    pass(&mut theirs, Some(ours), "7-finalized");
+    let state = guan_policy::negotiation::State::Agreed;
+    let ack = Ack { consumer_pid: pid(consumer), provider_pid: pid(provider), state };
+    write("message", "ack.json", &ack.to_json());
+    let rejection = Rejection::from(&Refusal::TooManyProposals { limit: 16 });
+    write("message", "rejection.json", &rejection.to_json(&pid(consumer), &pid(provider)));
+}
