@@ -46,12 +46,7 @@ impl Story {
     fn constraints(&mut self) -> Vec<Json> {
         let mut all: Vec<Json> = Vec::new();
         for _ in 0..self.0.below(3) {
-            let one = self.counted();
-            // Two rates of one rule are a case of their own.
-            let is_rate = |one: &Json| one["leftOperand"] == "rate";
-            if !is_rate(&one) || !all.iter().any(is_rate) {
-                all.push(one);
-            }
+            all.push(self.counted());
         }
         if self.one_in(3) {
             let counted = json!({"leftOperand": "count", "operator": "lteq",
