@@ -12,6 +12,7 @@ mod dice;
 mod draw;
 mod interpreter;
 mod ledger;
+mod markers;
 mod stateful;
 mod story;
 
