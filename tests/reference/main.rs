@@ -13,6 +13,7 @@ mod draw;
 mod interpreter;
 mod ledger;
 mod markers;
+mod noise;
 mod stateful;
 mod story;
 
