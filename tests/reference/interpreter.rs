@@ -1,10 +1,12 @@
 //! What contracts say of one reading, straight from their rules: no plan, no columns, no shortcuts.
 
+use super::ledger::Ledger;
 use guan_model::{
-    BootNumber, ClockQuality, DatasetId, PointDescriptor, Quality, Reason, Row, Severity, Value,
+    BootNumber, ClockQuality, DatasetId, Digest, PointDescriptor, Quality, Reason, Row, Severity,
+    Value,
 };
 use guan_policy::action::Action;
-use guan_policy::constraint::{Constraint, Phase, Relation, Test};
+use guan_policy::constraint::{Constraint, Period, Phase, Relation, Test};
 use guan_policy::contract::{Rule, RuleKind};
 use guan_policy::duty::{Axis, PointPatterns, Transform};
 use guan_policy::interval::Comparison;
@@ -40,11 +42,15 @@ pub(crate) struct World<'w> {
     pub(crate) leaves: &'w Situation,
     /// The boot in which it would leave; it comes in boot 1.
     pub(crate) boot: BootNumber,
+    /// What was let go before; `None` for contracts that count nothing.
+    pub(crate) ledger: Option<&'w Ledger>,
 }
 
 /// Everything that a test may ask.
 struct Asked<'a> {
     contract: &'a Contract,
+    rule: &'a Rule,
+    ledger: Option<&'a Ledger>,
     point: &'a PointDescriptor,
     row: &'a Row,
     situation: &'a Situation,
@@ -58,25 +64,45 @@ struct Came<'a> {
     row: &'a Row,
 }
 
+/// The permission that lets a reading in, and the prohibitions that are asked when it leaves.
+pub(crate) struct Granted<'c> {
+    pub(crate) permission: &'c Rule,
+    later_forbids: Vec<(&'c Contract, &'c Rule)>,
+}
+
 impl World<'_> {
     pub(crate) fn outcome(&self, contract: &Contract, row: &Row) -> Outcome {
+        match self.granted(contract, row) {
+            Ok(granted) => self.leaving(contract, row, &granted),
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
+    /// Where a point of the batch is described.
+    pub(crate) fn point(&self, row: &Row) -> Option<&PointDescriptor> {
         let is_it =
             |point: &&PointDescriptor| point.id == row.point && point.dataset == *self.dataset;
-        let came = self.points.iter().find(is_it).map(|point| Came { point, row });
+        self.points.iter().find(is_it)
+    }
+
+    pub(crate) fn granted<'c>(
+        &'c self,
+        contract: &'c Contract,
+        row: &'c Row,
+    ) -> Result<Granted<'c>, DenyReason> {
+        let came = self.point(row).map(|point| Came { point, row });
         let permissions = came.map_or_else(Vec::new, |came| {
             let rules = contract.rules().iter();
             let permissions = rules.filter(|rule| rule.kind == RuleKind::Permission);
             permissions.filter(|rule| self.concerns(contract, rule, came)).collect()
         });
         let (Some(came), Some(nearest)) = (came, permissions.first()) else {
-            return Outcome::Refused(DenyReason::PointNotCovered {
-                contract: contract.id().clone(),
-            });
+            return Err(DenyReason::PointNotCovered { contract: contract.id().clone() });
         };
-        self.out_of_term(contract).map_or_else(
-            || self.outcome_in_term(contract, came, &permissions, nearest),
-            Outcome::Refused,
-        )
+        match self.out_of_term(contract) {
+            Some(reason) => Err(reason),
+            None => self.granted_in_term(contract, came, &permissions, nearest),
+        }
     }
 
     fn out_of_term(&self, contract: &Contract) -> Option<DenyReason> {
@@ -87,38 +113,48 @@ impl World<'_> {
         (now.wall >= contract.not_after()).then_some(DenyReason::Expired { contract: id })
     }
 
-    fn outcome_in_term(
-        &self,
-        contract: &Contract,
-        came: Came<'_>,
-        permissions: &[&Rule],
+    fn granted_in_term<'c>(
+        &'c self,
+        contract: &'c Contract,
+        came: Came<'c>,
+        permissions: &[&'c Rule],
         nearest: &Rule,
-    ) -> Outcome {
+    ) -> Result<Granted<'c>, DenyReason> {
         let id = contract.id().clone();
         let mut later_forbids = Vec::new();
         for (other, rule) in self.prohibitions(contract) {
-            let asked = self.asked(other, came, self.comes);
+            let asked = self.asked((other, rule), came, self.comes);
             if !self.concerns(other, rule, came) || all(&parts(rule, false), &asked) == Some(false)
             {
                 continue;
             }
             if settled(&parts(rule, true), &asked) == Some(Some(true)) {
                 let (contract, rule) = (other.id().clone(), rule.id.clone());
-                return Outcome::Refused(DenyReason::Prohibited { contract, rule });
+                return Err(DenyReason::Prohibited { contract, rule });
             }
             later_forbids.push((other, rule));
         }
-        let asked = self.asked(contract, came, self.comes);
-        let holds = |rule: &&&Rule| all(&parts(rule, false), &asked) == Some(true);
+        let holds = |rule: &&&'c Rule| {
+            let asked = self.asked((contract, rule), came, self.comes);
+            all(&parts(rule, false), &asked) == Some(true)
+        };
         let Some(permission) = permissions.iter().find(holds) else {
             let rule = nearest.id.clone();
-            return Outcome::Refused(DenyReason::NotPermitted { contract: id, rule });
+            return Err(DenyReason::NotPermitted { contract: id, rule });
         };
+        Ok(Granted { permission, later_forbids })
+    }
+
+    fn leaving(&self, contract: &Contract, row: &Row, granted: &Granted<'_>) -> Outcome {
+        let Granted { permission, later_forbids } = granted;
+        let point = self.point(row).expect("a granted row has a point");
+        let came = Came { point, row };
         let Some((row, is_masked)) = treat(permission, came.point, came.row) else {
-            return Outcome::Refused(DenyReason::Dropped { contract: id });
+            return Outcome::Refused(DenyReason::Dropped { contract: contract.id().clone() });
         };
-        let then =
-            |contract, rule| all(&parts(rule, true), &self.asked(contract, came, self.leaves));
+        let then = |contract, rule| {
+            all(&parts(rule, true), &self.asked((contract, rule), came, self.leaves))
+        };
         let leaves_then = then(contract, permission) == Some(true)
             && later_forbids.iter().all(|(other, rule)| then(other, rule) == Some(false))
             && delay(permission, came.point).is_none_or(|span| self.has_passed(span));
@@ -128,17 +164,18 @@ impl World<'_> {
 
     fn asked<'a>(
         &'a self,
-        contract: &'a Contract,
+        (contract, rule): (&'a Contract, &'a Rule),
         came: Came<'a>,
         situation: &'a Situation,
     ) -> Asked<'a> {
         let Came { point, row } = came;
-        Asked { contract, point, row, situation, collections: self.collections }
+        let (collections, ledger) = (self.collections, self.ledger);
+        Asked { contract, rule, ledger, point, row, situation, collections }
     }
 
     /// Whether a rule is about what the box does, and not settled to be never about the point.
     fn concerns(&self, contract: &Contract, rule: &Rule, came: Came<'_>) -> bool {
-        let asked = self.asked(contract, came, self.comes);
+        let asked = self.asked((contract, rule), came, self.comes);
         let actions: &[Action] = match rule.kind {
             RuleKind::Permission => &[Action::Deliver],
             RuleKind::Prohibition => &[Action::Collect, Action::Store, Action::Deliver],
@@ -349,7 +386,18 @@ fn answer_live(test: &Test, asked: &Asked<'_>) -> Answer {
         Test::Clock(comparison, quality) => {
             Some(compares(*comparison, now.quality as u8, *quality as u8))
         }
-        other => unreachable!("{other:?} counts, which no contract drawn does"),
+        Test::Quota { key, comparison, limit } => {
+            let ledger = asked.ledger.expect("contracts that count have a ledger");
+            let is_known = clock_is_set || key.period == Period::Total;
+            let used = ledger.used(asked.contract.id(), *key, now.wall);
+            let used = used + Ledger::cost(*key, row);
+            is_known.then(|| compares(*comparison, used, *limit))
+        }
+        Test::Rate(rate) => {
+            let ledger = asked.ledger.expect("contracts that count have a ledger");
+            Some(ledger.has_room(asked.contract.id(), &asked.rule.id, *rate, row.gateway_time))
+        }
+        other => unreachable!("{other:?} is answered by contract and descriptor"),
     }
 }
 
@@ -369,7 +417,7 @@ fn member(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "contracts compare decimals")]
-fn number(row: &Row) -> Option<f64> {
+pub(crate) fn number(row: &Row) -> Option<f64> {
     match row.value.as_ref()? {
         Value::Bool(value) => Some(f64::from(u8::from(*value))),
         Value::I64(value) => Some(*value as f64),
@@ -387,34 +435,73 @@ fn delay(rule: &Rule, point: &PointDescriptor) -> Option<Duration> {
     })
 }
 
-/// The row after one treatment after the other, and whether it lost its value; `None`: it does not leave.
-fn treat(rule: &Rule, point: &PointDescriptor, row: &Row) -> Option<(Row, bool)> {
+/// What a permission does to a point, in the order in which it is done.
+pub(crate) fn form<'r>(rule: &'r Rule, point: &PointDescriptor) -> Vec<&'r Transform> {
     let covering = rule.treatments.iter().filter(|one| one.points.covers(point.name.as_str()));
     let mut transforms: Vec<&Transform> = covering.map(|one| &one.transform).collect();
     transforms.sort_by_key(|transform| transform.step());
+    transforms
+}
+
+/// The row after one treatment after the other, and whether it lost its value; `None`: it does not leave.
+fn treat(rule: &Rule, point: &PointDescriptor, row: &Row) -> Option<(Row, bool)> {
+    apply(&form(rule, point), row, None)
+}
+
+/// The row after treatments that need no memory; `key` is for pseudonyms.
+pub(crate) fn apply(
+    transforms: &[&Transform],
+    row: &Row,
+    key: Option<[u8; 32]>,
+) -> Option<(Row, bool)> {
     let (mut row, mut is_masked) = (row.clone(), false);
     for transform in transforms {
         let changed = match transform {
             Transform::Drop => return None,
             Transform::Mask => None,
-            Transform::Delay { .. } => continue,
+            // Neither changes a row.
+            Transform::Delay { .. } | Transform::Sample { .. } => continue,
             // There is nothing to change in an absent value.
             _ if row.value.is_none() => continue,
+            Transform::Pseudonymise => {
+                key.zip(row.value.as_ref()).map(|(key, value)| Value::Text(pseudonym(&key, value)))
+            }
             change => match row.value {
                 Some(Value::Bool(_)) => None,
-                _ => number(&row).map(|value| changed(change, value)),
+                _ => number(&row).map(|value| Value::F64(changed(change, value))),
             },
         };
         let flags = row.quality.flags();
-        let severity = match (changed, row.quality.severity()) {
+        let severity = match (&changed, row.quality.severity()) {
             (Some(_), Severity::Bad) => Severity::Bad,
             _ => Severity::Uncertain,
         };
         row.quality = Quality::new(severity, Reason::PolicyReduced).with_flags(flags);
-        row.value = changed.map(Value::F64);
         is_masked |= changed.is_none();
+        row.value = changed;
     }
     Some((row, is_masked))
+}
+
+/// HMAC-SHA-256 as RFC 2104 writes it, over the kind of the value and its text; the first half.
+fn pseudonym(key: &[u8; 32], value: &Value) -> String {
+    let message = match value {
+        Value::Bool(value) => vec![0, u8::from(*value)],
+        Value::Text(text) => [&[2], text.as_bytes()].concat(),
+        Value::Bytes(bytes) => [&[3], &bytes[..]].concat(),
+        Value::I64(number) => [b"\x01", number.to_string().as_bytes()].concat(),
+        Value::U64(number) => [b"\x01", number.to_string().as_bytes()].concat(),
+        Value::F32(number) => [b"\x01", f64::from(*number).to_string().as_bytes()].concat(),
+        Value::F64(number) => [b"\x01", number.to_string().as_bytes()].concat(),
+    };
+    let padded = |pad: u8| {
+        let mut block = [pad; 64];
+        block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+        block.to_vec()
+    };
+    let inner = Digest::of(&[padded(0x36), message].concat());
+    let outer = Digest::of(&[padded(0x5C), inner.0.to_vec()].concat());
+    outer.to_string()[..32].to_owned()
 }
 
 fn changed(transform: &Transform, value: f64) -> f64 {

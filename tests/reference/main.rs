@@ -1,6 +1,8 @@
 //! Whatever the plan does fast, an interpreter does slowly, reading by reading: they must agree. And what a
 //! contract does not let go is in no bytes that leave under it.
 //!
+//! `stateful` does the same for what contracts remember.
+//!
 //! `GUAN_REFERENCE_CASES=1000000 cargo test -p guan-tests --test reference` runs longer.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
@@ -9,6 +11,11 @@
 mod dice;
 mod draw;
 mod interpreter;
+mod ledger;
+mod markers;
+mod noise;
+mod stateful;
+mod story;
 
 use draw::{BOOTS, Draw, collections, points};
 use guan_model::{
@@ -198,7 +205,8 @@ fn run_case(seed: u64, table: &DescriptorTable, collections: &Collections, tally
     let boot: BootNumber = BOOTS[usize::from(seed.is_multiple_of(3))];
     let (contracts, points) = (&contracts[..], &points[..]);
     let (comes, leaves, dataset) = (&comes, &leaves, &dataset);
-    let world = World { contracts, dataset, points, collections, comes, leaves, boot };
+    let world =
+        World { contracts, dataset, points, collections, comes, leaves, boot, ledger: None };
     let (mut usage, mut entropy) = (Usage::default(), || 0);
     let mut means = Means { boot: BOOTS[0], ..Means::plain(&mut usage, &mut entropy) };
     let decision = plan.decide(comes, &mut means, batch.clone());

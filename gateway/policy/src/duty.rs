@@ -133,7 +133,7 @@ pub enum Transform {
     Round {
         step: f64,
     },
-    /// The lower edge of the bucket; below the first edge there is no value.
+    /// The lower edge of the bucket; minus infinity below the first edge, and for what compares with none.
     Bucket {
         edges: Arc<[f64]>,
     },

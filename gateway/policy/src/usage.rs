@@ -31,33 +31,16 @@ const CELL_BYTES: usize = 240;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum CellKey {
     /// Readings or bytes of a contract in a period.
-    Quota {
-        contract: ContractId,
-        key: QuotaKey,
-    },
-    Rate {
-        contract: ContractId,
-        rule: Arc<str>,
-    },
+    Quota { contract: ContractId, key: QuotaKey },
+    /// Each rate of a rule has a bucket of its own; `None` is one of an earlier program, which had one for
+    /// all, and is asked no more.
+    Rate { contract: ContractId, rule: Arc<str>, rate: Option<Rate> },
     /// Rows seen since the last that was kept.
-    Sample {
-        contract: ContractId,
-        rule: Arc<str>,
-        point: PointId,
-    },
+    Sample { contract: ContractId, rule: Arc<str>, point: PointId },
     /// Epsilon spent in a period, in millionths.
-    Budget {
-        contract: ContractId,
-        point: PointId,
-        period: Period,
-    },
+    Budget { contract: ContractId, point: PointId, period: Period },
     /// `forbids`: prohibitions of the contract that are asked again when the result leaves.
-    Window {
-        contract: ContractId,
-        rule: Arc<str>,
-        forbids: Vec<u16>,
-        point: PointId,
-    },
+    Window { contract: ContractId, rule: Arc<str>, forbids: Vec<u16>, point: PointId },
 }
 
 impl CellKey {

@@ -191,6 +191,24 @@ fn rates_let_through_what_they_say() {
     assert_eq!(counts(&one.decide(180, &seconds)), (7, vec![("not-permitted", 173)]));
 }
 
+/// A burst in a second and a limit for the day do not use up each other's room.
+#[test]
+fn each_rate_of_a_rule_has_room_of_its_own() {
+    let rate = |readings: u64, unit: &str| json!({"leftOperand": "rate", "operator": "lteq", "rightOperand": readings, "unit": unit});
+    let both = contract("C", |object| {
+        object["permission"][0]["constraint"] =
+            json!([rate(3, "1/s"), rate(5, "1/d"), rate(5, "1/d")]);
+    });
+    let mut one = Box1::new(&[both]);
+    let kept = [0, 1, 2].map(|second| {
+        let rows: Vec<(i64, f64)> = vec![(second, 1.0); 4];
+        let kept = counts(&one.decide(second, &rows)).0;
+        one.restart();
+        kept
+    });
+    assert_eq!(kept, [3, 2, 0]);
+}
+
 #[test]
 fn samples_go_on_over_batches() {
     let mut one = Box1::new(&[with_duties(&[("sample", json!({"oneOf": 4}))])]);

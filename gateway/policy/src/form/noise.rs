@@ -66,27 +66,77 @@ mod tests {
         }
     }
 
-    /// Mean and mean distance of many draws around 50 in a range of 10.
-    fn check(mechanism: Mechanism, epsilon_micro: u64, spread: f64) {
-        let noise = Noise { mechanism, epsilon_micro, budget_micro: 0, period: Period::Day };
-        let mut entropy = numbers(7);
-        let draws: Vec<f64> =
-            (0..40_000).map(|_| add(&noise, 50.0, 10.0, &mut entropy) - 50.0).collect();
-        let mean = draws.iter().sum::<f64>() / 40_000.0;
-        let distance = draws.iter().map(|draw| draw.abs()).sum::<f64>() / 40_000.0;
-        assert!(mean.abs() < spread * 0.1, "{mechanism:?}: mean {mean}");
-        assert!((distance / spread - 1.0).abs() < 0.25, "{mechanism:?}: {distance} for {spread}");
-        let grid = scale(&noise, 10.0).log2().ceil().exp2();
-        assert!(draws.iter().all(|draw| ((draw + 50.0) / grid).fract() == 0.0));
+    const DRAWS: u32 = 100_000;
+    /// A right generator stays within so many standard errors but for one test in 1,700,000.
+    const ERRORS_MAX: f64 = 5.0;
+
+    /// Mean, variance and fourth moment of what `add` should give, by the density of the noise.
+    fn expected(noise: &Noise, value: f64, density: impl Fn(f64) -> f64) -> [f64; 3] {
+        const STEP: f64 = 1e-4;
+        let scale = scale(noise, 10.0);
+        let grid = scale.log2().ceil().exp2();
+        let points = || (-400_000..400_000).map(|place| (f64::from(place) + 0.5) * STEP);
+        let sum = |of: &dyn Fn(f64) -> f64| -> f64 {
+            let at = |x: f64| of(((value + scale * x) / grid).round() * grid) * density(x) * STEP;
+            points().map(at).sum()
+        };
+        let mean = sum(&|y| y);
+        [mean, sum(&|y| (y - mean).powi(2)), sum(&|y| (y - mean).powi(4))]
     }
 
+    fn check(mechanism: Mechanism, epsilon_micro: u64, value: f64, seed: u64) {
+        let noise = Noise { mechanism, epsilon_micro, budget_micro: 0, period: Period::Day };
+        let mut entropy = numbers(seed);
+        let draws: Vec<f64> = (0..DRAWS).map(|_| add(&noise, value, 10.0, &mut entropy)).collect();
+        let [mean, variance, fourth] = match mechanism {
+            Mechanism::Laplace => expected(&noise, value, |x| (-x.abs()).exp() / 2.0),
+            Mechanism::Gaussian { .. } => {
+                expected(&noise, value, |x| (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt())
+            }
+        };
+        let count = f64::from(DRAWS);
+        let found = draws.iter().sum::<f64>() / count;
+        let error = (variance / count).sqrt();
+        let off = (found - mean) / error;
+        assert!(off.abs() <= ERRORS_MAX, "{mechanism:?}: mean {found} for {mean}, {off} errors");
+        let found = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / count;
+        let error = ((fourth - variance * variance) / count).sqrt();
+        let off = (found - variance) / error;
+        assert!(off.abs() <= ERRORS_MAX, "{mechanism:?}: {found} for {variance}, {off} errors");
+        let grid = scale(&noise, 10.0).log2().ceil().exp2();
+        assert!(draws.iter().all(|draw| (draw / grid).fract() == 0.0));
+        assert!(grid >= scale(&noise, 10.0), "the low bits betray nothing");
+    }
+
+    /// 16 comparisons: with entropy drawn anew, one run in 100,000 would raise a false alarm.
     #[test]
-    fn noise_has_its_spread() {
-        // The mean distance of Laplace is b, of a normal distribution 0.798 of its deviation.
-        check(Mechanism::Laplace, 1_000_000, 10.0);
-        check(Mechanism::Laplace, 100_000, 100.0);
+    fn noise_has_its_mean_and_variance() {
+        let gaussian = Mechanism::Gaussian { delta_pico: 1_000_000 };
+        for (mechanism, epsilon_micro) in [
+            (Mechanism::Laplace, 1_000_000),
+            (Mechanism::Laplace, 70_000),
+            (gaussian, 999_999),
+            (gaussian, 50_000),
+        ] {
+            check(mechanism, epsilon_micro, 50.0, 7);
+            check(mechanism, epsilon_micro, 3.7, 8);
+        }
+    }
+
+    /// The scales themselves: b of Laplace, and the deviation of the classical bound.
+    #[test]
+    fn noise_has_the_scale_of_its_epsilon() {
+        let of = |mechanism, epsilon_micro| {
+            scale(&Noise { mechanism, epsilon_micro, budget_micro: 0, period: Period::Day }, 10.0)
+        };
+        let near =
+            |found: f64, expect: f64| assert!((found / expect - 1.0).abs() < 1e-9, "{found}");
+        near(of(Mechanism::Laplace, 1_000_000), 10.0);
+        near(of(Mechanism::Laplace, 100_000), 100.0);
+        let gaussian = Mechanism::Gaussian { delta_pico: 1_000_000 };
         let deviation = 10.0 * (2.0 * 1.25e6_f64.ln()).sqrt();
-        check(Mechanism::Gaussian { delta_pico: 1_000_000 }, 1_000_000, 0.798 * deviation);
-        check(Mechanism::Gaussian { delta_pico: 1_000_000 }, 9_000_000, 0.798 * deviation);
+        near(of(gaussian, 500_000), 2.0 * deviation);
+        // The bound says nothing above 1: no less noise is drawn there.
+        near(of(gaussian, 9_000_000), deviation);
     }
 }

@@ -249,12 +249,15 @@ impl Permit {
         let mut form: Vec<Transform> = treats.map(|one| one.transform.clone()).collect();
         form.sort_by_key(Transform::step);
         let leaves = rule.constraint.leaves().into_iter();
-        let rates = leaves.filter_map(|leaf| match &leaf.test {
-            Test::Rate(rate) => Some(*rate),
-            _ => None,
-        });
+        // A rate that is written twice is one.
+        let rates: BTreeSet<Rate> = leaves
+            .filter_map(|leaf| match &leaf.test {
+                Test::Rate(rate) => Some(*rate),
+                _ => None,
+            })
+            .collect();
         let (contract, rule) = (fixed.contract.id().clone(), rule.id.clone());
-        Some(Self { contract, rule, program, later, form, rates: rates.collect() })
+        Some(Self { contract, rule, program, later, form, rates: rates.into_iter().collect() })
     }
 }
 

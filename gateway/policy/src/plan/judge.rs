@@ -291,7 +291,8 @@ fn charge(
     });
     quotas
         && permit.rates.iter().all(|rate| {
-            let cell = CellKey::Rate { contract: contract.clone(), rule: permit.rule.clone() };
+            let (contract, rule) = (contract.clone(), permit.rule.clone());
+            let cell = CellKey::Rate { contract, rule, rate: Some(*rate) };
             usage.take_one(&cell, *rate, reading.gateway_time).is_ok()
         })
 }

@@ -311,7 +311,8 @@ pub(super) fn answer(test: &Test, live: Live<'_>) -> Truth {
             Truth::of(of.map(|of| comparison.holds(&of.with_reading(*key, live), limit)))
         }
         Test::Rate(rate) => Truth::of(live.counted.map(|of| {
-            let key = CellKey::Rate { contract: of.contract.clone(), rule: of.rule.clone() };
+            let (contract, rule) = (of.contract.clone(), of.rule.clone());
+            let key = CellKey::Rate { contract, rule, rate: Some(*rate) };
             of.usage.has_room(&key, *rate, reading.gateway_time)
         })),
         _ => unreachable!("times became sets, and contract and descriptor answered the rest"),

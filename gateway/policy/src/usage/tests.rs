@@ -28,8 +28,8 @@ fn counters_start_anew_with_the_period_and_never_with_a_clock_that_went_back() {
 #[test]
 fn rates_refill_evenly() {
     let mut usage = Usage::default();
-    let key = CellKey::Rate { contract: contract("A"), rule: "r".into() };
     let rate = Rate { readings: 2, per_s: 10 };
+    let key = CellKey::Rate { contract: contract("A"), rule: "r".into(), rate: Some(rate) };
     let at = WallTime::from_seconds;
     for _ in 0..2 {
         assert!(usage.has_room(&key, rate, at(100)));
@@ -92,6 +92,25 @@ fn cells_are_limited() {
     check(Some(Statistic::Percentile(95)), 270);
 }
 
+/// A name may look like a rate; records of earlier programs have names alone.
+#[test]
+fn rates_keep_their_names_through_records() {
+    let check = |rule: &str, rate: Option<Rate>| {
+        let key = CellKey::Rate { contract: contract("A"), rule: rule.into(), rate };
+        let mut usage = Usage::default();
+        usage.take_one(&key, Rate { readings: 2, per_s: 1 }, WallTime(0)).unwrap();
+        usage.handle_committed();
+        let mut again = Usage::default();
+        again.replay(&usage.snapshot()).unwrap();
+        assert_eq!(again, usage);
+    };
+    for rate in [None, Some(Rate { readings: 1_000_000_000, per_s: 86_400 })] {
+        for rule in ["p", "", "p/1", "p\u{1f}", "p\u{1f}2", "p\u{1f}02/1", "p\u{1f}+2/1"] {
+            check(rule, rate);
+        }
+    }
+}
+
 #[test]
 fn what_was_used_up_outlives_its_contract() {
     let mut usage = Usage::default();
@@ -115,8 +134,10 @@ fn step(usage: &mut Usage, what: u8, number: u32) {
     match what {
         0 => usage.charge(&quota(name, Period::Hour), i64::from(number), 3).unwrap(),
         1 => {
-            let key = CellKey::Rate { contract: contract(name), rule: "rule".into() };
-            usage.take_one(&key, Rate { readings: 5, per_s: 60 }, at).unwrap();
+            let rate = Rate { readings: 5, per_s: 60 };
+            let (contract, rule) = (contract(name), "rule".into());
+            let key = CellKey::Rate { contract, rule, rate: Some(rate) };
+            usage.take_one(&key, rate, at).unwrap();
         }
         2 => {
             let key = CellKey::Budget { contract: contract(name), point, period: Period::Month };

@@ -2,7 +2,7 @@
 //! the state after the last.
 
 use super::{Cell, CellKey, Usage, Window};
-use crate::constraint::{Period, QuotaKey, QuotaKind};
+use crate::constraint::{Period, QuotaKey, QuotaKind, Rate};
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
 use guan_model::{ContractId, PointId, WallTime};
 use std::sync::Arc;
@@ -95,10 +95,14 @@ fn write_key(key: &CellKey, out: &mut Writer) {
             out.text(contract);
             out.raw(&[key.kind as u8, key.period as u8]);
         }
-        CellKey::Rate { rule, .. } => {
+        CellKey::Rate { rule, rate, .. } => {
             out.u8(2);
             out.text(contract);
-            out.text(rule);
+            match rate {
+                // An earlier program takes it for a rule that it does not know, and asks it no more.
+                Some(rate) => out.text(&format!("{rule}{}", suffix(*rate))),
+                None => out.text(rule),
+            }
         }
         CellKey::Sample { rule, point, .. } => {
             out.u8(3);
@@ -135,7 +139,10 @@ fn read_key(reader: &mut Reader<'_>) -> Result<CellKey, UsageFault> {
             let kind = kind.ok_or(UsageFault::Unknown { what: "quota", code })?;
             CellKey::Quota { contract, key: QuotaKey { kind, period: read_period(reader)? } }
         }
-        2 => CellKey::Rate { contract, rule: read_rule(reader)? },
+        2 => {
+            let (rule, rate) = split_rate(reader.text()?);
+            CellKey::Rate { contract, rule: rule.into(), rate }
+        }
         3 => {
             let (rule, point) = (read_rule(reader)?, PointId(reader.u32()?));
             CellKey::Sample { contract, rule, point }
@@ -154,6 +161,24 @@ fn read_key(reader: &mut Reader<'_>) -> Result<CellKey, UsageFault> {
         }
         code => return Err(UsageFault::Unknown { what: "key", code }),
     })
+}
+
+/// Between the name of a rule and its rate.
+const SEPARATOR: char = '\u{1f}';
+
+fn suffix(rate: Rate) -> String {
+    format!("{SEPARATOR}{}/{}", rate.readings, rate.per_s)
+}
+
+/// What is not written just so is all name.
+fn split_rate(text: &str) -> (&str, Option<Rate>) {
+    let split = || {
+        let (rule, rate) = text.rsplit_once(SEPARATOR)?;
+        let (readings, per_s) = rate.split_once('/')?;
+        let rate = Rate { readings: readings.parse().ok()?, per_s: per_s.parse().ok()? };
+        text.ends_with(&suffix(rate)).then_some((rule, Some(rate)))
+    };
+    split().unwrap_or((text, None))
 }
 
 fn read_rule(reader: &mut Reader<'_>) -> Result<Arc<str>, UsageFault> {
