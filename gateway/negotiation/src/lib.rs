@@ -6,6 +6,8 @@
 //!
 //! Never here: the link, keys, contracts in force, and what a contract means.
 
+#![forbid(unsafe_code)]
+
 mod desk;
 mod ledger;
 mod show;
