@@ -1,17 +1,17 @@
 //! JSON to constraints. What is not understood is a fault: a test that were dropped would widen the rule.
 
-use super::area::{Area, Position, VERTICES_MAX};
+mod counts;
+mod places;
+
 use super::operand::{Foreign, Operand, Operator};
-use super::{
-    Constraint, Leaf, NameTest, Period, QuotaKey, QuotaKind, Rate, Relation, ReleaseVersion, Test,
-    TimeWindow,
-};
+use super::{Constraint, Leaf, NameTest, QuotaKind, Relation, ReleaseVersion, Test};
 use crate::fault::{Faults, Problem, shown};
 use crate::interval::Comparison;
 use crate::object::{Member, Object};
 use crate::situation::{LinkClass, TIERS, VehicleState};
 use guan_model::descriptor::{Class, Tag};
 use guan_model::{ClockQuality, Severity};
+use places::{area, window};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,12 +22,6 @@ pub(crate) const CONSTRAINTS_MAX: usize = 4096;
 const NAMES_MAX: usize = 4096;
 /// Longest name in a test, in bytes.
 const NAME_BYTES_MAX: usize = 128;
-/// Largest limit of a quota; more than any box collects in its life.
-const QUOTA_MAX: u64 = 1 << 53;
-/// Largest rate, a second.
-const RATE_MAX: u64 = 1_000_000_000;
-/// Largest radius of a circle: half the way around the earth.
-const RADIUS_M_MAX: f64 = 20_040_000.0;
 /// Prefixes that JSON-LD allows before the terms of ODRL and of our profile.
 const PREFIXES: [&str; 4] =
     ["odrl:", "guan:", "http://www.w3.org/ns/odrl/2/", crate::contract::NAMESPACE];
@@ -285,8 +279,8 @@ impl TestReader<'_> {
             Operand::Count => self.quota(QuotaKind::Count, faults),
             Operand::DataSize => self.quota(QuotaKind::Size, faults),
             Operand::Rate => self.rate(faults),
-            Operand::Consent => self.equal(Test::Consent, Test::Consent, boolean, faults),
-            Operand::SecureBoot => self.equal(Test::SecureBoot, Test::SecureBoot, boolean, faults),
+            Operand::Consent => self.equal(Test::Consent, boolean, faults),
+            Operand::SecureBoot => self.equal(Test::SecureBoot, boolean, faults),
             Operand::VehicleState => self.vehicle(faults),
             Operand::TimeWindow => {
                 let inside = self.inside(faults);
@@ -348,14 +342,13 @@ impl TestReader<'_> {
     /// Of two values, not to be one is to be the other.
     fn equal(
         &self,
-        is: impl Fn(bool) -> Test,
-        is_not: impl Fn(bool) -> Test,
+        test: impl Fn(bool) -> Test,
         read: impl Fn(&Member<'_>, &mut Faults) -> Option<bool>,
         faults: &mut Faults,
     ) -> Option<Test> {
         let positive = self.is(faults);
         let value = read(&self.right, faults)?;
-        Some(if positive? { is(value) } else { is_not(!value) })
+        Some(test(value == positive?))
     }
 
     /// `isPartOf` (or `eq`), or their opposites.
@@ -470,58 +463,6 @@ impl TestReader<'_> {
         let area = area(&self.right, faults)?;
         Some(Test::Place { area: Arc::new(area), inside: inside? })
     }
-
-    fn quota(&self, kind: QuotaKind, faults: &mut Faults) -> Option<Test> {
-        const COUNTS: [(&str, Period); 5] = [
-            ("1", Period::Total),
-            ("1/min", Period::Minute),
-            ("1/h", Period::Hour),
-            ("1/d", Period::Day),
-            ("1/mo", Period::Month),
-        ];
-        const SIZES: [(&str, Period); 5] = [
-            ("By", Period::Total),
-            ("By/min", Period::Minute),
-            ("By/h", Period::Hour),
-            ("By/d", Period::Day),
-            ("By/mo", Period::Month),
-        ];
-        let comparison = self.comparison(faults);
-        let limit = self.right.whole(faults)?;
-        if limit == 0 || limit > QUOTA_MAX {
-            faults.add(&self.right.pointer, Problem::Limit { found: limit, limit: QUOTA_MAX });
-        }
-        let period = match (&self.unit, kind) {
-            (None, _) => Period::Total,
-            (Some(unit), QuotaKind::Count) => {
-                unit.word(&COUNTS, "the units 1, 1/min, 1/h, 1/d, 1/mo", faults)?
-            }
-            (Some(unit), QuotaKind::Size) => {
-                unit.word(&SIZES, "the units By, By/min, By/h, By/d, By/mo", faults)?
-            }
-        };
-        let key = QuotaKey { kind, period };
-        Some(Test::Quota { key, comparison: comparison?, limit })
-    }
-
-    fn rate(&self, faults: &mut Faults) -> Option<Test> {
-        const UNITS: [(&str, u64); 4] = [("1/s", 1), ("1/min", 60), ("1/h", 3600), ("1/d", 86_400)];
-        if self.operator != Operator::Lteq {
-            self.wrong_operator("lteq", faults);
-            return None;
-        }
-        let readings = self.right.whole(faults)?;
-        if readings == 0 || readings > RATE_MAX {
-            faults.add(&self.right.pointer, Problem::Limit { found: readings, limit: RATE_MAX });
-            return None;
-        }
-        let Some(unit) = &self.unit else {
-            faults.add(&self.operator_pointer, Problem::Missing);
-            return None;
-        };
-        let per_s = unit.word(&UNITS, "the units 1/s, 1/min, 1/h, 1/d", faults)?;
-        Some(Test::Rate(Rate { readings, per_s }))
-    }
 }
 
 fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
@@ -556,76 +497,4 @@ fn plain(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
         faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });
     }
     is_plain.then(|| text.to_owned())
-}
-
-fn window(member: &Member<'_>, faults: &mut Faults) -> Option<TimeWindow> {
-    const KEYS: [&str; 3] = ["from", "until", "zone"];
-    let object = Object::open_with(member.value, &member.pointer, &KEYS, &["weekdays"], faults)?;
-    let weekdays = match object.member("weekdays") {
-        None => 0b111_1111,
-        Some(list) => {
-            let table: Vec<(&str, u8)> =
-                super::window::WEEKDAYS.iter().copied().zip(0..7).collect();
-            let days = list.one_or_many(7, faults);
-            let known = "mon, tue, wed, thu, fri, sat or sun";
-            let days = days.iter().filter_map(|day| day.word(&table, known, faults));
-            days.fold(0, |bits: u8, day| bits | (1 << day))
-        }
-    };
-    let (from, until) = (object.text("from", faults), object.text("until", faults));
-    let zone = object.text("zone", faults).and_then(|name| {
-        let zone = TimeWindow::zone(name);
-        if zone.is_none() {
-            let known = "a zone of the IANA database such as Asia/Shanghai";
-            faults.add(&object.at("zone"), Problem::UnknownTerm { found: shown(name), known });
-        }
-        zone
-    });
-    let window = TimeWindow::new(weekdays, from?, until?, zone?);
-    if window.is_none() {
-        faults.add(&member.pointer, Problem::Window);
-    }
-    window
-}
-
-fn area(member: &Member<'_>, faults: &mut Faults) -> Option<Area> {
-    if member.value.is_string() {
-        // GB/T 2260 codes name districts whose borders no open source gives us to ship.
-        let code = shown(member.value.as_str().unwrap_or_default());
-        faults.add(&member.pointer, Problem::RegionCode { code });
-        return None;
-    }
-    let optional = ["latitude", "longitude", "radius_m", "vertices", "datum"];
-    let object = Object::open_with(member.value, &member.pointer, &["type"], &optional, faults)?;
-    if let Some(datum) = object.member("datum") {
-        const DATUMS: [(&str, ()); 2] = [("WGS-84", ()), ("CGCS2000", ())];
-        let known = "WGS-84 or CGCS2000; convert GCJ-02 or BD-09 coordinates first";
-        datum.word(&DATUMS, known, faults);
-    }
-    let kinds = [("circle", true), ("polygon", false)];
-    let is_circle = object.member("type")?.word(&kinds, "circle or polygon", faults)?;
-    let area = if is_circle { circle(&object, faults) } else { polygon(&object, faults) };
-    if area.is_none() {
-        faults.add(&member.pointer, Problem::Area { vertices_max: VERTICES_MAX });
-    }
-    area
-}
-
-fn circle(object: &Object<'_>, faults: &mut Faults) -> Option<Area> {
-    let mut decimal = |key: &str| object.member(key).and_then(|member| member.decimal(faults));
-    let (latitude, longitude) = (decimal("latitude"), decimal("longitude"));
-    let radius_m = decimal("radius_m").filter(|radius| (0.0..=RADIUS_M_MAX).contains(radius));
-    Some(Area::Circle { centre: Position::new(latitude?, longitude?)?, radius_m: radius_m? })
-}
-
-fn polygon(object: &Object<'_>, faults: &mut Faults) -> Option<Area> {
-    let corners = object.member("vertices")?.one_or_many(VERTICES_MAX, faults);
-    let corner = |member: &Member<'_>, faults: &mut Faults| {
-        let parts = member.one_or_many(2, faults);
-        let [latitude, longitude] = parts.as_slice() else { return None };
-        Position::new(latitude.decimal(faults)?, longitude.decimal(faults)?)
-    };
-    let corners: Option<Vec<Position>> =
-        corners.iter().map(|member| corner(member, faults)).collect();
-    Area::polygon(corners?)
 }

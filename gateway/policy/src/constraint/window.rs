@@ -20,7 +20,8 @@ pub struct TimeWindow {
 }
 
 /// Names of weekdays in a contract, Monday first.
-pub(super) const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+pub(in crate::constraint) const WEEKDAYS: [&str; 7] =
+    ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 impl TimeWindow {
     /// `from` and `until` as `HH:MM`; `None` if they are no times of day.
