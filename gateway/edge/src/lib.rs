@@ -28,6 +28,7 @@ pub mod prover;
 pub mod run;
 pub mod sealing;
 pub mod sessions;
+pub mod set_counter;
 pub mod simulation;
 pub mod standing;
 pub mod status;

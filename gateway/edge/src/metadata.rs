@@ -59,17 +59,29 @@ impl Metadata {
         Ok(true)
     }
 
-    /// Newest epoch of a contract set that was taken; 0: none was.
-    pub fn epoch(&self) -> Result<u64, MetadataError> {
-        Ok(self.long("contract-epoch")?.unwrap_or(0))
+    /// Newest epoch of a contract set that was taken, and how many were; 0: none was.
+    pub fn sets(&self) -> Result<(u64, u64), MetadataError> {
+        let value = self.db.get("contract-sets").map_err(|source| self.write_error(source))?;
+        let both = value.as_deref().and_then(|bytes| {
+            let (epoch, count) = bytes.split_at_checked(8)?;
+            let long = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
+            Some((long(epoch)?, long(count)?))
+        });
+        match both {
+            Some(both) => Ok(both),
+            // Of an earlier release, which did not count.
+            None => Ok((self.long("contract-epoch")?.unwrap_or(0), 0)),
+        }
     }
 
-    /// Remembers an epoch; a lower one changes nothing.
-    pub fn set_epoch(&self, epoch: u64) -> Result<(), MetadataError> {
-        match epoch > self.epoch()? {
-            true => self.put("contract-epoch", &epoch.to_le_bytes()),
-            false => Ok(()),
-        }
+    pub fn epoch(&self) -> Result<u64, MetadataError> {
+        Ok(self.sets()?.0)
+    }
+
+    /// Remembers both at once; a lower epoch changes nothing of it.
+    pub fn set_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
+        let epoch = epoch.max(self.epoch()?);
+        self.put("contract-sets", &[epoch.to_le_bytes(), count.to_le_bytes()].concat())
     }
 
     /// When the space last said which contracts stand.
@@ -116,6 +128,17 @@ mod tests {
         assert_eq!(boot(None), BootNumber(2));
         assert_eq!(boot(Some(BootNumber(9))), BootNumber(10));
         assert_eq!(boot(Some(BootNumber(3))), BootNumber(11));
+    }
+
+    #[test]
+    fn epochs_of_an_earlier_release_are_known_and_never_fall() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = Metadata::open(folder.path()).unwrap();
+        assert_eq!(metadata.sets().unwrap(), (0, 0));
+        metadata.put("contract-epoch", &7_u64.to_le_bytes()).unwrap();
+        assert_eq!(metadata.sets().unwrap(), (7, 0));
+        metadata.set_sets(5, 3).unwrap();
+        assert_eq!(metadata.sets().unwrap(), (7, 3));
     }
 
     #[test]

@@ -134,12 +134,22 @@ pub fn restore(config: &EdgeConfig, tpm: &Tpm, store_key: StoreKey) -> Result<()
 
 /// The key that signs the log's heads.
 pub fn log_key(config: &EdgeConfig, tpm: Option<&Tpm>) -> Result<LogKeyFile, SealFault> {
+    open_store(config, tpm).map(|(log_key, _)| log_key)
+}
+
+/// The key that signs the log's heads, and what else lies under the store's key in which TPM.
+pub fn open_store(
+    config: &EdgeConfig,
+    tpm: Option<&Tpm>,
+) -> Result<(LogKeyFile, Option<(Tpm, StoreKey)>), SealFault> {
     let (path, origin) = (&config.identity.log_key_file, &config.evidence.origin);
     match &config.identity.seal {
-        None => Ok(LogKeyFile::load(path, origin)?),
+        None => Ok((LogKeyFile::load(path, origin)?, None)),
         Some(seal) => {
-            let store_key = store_key(seal, tpm.ok_or(SealFault::NoTpm)?)?;
-            Ok(LogKeyFile::load_sealed(path, origin, &store_key)?)
+            let tpm = tpm.ok_or(SealFault::NoTpm)?;
+            let store_key = store_key(seal, tpm)?;
+            let log_key = LogKeyFile::load_sealed(path, origin, &store_key)?;
+            Ok((log_key, Some((tpm.clone(), store_key))))
         }
     }
 }

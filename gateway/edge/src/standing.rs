@@ -8,6 +8,7 @@
 use crate::contracts::{self, ContractFileError};
 use crate::leaving::Standing;
 use crate::metadata::{Metadata, MetadataError};
+use crate::set_counter::{Finding, SetCounter, compare};
 use crate::upkeep::replace;
 use guan_model::{BoxId, DescriptorTable, Digest, WallTime};
 use guan_policy::{
@@ -43,6 +44,12 @@ pub enum StandingFault {
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error(
+        "box.state_dir is older than its TPM remembers: {recorded} contract sets are recorded and {counted} were \
+         taken, so the disk was set back to a copy. Nothing leaves before the space has said what stands; \
+         uses that contracts count may be missing, so compare `guan-space meter` with the log"
+    )]
+    SetBack { recorded: u64, counted: u64 },
 }
 
 /// The contracts that the space gave this box, from a box's folder that may be in use.
@@ -74,6 +81,11 @@ pub struct Book {
     /// Ours.
     state: PathBuf,
     metadata: Metadata,
+    counter: Option<Box<dyn SetCounter>>,
+    /// What the counter says about this disk; `None` until it has answered.
+    finding: Option<Finding>,
+    /// The newest set waits to be counted.
+    is_uncounted: bool,
     from_folder: contracts::ContractSet,
     roster: Option<Roster>,
     from_space: Vec<Contract>,
@@ -85,10 +97,10 @@ impl Book {
     /// Reads what is on disk. Files that do not count are told of and left out.
     pub fn open(
         keys: TrustedKeys,
-        box_id: BoxId,
-        descriptors: Arc<DescriptorTable>,
+        (box_id, descriptors): (BoxId, Arc<DescriptorTable>),
         (folder, state_dir): (&Path, &Path),
         metadata: Metadata,
+        counter: Option<Box<dyn SetCounter>>,
     ) -> Result<Self, StandingFault> {
         let state = state_dir.join(CONTRACTS_DIR);
         let failed = |source| StandingFault::File { path: state.clone(), source };
@@ -100,6 +112,9 @@ impl Book {
             folder: folder.to_path_buf(),
             state,
             metadata,
+            counter,
+            finding: None,
+            is_uncounted: false,
             from_folder: contracts::none(),
             roster: None,
             from_space: Vec::new(),
@@ -116,7 +131,61 @@ impl Book {
             }
             book.read_kept();
         }
+        if let Err(fault) = book.ask_counter() {
+            book.found.get_or_insert(fault);
+        }
         Ok(book)
+    }
+
+    /// Whether this disk is the newest that the TPM has seen. A TPM that does not answer is asked again with
+    /// the next set: without it nothing is sent anyway.
+    fn ask_counter(&mut self) -> Result<(), StandingFault> {
+        let (Some(counter), None) = (&mut self.counter, self.finding) else { return Ok(()) };
+        let recorded = self.metadata.sets()?.1;
+        let counted = match counter.counted() {
+            Ok(counted) => counted,
+            Err(fault) => {
+                tracing::warn!(%fault, "the count of contract sets is not compared yet");
+                return Ok(());
+            }
+        };
+        let finding = compare(recorded, counted);
+        self.finding = Some(finding);
+        match finding {
+            Finding::Same | Finding::OtherTpm => Ok(()),
+            Finding::Behind => {
+                self.is_uncounted = counter.count().is_err();
+                Ok(())
+            }
+            Finding::SetBack => Err(StandingFault::SetBack { recorded, counted }),
+        }
+    }
+
+    /// Counts a set that was taken; without an answer of the TPM the next word of the space does it.
+    fn count_set(&mut self, epoch: u64) -> Result<(), StandingFault> {
+        let recorded = self.metadata.sets()?.1;
+        self.is_uncounted = self.counter.is_some();
+        let counted = self.counter.as_mut().map(|counter| counter.counted());
+        // A counter that has not counted yet begins where it likes.
+        let next = match &counted {
+            Some(Ok(counted)) if *counted > 0 => counted + 1,
+            _ => recorded,
+        };
+        self.metadata.set_sets(epoch, next)?;
+        let (Some(counter), Some(Ok(_))) = (&mut self.counter, counted) else { return Ok(()) };
+        match counter.count() {
+            Ok(counted) => {
+                (self.is_uncounted, self.finding) = (false, Some(Finding::Same));
+                match counted == next {
+                    true => Ok(()),
+                    false => Ok(self.metadata.set_sets(epoch, counted)?),
+                }
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "a contract set is not counted yet");
+                Ok(())
+            }
+        }
     }
 
     /// Looks at the operator's folder; `true` when it has changed.
@@ -155,15 +224,21 @@ impl Book {
         }
         let roster = self.judge(bytes)?;
         if self.roster.as_ref() == Some(&roster) {
-            return Ok(false);
+            // The space vouches for what the counter did not.
+            let was_set_back = self.finding == Some(Finding::SetBack);
+            if was_set_back || self.is_uncounted {
+                self.count_set(roster.epoch)?;
+            }
+            return Ok(was_set_back);
         }
         let path = self.state.join(ROSTER_FILE);
         let text = String::from_utf8_lossy(bytes);
         replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
-        // The file first: an epoch without its set would refuse the set for ever.
-        self.metadata.set_epoch(roster.epoch)?;
+        let epoch = roster.epoch;
         self.roster = Some(roster);
         self.read_kept();
+        // The file first: an epoch without its set would refuse the set for ever.
+        self.count_set(epoch)?;
         Ok(true)
     }
 
@@ -209,14 +284,20 @@ impl Book {
                 listed: with(ContractState::Active),
                 suspended: with(ContractState::Suspended),
                 revoked: with(ContractState::Revoked),
-                is_uncertain: !self.folder.exists() || !self.from_folder.refused.is_empty(),
+                is_uncertain: !self.folder.exists()
+                    || !self.from_folder.refused.is_empty()
+                    || self.finding == Some(Finding::SetBack),
             },
         }
     }
 
     /// When the space last said which contracts stand; leases count from there across restarts.
     pub fn confirmed_at(&self) -> Result<Option<WallTime>, StandingFault> {
-        Ok(self.metadata.confirmed_at()?)
+        match self.finding {
+            // That was another time.
+            Some(Finding::SetBack) => Ok(None),
+            _ => Ok(self.metadata.confirmed_at()?),
+        }
     }
 
     pub fn note_confirmed(&self, at: WallTime) -> Result<(), StandingFault> {

@@ -2,21 +2,26 @@
 
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 const START_WAIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
-/// How often a pair of free ports is looked for.
-const PORT_TRIES: u32 = 100;
+/// Ports of emulators, below those that the system hands out to everybody else: a port that was free when one
+/// looked may be somebody's outgoing connection when the emulator starts.
+const PORT_FIRST: u16 = 20_000;
+const PORT_LAST: u16 = 31_998;
 
 /// An emulator and its state.
 pub struct Swtpm {
     folder: PathBuf,
     ca: PathBuf,
     port: u16,
+    /// Held as long as the ports are ours; `None` when the caller chose them.
+    _ports: Option<File>,
     child: Option<Child>,
 }
 
@@ -28,15 +33,20 @@ impl Swtpm {
 
     /// Makes a new TPM whose maker is the test CA in `ca` (made at first use), and starts it.
     pub fn make(folder: &Path, ca: &Path) -> Result<Self> {
-        Self::make_at(folder, ca, free_pair()?)
+        let (port, lock) = free_pair()?;
+        Self::make_with(folder, ca, (port, Some(lock)))
     }
 
     /// As [`make`](Self::make), at this port and the next.
     pub fn make_at(folder: &Path, ca: &Path, port: u16) -> Result<Self> {
+        Self::make_with(folder, ca, (port, None))
+    }
+
+    fn make_with(folder: &Path, ca: &Path, (port, lock): (u16, Option<File>)) -> Result<Self> {
         fs::create_dir_all(folder.join("state"))?;
         fs::create_dir_all(ca)?;
         let (folder, ca) = (folder.to_path_buf(), ca.to_path_buf());
-        let mut swtpm = Self { folder, ca, port, child: None };
+        let mut swtpm = Self { folder, ca, port, _ports: lock, child: None };
         swtpm.set_up()?;
         swtpm.start()?;
         Ok(swtpm)
@@ -99,7 +109,9 @@ impl Swtpm {
         self.child = Some(child);
         let deadline = Instant::now() + START_WAIT;
         while TcpStream::connect(("127.0.0.1", control)).is_err() {
-            if Instant::now() > deadline {
+            let has_ended =
+                self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            if has_ended || Instant::now() > deadline {
                 bail!("swtpm does not listen; see {}/swtpm.log", self.folder.display());
             }
             std::thread::sleep(LOOK);
@@ -164,15 +176,24 @@ fn which(name: &str) -> bool {
     which_path(name).is_some()
 }
 
-/// A port whose next one is free too: the control port must be that.
-fn free_pair() -> Result<u16> {
-    for _ in 0..PORT_TRIES {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
-        if let Some(next) = port.checked_add(1)
-            && TcpListener::bind(("127.0.0.1", next)).is_ok()
-        {
-            return Ok(port);
+/// A port whose next one, the control port, is free too, and the lock that keeps both ours: tests of several
+/// programs run beside each other.
+fn free_pair() -> Result<(u16, File)> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let pairs = (PORT_LAST - PORT_FIRST) / 2;
+    // Programs begin at different places.
+    let start = u16::try_from(std::process::id() % u32::from(pairs)).expect("pairs are few");
+    let folder = std::env::temp_dir().join("guankou-swtpm-ports");
+    fs::create_dir_all(&folder)?;
+    for _ in 0..pairs {
+        let place =
+            (u32::from(start) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % u32::from(pairs);
+        let port = PORT_FIRST + 2 * u16::try_from(place).expect("pairs are few");
+        let lock = File::create(folder.join(port.to_string()))?;
+        let is_ours = lock.try_lock().is_ok();
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_ours && is_free(port) && is_free(port + 1) {
+            return Ok((port, lock));
         }
     }
     bail!("there are no two free ports beside each other")

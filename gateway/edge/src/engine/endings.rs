@@ -7,7 +7,7 @@
 use super::{Effect, Engine, EngineError};
 use crate::lanes::Lane;
 use crate::leaving::Standing;
-use crate::vault::Named;
+use crate::vault::{Named, VaultFault};
 use guan_evidence::{ContractOutcome, LeafBody};
 use guan_model::{BatchHeader, BatchSeq, ClockQuality, DatasetId, Digest, Now, StreamId};
 use guan_policy::contract::Fate;
@@ -15,6 +15,10 @@ use guan_policy::{InForce, Means, Permitted, Plan};
 use guan_spool::Disk;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a destruction that failed waits before it is tried again: the writer waits for the TPM.
+const DESTRUCTION_PAUSE: Duration = Duration::from_secs(60);
 
 impl<D: Disk, T> Engine<D, T> {
     pub(super) fn change_plan(
@@ -28,6 +32,7 @@ impl<D: Disk, T> Engine<D, T> {
         }
         self.memory.usage.retain(|id| plan.contract(id).is_some());
         self.plan = plan;
+        self.give_up_unreadable(now)?;
         self.provide_keys()?;
         self.standing = standing.clone();
         self.door.set_standing(standing);
@@ -38,9 +43,24 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// Nothing may be kept under a contract before its key is durable.
     pub(super) fn provide_keys(&mut self) -> Result<(), EngineError> {
-        for one in self.plan.contracts() {
-            let named = Named { contract: one.contract.clone(), version: one.version };
-            self.vault.provide(&one.digest, &named)?;
+        let needed = self.plan.contracts().iter().map(|one| {
+            (one.digest, Named { contract: one.contract.clone(), version: one.version })
+        });
+        Ok(self.vault.provide(needed)?)
+    }
+
+    /// Lanes whose key went with a cleared TPM or a damaged file: nobody reads them any more, and a new key of
+    /// the same contract must not seem to have spoiled them.
+    fn give_up_unreadable(&mut self, now: Now) -> Result<(), EngineError> {
+        let lanes = self.memory.lanes.iter();
+        let lost = lanes.filter(|(_, lane)| !self.vault.has(&lane.digest));
+        let lost: Vec<u16> = lost.map(|(number, _)| number).collect();
+        for number in lost {
+            if !self.spool.is_lane_empty(number) {
+                let text = "the key of a contract is gone; what was kept under it is shredded";
+                self.effects.push_back(Effect::Alarm(text.to_owned()));
+            }
+            self.shred(now, number)?;
         }
         Ok(())
     }
@@ -123,11 +143,24 @@ impl<D: Disk, T> Engine<D, T> {
         }
         let in_use: BTreeSet<Digest> =
             self.memory.lanes.iter().map(|(_, lane)| lane.digest).collect();
-        for digest in self.vault.contracts() {
-            if in_use.contains(&digest) || self.is_in_force(&digest) {
-                continue;
+        let mut idle = self.vault.contracts();
+        idle.retain(|digest| !in_use.contains(digest) && !self.is_in_force(digest));
+        if idle.is_empty() || self.destruction_waits.is_some_and(|until| now.monotonic < until) {
+            return Ok(());
+        }
+        let destroyed = match self.vault.destroy(&idle) {
+            Ok(destroyed) => destroyed,
+            // A TPM that does not answer costs the proof its time, and not the collection.
+            Err(VaultFault::Root(fault)) => {
+                self.destruction_waits = Some(now.monotonic + DESTRUCTION_PAUSE);
+                let text =
+                    format!("keys of contracts that have ended wait for destruction: {fault}");
+                self.effects.push_back(Effect::Alarm(text));
+                return Ok(());
             }
-            let Some(known) = self.vault.destroy(&digest)? else { continue };
+            Err(fault) => return Err(fault.into()),
+        };
+        for (digest, known) in destroyed {
             self.note(
                 now,
                 LeafBody::ContractChange {

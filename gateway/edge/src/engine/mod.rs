@@ -209,6 +209,8 @@ pub struct Engine<D: Disk, T> {
     evidence: EvidenceLog<D>,
     memory: Memory,
     vault: Vault,
+    /// Keys are not destroyed before this moment.
+    destruction_waits: Option<Duration>,
     door: Door,
     entropy: Box<dyn FnMut() -> u64 + Send>,
     pending: Pending<T>,
@@ -245,6 +247,7 @@ impl<D: Disk, T> Engine<D, T> {
             evidence,
             memory,
             vault,
+            destruction_waits: None,
             door,
             entropy,
             pending: Pending::default(),

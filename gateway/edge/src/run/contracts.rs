@@ -81,7 +81,10 @@ impl Keeper {
 
     async fn hear(&mut self, word: Word) {
         let heard = match &word {
-            Word::Roster { bytes, .. } => self.book.handle_roster(bytes),
+            // The TPM may be slow.
+            Word::Roster { bytes, .. } => {
+                tokio::task::block_in_place(|| self.book.handle_roster(bytes))
+            }
             Word::Document(bytes) => self.book.handle_document(bytes).map(|()| true),
         };
         let changed = match heard {

@@ -6,12 +6,13 @@ use crate::ingest::Token;
 use crate::leaving::Door;
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
-use crate::sealing::{self, SealFault};
+use crate::sealing::{self, SealFault, StoreKey};
+use crate::set_counter::{SetCounter, TpmCounter};
 use crate::standing::{Book, StandingFault};
 use crate::system_clock::{SharedClock, SystemClock};
 use crate::tables::{self, TablesError};
 use crate::uplink::{Doorway, SpoolSource};
-use crate::vault::{Vault, VaultFault};
+use crate::vault::{TpmRoot, Vault, VaultFault};
 use crate::wiring;
 use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
@@ -115,7 +116,8 @@ pub(super) fn open(
     tpm: Option<&Tpm>,
 ) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
-    let key = Arc::new(sealing::log_key(config, tpm)?);
+    let (key, sealed) = sealing::open_store(config, tpm)?;
+    let key = Arc::new(key);
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
     let spool_config = wiring::spool_config(config);
@@ -135,8 +137,8 @@ pub(super) fn open(
     let tables = tables::keep(&tables_disk, &config.descriptors, is_empty)?;
     let spool_id = spool.id();
     let now = clock.read();
-    let vault = Vault::open(&dir.join(KEYS_DIR))?;
-    let book = open_book(config, keys, metadata)?;
+    let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
+    let book = open_book(config, keys, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
     describe(config, &door);
     let parts = Parts {
@@ -166,15 +168,27 @@ pub(super) fn open(
     Ok(Opened { engine, spool_id, streams, tables, clock, boot, book, door, vault, key, locks })
 }
 
+/// Under the TPM where the store is; else a box whose TPM is broken could not collect.
+fn open_vault(folder: &Path, sealed: Option<(Tpm, StoreKey)>) -> Result<Vault, StateFault> {
+    let opened = match sealed {
+        None => Vault::open(folder),
+        Some((tpm, key)) => Vault::open_sealed(folder, Box::new(TpmRoot::new(tpm)), key),
+    };
+    Ok(opened?)
+}
+
 /// What the folder and the space say; read from disk.
 fn open_book(
     config: &EdgeConfig,
     keys: &TrustedKeys,
     metadata: Metadata,
+    tpm: Option<&Tpm>,
 ) -> Result<Book, StateFault> {
     let (keys, descriptors) = (keys.clone(), config.descriptors.clone());
     let folders = (config.contracts.directory.as_path(), config.state_dir.as_path());
-    Ok(Book::open(keys, config.box_id.clone(), descriptors, folders, metadata)?)
+    let counter = tpm.map(|tpm| Box::new(TpmCounter::new(tpm.clone())) as Box<dyn SetCounter>);
+    let ours = (config.box_id.clone(), descriptors);
+    Ok(Book::open(keys, ours, folders, metadata, counter)?)
 }
 
 /// The figures of the last days; what of them cannot be read is lost, and told.

@@ -2,6 +2,7 @@
 
 use super::*;
 use guan_identity::LogKeyFile;
+use guan_identity::tpm::TpmFault;
 use guan_model::{ContractId, Signer};
 use guan_policy::roster::Entry;
 use serde_json::json;
@@ -11,14 +12,39 @@ struct World {
     owner: LogKeyFile,
     consumer: LogKeyFile,
     folder: tempfile::TempDir,
+    counter: Counter,
+}
+
+/// A TPM's counter; `None`: it does not answer.
+#[derive(Clone, Default)]
+struct Counter(Arc<std::sync::Mutex<Option<u64>>>);
+
+impl SetCounter for Counter {
+    fn counted(&mut self) -> Result<u64, TpmFault> {
+        let limit = std::time::Duration::ZERO;
+        self.0.lock().unwrap().ok_or(TpmFault::Slow { what: "count", limit })
+    }
+
+    fn count(&mut self) -> Result<u64, TpmFault> {
+        let next = self.counted()? + 1;
+        *self.0.lock().unwrap() = Some(next);
+        Ok(next)
+    }
 }
 
 impl World {
     fn new() -> Self {
         let key = |name| LogKeyFile::generate(name).unwrap().0;
         let folder = tempfile::tempdir().unwrap();
+        let counter = Counter(Arc::new(std::sync::Mutex::new(Some(40))));
         std::fs::create_dir(folder.path().join("operator")).unwrap();
-        Self { space: key("space-1"), owner: key("depot-7"), consumer: key("insurer-1"), folder }
+        Self {
+            space: key("space-1"),
+            owner: key("depot-7"),
+            consumer: key("insurer-1"),
+            folder,
+            counter,
+        }
     }
 
     fn open(&self) -> Result<Book, StandingFault> {
@@ -29,7 +55,9 @@ impl World {
         let descriptors = Arc::new(DescriptorTable::new(Vec::new()).unwrap());
         let (operator, state) = (self.folder.path().join("operator"), self.folder.path());
         let metadata = Metadata::open(state).unwrap();
-        Book::open(keys, BoxId::parse("box-1").unwrap(), descriptors, (&operator, state), metadata)
+        let ours = (BoxId::parse("box-1").unwrap(), descriptors);
+        let counter = Box::new(self.counter.clone());
+        Book::open(keys, ours, (&operator, state), metadata, Some(counter))
     }
 
     fn contract(&self, id: &str, version: u64) -> (Vec<u8>, Entry) {
@@ -152,4 +180,74 @@ fn half_signed_and_exchanged_contracts_do_not_count() {
     let path = world.folder.path().join(format!("contracts/{}.json", entry.digest));
     std::fs::write(path, other).unwrap();
     assert_eq!(world.open().unwrap().missing(), [entry.digest]);
+}
+
+/// The state folder is copied, sets are taken, the copy comes back.
+#[test]
+fn a_disk_that_was_set_back_is_found_by_the_counter() {
+    let mut world = World::new();
+    *world.counter.0.lock().unwrap() = Some(0);
+    let (one, one_entry) = world.contract("C-1", 1);
+    let mut book = world.open().unwrap();
+    book.handle_roster(&world.set("box-1", 1, &[&one_entry])).unwrap();
+    book.handle_document(&one).unwrap();
+    book.note_confirmed(WallTime::from_seconds(1_800_000_000)).unwrap();
+    drop(book);
+    let image = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        let done = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
+        assert!(done.unwrap().success());
+    };
+    copy(world.folder.path(), image.path());
+    let mut book = world.open().unwrap();
+    assert!(book.take_found().is_none());
+    book.handle_roster(&world.set("box-1", 2, &[])).unwrap();
+    drop(book);
+    assert!(world.open().unwrap().take_found().is_none());
+
+    world.folder = image;
+    let mut book = world.open().unwrap();
+    assert!(matches!(book.take_found(), Some(StandingFault::SetBack { recorded: 1, counted: 2 })));
+    assert!(book.in_force().standing.is_uncertain && book.confirmed_at().unwrap().is_none());
+    assert_eq!(names(&book), ["C-1 v1"], "it collects on; nothing leaves before the space's word");
+    book.handle_roster(&world.set("box-1", 2, &[])).unwrap();
+    assert!(names(&book).is_empty() && !book.in_force().standing.is_uncertain);
+    drop(book);
+    assert!(world.open().unwrap().take_found().is_none());
+}
+
+#[test]
+fn a_counter_that_does_not_answer_costs_nothing() {
+    let world = World::new();
+    *world.counter.0.lock().unwrap() = Some(0);
+    let (_, entry) = world.contract("C-1", 1);
+    let mut book = world.open().unwrap();
+    book.handle_roster(&world.set("box-1", 1, &[&entry])).unwrap();
+    *world.counter.0.lock().unwrap() = None;
+    let mut book = {
+        drop(book);
+        world.open().unwrap()
+    };
+    assert!(book.take_found().is_none());
+    assert!(book.handle_roster(&world.set("box-1", 2, &[&entry])).unwrap());
+    drop(book);
+    *world.counter.0.lock().unwrap() = Some(1);
+    let mut book = world.open().unwrap();
+    assert!(book.take_found().is_none());
+    // It answers again: the next word of the space is counted, and the same word not twice.
+    *world.counter.0.lock().unwrap() = None;
+    assert!(book.handle_roster(&world.set("box-1", 3, &[&entry])).unwrap());
+    *world.counter.0.lock().unwrap() = Some(1);
+    for _ in 0..2 {
+        assert!(!book.handle_roster(&world.set("box-1", 3, &[&entry])).unwrap());
+        assert_eq!(*world.counter.0.lock().unwrap(), Some(2));
+    }
+    drop(book);
+    // The power failed before the TPM had counted: the next start makes good.
+    *world.counter.0.lock().unwrap() = Some(1);
+    assert!(world.open().unwrap().take_found().is_none());
+    assert_eq!(*world.counter.0.lock().unwrap(), Some(2));
+    // Another TPM, or a cleared one: the keys tell that better.
+    *world.counter.0.lock().unwrap() = Some(0);
+    assert!(world.open().unwrap().take_found().is_none());
 }

@@ -44,8 +44,8 @@ pub use ima::{
     replay_ima,
 };
 pub use nv::{
-    COUNTER_BYTES, COUNTER_INDEX, EPOCHS_BYTES, EPOCHS_INDEX, HEADS_BYTES, HEADS_INDEX,
-    counter_name, epochs_name,
+    COUNTER_BYTES, COUNTER_INDEX, EPOCHS_BYTES, EPOCHS_INDEX, HEADS_BYTES, HEADS_INDEX, ROOT_BYTES,
+    ROOT_INDEX, SETS_INDEX, counter_name, epochs_name,
 };
 pub use object::{KeyAttributes, PUBLIC_BYTES_MAX, TpmKey, TpmPublic, name_of};
 #[cfg(feature = "tpm")]

@@ -10,11 +10,16 @@ use super::quote::ALG_SHA256;
 pub const COUNTER_INDEX: u32 = 0x0180_0100;
 /// Digest over all heads of the evidence log that were put into it (TPM_NT_EXTEND).
 pub const HEADS_INDEX: u32 = 0x0180_0101;
+/// Counts the contract sets that this box has taken: a disk that was set back knows of fewer.
+pub const SETS_INDEX: u32 = 0x0180_0103;
+/// Half of what the keys of contracts lie under; overwriting it shreds every copy of them (TPM_NT_ORDINARY).
+pub const ROOT_INDEX: u32 = 0x0180_0104;
 /// A bit for each epoch of releases that has run here; bits are set and never cleared (TPM_NT_BITS).
 pub const EPOCHS_INDEX: u32 = 0x0180_0102;
 pub const COUNTER_BYTES: u16 = 8;
 pub const EPOCHS_BYTES: u16 = 8;
 pub const HEADS_BYTES: u16 = 32;
+pub const ROOT_BYTES: u16 = 32;
 
 /// TPMA_NV (TPM 2.0, part 2, 13.4).
 const AUTH_WRITE: u32 = 1 << 2;

@@ -1,10 +1,13 @@
-//! What of ours lies in the TPM's memory: the counter of releases, and the digest over the log's heads.
+//! What of ours lies in the TPM's memory: the counters of releases and of contract sets, the digest over the
+//! log's heads, the root of the contracts' keys.
 
 use super::chip::{Attested, Chip, During, EK_HANDLE, HANDLE_1, PASSWORD};
 use super::fault::{TpmFault, raw_code};
 use super::key_blob::{KeyBlob, KeySlot};
 use super::raw::RawTpm;
-use crate::attest::{COUNTER_BYTES, COUNTER_INDEX, HEADS_BYTES, HEADS_INDEX};
+use crate::attest::{
+    COUNTER_BYTES, COUNTER_INDEX, HEADS_BYTES, HEADS_INDEX, ROOT_BYTES, ROOT_INDEX, SETS_INDEX,
+};
 use guan_model::Digest;
 use std::fs;
 use tss_esapi::attributes::NvIndexAttributesBuilder;
@@ -12,10 +15,15 @@ use tss_esapi::constants::NvIndexType;
 use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
-use tss_esapi::structures::{NvPublic, NvPublicBuilder};
+use tss_esapi::structures::{MaxNvBuffer, NvPublic, NvPublicBuilder};
+use zeroize::Zeroizing;
 
 /// Release that the counter was last moved for.
 const RELEASE_FILE: &str = "release";
+/// An index that was never written (TPM_RC_NV_UNINITIALIZED).
+const UNWRITTEN: u32 = 0x14A;
+/// Bytes of the root of the contracts' keys.
+pub const ROOT_KEY_BYTES: usize = ROOT_BYTES as usize;
 
 fn area(index: u32, kind: NvIndexType, size: u16) -> tss_esapi::Result<NvPublic> {
     let attributes = NvIndexAttributesBuilder::new()
@@ -57,11 +65,13 @@ impl Chip {
         Ok((made.during(what)?, false))
     }
 
-    /// Makes both places, as long as the owner's password is not set.
+    /// Makes all places, as long as the owner's password is not set.
     pub(super) fn make_areas(&mut self) -> Result<(), TpmFault> {
         let what = "make room in its memory";
         self.index(COUNTER_INDEX, NvIndexType::Counter, COUNTER_BYTES, what)?;
         self.index(HEADS_INDEX, NvIndexType::Extend, HEADS_BYTES, what)?;
+        self.index(SETS_INDEX, NvIndexType::Counter, COUNTER_BYTES, what)?;
+        self.index(ROOT_INDEX, NvIndexType::Ordinary, ROOT_BYTES, what)?;
         self.make_epochs()
     }
 
@@ -90,6 +100,70 @@ impl Chip {
         });
         let bytes = <[u8; 8]>::try_from(&read.during(what)?[..]);
         bytes.map(u64::from_be_bytes).map_err(|_| TpmFault::Other { what, code: 0 })
+    }
+
+    /// How many contract sets were counted; 0 before the first.
+    pub fn sets_counted(&mut self) -> Result<u64, TpmFault> {
+        let what = "say how many contract sets it has counted";
+        let bytes = self.written(SETS_INDEX, COUNTER_BYTES, what)?;
+        let Some(bytes) = bytes else { return Ok(0) };
+        let bytes = <[u8; 8]>::try_from(&bytes[..]);
+        bytes.map(u64::from_be_bytes).map_err(|_| TpmFault::Other { what, code: 0 })
+    }
+
+    /// Counts one more contract set.
+    pub fn count_set(&mut self) -> Result<u64, TpmFault> {
+        let what = "count a contract set";
+        let (index, _) = self.index(SETS_INDEX, NvIndexType::Counter, COUNTER_BYTES, what)?;
+        let counted = self.context.execute_with_session(PASSWORD, |context| {
+            context.nv_increment(NvAuth::NvIndex(index), index)
+        });
+        counted.during(what)?;
+        self.read_counter(index, what)
+    }
+
+    /// The root of the contracts' keys; `None` before the first, and after the TPM was cleared.
+    pub fn root(&mut self) -> Result<Option<Zeroizing<[u8; ROOT_KEY_BYTES]>>, TpmFault> {
+        let what = "give out the root of the contracts' keys";
+        let Some(bytes) = self.written(ROOT_INDEX, ROOT_BYTES, what)? else { return Ok(None) };
+        let bytes = <[u8; ROOT_KEY_BYTES]>::try_from(&bytes[..]);
+        bytes.map(|root| Some(Zeroizing::new(root))).map_err(|_| TpmFault::Other { what, code: 0 })
+    }
+
+    /// Overwrites the root: what lay under the old one is gone.
+    pub fn set_root(&mut self, root: &[u8; ROOT_KEY_BYTES]) -> Result<(), TpmFault> {
+        let what = "take a new root of the contracts' keys";
+        let (index, _) = self.index(ROOT_INDEX, NvIndexType::Ordinary, ROOT_BYTES, what)?;
+        let buffer = MaxNvBuffer::try_from(&root[..]).during(what)?;
+        let written = self.context.execute_with_session(PASSWORD, |context| {
+            context.nv_write(NvAuth::NvIndex(index), index, buffer, 0)
+        });
+        written.during(what)
+    }
+
+    /// What an index holds; `None` when it is not there or was never written.
+    fn written(
+        &mut self,
+        index: u32,
+        size: u16,
+        what: &'static str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, TpmFault> {
+        let handle = NvIndexTpmHandle::new(index).during(what)?;
+        let is = |fault, code| raw_code(fault).is_some_and(|found| found & 0xFFF == code);
+        let index: NvIndexHandle = match self.context.tr_from_tpm_public(TpmHandle::NvIndex(handle))
+        {
+            Ok(found) => found.into(),
+            Err(fault) if is(fault, HANDLE_1) => return Ok(None),
+            Err(fault) => return Err(TpmFault::of(what, fault)),
+        };
+        let read = self.context.execute_with_session(PASSWORD, |context| {
+            context.nv_read(NvAuth::NvIndex(index), index, size, 0)
+        });
+        match read {
+            Ok(bytes) => Ok(Some(Zeroizing::new(bytes.to_vec()))),
+            Err(fault) if is(fault, UNWRITTEN) => Ok(None),
+            Err(fault) => Err(TpmFault::of(what, fault)),
+        }
     }
 
     /// The attestation key's word on the counter.

@@ -21,6 +21,7 @@ mod worker;
 pub use chip::{Attested, Chip};
 pub use fault::TpmFault;
 pub use key_blob::KeySlot;
+pub use memory::ROOT_KEY_BYTES;
 pub use seal::SEALED_BYTES;
 pub use signer::TpmSigner;
 pub use state::TpmState;
