@@ -1,9 +1,10 @@
 //! The log's key under the TPM's policy: an unknown firmware collects nothing, says why, and is helped by the space.
 
+use super::contracts::{agreement, has_key};
 use super::{DATASET, TOPIC, payload};
 use crate::rig::{Rig, mosquitto_pub, wait_for};
 use guan_model::Digest;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Boots an image: PCR 11 of a TPM that starts anew is extended with it. Its value; `None` without tpm2-tools.
@@ -48,14 +49,18 @@ impl Release {
     }
 }
 
-#[test]
-fn an_unknown_firmware_is_shut_out_until_the_space_sends_its_policy() {
-    let rig = Rig::with_tpm_and(|text| {
+/// A box whose store is sealed. `None` without an emulator.
+fn sealed_rig() -> Option<Rig> {
+    Rig::with_tpm_and(|text| {
         let seal = "tier = \"emulated\"\nstore_policies = \"policies\"\n\
                     store_policy_key = \"policy.pub.pem\"";
         text.replace("tier = \"emulated\"", seal)
-    });
-    let Some(mut rig) = rig else { return };
+    })
+}
+
+#[test]
+fn an_unknown_firmware_is_shut_out_until_the_space_sends_its_policy() {
+    let Some(mut rig) = sealed_rig() else { return };
     let Some(first) = boot(&mut rig, 1) else { return };
     let release = Release::new(&rig);
     let policies = rig.stage.folder.join("box/policies");
@@ -117,6 +122,49 @@ fn restore_after_a_clear(rig: &mut Rig) {
     assert!(fault.contains("another key"), "{fault}");
     restore(kept["store"].as_str().unwrap()).unwrap();
     rig.stage.join().unwrap();
+}
+
+/// Whoever brings back a copy of the disk brings back neither a key that was destroyed nor a contract that ended.
+#[test]
+fn a_copy_of_the_disk_brings_nothing_back() {
+    let Some(mut rig) = sealed_rig() else { return };
+    let Some(first) = boot(&mut rig, 1) else { return };
+    let release = Release::new(&rig);
+    let policies = rig.stage.folder.join("box/policies");
+    std::fs::create_dir_all(&policies).unwrap();
+    let policy = release.policy(&rig, &first, "first.json");
+    std::fs::copy(policy, policies.join("first.json")).unwrap();
+    rig.stop_space();
+    rig.stage.add_parties(&["depot-7", "insurer-1"]).unwrap();
+    rig.start_space();
+    rig.stage.join().unwrap();
+    rig.start_guan();
+    rig.stage.issue(&agreement("C-9", 1, |_| {}), &["depot-7", "insurer-1"]).unwrap();
+    wait_for("the contract", || rig.status()["contracts"].to_string().contains("C-9 v1"));
+    rig.stop_guan();
+    let state = rig.stage.folder.join("box/state");
+    let image = rig.stage.folder.join("image");
+    let copy = |from: &Path, to: &Path| {
+        let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(done.success());
+    };
+    copy(&state, &image);
+
+    rig.start_guan();
+    assert!(has_key(&rig, "C-9"));
+    rig.stage.space_json(&["contract", "revoke", "--box", "demo-box", "C-9"]).unwrap();
+    wait_for("the end of the key", || !has_key(&rig, "C-9"));
+    rig.stop_guan();
+
+    std::fs::remove_dir_all(&state).unwrap();
+    copy(&image, &state);
+    assert!(has_key(&rig, "C-9"), "the copy has the key's file");
+    assert!(rig.stage.start_guan().is_err(), "the copy's keys open");
+    let said = std::fs::read_to_string(rig.stage.folder.join("guan.log")).unwrap();
+    assert!(said.contains("brought back from a copy"), "{said}");
+    std::fs::remove_file(state.join("keys/contracts")).unwrap();
+    rig.start_guan();
+    wait_for("the alarm", || rig.status()["alarms"].to_string().contains("set back to a copy"));
 }
 
 #[test]
