@@ -119,6 +119,42 @@ fn a_revocation_comes_before_the_first_byte_after_an_offline_period() {
     assert!(leaves(&rig).contains("shredded"));
 }
 
+/// A box that is never online: its set comes on a stick, to the running program and to one that starts.
+#[test]
+fn a_set_is_carried_to_a_box_without_network() {
+    let Some(mut rig) = start() else { return };
+    rig.stop_space();
+    let file = rig.stage.folder.join("stick.json").display().to_string();
+    let carry = |rig: &Rig| {
+        rig.stage.space_json(&["contract", "carry", "--box", "demo-box", "--out", &file])
+    };
+    let import = |rig: &Rig| rig.stage.guan_json(&["contract", "import", &file]);
+    assert!(carry(&rig).unwrap_err().to_string().contains("has no set"));
+    rig.stage.issue(&agreement("C-1", 1, |_| {}), &["depot-7", "insurer-1"]).unwrap();
+    carry(&rig).unwrap();
+    let old = std::fs::read(&file).unwrap();
+    assert_eq!(import(&rig).unwrap()["taken"], true);
+    wait_for_contract(&rig, "C-1 v1");
+    publish(&rig, 0..3);
+    wait_for("the queue", || queued(&rig) > 0);
+
+    rig.stop_guan();
+    change(&rig, "revoke", "C-1");
+    carry(&rig).unwrap();
+    assert_eq!(import(&rig).unwrap()["taken"], false);
+    rig.start_guan();
+    wait_for("an empty queue", || queued(&rig) == 0);
+    assert!(leaves(&rig).contains("shredded") && !has_key(&rig, "C-1"));
+    // The old stick, one that somebody wrote on, and none.
+    std::fs::write(&file, &old).unwrap();
+    assert!(import(&rig).unwrap_err().to_string().contains("has epoch 1"));
+    let forged = String::from_utf8(old).unwrap().replace("active", "revoked");
+    std::fs::write(&file, forged).unwrap();
+    assert!(import(&rig).unwrap_err().to_string().contains("is refused"));
+    std::fs::write(&file, "{}").unwrap();
+    assert!(import(&rig).unwrap_err().to_string().contains("carries no contract set"));
+}
+
 #[test]
 fn quotas_are_exact_over_kill() {
     let Some(mut rig) = start() else { return };

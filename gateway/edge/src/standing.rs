@@ -12,15 +12,18 @@ use crate::set_counter::{Finding, SetCounter, compare};
 use crate::upkeep::replace;
 use guan_model::{BoxId, DescriptorTable, Digest, WallTime};
 use guan_policy::{
-    CONTRACT_BYTES_MAX, Contract, ContractError, ContractState, Plan, Roster, TrustedKeys,
+    CARRIER_BYTES_MAX, CONTRACT_BYTES_MAX, Carrier, CarrierFault, Contract, ContractError,
+    ContractState, Plan, Roster, TrustedKeys,
 };
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Folder in `box.state_dir`.
 pub const CONTRACTS_DIR: &str = "contracts";
 const ROSTER_FILE: &str = "set.json";
+/// What `guan contract import` left for the running program.
+const CARRIED_FILE: &str = "carried.json";
 
 /// Why the space's word does not count; nothing leaves until it sends another.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,8 @@ pub enum StandingFault {
     NotListed { found: Digest },
     #[error("{path} cannot be used: check the disk and its rights")]
     File { path: PathBuf, source: io::Error },
+    #[error("{path} carries no contract set")]
+    Carrier { path: PathBuf, source: CarrierFault },
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     #[error(
@@ -317,6 +322,36 @@ impl Book {
         Ok(roster)
     }
 
+    /// What was carried to the box; `None` when nothing was. It is gone afterwards, taken or refused. It confirms
+    /// no session: nothing leaves for it.
+    pub fn take_carried(&mut self) -> Option<Result<bool, StandingFault>> {
+        let path = self.state.join(CARRIED_FILE);
+        let carrier = match read_carrier(&path) {
+            Ok(None) => return None,
+            Ok(Some(carrier)) => Ok(carrier),
+            Err(fault) => Err(fault),
+        };
+        let taken = carrier.and_then(|carrier| self.handle_carrier(&carrier));
+        let removed = std::fs::remove_file(&path);
+        Some(taken.and_then(|changed| match removed {
+            Ok(()) => Ok(changed),
+            Err(source) => Err(StandingFault::File { path, source }),
+        }))
+    }
+
+    fn handle_carrier(&mut self, carrier: &Carrier) -> Result<bool, StandingFault> {
+        let mut has_changed = self.handle_roster(carrier.set())?;
+        for document in carrier.contracts() {
+            match self.handle_document(document) {
+                Ok(()) => has_changed = true,
+                // It is here already.
+                Err(StandingFault::NotListed { .. }) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(has_changed)
+    }
+
     /// Contracts of the set that are on disk; those that it no longer names go.
     fn read_kept(&mut self) {
         let listed: Vec<Digest> = {
@@ -343,6 +378,57 @@ impl Book {
     fn path_of(&self, digest: &Digest) -> PathBuf {
         self.state.join(format!("{digest}.json"))
     }
+}
+
+/// Leaves a carrier for the program that runs now or next, if it is for this box and not older than what is
+/// there. Gives the set that it carries.
+pub fn leave_carrier(
+    config: &guan_configs::EdgeConfig,
+    keys: &TrustedKeys,
+    file: &Path,
+) -> Result<Roster, StandingFault> {
+    let failed = |source| StandingFault::File { path: file.to_path_buf(), source };
+    let carrier = read_carrier(file)?;
+    let carrier = carrier.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let roster = Roster::parse(carrier.set(), keys).map_err(StandingFault::Set)?;
+    if roster.box_id != config.box_id {
+        let (found, ours) = (roster.box_id, config.box_id.clone());
+        return Err(StandingFault::OtherBox { found, ours });
+    }
+    let folder = config.state_dir.join(CONTRACTS_DIR);
+    let kept = std::fs::read(folder.join(ROSTER_FILE)).ok();
+    let kept = kept.and_then(|bytes| Roster::parse(&bytes, keys).ok());
+    if let Some(known) = kept.map(|kept| kept.epoch).filter(|known| *known > roster.epoch) {
+        return Err(StandingFault::Old { found: roster.epoch, known });
+    }
+    for document in carrier.contracts() {
+        Contract::parse(document, keys).map_err(StandingFault::Contract)?;
+    }
+    let path = folder.join(CARRIED_FILE);
+    let failed = |source| StandingFault::File { path: path.clone(), source };
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let text =
+        carrier.encode().map_err(|source| StandingFault::Carrier { path: path.clone(), source })?;
+    replace(&path, &String::from_utf8_lossy(&text)).map_err(failed)?;
+    Ok(roster)
+}
+
+/// Whether what was left is still there.
+pub fn carrier_waits(state_dir: &Path) -> bool {
+    state_dir.join(CONTRACTS_DIR).join(CARRIED_FILE).exists()
+}
+
+fn read_carrier(path: &Path) -> Result<Option<Carrier>, StandingFault> {
+    let failed = |source| StandingFault::File { path: path.to_path_buf(), source };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(failed(fault)),
+    };
+    let mut bytes = Vec::new();
+    io::Read::take(file, CARRIER_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let parsed = Carrier::parse(&bytes);
+    parsed.map(Some).map_err(|source| StandingFault::Carrier { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]

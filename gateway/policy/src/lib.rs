@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod carrier;
 pub mod constraint;
 pub mod contract;
 pub mod decision;
@@ -30,6 +31,7 @@ pub mod truth;
 pub mod usage;
 pub mod vocabulary;
 
+pub use carrier::{CARRIER_BYTES_MAX, Carrier, CarrierFault};
 pub use contract::{CONTRACT_BYTES_MAX, Contract, Validity};
 pub use decision::{Decision, DenyReason, Permitted, Refusal};
 pub use fault::{ContractError, ContractFault, Problem};

@@ -8,8 +8,8 @@ use guan_identity::LogKeyFile;
 use guan_model::{BoxId, ContractId, Digest, Signer, WallTime};
 use guan_policy::roster::{Entry, ROSTER_BYTES_MAX};
 use guan_policy::{
-    CONTRACT_BYTES_MAX, CONTRACTS_MAX, Contract, ContractError, ContractState, KeyFault, Roster,
-    TrustedKeys,
+    CONTRACT_BYTES_MAX, CONTRACTS_MAX, Carrier, CarrierFault, Contract, ContractError,
+    ContractState, KeyFault, Roster, TrustedKeys,
 };
 use std::fs::{self, File};
 use std::io;
@@ -41,6 +41,8 @@ pub enum SetFault {
     Final { contract: ContractId, state: &'static str },
     #[error("contract {contract} has version {known} already; the new one says {found}, raise it")]
     Version { contract: ContractId, known: u64, found: u64 },
+    #[error("the set does not fit one file; end contracts that are no longer needed")]
+    Carrier(#[source] CarrierFault),
     #[error("box {box_id} has {CONTRACTS_MAX} contracts, which is the limit")]
     Full { box_id: BoxId },
 }
@@ -158,6 +160,20 @@ impl Sets {
             self.put(roster, now)?;
         }
         self.file(box_id)
+    }
+
+    /// The set and its contracts as one file, for a box that is never online; `None` without a set.
+    pub fn carrier(&self, box_id: &BoxId, now: WallTime) -> Result<Option<Vec<u8>>, SetFault> {
+        let Some(set) = self.current(box_id, now)? else { return Ok(None) };
+        let Some(roster) = self.roster(box_id)? else { return Ok(None) };
+        let mut contracts = Vec::new();
+        for entry in roster.entries.iter().filter(|one| !one.state.is_final()) {
+            let document = self.document(box_id, &entry.digest)?;
+            contracts.extend(document.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        let set = String::from_utf8_lossy(&set).into_owned();
+        let carrier = Carrier::new(set, contracts).and_then(|carrier| carrier.encode());
+        carrier.map(Some).map_err(SetFault::Carrier)
     }
 
     /// Changes whenever a set was written.

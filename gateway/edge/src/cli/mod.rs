@@ -8,6 +8,7 @@ mod conformance;
 mod contract;
 mod convert;
 mod identity;
+mod import;
 mod join;
 mod log;
 mod log_entries;
@@ -228,6 +229,13 @@ enum ContractCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Take a contract set that `guan-space contract carry` wrote, on a box that is never online.
+    Import {
+        #[command(flatten)]
+        common: Common,
+        /// The file.
+        file: PathBuf,
+    },
     /// Run a contract over a recorded capture: what would leave, and in which form.
     Simulate {
         #[command(flatten)]
@@ -419,6 +427,7 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 fn contract_command(command: &ContractCommand) -> anyhow::Result<ExitCode> {
     match command {
         ContractCommand::Check(common) => contract::check(common),
+        ContractCommand::Import { common, file } => import::import(common, file),
         ContractCommand::Negotiate(command) => negotiate::execute(command),
         ContractCommand::Sign { file, party, key, out } => negotiate::sign(file, party, key, out),
         ContractCommand::Keygen { party, out } => negotiate::keygen(party, out),

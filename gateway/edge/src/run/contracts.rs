@@ -44,6 +44,9 @@ impl Keeper {
         if let Some(fault) = found {
             keeper.complain(&fault);
         }
+        let mut keeper = keeper;
+        // What was carried here while the program did not run.
+        keeper.look().await;
         keeper.change().await;
         Ok(keeper)
     }
@@ -68,6 +71,18 @@ impl Keeper {
     }
 
     async fn look(&mut self) {
+        let carried = tokio::task::block_in_place(|| self.book.take_carried());
+        match carried {
+            None => {}
+            Some(Err(fault)) => self.complain(&fault),
+            Some(Ok(has_changed)) => {
+                tracing::info!(has_changed, "a contract set was carried here");
+                if has_changed {
+                    self.change().await;
+                }
+                self.board.wanted.send_replace(self.book.missing());
+            }
+        }
         match self.book.read_folder() {
             Ok(true) => {
                 tracing::info!("contracts were read again");

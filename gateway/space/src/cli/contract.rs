@@ -69,6 +69,15 @@ pub(super) enum ContractCommand {
     Revoke(OneContract),
     /// Sign a box's set under a higher epoch, after this space was restored from a backup.
     Renew(OnBox),
+    /// Write a box's set and its contracts to one file, for a box that is never online; `guan contract
+    /// import` takes it.
+    Carry {
+        #[command(flatten)]
+        on: OnBox,
+        /// The file, on a USB stick for instance.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Propose a contract to a box, on behalf of its consumer: opens a negotiation.
     Offer {
         #[command(flatten)]
@@ -160,6 +169,7 @@ pub(super) fn execute(command: &ContractCommand) -> anyhow::Result<()> {
         ContractCommand::End(one) => change(one, ContractState::Ended),
         ContractCommand::Revoke(one) => change(one, ContractState::Revoked),
         ContractCommand::Renew(on) => changed(on, |sets, id| Ok(sets.renew(id, wall_time())?)),
+        ContractCommand::Carry { on, out } => carry(on, out),
         ContractCommand::Offer { on, file } => negotiate::offer(&on.common, &on.id, file),
         ContractCommand::Negotiate(command) => negotiate::execute(command),
         ContractCommand::List { common, id } => list(common, id.as_deref()),
@@ -182,6 +192,29 @@ fn changed(
         false => {
             println!("box {}: contract set of epoch {}", roster.box_id, roster.epoch);
             print_entries(&roster);
+            Ok(())
+        }
+    }
+}
+
+fn carry(on: &OnBox, out: &Path) -> anyhow::Result<()> {
+    let config = load(&on.common.config)?;
+    let box_id = BoxId::parse(&on.id)?;
+    let sets = sets(&config)?;
+    let carrier = sets.carrier(&box_id, wall_time())?;
+    let carrier = carrier.with_context(|| {
+        format!("box {box_id} has no set; `guan-space contract issue` gives it a contract")
+    })?;
+    let temporary = out.with_extension("part");
+    let written = std::fs::write(&temporary, &carrier)
+        .and_then(|()| std::fs::File::open(&temporary)?.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, out));
+    written.with_context(|| format!("{} cannot be written", out.display()))?;
+    match on.common.json {
+        true => print_json(&json!({"box": box_id.as_str(), "file": out, "bytes": carrier.len()})),
+        false => {
+            println!("the set of box {box_id}: {} ({} bytes)", out.display(), carrier.len());
+            println!("at the box: guan contract import {}", out.display());
             Ok(())
         }
     }

@@ -1,0 +1,45 @@
+//! `guan contract import`.
+
+use super::{Common, load, print_json};
+use guan_edge::standing::{carrier_waits, leave_carrier};
+use guan_edge::status::GuanStatus;
+use guan_edge::system_clock::{SharedClock, SystemClock};
+use guan_edge::wiring;
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long beyond its interval a running program may take.
+const TAKE_WAIT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(super) fn import(common: &Common, file: &Path) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let keys = wiring::trusted_keys(&config)?;
+    let roster = leave_carrier(&config, &keys, file)?;
+    let now = SharedClock::new(SystemClock::new(None)).read();
+    let runs = GuanStatus::read(&config.state_dir).is_ok_and(|status| !status.is_stale(now.wall));
+    let deadline = Instant::now() + config.contracts.reload + TAKE_WAIT;
+    while runs && carrier_waits(&config.state_dir) && Instant::now() < deadline {
+        std::thread::sleep(LOOK);
+    }
+    let is_taken = !carrier_waits(&config.state_dir);
+    if common.json {
+        let contracts = roster.entries.iter().map(|one| {
+            json!({"id": one.contract.as_str(), "version": one.version, "state": one.state.name()})
+        });
+        let contracts: Vec<_> = contracts.collect();
+        print_json(&json!({"epoch": roster.epoch, "taken": is_taken, "contracts": contracts}))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("contract set of {} with epoch {}", roster.space, roster.epoch);
+    for one in &roster.entries {
+        println!("  {:<10} {} version {}", one.state.name(), one.contract, one.version);
+    }
+    match is_taken {
+        true => println!("guan has taken it; see `guan status`"),
+        false => println!("guan takes it when it next starts"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
