@@ -22,10 +22,16 @@ const MUTATIONS_OF_TDS: usize = 20_000;
 const MUTATIONS_OF_BOXES: usize = 30_000;
 /// What a disk or the other party hands to the policy engine.
 const MUTATIONS_OF_POLICY: usize = 100_000;
-const POLICY: [&str; 6] = ["terms", "usage", "roster", "message", "record", "mandate"];
+const POLICY: [&str; 7] = ["terms", "usage", "carrier", "roster", "message", "record", "mandate"];
 /// Of these, half of the mutations are still JSON; of so many of a thousand something is read.
-const DOCUMENTS: [(&str, usize); 5] =
-    [("draft", 10), ("catalogue", 1), ("roster", 10), ("message", 10), ("mandate", 10)];
+const DOCUMENTS: [(&str, usize); 6] = [
+    ("draft", 10),
+    ("catalogue", 1),
+    ("roster", 10),
+    ("carrier", 10),
+    ("message", 10),
+    ("mandate", 10),
+];
 /// As integers the ends of their ranges, as doubles infinity, none, and the largest.
 const NUMBERS: [u64; 7] = [
     0,

@@ -20,7 +20,7 @@ use guan_model::{
 };
 use guan_model::{PublicKey, Signer};
 use guan_policy::envelope::Envelope;
-pub use policy::{Space, contract, draft, mandate, message, record, roster, terms, usage};
+pub use policy::{Space, carrier, contract, draft, mandate, message, record, roster, terms, usage};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 20] = [
+pub const ALL: [Target; 21] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "table", run: table },
@@ -50,6 +50,7 @@ pub const ALL: [Target; 20] = [
     Target { name: "terms", run: terms },
     Target { name: "usage", run: usage },
     Target { name: "roster", run: roster },
+    Target { name: "carrier", run: carrier },
     Target { name: "message", run: message },
     Target { name: "record", run: record },
     Target { name: "mandate", run: mandate },

@@ -181,6 +181,14 @@ impl Signer for Space {
     }
 }
 
+/// What a stick brings: a carrier that was read is written as it was.
+pub fn carrier(data: &[u8]) -> bool {
+    let Ok(carrier) = guan_policy::Carrier::parse(data) else { return false };
+    let written = carrier.encode().expect("what was read is within the limits");
+    assert_eq!(guan_policy::Carrier::parse(&written).expect("it was just written"), carrier);
+    true
+}
+
 /// Contract sets as they come, and with the signature that a space would put under them.
 pub fn roster(data: &[u8]) -> bool {
     static SPACE: OnceLock<(Space, TrustedKeys)> = OnceLock::new();
