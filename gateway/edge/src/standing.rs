@@ -209,7 +209,7 @@ impl Book {
         &self.from_folder.refused
     }
 
-    /// Why the set on the disk does not count, once.
+    /// What is wrong with the disk as it was found, once.
     pub fn take_found(&mut self) -> Option<StandingFault> {
         self.found.take()
     }
@@ -228,6 +228,10 @@ impl Book {
             };
         }
         let roster = self.judge(bytes)?;
+        // A TPM that did not answer at the start must be compared before it counts on.
+        if let Err(fault) = self.ask_counter() {
+            self.found = Some(fault);
+        }
         if self.roster.as_ref() == Some(&roster) {
             // The space vouches for what the counter did not.
             let was_set_back = self.finding == Some(Finding::SetBack);

@@ -150,8 +150,8 @@ impl<D: Disk, T> Engine<D, T> {
         }
         let destroyed = match self.vault.destroy(&idle) {
             Ok(destroyed) => destroyed,
-            // A TPM that does not answer costs the proof its time, and not the collection.
-            Err(VaultFault::Root(fault)) => {
+            // A TPM that does not answer, or a full disk, costs the proof its time, and not the collection.
+            Err(fault @ (VaultFault::Root(_) | VaultFault::File { .. })) => {
                 self.destruction_waits = Some(now.monotonic + DESTRUCTION_PAUSE);
                 let text =
                     format!("keys of contracts that have ended wait for destruction: {fault}");

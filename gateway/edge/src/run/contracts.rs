@@ -102,6 +102,9 @@ impl Keeper {
             }
             Word::Document(bytes) => self.book.handle_document(bytes).map(|()| true),
         };
+        if let Some(fault) = self.book.take_found() {
+            self.complain(&fault);
+        }
         let changed = match heard {
             Ok(changed) => changed,
             Err(fault) => return self.complain(&fault),

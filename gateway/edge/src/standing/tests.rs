@@ -206,6 +206,8 @@ fn a_disk_that_was_set_back_is_found_by_the_counter() {
     assert!(world.open().unwrap().take_found().is_none());
 
     world.folder = image;
+    let late = tempfile::tempdir().unwrap();
+    copy(world.folder.path(), late.path());
     let mut book = world.open().unwrap();
     assert!(matches!(book.take_found(), Some(StandingFault::SetBack { recorded: 1, counted: 2 })));
     assert!(book.in_force().standing.is_uncertain && book.confirmed_at().unwrap().is_none());
@@ -214,6 +216,15 @@ fn a_disk_that_was_set_back_is_found_by_the_counter() {
     assert!(names(&book).is_empty() && !book.in_force().standing.is_uncertain);
     drop(book);
     assert!(world.open().unwrap().take_found().is_none());
+
+    // The same copy, and a TPM that answers only later.
+    world.folder = late;
+    let counted = world.counter.0.lock().unwrap().take();
+    let mut book = world.open().unwrap();
+    assert!(book.take_found().is_none());
+    *world.counter.0.lock().unwrap() = counted;
+    book.handle_roster(&world.set("box-1", 2, &[])).unwrap();
+    assert!(matches!(book.take_found(), Some(StandingFault::SetBack { .. })));
 }
 
 #[test]

@@ -309,7 +309,8 @@ fn read_keys(
     store_key: Option<&StoreKey>,
 ) -> Result<KeyMap, VaultFault> {
     let mut is_there = false;
-    for name in [NEXT_FILE, KEYS_FILE] {
+    // Both open only when the rename after a destruction failed, and then the next file is the older one.
+    for name in [KEYS_FILE, NEXT_FILE] {
         let Some(bytes) = read(&folder.join(name))? else { continue };
         is_there = true;
         let Some(keys) = file::decode(&bytes, root, store_key) else { continue };

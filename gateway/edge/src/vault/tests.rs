@@ -133,6 +133,17 @@ fn a_crash_at_any_step_leaves_all_keys_or_those_that_are_to_stay() {
     check(&[digest(2), digest(4)]);
 }
 
+/// The rename after a destruction fails, and a new contract comes: its key must not be forgotten.
+#[test]
+fn a_next_file_that_stayed_hides_no_later_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::open(folder.path()).unwrap();
+    provide(&vault, &[1]).unwrap();
+    fs::copy(folder.path().join(KEYS_FILE), folder.path().join(NEXT_FILE)).unwrap();
+    provide(&vault, &[2]).unwrap();
+    assert_eq!(Vault::open(folder.path()).unwrap().contracts(), [digest(1), digest(2)]);
+}
+
 #[test]
 fn plain_keys_move_into_the_tpm_and_a_cleared_tpm_takes_them_along() {
     let folder = tempfile::tempdir().unwrap();
