@@ -49,24 +49,25 @@ impl Release {
     }
 }
 
-/// A box whose store is sealed. `None` without an emulator.
-fn sealed_rig() -> Option<Rig> {
-    Rig::with_tpm_and(|text| {
+/// A box whose store is sealed to its first image. `None` without an emulator or tpm2-tools.
+fn sealed_rig() -> Option<(Rig, Release)> {
+    let mut rig = Rig::with_tpm_and(|text| {
         let seal = "tier = \"emulated\"\nstore_policies = \"policies\"\n\
                     store_policy_key = \"policy.pub.pem\"";
         text.replace("tier = \"emulated\"", seal)
-    })
-}
-
-#[test]
-fn an_unknown_firmware_is_shut_out_until_the_space_sends_its_policy() {
-    let Some(mut rig) = sealed_rig() else { return };
-    let Some(first) = boot(&mut rig, 1) else { return };
+    })?;
+    let first = boot(&mut rig, 1)?;
     let release = Release::new(&rig);
     let policies = rig.stage.folder.join("box/policies");
     std::fs::create_dir_all(&policies).unwrap();
     let policy = release.policy(&rig, &first, "first.json");
     std::fs::copy(policy, policies.join("first.json")).unwrap();
+    Some((rig, release))
+}
+
+#[test]
+fn an_unknown_firmware_is_shut_out_until_the_space_sends_its_policy() {
+    let Some((mut rig, release)) = sealed_rig() else { return };
     rig.stage.join().unwrap();
     let log_key = std::fs::read(rig.stage.folder.join("box/identity/log-key.pem")).unwrap();
     assert!(log_key.starts_with(b"GUANSEAL"), "the log's key lies open");
@@ -127,13 +128,7 @@ fn restore_after_a_clear(rig: &mut Rig) {
 /// Whoever brings back a copy of the disk brings back neither a key that was destroyed nor a contract that ended.
 #[test]
 fn a_copy_of_the_disk_brings_nothing_back() {
-    let Some(mut rig) = sealed_rig() else { return };
-    let Some(first) = boot(&mut rig, 1) else { return };
-    let release = Release::new(&rig);
-    let policies = rig.stage.folder.join("box/policies");
-    std::fs::create_dir_all(&policies).unwrap();
-    let policy = release.policy(&rig, &first, "first.json");
-    std::fs::copy(policy, policies.join("first.json")).unwrap();
+    let Some((mut rig, _)) = sealed_rig() else { return };
     rig.stop_space();
     rig.stage.add_parties(&["depot-7", "insurer-1"]).unwrap();
     rig.start_space();
