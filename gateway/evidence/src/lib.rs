@@ -11,16 +11,22 @@ pub mod checkpoint;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+pub mod tpm;
+mod trace;
 pub mod tree;
 pub mod verify;
+pub mod view;
 
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
 pub use leaf::{
-    BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
-    LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Salvage,
+    Anchor, BatchAccepted, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
+    DecisionSummary, Deleted, Denial, EpochStart, Fork, Forwarded, GapReason, Head, KeyRollover,
+    LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune, Received, Salvage, Statement,
+    TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
 pub use note::{KeyFault, VerifierKey};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof};
 pub use proof::{verify_consistency, verify_inclusion};
+pub use trace::{TRACE_BYTES, trace_id};
 pub use tree::{Tree, leaf_hash, node_hash};
 pub use verify::{Fault, LogVerifier, Report};

@@ -3,7 +3,14 @@
 //! Numbers of kinds, outcomes and reasons are in logs that outlive this program: append only. There is
 //! no free text, so nothing can leak into the log and no reader has to guess.
 
+mod outside;
 mod wire;
+
+pub use outside::{
+    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Fork, Forwarded, Head,
+    KeyRollover, NAME_BYTES_MAX, Prune, Received, STATEMENT_BYTES_MAX,
+    STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
+};
 
 use guan_model::cbor::CborFault;
 use guan_model::{
@@ -17,7 +24,7 @@ use std::time::Duration;
 /// Version of the leaf schema that this program writes, and the newest that it reads.
 pub const LEAF_SCHEMA: u64 = 1;
 /// Largest leaf. The bundle format would allow 65,535 bytes, no kind of ours needs that.
-pub const LEAF_BYTES_MAX: usize = 1024;
+pub const LEAF_BYTES_MAX: usize = 2048;
 /// Longest name and version of a program.
 pub const PROGRAM_BYTES_MAX: usize = 64;
 
@@ -101,6 +108,15 @@ coded!(
         Operator = 4 "operator",
         /// The contract under which it was kept has ended.
         Shredded = 5 "shredded",
+    }
+);
+
+coded!(
+    /// What the space makes of a box.
+    VerdictOutcome {
+        Allow = 1 "allow",
+        Restrict = 2 "restrict",
+        Refuse = 3 "refuse",
     }
 );
 
@@ -207,6 +223,26 @@ pub enum LeafBody {
     },
     DataGap(DataGap),
     Salvage(Salvage),
+    /// The TPM at this start; the second leaf of a start where there is one.
+    TpmStart(TpmStart),
+    Anchor(Anchor),
+    Chain(Chain),
+    Cosigned(Cosigned),
+    KeyRollover(KeyRollover),
+    /// Stands before the first `Start`.
+    EpochStart(EpochStart),
+    Prune(Prune),
+    Forwarded(Forwarded),
+    /// The space's verdict over this box; `document` is SHA-256 of what the space signed.
+    Verdict {
+        outcome: VerdictOutcome,
+        document: Digest,
+    },
+    /// From here on only in the space's own log.
+    Received(Received),
+    Deleted(Deleted),
+    Head(Head),
+    Fork(Fork),
 }
 
 impl LeafBody {
@@ -223,6 +259,19 @@ impl LeafBody {
             Self::LogGap { .. } => 8,
             Self::DataGap(_) => 9,
             Self::Salvage(_) => 10,
+            Self::TpmStart(_) => 11,
+            Self::Anchor(_) => 12,
+            Self::Chain(_) => 13,
+            Self::Cosigned(_) => 14,
+            Self::KeyRollover(_) => 15,
+            Self::EpochStart(_) => 16,
+            Self::Prune(_) => 17,
+            Self::Forwarded(_) => 18,
+            Self::Verdict { .. } => 19,
+            Self::Received(_) => 20,
+            Self::Deleted(_) => 21,
+            Self::Head(_) => 22,
+            Self::Fork(_) => 23,
         }
     }
 
@@ -239,7 +288,34 @@ impl LeafBody {
             Self::LogGap { .. } => "log.gap",
             Self::DataGap(_) => "data.gap",
             Self::Salvage(_) => "salvage",
+            Self::TpmStart(_) => "tpm.start",
+            Self::Anchor(_) => "anchor",
+            Self::Chain(_) => "chain",
+            Self::Cosigned(_) => "witness.receipt",
+            Self::KeyRollover(_) => "key.rollover",
+            Self::EpochStart(_) => "log.epoch",
+            Self::Prune(_) => "log.prune",
+            Self::Forwarded(_) => "data.forwarded",
+            Self::Verdict { .. } => "attest.verdict",
+            Self::Received(_) => "data.received",
+            Self::Deleted(_) => "data.deleted",
+            Self::Head(_) => "log.head",
+            Self::Fork(_) => "log.fork",
         }
+    }
+
+    /// Whether the leaf only says what became of earlier ones. Such leaves alone make nothing due that
+    /// would write the next of them, or an idle box would never come to rest.
+    pub fn is_bookkeeping(&self) -> bool {
+        matches!(
+            self,
+            Self::Anchor(_)
+                | Self::Chain(_)
+                | Self::Cosigned(_)
+                | Self::Forwarded(_)
+                | Self::Verdict { .. }
+                | Self::Head(_)
+        )
     }
 }
 
@@ -305,9 +381,17 @@ pub enum LeafError {
     Wall { millis: i64 },
     #[error("a decision summary names one contract; it speaks of all")]
     SummaryOfOne,
+    #[error("the name of a log or a key is not 1 to {NAME_BYTES_MAX} bytes of one line")]
+    LogName,
+    #[error("a statement of a TPM is longer than any of ours")]
+    Statement,
+    #[error(
+        "the anchor's list of heads or of PCRs is not ascending, too long or does not end with its head"
+    )]
+    Anchor,
     #[error("a count of denied rows is zero; such an entry is left out")]
     ZeroCount,
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

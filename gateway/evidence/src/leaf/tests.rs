@@ -1,4 +1,5 @@
 use super::*;
+use guan_model::BoxId;
 use proptest::prelude::*;
 
 fn leaf(seq: u64, body: LeafBody) -> Leaf {
@@ -65,35 +66,144 @@ pub(crate) fn samples() -> Vec<Leaf> {
         }),
         LeafBody::Stop,
     ];
+    numbered(bodies)
+}
+
+fn numbered(bodies: Vec<LeafBody>) -> Vec<Leaf> {
     bodies.into_iter().enumerate().map(|(seq, body)| leaf(seq as u64, body)).collect()
+}
+
+/// One leaf of each kind that came with the anchors; golden in `leaves-outside-v1.hex`.
+pub(crate) fn outside_samples() -> Vec<Leaf> {
+    let digest = |byte| Digest([byte; 32]);
+    let statement = Statement::new(vec![0xFF; 145], vec![0x18; 72]).unwrap();
+    let box_id = BoxId::parse("depot-7").unwrap();
+    let contract = ContractId::parse("C-2026-001").unwrap();
+    let log = "guan/depot-7".to_owned();
+    let root = digest(9);
+    numbered(vec![
+        LeafBody::EpochStart(EpochStart {
+            previous: log.clone(),
+            size: 300,
+            root,
+            signed: 320,
+            cosigned: 256,
+            reason: GapReason::Damage,
+        }),
+        LeafBody::TpmStart(TpmStart {
+            attestation_key: digest(5),
+            resets: 41,
+            restarts: 0,
+            clock_ms: 1 << 33,
+            is_safe: false,
+            lockouts: 1,
+            trail: digest(0),
+            chain: None,
+        }),
+        LeafBody::Anchor(Anchor {
+            size: 700,
+            trail: vec![3, 64, 700],
+            pcrs: BTreeMap::from([(0, digest(1)), (TRAIL_PCR, digest(2))]),
+            quote: statement.clone(),
+        }),
+        LeafBody::Chain(Chain { size: 700, before: Some(digest(7)), certified: statement.clone() }),
+        LeafBody::Cosigned(Cosigned {
+            witness: "space-1/witness".to_owned(),
+            key_id: [1, 2, 3, 4],
+            size: 700,
+            timestamp_s: 1_800_000_000,
+            signature: [6; 64],
+        }),
+        LeafBody::KeyRollover(KeyRollover { key: [3; 32], by_old: [4; 64], quote: None }),
+        LeafBody::Prune(Prune { before: 0, first: 256, root }),
+        LeafBody::Forwarded(Forwarded {
+            stream: StreamId(1),
+            from: BatchSeq(4),
+            through: BatchSeq(9),
+            log: "guan/space-1".to_owned(),
+            first: 1000,
+            last: 1010,
+            root,
+        }),
+        LeafBody::Verdict { outcome: VerdictOutcome::Restrict, document: digest(8) },
+        LeafBody::Received(Received {
+            box_id: box_id.clone(),
+            spool: SpoolId([0xAB; 16]),
+            stream: StreamId(1),
+            seq: BatchSeq(4),
+            dataset: DatasetId::parse("vessel-bus").unwrap(),
+            contract: contract.clone(),
+            rows: 4096,
+            batch: digest(4),
+        }),
+        LeafBody::Deleted(Deleted { contract, line: digest(3) }),
+        LeafBody::Head(Head { box_id: box_id.clone(), log: log.clone(), size: 700, root }),
+        LeafBody::Fork(Fork { box_id, log, known: 700, offered: 650, evidence: digest(6) }),
+    ])
+}
+
+fn all_samples() -> Vec<Leaf> {
+    samples().into_iter().chain(outside_samples()).collect()
 }
 
 #[test]
 fn every_kind_survives() {
-    for leaf in samples() {
+    for leaf in all_samples() {
         assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
     }
-    let kinds: Vec<u8> = samples().iter().map(|leaf| leaf.body.kind()).collect();
+    let kinds: Vec<u8> = all_samples().iter().map(|leaf| leaf.body.kind()).collect();
     let mut sorted = kinds.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, (1..=10).collect::<Vec<u8>>(), "a sample for each kind");
+    assert_eq!(sorted, (1..=23).collect::<Vec<u8>>(), "a sample for each kind");
 }
 
 /// The golden file is never written again: logs with these bytes exist.
 #[test]
 fn golden_leaves() {
-    let golden = include_str!("../../tests/golden/leaves-v1.hex");
-    let lines: Vec<&str> = golden.lines().collect();
-    assert_eq!(lines.len(), samples().len());
-    for (line, leaf) in lines.iter().zip(samples()) {
-        let hex: String = leaf.encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(*line, hex, "{}", leaf.body.kind_name());
-    }
+    let check = |golden: &str, leaves: Vec<Leaf>| {
+        let lines: Vec<&str> = golden.lines().collect();
+        assert_eq!(lines.len(), leaves.len());
+        for (line, leaf) in lines.iter().zip(leaves) {
+            let hex: String = leaf.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(*line, hex, "{}", leaf.body.kind_name());
+        }
+    };
+    check(include_str!("../../tests/golden/leaves-v1.hex"), samples());
+    check(include_str!("../../tests/golden/leaves-outside-v1.hex"), outside_samples());
+}
+
+/// The longest of everything that an anchor may hold fits a leaf.
+#[test]
+fn the_longest_anchor_fits() {
+    let trail: Vec<u64> = (1..=TRAIL_MAX as u64).map(|step| step << 40).collect();
+    let quote = vec![1; STATEMENT_BYTES_MAX];
+    let signature = vec![1; STATEMENT_SIGNATURE_BYTES_MAX];
+    let anchor = Anchor {
+        size: *trail.last().unwrap(),
+        trail,
+        pcrs: (0..).take(ANCHOR_PCRS_MAX).map(|pcr| (pcr, Digest([1; 32]))).collect(),
+        quote: Statement::new(quote.clone(), signature.clone()).unwrap(),
+    };
+    let longest = leaf(u64::MAX, LeafBody::Anchor(anchor.clone()));
+    assert_eq!(Leaf::decode(&longest.encode()), Ok(longest));
+    assert!(Statement::new([&quote[..], &[1]].concat(), signature.clone()).is_none());
+    assert!(Statement::new(quote, [&signature[..], &[1]].concat()).is_none());
+    let refused = |change: &dyn Fn(&mut Anchor)| {
+        let mut other = anchor.clone();
+        change(&mut other);
+        let bytes = leaf(0, LeafBody::Anchor(other)).encode();
+        assert!(Leaf::decode(&bytes).is_err());
+    };
+    refused(&|anchor| anchor.size += 1);
+    refused(&|anchor| anchor.trail.insert(0, 1));
+    refused(&|anchor| anchor.trail[1] = anchor.trail[0]);
+    refused(&|anchor| anchor.pcrs.extend([(8, Digest([0; 32]))]));
+    refused(&|anchor| anchor.trail.clear());
 }
 
 #[test]
 fn every_truncation_is_refused() {
-    for leaf in samples() {
+    for leaf in all_samples() {
         let bytes = leaf.encode();
         for end in 0..bytes.len() {
             assert!(Leaf::decode(&bytes[..end]).is_err(), "{} cut at {end}", leaf.body.kind_name());
@@ -153,7 +263,7 @@ fn faults_name_the_cause() {
     let unsorted = CborFault::Key { at: 3, found: 1, expected: 2 };
     assert_eq!(with(3, 1), LeafError::Cbor(unsorted));
     let last = bytes.len() - 1;
-    assert_eq!(with(last, 11), LeafError::Kind { found: 11 });
+    assert_eq!(with(last, 0), LeafError::Kind { found: 0 });
     assert_eq!(with(last - 2, 9), LeafError::Code { what: "clock quality", found: 9 });
     assert_eq!(with(0, 0xA6), LeafError::Cbor(CborFault::UnknownKeys { at: bytes.len(), left: 1 }));
 }

@@ -13,7 +13,10 @@
 //! | 11 | outcome or reason |
 //! | 14 | map of details, its keys are the kind's own |
 //!
-//! Keys 6, 7, 12 and 13 (trace, subject, links) are reserved. A kind has exactly its keys.
+//! Keys 6, 7, 12 and 13 (trace, subject, links) are reserved: a trace is derived from the batch
+//! ([`crate::trace_id`]). A kind has exactly its keys.
+
+mod outside;
 
 use super::{
     BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
@@ -52,6 +55,7 @@ fn body_keys(body: &LeafBody) -> u64 {
         LeafBody::ConfigChange { .. } | LeafBody::LogGap { .. } => 2,
         LeafBody::Decision(_) | LeafBody::DataGap(_) => 3,
         LeafBody::Batch(_) | LeafBody::ContractChange { .. } => 4,
+        other => outside::body_keys(other).expect("every kind is in one of both files"),
     }
 }
 
@@ -134,6 +138,7 @@ fn encode_body(out: &mut CborWriter, body: &LeafBody) {
             out.entry(3, salvage.bytes_lost);
             out.entry(4, salvage.torn_tail_bytes);
         }
+        other => outside::encode_body(out, other),
     }
 }
 
@@ -328,7 +333,7 @@ impl<'a> Fields<'a> {
                     torn_tail_bytes: detail.number(4)?,
                 }))
             }),
-            found => Err(LeafError::Kind { found }),
+            found => outside::body(self, found).unwrap_or(Err(LeafError::Kind { found })),
         }
     }
 

@@ -8,10 +8,10 @@ use super::event_log::EventLog;
 use super::evidence::{Binding, Evidence};
 use super::ima::{ImaEntry, ImaPlace, parse_ima, replay_ima};
 use super::nv::counter_name;
-use super::quote::{Attestation, Attested, TpmClock, TpmSignature, pcr_digest};
 use super::reference::Reference;
 use super::verdict::{AttestationOutcome, Finding, Verdict};
 use crate::tier::Tier;
+use guan_evidence::tpm::{Attestation, Attested, TpmClock, TpmSignature, pcr_digest};
 use guan_model::{Digest, PublicKey, WallTime};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The firmware's log of what it booted: TCG_PCR_EVENT2 after a header in the old form (TCG PC Client
 //! Platform Firmware Profile, 10). Made by whoever may lie; capped and replayed, never believed.
 
-use super::quote::{ALG_SHA256, PCR_COUNT, Pcrs};
+use guan_evidence::tpm::{ALG_SHA256, PCR_COUNT, Pcrs};
 use guan_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;

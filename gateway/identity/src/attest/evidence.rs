@@ -6,8 +6,8 @@
 use super::appraise::Logs;
 use super::event_log::EVENT_LOG_BYTES_MAX;
 use super::ima::IMA_BYTES_MAX;
-use super::quote::{ATTEST_BYTES_MAX, PCR_COUNT, Pcrs};
 use crate::tier::{Tier, TierFault};
+use guan_evidence::tpm::{ATTEST_BYTES_MAX, PCR_COUNT, Pcrs};
 use guan_model::Digest;
 use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
 use std::io::Read;

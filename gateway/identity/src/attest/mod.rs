@@ -1,6 +1,6 @@
 //! Attestation: what a TPM says about itself and its boot, and what the space makes of it. All pure.
 //!
-//! - `tpm_bytes`, `quote`, `object`: structures of a TPM.
+//! - `object`: keys of a TPM; what it says is parsed in `guan_evidence::tpm`.
 //! - `event_log`, `boot`, `ima`: logs that were extended into its PCRs.
 //! - `evidence`: what travels; `reference`: what is expected, `store_policy`: by the TPM; `appraise`, `verdict`: the judgement.
 //! - `nv`: our places in a TPM's memory.
@@ -19,10 +19,8 @@ mod evidence;
 mod ima;
 mod nv;
 mod object;
-mod quote;
 mod reference;
 mod store_policy;
-mod tpm_bytes;
 mod verdict;
 
 pub use appraise::{
@@ -39,6 +37,12 @@ pub use evidence::{
     Binding, Claims, EVIDENCE_BYTES_MAX, EVIDENCE_SCHEMA, Evidence, EvidenceFault, NONCE_BYTES,
     pack_log, unpack_boot_log, unpack_logs,
 };
+#[cfg(feature = "tpm")]
+pub(crate) use guan_evidence::tpm::TpmReader;
+pub use guan_evidence::tpm::{
+    ATTEST_BYTES_MAX, Attestation, Attested, PCR_COUNT, Pcrs, TpmBytesFault, TpmClock,
+    TpmSignature, pcr_digest,
+};
 pub use ima::{
     IMA_BYTES_MAX, IMA_ENTRIES_MAX, IMA_PCR, ImaEntry, ImaFault, ImaPlace, ima_after, parse_ima,
     replay_ima,
@@ -50,18 +54,12 @@ pub use nv::{
 pub use object::{KeyAttributes, PUBLIC_BYTES_MAX, TpmKey, TpmPublic, name_of};
 #[cfg(feature = "tpm")]
 pub(crate) use object::{sealed_public, sealing_key};
-pub use quote::{
-    ATTEST_BYTES_MAX, Attestation, Attested, PCR_COUNT, Pcrs, TpmClock, TpmSignature, pcr_digest,
-};
 pub use reference::{REFERENCE_BYTES_MAX, Reference, ReferenceFault};
 #[cfg(feature = "tpm")]
 pub(crate) use store_policy::{BIT_CLEAR, authorized_by, later_epochs, selection};
 pub use store_policy::{
     EPOCH_MAX, STORE_POLICY_BYTES_MAX, StorePolicy, StorePolicyFault, sign_store_policy,
 };
-pub use tpm_bytes::TpmBytesFault;
-#[cfg(feature = "tpm")]
-pub(crate) use tpm_bytes::TpmReader;
 pub use verdict::{AttestationOutcome, Finding, Verdict};
 
 #[cfg(test)]

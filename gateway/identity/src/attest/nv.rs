@@ -4,7 +4,7 @@
 //! moves them forward gains nothing.
 
 use super::object::name_of;
-use super::quote::ALG_SHA256;
+use guan_evidence::tpm::ALG_SHA256;
 
 /// Counts the releases that this box has run; never goes back, not even when it is made anew.
 pub const COUNTER_INDEX: u32 = 0x0180_0100;

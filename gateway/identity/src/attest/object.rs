@@ -1,7 +1,7 @@
 //! Public areas of TPM keys: TPMT_PUBLIC (TPM 2.0, part 2, 12.2.4), their names and what they allow.
 
-use super::quote::ALG_SHA256;
-use super::tpm_bytes::{TpmBytesFault, TpmReader};
+use guan_evidence::tpm::ALG_SHA256;
+use guan_evidence::tpm::{TpmBytesFault, TpmReader};
 use guan_model::{Digest, PublicKey};
 
 const ALG_RSA: u16 = 0x0001;

@@ -6,8 +6,8 @@
 //! ```
 //! The file is signed as a whole: line 1 is the document, line 2 the Ed25519 signature over line 1, in hex.
 
-use super::quote::{PCR_COUNT, Pcrs};
 use ed25519_dalek::{Signature, VerifyingKey};
+use guan_evidence::tpm::{PCR_COUNT, Pcrs};
 use guan_model::{Digest, WallTime};
 use serde::Deserialize;
 use std::collections::BTreeMap;

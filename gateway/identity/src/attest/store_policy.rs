@@ -8,7 +8,7 @@
 //! one bit for each, which can be set and never be cleared.
 
 use super::nv::epochs_name;
-use super::quote::{PCR_COUNT, Pcrs, TpmSignature, pcr_digest};
+use guan_evidence::tpm::{PCR_COUNT, Pcrs, TpmSignature, pcr_digest};
 use guan_model::{Digest, PublicKey, SignFault, Signer};
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -14,21 +14,17 @@ pub enum TpmBytesFault {
 }
 
 /// Reads one field after another.
-pub(crate) struct TpmReader<'a> {
+pub struct TpmReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> TpmReader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    pub(crate) fn take(
-        &mut self,
-        length: usize,
-        what: &'static str,
-    ) -> Result<&'a [u8], TpmBytesFault> {
+    pub fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], TpmBytesFault> {
         let end = self.at.checked_add(length);
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
         let taken = taken.ok_or(TpmBytesFault::Short { at: self.at, what })?;
@@ -40,30 +36,30 @@ impl<'a> TpmReader<'a> {
         Ok(self.take(N, what)?.try_into().expect("as many bytes were taken"))
     }
 
-    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, TpmBytesFault> {
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, TpmBytesFault> {
         Ok(self.fixed::<1>(what)?[0])
     }
 
-    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, TpmBytesFault> {
+    pub fn u16(&mut self, what: &'static str) -> Result<u16, TpmBytesFault> {
         self.fixed(what).map(u16::from_be_bytes)
     }
 
-    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, TpmBytesFault> {
+    pub fn u32(&mut self, what: &'static str) -> Result<u32, TpmBytesFault> {
         self.fixed(what).map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, TpmBytesFault> {
+    pub fn u64(&mut self, what: &'static str) -> Result<u64, TpmBytesFault> {
         self.fixed(what).map(u64::from_be_bytes)
     }
 
     /// A TPM2B: a length, and as many bytes.
-    pub(crate) fn sized(&mut self, what: &'static str) -> Result<&'a [u8], TpmBytesFault> {
+    pub fn sized(&mut self, what: &'static str) -> Result<&'a [u8], TpmBytesFault> {
         let length = self.u16(what)?;
         self.take(usize::from(length), what)
     }
 
     /// A 16 bit constant that must be this one.
-    pub(crate) fn constant(
+    pub fn constant(
         &mut self,
         what: &'static str,
         value: u16,
@@ -76,14 +72,13 @@ impl<'a> TpmReader<'a> {
     }
 
     /// All that is left.
-    #[cfg(feature = "tpm")]
-    pub(crate) fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         self.at = self.bytes.len();
         rest
     }
 
-    pub(crate) fn end(&self) -> Result<(), TpmBytesFault> {
+    pub fn end(&self) -> Result<(), TpmBytesFault> {
         match self.bytes.len() - self.at {
             0 => Ok(()),
             left => Err(TpmBytesFault::Trailing { left }),

@@ -3,12 +3,12 @@
 //! A restricted key signs only bytes that the TPM made itself, and those begin with a magic value that no
 //! message from outside may have. So the magic is looked at before anything else.
 
-use super::tpm_bytes::{TpmBytesFault, TpmReader};
+use super::bytes::{TpmBytesFault, TpmReader};
 use guan_model::{Digest, PublicKey};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use std::collections::BTreeMap;
 
-pub(super) const ALG_SHA256: u16 = 0x000B;
+pub const ALG_SHA256: u16 = 0x000B;
 const ALG_ECDSA: u16 = 0x0018;
 /// 0xFF, "TCG".
 const MAGIC: u32 = 0xFF54_4347;

@@ -1,0 +1,224 @@
+//! Leaves for people and for other tools, as JSON. Never hashed: the leaf's bytes are what counts.
+//!
+//! Names beside our own: `class_uid` of OCSF 1.3 where one fits, `trace_id` as OpenTelemetry writes it.
+
+use crate::leaf::{Anchor, Leaf, LeafBody, Statement, TpmStart};
+use crate::trace::trace_id;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use guan_model::{Digest, SpoolId};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// OCSF classes (<https://schema.ocsf.io>): application lifecycle, datastore activity, device config
+/// state change, entity management.
+const LIFECYCLE: u32 = 6002;
+const DATASTORE: u32 = 6005;
+const CONFIGURATION: u32 = 5019;
+const ENTITY: u32 = 3004;
+
+/// Turns the leaves of one log into JSON, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct LeafView {
+    /// Of the last start: batches are counted within it.
+    spool: Option<SpoolId>,
+}
+
+impl LeafView {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The whole leaf.
+    pub fn leaf(&mut self, leaf: &Leaf) -> Value {
+        if let LeafBody::Start { spool, .. } = &leaf.body {
+            self.spool = Some(*spool);
+        }
+        let mut view = json!({
+            "seq": leaf.seq, "wall_ms": leaf.wall.millis(), "boot": leaf.boot.0,
+            "monotonic_ms": u64::try_from(leaf.monotonic.as_millis()).unwrap_or(u64::MAX),
+            "clock_quality": leaf.clock_quality as u8, "kind": leaf.body.kind_name(),
+            "entry": entry(&leaf.body),
+        });
+        if let Some(class) = class_uid(&leaf.body) {
+            view["class_uid"] = json!(class);
+        }
+        if let Some(trace) = self.trace(&leaf.body) {
+            view["trace_id"] = json!(hex(&trace));
+        }
+        view
+    }
+
+    fn trace(&self, body: &LeafBody) -> Option<[u8; crate::trace::TRACE_BYTES]> {
+        match body {
+            LeafBody::Batch(one) => Some(trace_id(self.spool?, one.stream, one.seq, &one.batch)),
+            LeafBody::Received(one) => Some(trace_id(one.spool, one.stream, one.seq, &one.batch)),
+            _ => None,
+        }
+    }
+}
+
+fn class_uid(body: &LeafBody) -> Option<u32> {
+    match body {
+        LeafBody::Start { .. } | LeafBody::Stop | LeafBody::TpmStart(_) => Some(LIFECYCLE),
+        LeafBody::Batch(_)
+        | LeafBody::Decision(_)
+        | LeafBody::Forwarded(_)
+        | LeafBody::Received(_)
+        | LeafBody::Deleted(_)
+        | LeafBody::DataGap(_) => Some(DATASTORE),
+        LeafBody::ConfigChange { .. } => Some(CONFIGURATION),
+        LeafBody::ContractChange { .. } | LeafBody::KeyRollover(_) => Some(ENTITY),
+        _ => None,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn statement(statement: &Statement) -> Value {
+    json!({
+        "attested": STANDARD.encode(statement.attested()),
+        "signature": STANDARD.encode(statement.signature()),
+    })
+}
+
+fn text(digest: Option<&Digest>) -> Option<String> {
+    digest.map(ToString::to_string)
+}
+
+/// The fields of the leaf's kind.
+pub fn entry(body: &LeafBody) -> Value {
+    match body {
+        LeafBody::Start { program, spool } => {
+            json!({"program": program.as_str(), "spool": hex(&spool.0)})
+        }
+        LeafBody::Stop => json!({}),
+        LeafBody::Batch(batch) => json!({
+            "dataset": batch.dataset.as_str(), "contract": batch.contract.as_str(),
+            "rows": batch.rows, "stream": batch.stream.0, "batch": batch.seq.0,
+            "digest": batch.batch.to_string(),
+        }),
+        LeafBody::Decision(decision) => {
+            let denied = decision.denied.iter().map(|(why, rows)| (why.name(), *rows));
+            let denied: BTreeMap<&str, u64> = denied.collect();
+            json!({
+                "dataset": decision.dataset.as_str(), "permitted": decision.permitted,
+                "masked": decision.masked, "denied": denied,
+            })
+        }
+        LeafBody::ContractChange { contract, version, digest, outcome, .. } => json!({
+            "contract": contract.as_str(), "version": version, "outcome": outcome.name(),
+            "digest": digest.to_string(),
+        }),
+        LeafBody::ConfigChange { digest, outcome } => {
+            json!({"digest": digest.to_string(), "outcome": outcome.name()})
+        }
+        LeafBody::ClockStep { from, to } => {
+            json!({"from_ms": from.millis(), "to_ms": to.millis()})
+        }
+        LeafBody::LogGap { from, through, reason } => {
+            json!({"from": from, "through": through, "reason": reason.name()})
+        }
+        LeafBody::DataGap(gap) => json!({
+            "stream": gap.stream.0, "from": gap.from.0, "through": gap.through.0,
+            "rows": gap.rows, "reason": gap.reason.name(),
+        }),
+        LeafBody::Salvage(salvage) => json!({
+            "files_set_aside": salvage.files_set_aside, "frames_lost": salvage.frames_lost,
+            "bytes_lost": salvage.bytes_lost, "torn_tail_bytes": salvage.torn_tail_bytes,
+        }),
+        other => outside(other),
+    }
+}
+
+/// Those that tie the log to what is outside it.
+fn outside(body: &LeafBody) -> Value {
+    match body {
+        LeafBody::TpmStart(start) => tpm_start(start),
+        LeafBody::Anchor(one) => anchor(one),
+        LeafBody::Chain(chain) => json!({
+            "size": chain.size, "before": text(chain.before.as_ref()),
+            "certified": statement(&chain.certified),
+        }),
+        LeafBody::Cosigned(cosigned) => json!({
+            "witness": cosigned.witness, "key_id": hex(&cosigned.key_id), "size": cosigned.size,
+            "timestamp_s": cosigned.timestamp_s, "signature": STANDARD.encode(cosigned.signature),
+        }),
+        LeafBody::KeyRollover(rollover) => json!({
+            "key": STANDARD.encode(rollover.key), "by_old": STANDARD.encode(rollover.by_old),
+            "quote": rollover.quote.as_ref().map(statement),
+        }),
+        LeafBody::EpochStart(epoch) => json!({
+            "previous": epoch.previous, "size": epoch.size, "root": epoch.root.to_string(),
+            "signed": epoch.signed, "cosigned": epoch.cosigned, "reason": epoch.reason.name(),
+        }),
+        LeafBody::Prune(prune) => json!({
+            "before": prune.before, "first": prune.first, "root": prune.root.to_string(),
+        }),
+        LeafBody::Forwarded(forwarded) => json!({
+            "stream": forwarded.stream.0, "from": forwarded.from.0,
+            "through": forwarded.through.0, "log": forwarded.log, "first": forwarded.first,
+            "last": forwarded.last, "root": forwarded.root.to_string(),
+        }),
+        LeafBody::Verdict { outcome, document } => {
+            json!({"outcome": outcome.name(), "document": document.to_string()})
+        }
+        LeafBody::Received(received) => json!({
+            "box": received.box_id.as_str(), "spool": hex(&received.spool.0),
+            "stream": received.stream.0, "batch": received.seq.0,
+            "dataset": received.dataset.as_str(), "contract": received.contract.as_str(),
+            "rows": received.rows, "digest": received.batch.to_string(),
+        }),
+        LeafBody::Deleted(deleted) => {
+            json!({"contract": deleted.contract.as_str(), "line": deleted.line.to_string()})
+        }
+        LeafBody::Head(head) => json!({
+            "box": head.box_id.as_str(), "log": head.log, "size": head.size,
+            "root": head.root.to_string(),
+        }),
+        LeafBody::Fork(fork) => json!({
+            "box": fork.box_id.as_str(), "log": fork.log, "known": fork.known,
+            "offered": fork.offered, "evidence": fork.evidence.to_string(),
+        }),
+        _ => unreachable!("`entry` shows the other kinds"),
+    }
+}
+
+fn tpm_start(start: &TpmStart) -> Value {
+    json!({
+        "attestation_key": start.attestation_key.to_string(), "resets": start.resets,
+        "restarts": start.restarts, "clock_ms": start.clock_ms, "safe": start.is_safe,
+        "lockouts": start.lockouts, "trail": start.trail.to_string(),
+        "chain": text(start.chain.as_ref()),
+    })
+}
+
+fn anchor(anchor: &Anchor) -> Value {
+    let pcrs = anchor.pcrs.iter().map(|(pcr, value)| (pcr.to_string(), value.to_string()));
+    let pcrs: BTreeMap<String, String> = pcrs.collect();
+    json!({
+        "size": anchor.size, "trail": anchor.trail, "pcrs": pcrs,
+        "quote": statement(&anchor.quote),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::tests::{outside_samples, samples};
+
+    #[test]
+    fn every_kind_is_shown() {
+        let mut view = LeafView::new();
+        for leaf in samples().into_iter().chain(outside_samples()) {
+            let shown = view.leaf(&leaf);
+            assert_eq!(shown["kind"], leaf.body.kind_name());
+            let is_empty = shown["entry"].as_object().is_none_or(serde_json::Map::is_empty);
+            assert_eq!(is_empty, leaf.body == LeafBody::Stop, "{shown}");
+            let has_trace = matches!(leaf.body, LeafBody::Batch(_) | LeafBody::Received(_));
+            assert_eq!(shown.get("trace_id").is_some(), has_trace, "{shown}");
+        }
+    }
+}
