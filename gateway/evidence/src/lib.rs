@@ -8,19 +8,26 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+pub mod subtrees;
+pub mod tile;
 pub mod tree;
 pub mod verify;
 
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
+pub use cosignature::{CosignFault, Cosignature, CosignatureKey, cosign};
 pub use leaf::{
     BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
     LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Salvage,
 };
-pub use note::{KeyFault, VerifierKey};
-pub use proof::{ProofFault, consistency_proof, inclusion_proof};
+pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
+pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
+pub use proof::{prove_consistency, prove_inclusion};
 pub use proof::{verify_consistency, verify_inclusion};
+pub use subtrees::{LogNodes, Nodes, Subtrees, root_at};
+pub use tile::{Tile, TileRow};
 pub use tree::{Tree, leaf_hash, node_hash};
 pub use verify::{Fault, LogVerifier, Report};
