@@ -8,9 +8,12 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+pub mod subtrees;
+pub mod tile;
 pub mod tpm;
 mod trace;
 pub mod tree;
@@ -18,15 +21,19 @@ pub mod verify;
 pub mod view;
 
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
+pub use cosignature::{CosignFault, Cosignature, CosignatureKey, cosign};
 pub use leaf::{
     Anchor, BatchAccepted, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
     DecisionSummary, Deleted, Denial, EpochStart, Fork, Forwarded, GapReason, Head, KeyRollover,
     LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune, Received, Salvage, Statement,
     TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
-pub use note::{KeyFault, VerifierKey};
-pub use proof::{ProofFault, consistency_proof, inclusion_proof};
+pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
+pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
+pub use proof::{prove_consistency, prove_inclusion};
 pub use proof::{verify_consistency, verify_inclusion};
+pub use subtrees::{LogNodes, Nodes, Subtrees, root_at};
+pub use tile::{Tile, TileRow};
 pub use trace::{TRACE_BYTES, trace_id};
 pub use tree::{Tree, leaf_hash, node_hash};
 pub use verify::{Fault, LogVerifier, Report};

@@ -1,16 +1,19 @@
 //! Inclusion and consistency proofs: made after RFC 6962, section 2.1, checked after RFC 9162,
 //! sections 2.1.3.2 and 2.1.4.2.
 //!
-//! Making a proof reads every leaf hash once through a function, so it fits a slice, a tile or a disk.
+//! Making a proof asks for hashes of complete subtrees ([`Nodes`]), so it costs as many reads as the
+//! proof has hashes when the source has them; from leaf hashes alone it reads each leaf once.
 //! Checking needs the proof and the roots alone, and its work is bounded by [`PROOF_HASHES_MAX`].
 
+use crate::subtrees::{Leaves, Nodes, range_root};
+use crate::tile::TILE_WIDTH;
 use crate::tree::node_hash;
 use guan_model::Digest;
 
 /// Longest proof that a tree of 2^64 leaves can need.
 pub const PROOF_HASHES_MAX: usize = 65;
 
-/// Why a proof does not hold; who made the proof or the log is to blame.
+/// Why a proof does not hold or cannot be made; who made the proof or pruned the log is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProofFault {
     #[error("leaf {index} lies outside a tree of {size} leaves")]
@@ -21,22 +24,16 @@ pub enum ProofFault {
     Length { length: usize },
     #[error("the proof leads to root {found}, the tree has {expected}")]
     Root { found: Digest, expected: Digest },
-}
-
-/// Root of the leaves `start..end` of a log.
-fn subtree(start: u64, end: u64, leaf_at: &dyn Fn(u64) -> Digest) -> Digest {
-    match end - start {
-        0 => Digest::of(&[]),
-        1 => leaf_at(start),
-        count => {
-            let middle = start + split(count);
-            node_hash(&subtree(start, middle, leaf_at), &subtree(middle, end, leaf_at))
-        }
-    }
+    #[error(
+        "the hashes of bundle {bundle} (leaves from {}) are not here; if it was pruned, take it from \
+         a mirror, or ask for a later leaf or tree",
+        bundle.saturating_mul(TILE_WIDTH)
+    )]
+    Missing { bundle: u64 },
 }
 
 /// Largest power of two below `count`, which is at least 2.
-fn split(count: u64) -> u64 {
+pub(crate) fn split(count: u64) -> u64 {
     1 << (u64::BITS - 1 - (count - 1).leading_zeros())
 }
 
@@ -46,6 +43,15 @@ pub fn inclusion_proof(
     size: u64,
     leaf_at: &dyn Fn(u64) -> Digest,
 ) -> Result<Vec<Digest>, ProofFault> {
+    prove_inclusion(index, size, &Leaves(leaf_at))
+}
+
+/// As [`inclusion_proof`], from the hashes of subtrees.
+pub fn prove_inclusion(
+    index: u64,
+    size: u64,
+    nodes: &dyn Nodes,
+) -> Result<Vec<Digest>, ProofFault> {
     if index >= size {
         return Err(ProofFault::Index { index, size });
     }
@@ -54,10 +60,10 @@ pub fn inclusion_proof(
     while end - start > 1 {
         let middle = start + split(end - start);
         if index < middle {
-            path.push(subtree(middle, end, leaf_at));
+            path.push(range_root(nodes, middle, end)?);
             end = middle;
         } else {
-            path.push(subtree(start, middle, leaf_at));
+            path.push(range_root(nodes, start, middle)?);
             start = middle;
         }
     }
@@ -72,6 +78,11 @@ pub fn consistency_proof(
     new: u64,
     leaf_at: &dyn Fn(u64) -> Digest,
 ) -> Result<Vec<Digest>, ProofFault> {
+    prove_consistency(old, new, &Leaves(leaf_at))
+}
+
+/// As [`consistency_proof`], from the hashes of subtrees.
+pub fn prove_consistency(old: u64, new: u64, nodes: &dyn Nodes) -> Result<Vec<Digest>, ProofFault> {
     if old > new {
         return Err(ProofFault::Shrunk { old, new });
     }
@@ -84,15 +95,15 @@ pub fn consistency_proof(
     while end != old {
         let middle = start + split(end - start);
         if old <= middle {
-            path.push(subtree(middle, end, leaf_at));
+            path.push(range_root(nodes, middle, end)?);
             end = middle;
         } else {
-            path.push(subtree(start, middle, leaf_at));
+            path.push(range_root(nodes, start, middle)?);
             start = middle;
         }
     }
     if start > 0 {
-        path.push(subtree(start, end, leaf_at));
+        path.push(range_root(nodes, start, end)?);
     }
     path.reverse();
     Ok(path)
@@ -113,6 +124,16 @@ pub fn verify_inclusion(
     proof: &[Digest],
     root: &Digest,
 ) -> Result<(), ProofFault> {
+    compare(inclusion_root(leaf_hash, index, size, proof)?, root)
+}
+
+/// The root to which an inclusion proof leads, for whoever knows it by its signature only.
+pub fn inclusion_root(
+    leaf_hash: &Digest,
+    index: u64,
+    size: u64,
+    proof: &[Digest],
+) -> Result<Digest, ProofFault> {
     if index >= size {
         return Err(ProofFault::Index { index, size });
     }
@@ -138,7 +159,7 @@ pub fn verify_inclusion(
     if last != 0 {
         return Err(length);
     }
-    compare(hash, root)
+    Ok(hash)
 }
 
 /// Checks that the tree with the new size and root continues the one with the old.
@@ -158,6 +179,20 @@ pub fn verify_consistency(
         let empty = Digest::of(&[]);
         return compare(*old_root, if old == 0 { &empty } else { new_root });
     }
+    let (old_found, new_found) = consistency_roots((old, old_root), new, proof)?;
+    compare(old_found, old_root)?;
+    compare(new_found, new_root)
+}
+
+/// The roots of both trees to which a consistency proof leads, for 0 < old < new. The old root is an
+/// input only where the old tree is complete and so itself the first node of the path.
+pub(crate) fn consistency_roots(
+    (old, old_root): (u64, &Digest),
+    new: u64,
+    proof: &[Digest],
+) -> Result<(Digest, Digest), ProofFault> {
+    assert!(0 < old && old < new, "the caller has dealt with equal and empty trees");
+    let length = ProofFault::Length { length: proof.len() };
     // A complete old tree is itself the first node of the path and is not sent.
     let mut path = old.is_power_of_two().then_some(old_root).into_iter().chain(proof);
     let Some(first) = path.next() else { return Err(length) };
@@ -187,8 +222,7 @@ pub fn verify_consistency(
     if last != 0 {
         return Err(length);
     }
-    compare(old_hash, old_root)?;
-    compare(new_hash, new_root)
+    Ok((old_hash, new_hash))
 }
 
 #[cfg(test)]

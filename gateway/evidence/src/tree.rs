@@ -65,7 +65,7 @@ impl Tree {
 }
 
 /// All complete subtrees, so that the root of any earlier size takes a few hashes only.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Levels(Vec<Vec<Digest>>);
 
 impl Levels {
@@ -86,6 +86,12 @@ impl Levels {
 
     pub(crate) fn size(&self) -> u64 {
         self.0.first().map_or(0, |leaves| leaves.len() as u64)
+    }
+
+    /// Hash of the complete subtree of 2^level leaves with this number.
+    pub(crate) fn node(&self, level: u32, index: u64) -> Option<Digest> {
+        let row = self.0.get(usize::try_from(level).ok()?)?;
+        row.get(usize::try_from(index).ok()?).copied()
     }
 
     /// Root of the first `size` leaves; `None` past the end.
