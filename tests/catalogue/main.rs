@@ -7,7 +7,7 @@ use guan_catalogue::{Catalogue, Day, Figures, Share, dcat};
 use guan_configs::EdgeConfig;
 use guan_demo::data::Message;
 use guan_drivers::{QoS, ReplyHandle, Submission};
-use guan_edge::engine::{Effect, Engine, EngineConfig, Event, EvidenceLog, Parts, Surroundings};
+use guan_edge::engine::{Effect, Engine, EngineConfig, Event, Parts, Surroundings};
 use guan_edge::ingest::{self, Token};
 use guan_edge::leaving::Door;
 use guan_edge::memory::Memory;
@@ -16,6 +16,7 @@ use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::vault::Vault;
 use guan_edge::{catalogue, wiring};
 use guan_identity::LogKeyFile;
+use guan_log::EvidenceLog;
 use guan_model::{BootNumber, ClockQuality, Now, SpoolId, WallTime};
 use guan_policy::Plan;
 use guan_spool::Spool;
@@ -65,7 +66,7 @@ type BoxEngine = Engine<SimDisk, Token>;
 fn engine(config: &EdgeConfig, now: Now, key: &Arc<LogKeyFile>) -> BoxEngine {
     let disk = SimDisk::new();
     let spool = Spool::open(disk, wiring::spool_config(config), SpoolId([1; 16])).unwrap().0;
-    let log = EvidenceLog::open(SimDisk::new(), "guan/demo-box".to_owned(), key.clone(), vec![]);
+    let log = EvidenceLog::open(SimDisk::new(), "guan/demo-box", key.clone(), vec![]);
     let parts = Parts {
         spool,
         evidence: log.unwrap(),

@@ -5,9 +5,7 @@ use crate::ledger::{DENIED, GRANTED, Ledger};
 use crate::quinn_net::{SimRuntime, SimSocket};
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
-use guan_edge::engine::{
-    Effect, Engine, EngineConfig, Event, EvidenceLog, Parts, Publication, Surroundings, sealed_size,
-};
+use guan_edge::engine::{Effect, Engine, EngineConfig, Event, Parts, Publication, Surroundings};
 use guan_edge::leaving::{Door, Standing};
 use guan_edge::memory::Memory;
 use guan_edge::system_clock::TimeSource;
@@ -16,6 +14,7 @@ use guan_edge::writer::{self, Inputs};
 use guan_evidence::{Program, Salvage};
 use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Released};
 use guan_link::text::CheckpointText;
+use guan_log::EvidenceLog;
 use guan_model::{BootNumber, Clock, DatasetId, Now, SpoolId, StreamId, WallTime};
 use guan_policy::Plan;
 use guan_spool::disk::SimDisk;
@@ -111,9 +110,9 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         booted: elapsed,
         shift: shared.clock_shift.clone(),
     };
-    let tail = spool.reader().leaves_from(sealed_size(&shared.log_disk)?)?;
+    let tail = spool.reader().leaves_from(EvidenceLog::tail_from(shared.log_disk.clone())?)?;
     let key = shared.log_key.clone();
-    let log = EvidenceLog::open(shared.log_disk.clone(), "guan/box-1".to_owned(), key, tail)?;
+    let log = EvidenceLog::open(shared.log_disk.clone(), "guan/box-1", key, tail)?;
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let reader = spool.reader();
     let (descriptors, plan) = (shared.descriptors.clone(), shared.plan.clone());
@@ -157,7 +156,8 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
             assert!(engine.spool_status().disk_bytes.0 <= SPOOL_BYTES_MAX + (1 << 20));
             committed.send_modify(|count| *count += 1);
         }
-        Effect::Checkpoint(text) => {
+        Effect::Checkpoint(head) => {
+            let text = head.text;
             checkpoint.send_replace(CheckpointText::parse(&text).ok());
         }
         Effect::Look => committed.send_modify(|count| *count += 1),

@@ -1,11 +1,12 @@
 //! What must hold at the end of every run.
 
 use crate::world::{Fault, Outcome, Shared};
-use guan_edge::engine::{bundle_count, read_bundle, read_checkpoint};
 use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Leaf, LeafBody, VerifierKey};
+use guan_log::LogReader;
 use guan_model::{Digest, Value};
 use guan_space::store::{StoredRecord, read_all};
+use guan_spool::disk::SimDisk;
 use std::collections::BTreeSet;
 
 /// Spoils the log on purpose: index, number of leaves, leaf.
@@ -15,19 +16,19 @@ fn fault(text: String) -> Result<Outcome, Fault> {
     Err(Fault(text))
 }
 
+fn reader(shared: &Shared) -> LogReader<SimDisk> {
+    let mut journal = Vec::new();
+    let read = guan_spool::spool::verify(&shared.spool_disk, &mut |place, leaf| {
+        journal.push((place, bytes::Bytes::copy_from_slice(leaf)));
+    });
+    read.unwrap();
+    LogReader::open(shared.log_disk.clone(), None, journal).unwrap()
+}
+
 /// Leaves of the bundles, then what the spool still holds.
 fn leaves(shared: &Shared) -> Vec<Vec<u8>> {
     let mut leaves = Vec::new();
-    for number in 0..bundle_count(&shared.log_disk).unwrap() {
-        let bundle = read_bundle(&shared.log_disk, number).unwrap();
-        leaves.extend(bundle.iter().map(|leaf| leaf.to_vec()));
-    }
-    let read = guan_spool::spool::verify(&shared.spool_disk, &mut |index, leaf| {
-        if index == leaves.len() as u64 {
-            leaves.push(leaf.to_vec());
-        }
-    });
-    read.unwrap();
+    reader(shared).for_each(&mut |_, leaf| leaves.push(leaf.to_vec())).unwrap();
     leaves
 }
 
@@ -112,7 +113,7 @@ fn check_log(
             _ => {}
         }
     }
-    let head = read_checkpoint(&shared.log_disk).unwrap();
+    let head = reader(shared).checkpoint().unwrap();
     let heads: Vec<&str> = head.iter().map(String::as_str).collect();
     let report = verifier.finish(&heads, key);
     if !report.is_valid() {

@@ -87,8 +87,9 @@ fn arrows_point_down() {
         "guan-policy" | "guan-evidence" | "guan-codec" => 1,
         "guan-configs" | "guan-catalogue" => 2,
         "guan-spool" | "guan-identity" | "guan-link" | "guan-drivers" | "guan-negotiation" => 3,
-        "guan-edge" | "guan-space" => 4,
-        _ => 5,
+        "guan-log" => 4,
+        "guan-edge" | "guan-space" => 5,
+        _ => 6,
     };
     for (name, dependencies) in crate_graph() {
         for dependency in dependencies {

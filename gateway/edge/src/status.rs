@@ -2,8 +2,9 @@
 //!
 //! Written each second by rename, so that a reader never sees half of it.
 
-use crate::engine::{Counters, LogHead};
+use crate::engine::Counters;
 use guan_link::driver::{LinkState, LinkStatus};
+use guan_log::LogHead;
 use guan_model::WallTime;
 use guan_spool::SpoolStatus;
 use serde::{Deserialize, Serialize};

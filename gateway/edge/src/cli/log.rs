@@ -4,10 +4,10 @@ use super::{Common, load, print_json};
 use anyhow::Context;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
-use guan_edge::engine::{bundle_count, read_bundle, read_checkpoint};
 use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Leaf, LeafBody, VerifierKey};
 use guan_identity::LogKeyFile;
+use guan_log::LogReader;
 use guan_spool::{OsDisk, spool};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -33,28 +33,22 @@ fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
     Ok(VerifierKey::of(&key)?)
 }
 
+/// The newest epoch of the log, as it is on the disk now.
+pub(super) fn reader(config: &EdgeConfig) -> anyhow::Result<LogReader<OsDisk>> {
+    let log = disk(config, guan_edge::run::LOG_DIR)?;
+    let mut journal: Vec<(u64, Bytes)> = Vec::new();
+    spool::verify(&disk(config, guan_edge::run::SPOOL_DIR)?, &mut |place, leaf| {
+        journal.push((place, Bytes::copy_from_slice(leaf)));
+    })?;
+    Ok(LogReader::open(log, None, journal)?)
+}
+
 /// All leaves in order: the full bundles, then what still lies in the spool.
 pub(super) fn read_leaves(
     config: &EdgeConfig,
     handle: &mut dyn FnMut(&[u8]),
 ) -> anyhow::Result<()> {
-    let log = disk(config, guan_edge::run::LOG_DIR)?;
-    let mut count: u64 = 0;
-    for number in 0..bundle_count(&log)? {
-        for leaf in read_bundle(&log, number)? {
-            handle(&leaf);
-            count += 1;
-        }
-    }
-    let mut tail: Vec<Bytes> = Vec::new();
-    spool::verify(&disk(config, guan_edge::run::SPOOL_DIR)?, &mut |index, leaf| {
-        if index == count {
-            tail.push(Bytes::copy_from_slice(leaf));
-            count += 1;
-        }
-    })?;
-    tail.iter().for_each(|leaf| handle(leaf));
-    Ok(())
+    Ok(reader(config)?.for_each(&mut |_, leaf| handle(leaf))?)
 }
 
 /// Rows that were denied, by dataset and reason: what the log itself says.
@@ -79,7 +73,7 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
         }
         count_denied(&mut denied, leaf);
     })?;
-    let head = read_checkpoint(&disk(&config, guan_edge::run::LOG_DIR)?)?;
+    let head = reader(&config)?.checkpoint()?;
     let heads: Vec<&str> = head.iter().map(String::as_str).collect();
     let report = verifier.finish(&heads, &key);
     let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
@@ -124,7 +118,8 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
 
 pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
-    let text = read_checkpoint(&disk(&config, guan_edge::run::LOG_DIR)?)?
+    let text = reader(&config)?
+        .checkpoint()?
         .context("no head has been signed yet; it follows the first entries")?;
     let key = verifier_key(&config)?;
     if common.json {

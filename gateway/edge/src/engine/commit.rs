@@ -230,8 +230,8 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     pub(super) fn append_leaf(&mut self, now: &Now, body: LeafBody) -> Result<(), EngineError> {
-        let (index, bytes) = self.evidence.append(now, self.config.boot, body);
-        self.spool.push_leaf(index, &bytes)?;
+        let (place, bytes) = self.evidence.append(now, self.config.boot, body);
+        self.spool.push_leaf(place, &bytes)?;
         Ok(())
     }
 

@@ -11,14 +11,9 @@
 
 mod commit;
 mod endings;
-mod evidence_log;
 mod notices;
 mod pending;
 mod surroundings;
-
-pub use evidence_log::{
-    EvidenceLog, EvidenceLogError, LogHead, bundle_count, read_bundle, read_checkpoint, sealed_size,
-};
 
 use crate::leaving::{Door, Standing};
 use crate::memory::Memory;
@@ -26,6 +21,7 @@ use crate::vault::{Vault, VaultFault};
 use guan_catalogue::Day;
 use guan_catalogue::quality::Ledger;
 use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage};
+use guan_log::{EvidenceLog, EvidenceLogError, LogHead, SignedHead};
 use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
@@ -107,6 +103,12 @@ pub enum Event<T> {
     Confirmed {
         session: u64,
     },
+    /// Something outside the log is worth a leaf.
+    Note(LeafBody),
+    /// The witness has cosigned so many leaves: the head is shown once more, with a proof from there.
+    WitnessAt {
+        size: u64,
+    },
     /// Batches of a stream can never leave on their terms.
     Forfeited {
         stream: StreamId,
@@ -143,7 +145,7 @@ pub enum Effect<T> {
     /// What waited may leave now.
     Look,
     /// The log has a new signed head.
-    Checkpoint(String),
+    Checkpoint(SignedHead),
     /// Quality figures of days, as bytes to be kept.
     Quality(Vec<(Day, Vec<u8>)>),
     /// This moment is on disk, with everything answered before.
@@ -288,6 +290,12 @@ impl<D: Disk, T> Engine<D, T> {
                 self.door.handle_confirmed(session, now.wall);
                 self.effects.push_back(Effect::Look);
             }
+            Event::Note(body) => self.handle_note(now, body)?,
+            Event::WitnessAt { size } => {
+                self.evidence.set_cosigned(size);
+                let head = self.evidence.signed_head()?;
+                self.effects.extend(head.map(Effect::Checkpoint));
+            }
             Event::Forfeited { stream, through } => {
                 self.commit(now)?;
                 self.forfeit(now, stream, through)?;
@@ -357,21 +365,21 @@ impl<D: Disk, T> Engine<D, T> {
         salvage: Salvage,
     ) -> Result<(), EngineError> {
         self.provide_keys()?;
+        let begun = self.evidence.begun().cloned();
+        if let Some(epoch) = &begun {
+            self.note(now, LeafBody::EpochStart(epoch.clone()));
+        }
         self.note(now, LeafBody::Start { program: program.clone(), spool });
         if salvage != Salvage::default() {
             self.note(now, LeafBody::Salvage(salvage));
         }
-        if let Some(lost) = self.evidence.lost() {
-            let body = LeafBody::LogGap {
-                from: lost.have,
-                through: lost.promised.saturating_sub(1),
-                reason: GapReason::Damage,
-            };
-            self.note(now, body);
+        if let Some(epoch) = begun {
             self.effects.push_back(Effect::Alarm(format!(
-                "the evidence log lost entries: {} of {} signed ones are left; \
+                "the evidence log lost entries: {} of {} signed ones are left; it goes on as {}; \
                  keep the disk for examination",
-                lost.have, lost.promised
+                epoch.size,
+                epoch.signed,
+                self.evidence.origin()
             )));
         }
         self.commit(now)
@@ -380,6 +388,20 @@ impl<D: Disk, T> Engine<D, T> {
     /// Records something that is in force from here on.
     pub fn note(&mut self, now: Now, body: LeafBody) {
         self.notes.push((now, body));
+    }
+
+    /// A word from outside is durable before anything builds on it.
+    fn handle_note(&mut self, now: Now, body: LeafBody) -> Result<(), EngineError> {
+        let cosigned = match &body {
+            LeafBody::Cosigned(cosigned) => Some(cosigned.size),
+            _ => None,
+        };
+        self.note(now, body);
+        self.commit(now)?;
+        if let Some(size) = cosigned {
+            self.evidence.set_cosigned(size);
+        }
+        Ok(())
     }
 
     /// A reader of what is committed, for the link.
@@ -463,8 +485,8 @@ impl<D: Disk, T> Engine<D, T> {
         let (interval, leaves) =
             (self.config.checkpoint_interval, self.config.checkpoint_leaves_max);
         if self.evidence.is_checkpoint_due(&now, interval, leaves) {
-            let text = self.evidence.sign_checkpoint(&now)?;
-            self.effects.push_back(Effect::Checkpoint(text));
+            let head = self.evidence.sign_checkpoint(&now)?;
+            self.effects.push_back(Effect::Checkpoint(head));
         }
         Ok(())
     }
@@ -473,8 +495,8 @@ impl<D: Disk, T> Engine<D, T> {
         self.commit(now)?;
         self.note(now, LeafBody::Stop);
         self.commit(now)?;
-        let text = self.evidence.sign_checkpoint(&now)?;
-        self.effects.push_back(Effect::Checkpoint(text));
+        let head = self.evidence.sign_checkpoint(&now)?;
+        self.effects.push_back(Effect::Checkpoint(head));
         self.quality.watch(now.wall);
         self.hand_out_quality();
         Ok(())

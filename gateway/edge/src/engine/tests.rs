@@ -4,6 +4,7 @@ use super::*;
 use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Denial, Leaf, VerifierKey};
 use guan_identity::LogKeyFile;
+use guan_log::LogReader;
 use guan_model::{
     Class, ClockQuality, PointDescriptor, PointId, PointName, Quality, Unit, Value, ValueType,
     WallTime,
@@ -93,14 +94,9 @@ impl Rig {
         };
         let (spool, recovered) =
             Spool::open(self.spool_disk.clone(), config, SpoolId([1; 16])).unwrap();
-        let sealed = evidence_log::sealed_size(&self.log_disk).unwrap();
-        let tail = spool.reader().leaves_from(sealed).unwrap();
-        let log = EvidenceLog::open(
-            self.log_disk.clone(),
-            "guan/box-1".to_owned(),
-            self.key.clone(),
-            tail,
-        );
+        let from = EvidenceLog::tail_from(self.log_disk.clone()).unwrap();
+        let tail = spool.reader().leaves_from(from).unwrap();
+        let log = EvidenceLog::open(self.log_disk.clone(), "guan/box-1", self.key.clone(), tail);
         let memory =
             Memory::recover(&recovered.session_snapshot, &recovered.session_deltas).unwrap();
         let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), DATA));
@@ -127,20 +123,22 @@ impl Rig {
         engine
     }
 
-    /// All leaves of the log and what a checker says of it.
-    fn check_log(&self) -> (Vec<Leaf>, bool) {
-        let mut all = Vec::new();
-        for number in 0..evidence_log::bundle_count(&self.log_disk).unwrap() {
-            all.extend(evidence_log::read_bundle(&self.log_disk, number).unwrap());
-        }
-        guan_spool::spool::verify(&self.spool_disk, &mut |index, leaf| {
-            if index == all.len() as u64 {
-                all.push(bytes::Bytes::copy_from_slice(leaf));
-            }
+    fn log_reader(&self) -> LogReader<SimDisk> {
+        let mut journal = Vec::new();
+        guan_spool::spool::verify(&self.spool_disk, &mut |place, leaf| {
+            journal.push((place, bytes::Bytes::copy_from_slice(leaf)));
         })
         .unwrap();
+        LogReader::open(self.log_disk.clone(), None, journal).unwrap()
+    }
+
+    /// All leaves of the log and what a checker says of it.
+    fn check_log(&self) -> (Vec<Leaf>, bool) {
+        let reader = self.log_reader();
+        let mut all = Vec::new();
+        reader.for_each(&mut |_, leaf| all.push(leaf.to_vec())).unwrap();
         let key = VerifierKey::of(self.key.as_ref()).unwrap();
-        let checkpoint = evidence_log::read_checkpoint(&self.log_disk).unwrap();
+        let checkpoint = reader.checkpoint().unwrap();
         let mut verifier = LogVerifier::new();
         for leaf in &all {
             verifier.handle_leaf(leaf);
@@ -340,7 +338,7 @@ fn an_edited_leaf_is_seen() {
     let (mut leaves, is_valid) = rig.check_log();
     assert!(is_valid);
     let key = VerifierKey::of(rig.key.as_ref()).unwrap();
-    let checkpoint = evidence_log::read_checkpoint(&rig.log_disk).unwrap().unwrap();
+    let checkpoint = rig.log_reader().checkpoint().unwrap().unwrap();
     for index in 0..leaves.len() {
         let before = leaves[index].clone();
         leaves[index].wall = WallTime::from_millis(before.wall.millis() + 1);
@@ -364,7 +362,7 @@ fn leaves_are_sealed_into_bundles() {
             .apply(Now { monotonic: now.monotonic + Duration::from_millis(25), ..now }, Event::Tick)
             .unwrap();
     }
-    assert_eq!(evidence_log::bundle_count(&rig.log_disk).unwrap(), 2);
+    assert_eq!(rig.log_reader().subtrees().bundles(), 2);
     drop(engine);
     let engine = rig.start();
     assert!(engine.log_head().size > 600);

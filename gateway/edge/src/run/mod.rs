@@ -291,7 +291,7 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             board.committed.send_modify(|count| *count += 1);
             publish(engine, board);
         }
-        Some(Effect::Checkpoint(text)) => match CheckpointText::parse(&text) {
+        Some(Effect::Checkpoint(head)) => match CheckpointText::parse(&head.text) {
             Ok(text) => drop(board.checkpoint.send_replace(Some(text))),
             Err(fault) => board.alarm(format!("a signed head is too long for the link: {fault}")),
         },

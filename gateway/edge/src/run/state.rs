@@ -1,7 +1,7 @@
 //! Opens what is on disk: spool, log, sessions, tables, metadata. Recovery happens here.
 
 use super::Board;
-use crate::engine::{Engine, EngineError, EvidenceLog, EvidenceLogError, Parts, sealed_size};
+use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
 use crate::memory::{Memory, MemoryFault};
@@ -20,6 +20,7 @@ use guan_configs::{EdgeConfig, Tier};
 use guan_evidence::{Program, Salvage};
 use guan_identity::LogKeyFile;
 use guan_identity::tpm::Tpm;
+use guan_log::{EvidenceLog, EvidenceLogError};
 use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
 use guan_policy::situation::LinkClass;
@@ -126,8 +127,8 @@ pub(super) fn open(
     let earliest = recovered.last_wall.max(issued_at(&config.identity.certificate_file));
     let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
-    let tail = spool.reader().leaves_from(sealed_size(&log_disk)?)?;
-    let log = EvidenceLog::open(log_disk, config.evidence.origin.clone(), key.clone(), tail)?;
+    let tail = spool.reader().leaves_from(EvidenceLog::tail_from(log_disk.clone())?)?;
+    let log = EvidenceLog::open(log_disk, &config.evidence.origin, key.clone(), tail)?;
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = Metadata::open(dir)?;
     let boot = metadata.count_boot(log.last_boot())?;

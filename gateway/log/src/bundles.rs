@@ -1,0 +1,250 @@
+//! The files of a log's folder: sealed bundles, subtree hashes, the signed head.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `entries-<n>` | leaves 256 n to 256 n + 255 in the C2SP bundle encoding, as one zstd frame (plain in older logs) |
+//! | `subtrees` | the root of each bundle, 32 bytes; outlives the bundle |
+//! | `checkpoint` | the newest signed head |
+//!
+//! Files of later epochs have `e0002-` before their name. A bundle is written whole and renamed into
+//! place, then its hash is appended; what is torn or missing there is made again from the bundles.
+
+use crate::place::{EPOCHS_MAX, Epoch};
+use bytes::Bytes;
+use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
+use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, leaf_hash};
+use guan_model::Digest;
+use guan_spool::{Disk, DiskFile, read_file, replace_file};
+use std::io;
+
+const CHECKPOINT_FILE: &str = "checkpoint";
+const SUBTREES_FILE: &str = "subtrees";
+const BUNDLE_PREFIX: &str = "entries-";
+/// A full bundle of the longest leaves, each with its length.
+const BUNDLE_BYTES_MAX: usize = BUNDLE_LEAVES_MAX * (LEAF_BYTES_MAX + 2);
+/// Largest file that is read whole: any bundle, and the hashes of a million of them.
+const FILE_BYTES_MAX: usize = 32 << 20;
+const ZSTD_LEVEL: i32 = 3;
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+
+/// Why a file of the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogFileFault {
+    #[error("the log's file {name} cannot be read or written: check the disk")]
+    File { name: String, source: io::Error },
+    #[error(
+        "the log's bundle {name} is damaged: restore it from a copy or from the space's mirror, and \
+         keep the damaged one for examination"
+    )]
+    Bundle { name: String },
+    #[error("the log's bundle {name} was pruned; the space's mirror has it")]
+    Pruned { name: String },
+    #[error(
+        "the hashes of the log's bundles do not fit the bundles; keep the disk for examination"
+    )]
+    Subtrees,
+}
+
+/// The files of one epoch.
+#[derive(Debug, Clone)]
+pub struct Bundles<D: Disk> {
+    disk: D,
+    epoch: Epoch,
+}
+
+impl<D: Disk> Bundles<D> {
+    /// Those of the newest epoch that the folder has.
+    pub fn newest(disk: D) -> Result<Self, LogFileFault> {
+        let names = disk.list().map_err(|source| file_fault("", source))?;
+        let epochs = names.iter().filter_map(|name| epoch_of(name));
+        let epoch = epochs.max().unwrap_or(Epoch::FIRST);
+        Ok(Self { disk, epoch })
+    }
+
+    pub fn of(disk: D, epoch: Epoch) -> Self {
+        Self { disk, epoch }
+    }
+
+    /// Another epoch in the same folder.
+    pub fn at(&self, epoch: Epoch) -> Self {
+        Self { disk: self.disk.clone(), epoch }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{}{what}", self.epoch.file_prefix())
+    }
+
+    fn bundle_name(&self, number: u64) -> String {
+        self.name(&format!("{BUNDLE_PREFIX}{number:016}"))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LogFileFault> {
+        match read_file(&self.disk, name, FILE_BYTES_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(file_fault(name, source)),
+        }
+    }
+
+    /// Numbers of the bundles that are there, ascending.
+    fn numbers(&self) -> Result<Vec<u64>, LogFileFault> {
+        let names = self.disk.list().map_err(|source| file_fault("", source))?;
+        let prefix = self.name(BUNDLE_PREFIX);
+        let digits = names.iter().filter_map(|name| name.strip_prefix(&prefix));
+        let mut numbers: Vec<u64> = digits.filter_map(|digits| digits.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// How many bundles were sealed, pruned ones included.
+    pub fn count(&self) -> Result<u64, LogFileFault> {
+        Ok(self.numbers()?.last().map_or(0, |last| last + 1))
+    }
+
+    /// How many leaves lie in sealed bundles; the journal must still have the others.
+    pub fn sealed_size(&self) -> Result<u64, LogFileFault> {
+        Ok(self.count()? * BUNDLE_LEAVES_MAX as u64)
+    }
+
+    /// Number of the first bundle that is still there.
+    pub fn first(&self) -> Result<u64, LogFileFault> {
+        Ok(self.numbers()?.first().copied().unwrap_or(0))
+    }
+
+    /// The leaves of one full bundle.
+    pub fn bundle(&self, number: u64) -> Result<Vec<Bytes>, LogFileFault> {
+        let name = self.bundle_name(number);
+        let damaged = || LogFileFault::Bundle { name: name.clone() };
+        let Some(file) = self.read(&name)? else {
+            return Err(LogFileFault::Pruned { name });
+        };
+        let plain = match file.starts_with(&ZSTD_MAGIC) {
+            true => zstd::bulk::decompress(&file, BUNDLE_BYTES_MAX).map_err(|_| damaged())?,
+            false => file,
+        };
+        let leaves = bundle::decode(&plain).map_err(|_| damaged())?;
+        match leaves.len() == BUNDLE_LEAVES_MAX {
+            true => Ok(leaves.into_iter().map(Bytes::copy_from_slice).collect()),
+            false => Err(damaged()),
+        }
+    }
+
+    /// Writes the next full bundle and its hash.
+    pub(crate) fn seal(
+        &self,
+        subtrees: &mut Subtrees,
+        leaves: &[Bytes],
+    ) -> Result<(), LogFileFault> {
+        let name = self.bundle_name(subtrees.bundles());
+        let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
+        let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd writes into memory");
+        replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
+        let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        let root = subtrees.seal(&hashes).map_err(|_| LogFileFault::Subtrees)?;
+        self.append_subtree(&root)
+    }
+
+    fn append_subtree(&self, root: &Digest) -> Result<(), LogFileFault> {
+        let name = self.name(SUBTREES_FILE);
+        let write = || -> io::Result<()> {
+            let mut file = match self.disk.open(&name) {
+                Ok(file) => file,
+                Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
+                    let file = self.disk.create_new(&name)?;
+                    self.disk.sync_directory()?;
+                    file
+                }
+                Err(fault) => return Err(fault),
+            };
+            // A write that was cut short by a crash must not shift those after it.
+            let torn = file.len()? % 32;
+            if torn > 0 {
+                let whole = file.len()? - torn;
+                file.truncate(whole)?;
+            }
+            file.append(&root.0)?;
+            file.sync_data()
+        };
+        write().map_err(|source| file_fault(&name, source))
+    }
+
+    /// The hashes of all sealed bundles. What a crash left out is made from the bundles and written.
+    pub(crate) fn recover_subtrees(&self) -> Result<Subtrees, LogFileFault> {
+        let (count, first) = (self.count()?, self.first()?);
+        let (mut subtrees, mut is_whole) = (self.subtrees()?, true);
+        if subtrees.bundles() > count {
+            // A hash without its bundle was never promised to anybody.
+            (subtrees, is_whole) = (Subtrees::new(), false);
+        }
+        if subtrees.bundles() < first {
+            return Err(LogFileFault::Subtrees);
+        }
+        while subtrees.bundles() < count {
+            is_whole = false;
+            let leaves = self.bundle(subtrees.bundles())?;
+            let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+            subtrees.seal(&hashes).map_err(|_| LogFileFault::Subtrees)?;
+        }
+        if !is_whole {
+            let all = (0..count).filter_map(|number| subtrees.bundle(number));
+            let bytes: Vec<u8> = all.flat_map(|root| root.0).collect();
+            let name = self.name(SUBTREES_FILE);
+            replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
+        }
+        Ok(subtrees)
+    }
+
+    /// The hashes that the file has, a torn last one left out.
+    pub fn subtrees(&self) -> Result<Subtrees, LogFileFault> {
+        let file = self.read(&self.name(SUBTREES_FILE))?.unwrap_or_default();
+        let whole = file.len() - file.len() % 32;
+        Subtrees::from_bytes(&file[..whole]).map_err(|_| LogFileFault::Subtrees)
+    }
+
+    /// The text of the newest signed head.
+    pub fn checkpoint(&self) -> Result<Option<String>, LogFileFault> {
+        let file = self.read(&self.name(CHECKPOINT_FILE))?;
+        Ok(file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    pub(crate) fn set_checkpoint(&self, text: &str) -> Result<(), LogFileFault> {
+        let name = self.name(CHECKPOINT_FILE);
+        replace_file(&self.disk, &name, text.as_bytes()).map_err(|source| file_fault(&name, source))
+    }
+
+    /// Removes bundles below a number; never the last one, from which the count is told.
+    pub(crate) fn prune(&self, first: u64) -> Result<(), LogFileFault> {
+        let numbers = self.numbers()?;
+        let Some(last) = numbers.last().copied() else { return Ok(()) };
+        for number in numbers.into_iter().filter(|number| *number < first && *number < last) {
+            let name = self.bundle_name(number);
+            self.disk.remove(&name).map_err(|source| file_fault(&name, source))?;
+        }
+        self.disk.sync_directory().map_err(|source| file_fault("", source))
+    }
+}
+
+/// The tree of all sealed leaves.
+pub(crate) fn sealed_tree(subtrees: &Subtrees) -> Tree {
+    // The right edge over bundles is the right edge over their leaves, 256 times as wide.
+    let mut above = Tree::new();
+    for number in 0..subtrees.bundles() {
+        above.append(subtrees.bundle(number).expect("it has as many as it says"));
+    }
+    let size = subtrees.bundles() * BUNDLE_LEAVES_MAX as u64;
+    Tree::from_frontier(size, above.frontier().to_vec()).expect("256 is a power of two")
+}
+
+fn epoch_of(name: &str) -> Option<Epoch> {
+    let (digits, _) = name.strip_prefix('e')?.split_once('-')?;
+    let number = (digits.len() == 4).then(|| digits.parse().ok()).flatten()?;
+    (number <= EPOCHS_MAX).then(|| Epoch::new(number)).flatten()
+}
+
+fn file_fault(name: &str, source: io::Error) -> LogFileFault {
+    LogFileFault::File { name: name.to_owned(), source }
+}

@@ -1,0 +1,20 @@
+//! The evidence log on disk: what box and space share of it.
+//!
+//! Leaves become durable in the journal of whoever writes the log, beside the data that they speak of.
+//! Here lie the full bundles, the hashes that outlive them, and the signed head.
+//!
+//! Never here: what is worth a leaf, networks, the TPM.
+#![forbid(unsafe_code)]
+
+mod bundles;
+mod log;
+mod place;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
+pub use bundles::{Bundles, LogFileFault};
+pub use log::{EvidenceLog, EvidenceLogError, LeavesLost, LogHead, SignedHead};
+pub use place::{EPOCHS_MAX, Epoch, JournalPlace};
+pub use reader::LogReader;

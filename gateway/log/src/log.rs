@@ -1,0 +1,329 @@
+//! The log of one writer: leaves in, heads out.
+//!
+//! Order that prevents self-made forks: entries durable, then sign, then checkpoint durable, then show
+//! it to anyone. A log that has fewer leaves than its signed head promises ends here, and the next epoch
+//! begins with a leaf that says so.
+
+use crate::bundles::{Bundles, LogFileFault, sealed_tree};
+use crate::place::{Epoch, JournalPlace};
+use bytes::Bytes;
+use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
+use guan_evidence::{
+    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, LogNodes, ProofFault,
+    Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
+};
+use guan_model::{BootNumber, Digest, Now, Signer};
+use guan_spool::Disk;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why the log cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceLogError {
+    #[error(transparent)]
+    File(#[from] LogFileFault),
+    #[error("the log's head cannot be signed")]
+    Sign(#[source] CheckpointError),
+    #[error("the log's checkpoint does not verify with the key of this box")]
+    Checkpoint(#[source] CheckpointError),
+    #[error("the log has ended in loss too often; examine the disk and start a new state_dir")]
+    Epochs,
+}
+
+/// Size and root of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogHead {
+    pub size: u64,
+    pub root: Digest,
+}
+
+/// Leaves that a signed head promises and that the disk no longer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeavesLost {
+    pub have: u64,
+    pub promised: u64,
+}
+
+/// A head that was signed, and what a witness needs to take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHead {
+    pub text: String,
+    pub size: u64,
+    pub root: Digest,
+    /// What the witness has cosigned, as far as is known, and the proof from there on.
+    pub cosigned: u64,
+    pub consistency: Vec<Digest>,
+}
+
+/// The log.
+pub struct EvidenceLog<D: Disk> {
+    bundles: Bundles<D>,
+    subtrees: Subtrees,
+    origin: String,
+    signer: Arc<dyn Signer>,
+    tree: Tree,
+    committed: Tree,
+    /// Leaves from the sealed size on.
+    unsealed: Vec<Bytes>,
+    checkpoint_size: u64,
+    checkpoint_at: Option<Duration>,
+    /// Leaves since the last signed head that are worth one of their own.
+    weighty: u64,
+    committed_weighty: u64,
+    cosigned: u64,
+    lost: Option<LeavesLost>,
+    begun: Option<EpochStart>,
+    last_boot: Option<BootNumber>,
+}
+
+impl<D: Disk> EvidenceLog<D> {
+    /// `tail` are the leaves that the journal holds from [`Self::tail_from`] on, with their places,
+    /// in the order in which they were written. `base` is the name of the first epoch.
+    pub fn open(
+        disk: D,
+        base: &str,
+        signer: Arc<dyn Signer>,
+        tail: Vec<(u64, Bytes)>,
+    ) -> Result<Self, EvidenceLogError> {
+        let on_disk = Bundles::newest(disk.clone())?;
+        let tail =
+            tail.into_iter().map(|(number, bytes)| (JournalPlace::from_number(number), bytes));
+        let tail: Vec<(JournalPlace, Bytes)> = tail.collect();
+        // An epoch may have leaves before it has files.
+        let epoch = tail.iter().map(|(place, _)| place.epoch()).max();
+        let epoch = epoch.unwrap_or(on_disk.epoch()).max(on_disk.epoch());
+        let bundles = Bundles::of(disk, epoch);
+        let subtrees = bundles.recover_subtrees()?;
+        let tree = sealed_tree(&subtrees);
+        let mut log = Self {
+            checkpoint_size: signed_size(&bundles, signer.as_ref())?,
+            origin: epoch.origin(base),
+            committed: tree.clone(),
+            bundles,
+            subtrees,
+            signer,
+            tree,
+            unsealed: Vec::new(),
+            checkpoint_at: None,
+            weighty: 0,
+            committed_weighty: 0,
+            cosigned: 0,
+            lost: None,
+            begun: None,
+            last_boot: None,
+        };
+        tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes));
+        log.committed = log.tree.clone();
+        log.committed_weighty = log.weighty;
+        let have = log.tree.size();
+        if have < log.checkpoint_size {
+            log.begin_epoch(base, LeavesLost { have, promised: log.checkpoint_size })?;
+        }
+        Ok(log)
+    }
+
+    /// Where the journal must be read from.
+    pub fn tail_from(disk: D) -> Result<u64, EvidenceLogError> {
+        let bundles = Bundles::newest(disk)?;
+        Ok(JournalPlace::new(bundles.epoch(), bundles.sealed_size()?).number())
+    }
+
+    fn take_tail(&mut self, place: JournalPlace, bytes: Bytes) {
+        let leaf = Leaf::decode(&bytes).ok();
+        self.last_boot = leaf.as_ref().map(|leaf| leaf.boot).or(self.last_boot);
+        if !place.is_of(self.bundles.epoch()) || place.index() != self.tree.size() {
+            return;
+        }
+        if let Some(Leaf { body: LeafBody::Cosigned(cosigned), .. }) = &leaf {
+            self.cosigned = self.cosigned.max(cosigned.size);
+        }
+        if place.index() >= self.checkpoint_size {
+            self.weighty += u64::from(leaf.is_none_or(|leaf| !leaf.body.is_bookkeeping()));
+        }
+        self.tree.append(leaf_hash(&bytes));
+        self.unsealed.push(bytes);
+    }
+
+    /// The log ends in loss; another one begins in its place.
+    fn begin_epoch(&mut self, base: &str, lost: LeavesLost) -> Result<(), EvidenceLogError> {
+        let (old, next) = (self.bundles.epoch(), self.bundles.epoch().next());
+        let next = next.ok_or(EvidenceLogError::Epochs)?;
+        self.begun = Some(EpochStart {
+            previous: old.origin(base),
+            size: lost.have,
+            root: self.tree.root(),
+            signed: lost.promised,
+            cosigned: self.cosigned,
+            reason: GapReason::Damage,
+        });
+        self.lost = Some(lost);
+        self.bundles = self.bundles.at(next);
+        self.origin = next.origin(base);
+        (self.subtrees, self.tree, self.committed) = Default::default();
+        (self.checkpoint_size, self.cosigned) = (0, 0);
+        (self.weighty, self.committed_weighty) = (0, 0);
+        self.unsealed.clear();
+        Ok(())
+    }
+
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.bundles.epoch()
+    }
+
+    pub fn head(&self) -> LogHead {
+        LogHead { size: self.committed.size(), root: self.committed.root() }
+    }
+
+    /// Size of the newest signed head.
+    pub fn checkpoint_size(&self) -> u64 {
+        self.checkpoint_size
+    }
+
+    /// What the last signed head promised and the disk lost.
+    pub fn lost(&self) -> Option<LeavesLost> {
+        self.lost
+    }
+
+    /// The first leaf of this epoch, when it began just now: to be appended before any other.
+    pub fn begun(&self) -> Option<&EpochStart> {
+        self.begun.as_ref()
+    }
+
+    /// The newest boot number that the log's tail names.
+    pub fn last_boot(&self) -> Option<BootNumber> {
+        self.last_boot
+    }
+
+    /// Adds a leaf; it counts once the caller's commit is through. Gives its place in the journal.
+    pub fn append(&mut self, now: &Now, boot: BootNumber, body: LeafBody) -> (u64, Bytes) {
+        self.weighty += u64::from(!body.is_bookkeeping());
+        let leaf = Leaf::new(now, self.tree.size(), boot, body);
+        let bytes = Bytes::from(leaf.encode());
+        let index = self.tree.append(leaf_hash(&bytes));
+        assert_eq!(index, leaf.seq, "a leaf knows its index");
+        self.unsealed.push(bytes.clone());
+        (JournalPlace::new(self.bundles.epoch(), index).number(), bytes)
+    }
+
+    pub fn handle_committed(&mut self) {
+        self.committed = self.tree.clone();
+        self.committed_weighty = self.weighty;
+    }
+
+    /// The commit failed: its leaves never were.
+    pub fn rollback(&mut self) {
+        self.tree = self.committed.clone();
+        self.weighty = self.committed_weighty;
+        let kept = usize::try_from(self.committed.size() - self.sealed_size());
+        self.unsealed.truncate(kept.expect("unsealed leaves fit the memory"));
+    }
+
+    fn sealed_size(&self) -> u64 {
+        self.subtrees.bundles() * BUNDLE_LEAVES_MAX as u64
+    }
+
+    /// Writes full bundles. Returns the place of the first leaf that still needs the journal.
+    pub fn seal(&mut self) -> Result<Option<u64>, EvidenceLogError> {
+        assert_eq!(self.tree.size(), self.committed.size(), "only durable leaves are sealed");
+        let before = self.sealed_size();
+        while self.unsealed.len() >= BUNDLE_LEAVES_MAX {
+            let rest = self.unsealed.split_off(BUNDLE_LEAVES_MAX);
+            let full = std::mem::replace(&mut self.unsealed, rest);
+            self.bundles.seal(&mut self.subtrees, &full)?;
+        }
+        let sealed = self.sealed_size();
+        let place = JournalPlace::new(self.bundles.epoch(), sealed).number();
+        Ok((sealed > before).then_some(place))
+    }
+
+    /// Whether the head has moved enough, or long enough ago, to be signed. Leaves that only say what
+    /// became of earlier ones make nothing due.
+    pub fn is_checkpoint_due(&self, now: &Now, interval: Duration, leaves_max: u64) -> bool {
+        let waited = self.checkpoint_at.is_none_or(|at| now.monotonic >= at + interval);
+        self.committed_weighty > 0 && (self.committed_weighty >= leaves_max || waited)
+    }
+
+    /// Signs the durable head and makes the signature durable.
+    pub fn sign_checkpoint(&mut self, now: &Now) -> Result<SignedHead, EvidenceLogError> {
+        let head = self.head();
+        let checkpoint =
+            Checkpoint::sign(&self.origin, head.size, &head.root, self.signer.as_ref());
+        let text = checkpoint.map_err(EvidenceLogError::Sign)?;
+        self.bundles.set_checkpoint(&text)?;
+        self.checkpoint_size = head.size;
+        self.checkpoint_at = Some(now.monotonic);
+        (self.weighty, self.committed_weighty) = (0, 0);
+        Ok(self.with_proof(text, head))
+    }
+
+    /// The newest signed head once more, when a witness turned out to be somewhere else.
+    pub fn signed_head(&self) -> Result<Option<SignedHead>, EvidenceLogError> {
+        let Some(text) = self.bundles.checkpoint()? else { return Ok(None) };
+        let head = Checkpoint::parse_unverified(&text).map_err(EvidenceLogError::Checkpoint)?;
+        Ok(Some(self.with_proof(text, LogHead { size: head.size, root: head.root })))
+    }
+
+    fn with_proof(&self, text: String, LogHead { size, root }: LogHead) -> SignedHead {
+        // What was pruned before it was cosigned leaves no proof; then the witness is asked from 0 on,
+        // and says what it has.
+        let (cosigned, consistency) = match self.consistency(self.cosigned, size) {
+            Ok(consistency) => (self.cosigned, consistency),
+            Err(_) => (0, Vec::new()),
+        };
+        SignedHead { text, size, root, cosigned, consistency }
+    }
+
+    /// Hashes that prove that the head of `new` leaves continues that of `old`.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Digest>, ProofFault> {
+        let read = |bundle| self.leaf_hashes(bundle);
+        prove_consistency(old, new, &LogNodes::new(&self.subtrees, &read))
+    }
+
+    fn leaf_hashes(&self, bundle: u64) -> Option<Vec<Digest>> {
+        let leaves = match bundle == self.subtrees.bundles() {
+            true => self.unsealed.clone(),
+            false => self.bundles.bundle(bundle).ok()?,
+        };
+        Some(leaves.iter().map(|leaf| leaf_hash(leaf)).collect())
+    }
+
+    /// A witness has cosigned so many leaves, or says that it has.
+    pub fn set_cosigned(&mut self, size: u64) {
+        self.cosigned = size;
+    }
+
+    pub fn cosigned(&self) -> u64 {
+        self.cosigned
+    }
+
+    /// Index of the first leaf that is still on the disk.
+    pub fn first(&self) -> Result<u64, EvidenceLogError> {
+        Ok(self.bundles.first()? * BUNDLE_LEAVES_MAX as u64)
+    }
+
+    /// Root of the first `size` leaves; `None` when it cannot be told from what is here.
+    pub fn root_at(&self, size: u64) -> Option<Digest> {
+        let read = |bundle| self.leaf_hashes(bundle);
+        guan_evidence::root_at(size, &LogNodes::new(&self.subtrees, &read)).ok()
+    }
+
+    /// Drops whole bundles of leaves below `first`. The caller has recorded it, and a mirror has them.
+    pub fn prune(&mut self, first: u64) -> Result<(), EvidenceLogError> {
+        Ok(self.bundles.prune(first / BUNDLE_LEAVES_MAX as u64)?)
+    }
+}
+
+fn signed_size<D: Disk>(
+    bundles: &Bundles<D>,
+    signer: &dyn Signer,
+) -> Result<u64, EvidenceLogError> {
+    let Some(text) = bundles.checkpoint()? else { return Ok(0) };
+    let key =
+        VerifierKey::of(signer).map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
+    let head = Checkpoint::parse_and_verify(&text, &key);
+    Ok(head.map_err(EvidenceLogError::Checkpoint)?.size)
+}

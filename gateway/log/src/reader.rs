@@ -1,0 +1,99 @@
+//! Reads a log as it lies on the disk, while its writer may be running: bundles, then the journal's tail.
+
+use crate::bundles::{Bundles, LogFileFault};
+use crate::place::{Epoch, JournalPlace};
+use bytes::Bytes;
+use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
+use guan_evidence::{LogNodes, Subtrees, leaf_hash};
+use guan_model::Digest;
+use guan_spool::Disk;
+
+/// One epoch of a log.
+pub struct LogReader<D: Disk> {
+    bundles: Bundles<D>,
+    subtrees: Subtrees,
+    /// Leaves from the last bundle on.
+    tail: Vec<Bytes>,
+}
+
+impl<D: Disk> LogReader<D> {
+    /// `journal` holds leaves with their places, in the order in which they were written; the newest
+    /// epoch that either knows is read, unless another one is asked for.
+    pub fn open(
+        disk: D,
+        epoch: Option<Epoch>,
+        journal: Vec<(u64, Bytes)>,
+    ) -> Result<Self, LogFileFault> {
+        let newest = Bundles::newest(disk)?;
+        let places =
+            journal.into_iter().map(|(number, leaf)| (JournalPlace::from_number(number), leaf));
+        let places: Vec<(JournalPlace, Bytes)> = places.collect();
+        let in_journal = places.iter().map(|(place, _)| place.epoch()).max();
+        let epoch = epoch.unwrap_or(newest.epoch().max(in_journal.unwrap_or(Epoch::FIRST)));
+        let bundles = newest.at(epoch);
+        let mut size = bundles.sealed_size()?;
+        let mut tail = Vec::new();
+        for (place, leaf) in places {
+            if place.is_of(epoch) && place.index() == size {
+                tail.push(leaf);
+                size += 1;
+            }
+        }
+        let subtrees = bundles.subtrees()?;
+        Ok(Self { bundles, subtrees, tail })
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.bundles.epoch()
+    }
+
+    /// Index of the first leaf that is still here.
+    pub fn first(&self) -> Result<u64, LogFileFault> {
+        Ok(self.bundles.first()? * BUNDLE_LEAVES_MAX as u64)
+    }
+
+    /// Number of all leaves, pruned ones included.
+    pub fn size(&self) -> Result<u64, LogFileFault> {
+        Ok(self.bundles.sealed_size()? + self.tail.len() as u64)
+    }
+
+    pub fn checkpoint(&self) -> Result<Option<String>, LogFileFault> {
+        self.bundles.checkpoint()
+    }
+
+    /// The hashes of all bundles, pruned ones included.
+    pub fn subtrees(&self) -> &Subtrees {
+        &self.subtrees
+    }
+
+    /// The leaves of a bundle; of the last one, those that there are.
+    pub fn bundle(&self, number: u64) -> Result<Vec<Bytes>, LogFileFault> {
+        match number == self.bundles.count()? {
+            true => Ok(self.tail.clone()),
+            false => self.bundles.bundle(number),
+        }
+    }
+
+    /// Shows every leaf that is here, in order, with its index.
+    pub fn for_each(&self, handle: &mut dyn FnMut(u64, &[u8])) -> Result<(), LogFileFault> {
+        let (first, count) = (self.bundles.first()?, self.bundles.count()?);
+        for number in first..count {
+            let start = number * BUNDLE_LEAVES_MAX as u64;
+            for (index, leaf) in (start..).zip(self.bundles.bundle(number)?) {
+                handle(index, &leaf);
+            }
+        }
+        let start = count * BUNDLE_LEAVES_MAX as u64;
+        (start..).zip(&self.tail).for_each(|(index, leaf)| handle(index, leaf));
+        Ok(())
+    }
+
+    /// Asks `question` with a source of hashes, for roots and proofs.
+    pub fn with_nodes<T>(&self, question: impl FnOnce(&LogNodes<'_>) -> T) -> T {
+        let read = |number| -> Option<Vec<Digest>> {
+            let leaves = self.bundle(number).ok()?;
+            Some(leaves.iter().map(|leaf| leaf_hash(leaf)).collect())
+        };
+        question(&LogNodes::new(&self.subtrees, &read))
+    }
+}

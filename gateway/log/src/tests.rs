@@ -1,0 +1,190 @@
+use super::*;
+use bytes::Bytes;
+use guan_evidence::{LeafBody, VerifierKey, leaf_hash, verify_consistency};
+use guan_identity::LogKeyFile;
+use guan_model::{BootNumber, ClockQuality, Now, WallTime};
+use guan_spool::Disk;
+use guan_spool::disk::SimDisk;
+use std::sync::Arc;
+use std::time::Duration;
+
+const BASE: &str = "guan/box-1";
+
+fn now(ms: u64) -> Now {
+    Now {
+        wall: WallTime::from_millis(1_800_000_000_000 + i64::try_from(ms).unwrap()),
+        monotonic: Duration::from_millis(ms),
+        quality: ClockQuality::Ntp,
+    }
+}
+
+/// A log with its journal as a plain list.
+struct Rig {
+    disk: SimDisk,
+    key: Arc<LogKeyFile>,
+    journal: Vec<(u64, Bytes)>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (key, _) = LogKeyFile::generate(BASE).unwrap();
+        Self { disk: SimDisk::new(), key: Arc::new(key), journal: Vec::new() }
+    }
+
+    fn open(&self) -> EvidenceLog<SimDisk> {
+        let from = EvidenceLog::tail_from(self.disk.clone()).unwrap();
+        let tail = self.journal.iter().filter(|(place, _)| *place >= from).cloned().collect();
+        EvidenceLog::open(self.disk.clone(), BASE, self.key.clone(), tail).unwrap()
+    }
+
+    fn append(&mut self, log: &mut EvidenceLog<SimDisk>, count: u64) {
+        for number in 0..count {
+            let moment = now(log.head().size + number);
+            self.journal.push(log.append(&moment, BootNumber(1), LeafBody::Stop));
+        }
+        log.handle_committed();
+    }
+
+    fn reader(&self, epoch: Option<Epoch>) -> LogReader<SimDisk> {
+        LogReader::open(self.disk.clone(), epoch, self.journal.clone()).unwrap()
+    }
+}
+
+#[test]
+fn a_log_goes_on_where_it_was() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 700);
+    assert_eq!(log.seal().unwrap(), Some(512));
+    let signed = log.sign_checkpoint(&now(1)).unwrap();
+    assert_eq!((signed.size, signed.cosigned), (700, 0));
+    let head = log.head();
+    let again = rig.open();
+    assert_eq!((again.head(), again.checkpoint_size(), again.lost()), (head, 700, None));
+    assert_eq!(rig.reader(None).size().unwrap(), 700);
+    // Bundles are small on the disk: 256 leaves of 30 bytes.
+    let file = guan_spool::read_file(&rig.disk, "entries-0000000000000001", 1 << 20).unwrap();
+    assert!(file.len() < 256 * 30, "{}", file.len());
+}
+
+#[test]
+fn hashes_of_bundles_are_made_again() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 1000);
+    log.seal().unwrap();
+    let head = log.head();
+    let whole = guan_spool::read_file(&rig.disk, "subtrees", 1 << 20).unwrap();
+    assert_eq!(whole.len(), 3 * 32);
+    for length in 0..=whole.len() {
+        guan_spool::replace_file(&rig.disk, "subtrees", &whole[..length]).unwrap();
+        assert_eq!(rig.open().head(), head, "cut at {length}");
+    }
+    rig.disk.remove("subtrees").unwrap();
+    assert_eq!(rig.open().head(), head);
+}
+
+#[test]
+fn a_loss_ends_the_log_and_begins_another() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 300);
+    log.seal().unwrap();
+    log.sign_checkpoint(&now(1)).unwrap();
+    let root = log.root_at(290).unwrap();
+    rig.journal.truncate(290);
+    let mut log = rig.open();
+    let begun = log.begun().unwrap().clone();
+    assert_eq!((begun.previous.as_str(), begun.size, begun.signed), (BASE, 290, 300));
+    assert_eq!(begun.root, root);
+    assert_eq!((log.origin(), log.head().size), ("guan/box-1/e2", 0));
+    let (place, bytes) = log.append(&now(2), BootNumber(2), LeafBody::EpochStart(begun));
+    rig.journal.push((place, bytes));
+    log.handle_committed();
+    rig.append(&mut log, 400);
+    assert_eq!(log.seal().unwrap(), Some(JournalPlace::new(log.epoch(), 256).number()));
+    let signed = log.sign_checkpoint(&now(3)).unwrap();
+    assert!(signed.text.starts_with("guan/box-1/e2\n401\n"));
+    let again = rig.open();
+    assert_eq!((again.head(), again.begun()), (log.head(), None));
+    // The old one stays as it was.
+    let old = rig.reader(Some(Epoch::FIRST));
+    assert_eq!((old.size().unwrap(), rig.reader(None).size().unwrap()), (290, 401));
+    assert!(old.checkpoint().unwrap().unwrap().starts_with("guan/box-1\n300\n"));
+}
+
+#[test]
+fn proofs_reach_what_a_witness_knows() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 300);
+    log.seal().unwrap();
+    let first = log.sign_checkpoint(&now(1)).unwrap();
+    log.set_cosigned(300);
+    rig.append(&mut log, 300);
+    log.seal().unwrap();
+    let second = log.sign_checkpoint(&now(2)).unwrap();
+    let (old, new) = ((300, &first.root), (600, &second.root));
+    assert_eq!(second.cosigned, 300);
+    verify_consistency(old, new, &second.consistency).unwrap();
+    assert_eq!(log.signed_head().unwrap().unwrap(), second);
+    let key = VerifierKey::of(rig.key.as_ref()).unwrap();
+    guan_evidence::Checkpoint::parse_and_verify(&second.text, &key).unwrap();
+}
+
+#[test]
+fn pruned_leaves_leave_their_hashes() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 1100);
+    log.seal().unwrap();
+    let head = log.head();
+    log.prune(700).unwrap();
+    assert_eq!(log.first().unwrap(), 512);
+    let log = rig.open();
+    assert_eq!((log.head(), log.first().unwrap()), (head, 512));
+    assert!(log.root_at(512).is_some(), "from the hashes alone");
+    let reader = rig.reader(None);
+    assert!(matches!(reader.bundle(1), Err(LogFileFault::Pruned { .. })));
+    let mut seen = 0;
+    reader
+        .for_each(&mut |index, leaf| {
+            seen += 1;
+            let hash = leaf_hash(leaf);
+            let proof = reader
+                .with_nodes(|nodes| guan_evidence::prove_inclusion(index, head.size, nodes))
+                .unwrap();
+            guan_evidence::verify_inclusion(&hash, index, head.size, &proof, &head.root).unwrap();
+        })
+        .unwrap();
+    assert_eq!(seen, 1100 - 512);
+    // The last bundle stays, or nobody could tell how many there were.
+    let mut log = rig.open();
+    log.prune(u64::MAX).unwrap();
+    assert_eq!(log.first().unwrap(), 768);
+    assert_eq!(rig.open().head(), head);
+}
+
+/// Leaves that only say what became of earlier ones do not keep a box awake.
+#[test]
+fn bookkeeping_makes_no_head_due() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 1);
+    log.sign_checkpoint(&now(0)).unwrap();
+    let due = |log: &EvidenceLog<SimDisk>| log.is_checkpoint_due(&now(60_000), Duration::ZERO, 1);
+    let cosigned = guan_evidence::Cosigned {
+        witness: "w".to_owned(),
+        key_id: [0; 4],
+        size: 1,
+        timestamp_s: 1,
+        signature: [0; 64],
+    };
+    rig.journal.push(log.append(&now(1), BootNumber(1), LeafBody::Cosigned(cosigned)));
+    log.handle_committed();
+    assert!(!due(&log));
+    assert!(!due(&rig.open()));
+    assert_eq!(rig.open().cosigned(), 1);
+    rig.append(&mut log, 1);
+    assert!(due(&log) && due(&rig.open()));
+}
