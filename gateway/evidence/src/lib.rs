@@ -13,9 +13,11 @@ pub mod leaf;
 pub mod note;
 pub mod proof;
 pub mod subtrees;
+mod text;
 pub mod tile;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
 pub use cosignature::{CosignFault, Cosignature, CosignatureKey, cosign};
@@ -31,3 +33,4 @@ pub use subtrees::{LogNodes, Nodes, Subtrees, root_at};
 pub use tile::{Tile, TileRow};
 pub use tree::{Tree, leaf_hash, node_hash};
 pub use verify::{Fault, LogVerifier, Report};
+pub use witness::{AddCheckpoint, Fork, Handled, Pending, Witness, WitnessAnswer, WitnessClient};

@@ -254,6 +254,12 @@ impl<'a> SignatureLine<'a> {
     }
 }
 
+impl fmt::Display for SignatureLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&signature_line(self.name, self.id, &self.signature))
+    }
+}
+
 /// A note whose form is good. Its text means nothing before a key was found that signed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note<'a> {
@@ -274,6 +280,18 @@ impl<'a> Note<'a> {
     /// The text with its last newline, without the signatures.
     pub fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// The signature lines of this key, good or not, with their newlines.
+    pub(crate) fn lines_of<K: NoteKey>(&self, key: &K) -> String {
+        let own = self.lines.iter().filter(|line| line.name == key.name() && line.id == key.id());
+        own.map(ToString::to_string).collect()
+    }
+
+    /// One signature line of this key, good or not, with its newline.
+    pub(crate) fn first_line_of<K: NoteKey>(&self, key: &K) -> Option<String> {
+        let is_own = |line: &&SignatureLine<'_>| line.name == key.name() && line.id == key.id();
+        self.lines.iter().find(is_own).map(ToString::to_string)
     }
 
     /// What the lines of this key say: none if it did not sign, an error if one of them is forged.
