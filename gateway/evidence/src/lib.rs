@@ -11,10 +11,12 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod leaf;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod subtrees;
 mod text;
 pub mod tile;
+pub mod tlog_proof;
 pub mod tree;
 pub mod verify;
 pub mod witness;
@@ -26,11 +28,13 @@ pub use leaf::{
     LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Salvage,
 };
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
+pub use policy::{Distrust, Policy, PolicyFault, Trusted};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
 pub use proof::{prove_consistency, prove_inclusion};
 pub use proof::{verify_consistency, verify_inclusion};
 pub use subtrees::{LogNodes, Nodes, Subtrees, root_at};
 pub use tile::{Tile, TileRow};
+pub use tlog_proof::{TlogProof, TlogProofFault};
 pub use tree::{Tree, leaf_hash, node_hash};
 pub use verify::{Fault, LogVerifier, Report};
 pub use witness::{AddCheckpoint, Fork, Handled, Pending, Witness, WitnessAnswer, WitnessClient};
