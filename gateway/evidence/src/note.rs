@@ -191,7 +191,6 @@ impl VerifierKey {
         self.0.id()
     }
 
-    #[expect(dead_code, reason = "receipts are next")]
     /// Whether the bytes are this key's signature over a message that is no note.
     pub(crate) fn holds(&self, message: &[u8], signature: &[u8]) -> bool {
         self.0.holds(message, signature)
