@@ -281,10 +281,12 @@ impl<'a> Note<'a> {
         self.text
     }
 
-    /// The signature lines of this key, good or not, with their newlines.
-    pub(crate) fn lines_of<K: NoteKey>(&self, key: &K) -> String {
-        let own = self.lines.iter().filter(|line| line.name == key.name() && line.id == key.id());
-        own.map(ToString::to_string).collect()
+    /// The note without signature lines of this key: a newer line then takes their place, since some
+    /// programs refuse notes with two lines of one key.
+    pub(crate) fn without<K: NoteKey>(&self, key: &K) -> String {
+        let other = |line: &&SignatureLine<'_>| line.name != key.name() || line.id != key.id();
+        let lines: String = self.lines.iter().filter(other).map(ToString::to_string).collect();
+        format!("{}\n{lines}", self.text)
     }
 
     /// One signature line of this key, good or not, with its newline.

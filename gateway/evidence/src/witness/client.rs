@@ -3,7 +3,7 @@
 use super::request::AddCheckpoint;
 use crate::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
 use crate::cosignature::{Cosignature, CosignatureKey};
-use crate::note::{Note, NoteFault, append_lines};
+use crate::note::{Note, NoteFault};
 use crate::proof::{ProofFault, prove_consistency};
 use crate::subtrees::Nodes;
 use crate::text;
@@ -126,12 +126,13 @@ impl WitnessClient {
             return Err(ClientFault::Malformed);
         }
         // Judged apart from the lines that the checkpoint bears already, which may be older ones.
-        let bare = Note::parse(&sent.checkpoint)?.text();
-        let answer = format!("{bare}\n{body}");
+        let checkpoint = Note::parse(&sent.checkpoint)?;
+        let answer = format!("{}\n{body}", checkpoint.text());
         let parsed = Note::parse(&answer)?;
         let cosignature = parsed.verify(&self.key)?;
-        let lines = parsed.lines_of(&self.key);
-        let note = append_lines(&sent.checkpoint, &lines)?;
+        let line = parsed.first_line_of(&self.key).expect("a key that verified has a line");
+        let note = checkpoint.without(&self.key) + &line;
+        Note::parse(&note)?;
         self.cosigned = own;
         Ok(WitnessReply::Cosigned { cosignature, note })
     }

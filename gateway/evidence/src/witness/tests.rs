@@ -194,6 +194,24 @@ fn forks_are_kept_and_convict() {
 }
 
 #[test]
+fn a_newer_cosignature_takes_the_place_of_the_older() {
+    let log = Log::new(9, 9);
+    let mut client = WitnessClient::new(space_key(), 0);
+    let mut note = log.checkpoint(9);
+    for seconds in [1_800_000_000, 1_800_000_060] {
+        let sent = client.request(&note, &log.levels).unwrap();
+        let text = Note::parse(&note).unwrap().text().to_owned();
+        let now = WallTime::from_seconds(seconds);
+        let line = crate::cosign(&text, now, &space()).unwrap();
+        let reply = client.take(&sent, 200, &line).unwrap();
+        let WitnessReply::Cosigned { note: cosigned, .. } = reply else { panic!("{reply:?}") };
+        let said = Note::parse(&cosigned).unwrap().statements(&space_key()).unwrap();
+        assert_eq!(said, [Cosignature { seconds: seconds.cast_unsigned() }]);
+        note = cosigned;
+    }
+}
+
+#[test]
 fn the_client_learns_from_refusals() {
     let log = Log::new(100, 100);
     let mut witness = at(&log, 50);
