@@ -5,6 +5,7 @@
 //! durable, then publish; a signature over leaves that a power cut can remove is a fork of our own.
 
 use crate::note::{self, KeyFault, NoteFault, VerifierKey};
+use crate::text;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use guan_model::{Digest, SignFault, Signer};
@@ -91,20 +92,22 @@ impl Checkpoint {
         Self::parse_text(text)
     }
 
-    fn parse_text(text: &str) -> Result<Self, CheckpointError> {
-        let mut lines = text.split_terminator('\n');
+    /// What a note claims, whoever signed it.
+    pub(crate) fn of_note(note: &note::Note<'_>) -> Result<Self, CheckpointError> {
+        Self::parse_text(note.text())
+    }
+
+    fn parse_text(note: &str) -> Result<Self, CheckpointError> {
+        let mut lines = note.split_terminator('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next())
         else {
             return Err(CheckpointError::Lines);
         };
         check_origin(origin)?;
-        let parsed: Option<u64> = size.parse().ok();
-        // Parsing alone would take a sign or leading zeros, so two texts could mean one size.
-        let size = parsed
-            .filter(|number| number.to_string() == size)
-            .ok_or_else(|| CheckpointError::Size { found: size.to_owned() })?;
-        let bytes = STANDARD.decode(root).ok().and_then(|bytes| bytes.try_into().ok());
-        let root = Digest(bytes.ok_or_else(|| CheckpointError::Root { found: root.to_owned() })?);
+        let number = text::parse_number(size);
+        let size = number.ok_or_else(|| CheckpointError::Size { found: size.to_owned() })?;
+        let hash = text::parse_hash(root);
+        let root = hash.ok_or_else(|| CheckpointError::Root { found: root.to_owned() })?;
         let extensions: Vec<String> = lines.map(str::to_owned).collect();
         if extensions.iter().any(String::is_empty) {
             return Err(CheckpointError::Lines);

@@ -11,14 +11,19 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod leaf;
 pub mod note;
+pub mod policy;
 pub mod proof;
+pub mod receipt;
 pub mod subtrees;
+mod text;
 pub mod tile;
+pub mod tlog_proof;
 pub mod tpm;
 mod trace;
 pub mod tree;
 pub mod verify;
 pub mod view;
+pub mod witness;
 
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
 pub use cosignature::{CosignFault, Cosignature, CosignatureKey, cosign};
@@ -29,11 +34,15 @@ pub use leaf::{
     TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
+pub use policy::{Distrust, Policy, PolicyFault, Trusted};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
 pub use proof::{prove_consistency, prove_inclusion};
 pub use proof::{verify_consistency, verify_inclusion};
+pub use receipt::{Receipt, ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
 pub use subtrees::{LogNodes, Nodes, Subtrees, root_at};
 pub use tile::{Tile, TileRow};
+pub use tlog_proof::{TlogProof, TlogProofFault};
 pub use trace::{TRACE_BYTES, trace_id};
 pub use tree::{Tree, leaf_hash, node_hash};
 pub use verify::{Fault, LogVerifier, Report};
+pub use witness::{AddCheckpoint, Handled, Pending, Witness, WitnessAnswer, WitnessClient};

@@ -191,7 +191,6 @@ impl VerifierKey {
         self.0.id()
     }
 
-    #[expect(dead_code, reason = "receipts are next")]
     /// Whether the bytes are this key's signature over a message that is no note.
     pub(crate) fn holds(&self, message: &[u8], signature: &[u8]) -> bool {
         self.0.holds(message, signature)
@@ -254,6 +253,12 @@ impl<'a> SignatureLine<'a> {
     }
 }
 
+impl fmt::Display for SignatureLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&signature_line(self.name, self.id, &self.signature))
+    }
+}
+
 /// A note whose form is good. Its text means nothing before a key was found that signed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note<'a> {
@@ -274,6 +279,20 @@ impl<'a> Note<'a> {
     /// The text with its last newline, without the signatures.
     pub fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// The note without signature lines of this key: a newer line then takes their place, since some
+    /// programs refuse notes with two lines of one key.
+    pub(crate) fn without<K: NoteKey>(&self, key: &K) -> String {
+        let other = |line: &&SignatureLine<'_>| line.name != key.name() || line.id != key.id();
+        let lines: String = self.lines.iter().filter(other).map(ToString::to_string).collect();
+        format!("{}\n{lines}", self.text)
+    }
+
+    /// One signature line of this key, good or not, with its newline.
+    pub(crate) fn first_line_of<K: NoteKey>(&self, key: &K) -> Option<String> {
+        let is_own = |line: &&SignatureLine<'_>| line.name == key.name() && line.id == key.id();
+        self.lines.iter().find(is_own).map(ToString::to_string)
     }
 
     /// What the lines of this key say: none if it did not sign, an error if one of them is forged.

@@ -302,11 +302,38 @@ pub enum Topic {
     Catalogue,
     /// What the space says to it.
     CatalogueReceipt,
+    /// Box to space: the box's log key as a C2SP verifier key, a newline, then the body of C2SP
+    /// tlog-witness `add-checkpoint`.
+    Witness,
+    /// Space to box: the status of `add-checkpoint` as two bytes, big endian, then its body.
+    WitnessAnswer,
+    /// Box to space: the log's name, a newline, the index of the first leaf in eight bytes, big endian,
+    /// then leaves as in an entry bundle.
+    Mirror,
+    /// Space to box: the index of the leaf that the mirror wants next, in eight bytes, big endian, then
+    /// the mirror's cosignature line over the last head that it has whole, or nothing.
+    MirrorAnswer,
+    /// Space to box, at the beginning of each session: its verifier keys, a line each with what they
+    /// are for: `log VKEY`, `witness VKEY`, `mirror VKEY`.
+    LogKeys,
+    /// Space to box: batches that its log says it received, one leaf of kind `data.forwarded` each, in
+    /// the encoding of an entry bundle; their places in time are the space's.
+    Received,
 }
 
 impl Topic {
-    pub const ALL: [Self; 4] =
-        [Self::Negotiation, Self::NegotiationAnswer, Self::Catalogue, Self::CatalogueReceipt];
+    pub const ALL: [Self; 10] = [
+        Self::Negotiation,
+        Self::NegotiationAnswer,
+        Self::Catalogue,
+        Self::CatalogueReceipt,
+        Self::Witness,
+        Self::WitnessAnswer,
+        Self::Mirror,
+        Self::MirrorAnswer,
+        Self::LogKeys,
+        Self::Received,
+    ];
 
     pub fn code(self) -> u8 {
         self as u8 + 1

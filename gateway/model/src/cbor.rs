@@ -1,6 +1,6 @@
-//! The part of CBOR that leaves and attestation use, in the one deterministic form of RFC 8949, section 4.2.1.
+//! The part of CBOR that leaves, receipts and attestation use, in the one deterministic form of RFC 8949, section 4.2.1.
 //!
-//! Integers, byte strings, texts, arrays and maps of definite length, shortest heads only. The reader
+//! Integers, byte strings, texts, arrays and maps of definite length, tags, null; shortest heads only. The reader
 //! refuses every other form, so equal content has equal bytes, and it never allocates by an
 //! announced length.
 
@@ -10,6 +10,10 @@ const MAJOR_BYTES: u8 = 2;
 const MAJOR_TEXT: u8 = 3;
 const MAJOR_ARRAY: u8 = 4;
 const MAJOR_MAP: u8 = 5;
+const MAJOR_TAG: u8 = 6;
+const MAJOR_SIMPLE: u8 = 7;
+/// The simple value null.
+const SIMPLE_NULL: u64 = 22;
 
 /// Why bytes are not deterministic CBOR of the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +34,10 @@ pub enum CborFault {
     Key { at: usize, found: u64, expected: u64 },
     #[error("the map ends at byte {at} before key {expected}")]
     MissingKey { at: usize, expected: u64 },
+    #[error("the map ends at byte {at} before its last key")]
+    MapEnd { at: usize },
+    #[error("the item at byte {at} has tag {found} where {expected} belongs")]
+    Tag { at: usize, found: u64, expected: u64 },
     #[error("the map has {left} unknown keys at byte {at}")]
     UnknownKeys { at: usize, left: u64 },
     #[error("{left} bytes follow after the end")]
@@ -91,6 +99,15 @@ impl CborWriter {
     /// The caller writes the keys in ascending order.
     pub fn map(&mut self, length: u64) {
         self.head(MAJOR_MAP, length);
+    }
+
+    /// What the next item is taken for.
+    pub fn tag(&mut self, number: u64) {
+        self.head(MAJOR_TAG, number);
+    }
+
+    pub fn null(&mut self) {
+        self.head(MAJOR_SIMPLE, SIMPLE_NULL);
     }
 
     /// A number under a key of a map.
@@ -232,6 +249,22 @@ impl<'a> CborReader<'a> {
         }
     }
 
+    pub fn tag(&mut self, expected: u64) -> Result<(), CborFault> {
+        let at = self.at;
+        match self.head_of(MAJOR_TAG, "a tag")? {
+            found if found == expected => Ok(()),
+            found => Err(CborFault::Tag { at, found, expected }),
+        }
+    }
+
+    pub fn null(&mut self) -> Result<(), CborFault> {
+        let at = self.at;
+        match self.head()? {
+            (MAJOR_SIMPLE, SIMPLE_NULL) if self.at == at + 1 => Ok(()),
+            _ => Err(CborFault::Type { at, expected: "null" }),
+        }
+    }
+
     /// Enters a map; its keys are then asked for one by one.
     pub fn map(&mut self) -> Result<MapKeys, CborFault> {
         Ok(MapKeys { left: self.head_of(MAJOR_MAP, "a map")? })
@@ -269,6 +302,15 @@ impl MapKeys {
             Some(found) => Err(CborFault::Key { at, found, expected }),
             None => Err(CborFault::MissingKey { at, expected }),
         }
+    }
+
+    /// The next key, which may be negative, as those of COSE are. The caller minds the order.
+    pub fn require_signed(&mut self, reader: &mut CborReader<'_>) -> Result<i64, CborFault> {
+        if self.left == 0 {
+            return Err(CborFault::MapEnd { at: reader.at() });
+        }
+        self.left -= 1;
+        reader.signed()
     }
 
     pub fn finish(self, reader: &CborReader<'_>) -> Result<(), CborFault> {
@@ -328,6 +370,34 @@ mod tests {
         assert_eq!(CborReader::new(&endless).fixed_bytes::<4>(), Err(CborFault::Short { at: 9 }));
         let outside = [0x3B, 0x80, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(CborReader::new(&outside).signed(), Err(CborFault::Range { at: 0 }));
+    }
+
+    #[test]
+    fn tags_null_and_negative_keys() {
+        let bytes = written(|out| {
+            out.tag(18);
+            out.null();
+            out.map(1);
+            out.signed(-1);
+            out.null();
+        });
+        assert_eq!(bytes, [0xD2, 0xF6, 0xA1, 0x20, 0xF6]);
+        let mut reader = CborReader::new(&bytes);
+        assert_eq!(reader.tag(18), Ok(()));
+        assert_eq!(reader.null(), Ok(()));
+        let mut keys = reader.map().unwrap();
+        assert_eq!(keys.require_signed(&mut reader), Ok(-1));
+        assert_eq!(reader.null(), Ok(()));
+        assert_eq!(keys.require_signed(&mut reader), Err(CborFault::MapEnd { at: 5 }));
+        assert_eq!(keys.finish(&reader), Ok(()));
+        let fault = CborFault::Tag { at: 0, found: 18, expected: 17 };
+        assert_eq!(CborReader::new(&bytes).tag(17), Err(fault));
+        let null = |bytes: &[u8]| CborReader::new(bytes).null();
+        let fault = CborFault::Type { at: 0, expected: "null" };
+        assert_eq!(null(&[0xF5]), Err(fault));
+        assert_eq!(null(&[0x16]), Err(fault));
+        // A long head that reads as the number of null is none.
+        assert_eq!(null(&[0xF8, 0x16]), Err(CborFault::NotShortest { at: 0 }));
     }
 
     proptest! {

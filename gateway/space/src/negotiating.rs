@@ -161,6 +161,7 @@ impl Mail {
                 sent.map_err(|_| "the space stops".to_owned())
             }
             Topic::CatalogueReceipt => Err("receipts come from the space".to_owned()),
+            other => Err(format!("this space does not read letters about {other:?}")),
         }
     }
 

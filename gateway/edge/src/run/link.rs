@@ -385,6 +385,7 @@ async fn handle_events(
                 }
                 Topic::CatalogueReceipt => drop(receipts.send(letter).await),
                 Topic::Catalogue => tracing::warn!("the space sends a catalogue, which boxes do"),
+                other => tracing::warn!(?other, "a letter that this box does not read"),
             },
             LinkEvent::Document(bytes) => drop(words.send(Word::Document(bytes)).await),
             LinkEvent::CheckpointSeen { size } => {
