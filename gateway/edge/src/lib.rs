@@ -11,6 +11,7 @@
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
+pub mod anchoring;
 pub mod box_identity;
 pub mod catalogue;
 pub mod contracts;

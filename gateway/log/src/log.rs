@@ -74,6 +74,8 @@ pub struct EvidenceLog<D: Disk> {
     lost: Option<LeavesLost>,
     begun: Option<EpochStart>,
     last_boot: Option<BootNumber>,
+    anchored: Option<u64>,
+    chained: Option<u64>,
 }
 
 impl<D: Disk> EvidenceLog<D> {
@@ -111,7 +113,10 @@ impl<D: Disk> EvidenceLog<D> {
             lost: None,
             begun: None,
             last_boot: None,
+            anchored: None,
+            chained: None,
         };
+        log.look_back()?;
         tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes));
         log.committed = log.tree.clone();
         log.committed_weighty = log.weighty;
@@ -128,14 +133,35 @@ impl<D: Disk> EvidenceLog<D> {
         Ok(JournalPlace::new(bundles.epoch(), bundles.sealed_size()?).number())
     }
 
+    /// What the last bundle says of itself: a writer may have stopped right after it was sealed.
+    fn look_back(&mut self) -> Result<(), EvidenceLogError> {
+        let Some(last) = self.subtrees.bundles().checked_sub(1) else { return Ok(()) };
+        for bytes in self.bundles.bundle(last)? {
+            if let Ok(leaf) = Leaf::decode(&bytes) {
+                self.last_boot = Some(leaf.boot);
+                self.remember(&leaf.body);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, body: &LeafBody) {
+        match body {
+            LeafBody::Anchor(anchor) => self.anchored = Some(anchor.size),
+            LeafBody::Chain(chain) => self.chained = Some(chain.size),
+            LeafBody::Cosigned(cosigned) => self.cosigned = self.cosigned.max(cosigned.size),
+            _ => {}
+        }
+    }
+
     fn take_tail(&mut self, place: JournalPlace, bytes: Bytes) {
         let leaf = Leaf::decode(&bytes).ok();
         self.last_boot = leaf.as_ref().map(|leaf| leaf.boot).or(self.last_boot);
         if !place.is_of(self.bundles.epoch()) || place.index() != self.tree.size() {
             return;
         }
-        if let Some(Leaf { body: LeafBody::Cosigned(cosigned), .. }) = &leaf {
-            self.cosigned = self.cosigned.max(cosigned.size);
+        if let Some(leaf) = &leaf {
+            self.remember(&leaf.body);
         }
         if place.index() >= self.checkpoint_size {
             self.weighty += u64::from(leaf.is_none_or(|leaf| !leaf.body.is_bookkeeping()));
@@ -161,6 +187,7 @@ impl<D: Disk> EvidenceLog<D> {
         self.origin = next.origin(base);
         (self.subtrees, self.tree, self.committed) = Default::default();
         (self.checkpoint_size, self.cosigned) = (0, 0);
+        (self.anchored, self.chained) = (None, None);
         (self.weighty, self.committed_weighty) = (0, 0);
         self.unsealed.clear();
         Ok(())
@@ -191,6 +218,12 @@ impl<D: Disk> EvidenceLog<D> {
     /// The first leaf of this epoch, when it began just now: to be appended before any other.
     pub fn begun(&self) -> Option<&EpochStart> {
         self.begun.as_ref()
+    }
+
+    /// Sizes of the heads that the newest anchor and the newest chain leaf speak of, among the last
+    /// leaves.
+    pub fn last_outside(&self) -> (Option<u64>, Option<u64>) {
+        (self.anchored, self.chained)
     }
 
     /// The newest boot number that the log's tail names.

@@ -108,6 +108,9 @@ coded!(
         Operator = 4 "operator",
         /// The contract under which it was kept has ended.
         Shredded = 5 "shredded",
+        /// The TPM remembers heads that this log does not have: the disk was set back to an older state.
+        /// How much is gone nobody here knows, so the leaf names the place only.
+        RolledBack = 6 "rolled-back",
     }
 );
 

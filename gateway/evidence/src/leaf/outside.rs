@@ -71,8 +71,9 @@ pub struct TpmStart {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
     pub size: u64,
-    /// Sizes of all heads that were extended since the last anchor or `TpmStart`, ascending; the last
-    /// is `size`. At most [`TRAIL_MAX`].
+    /// Sizes of all heads that were extended since the last anchor of this boot, or since its first
+    /// `TpmStart` (restarts of the program between go on with the list), ascending; the last is `size`.
+    /// At most [`TRAIL_MAX`].
     pub trail: Vec<u64>,
     /// Values of the quoted PCRs.
     pub pcrs: BTreeMap<u8, Digest>,

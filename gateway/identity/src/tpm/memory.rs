@@ -142,7 +142,7 @@ impl Chip {
     }
 
     /// What an index holds; `None` when it is not there or was never written.
-    fn written(
+    pub(super) fn written(
         &mut self,
         index: u32,
         size: u16,

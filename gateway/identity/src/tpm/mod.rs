@@ -16,6 +16,7 @@ mod signer;
 mod state;
 mod tcti;
 mod template;
+mod trail;
 mod worker;
 
 pub use chip::{Attested, Chip};
@@ -26,4 +27,5 @@ pub use seal::SEALED_BYTES;
 pub use signer::TpmSigner;
 pub use state::TpmState;
 pub use tcti::{Tcti, TctiFault};
+pub use trail::{ANCHOR_PCRS, Remembered};
 pub use worker::{CALL_WAIT, HANG_AFTER, QUEUE_MAX, Tpm, TpmOptions};

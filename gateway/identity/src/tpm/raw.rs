@@ -9,8 +9,8 @@ use super::fault::TpmFault;
 use super::key_blob::KeyBlob;
 use super::tcti::Tcti;
 use crate::attest::{
-    ATTEST_BYTES_MAX, BIT_CLEAR, EPOCHS_INDEX, StorePolicy, TpmReader, authorized_by, later_epochs,
-    name_of, sealed_public, selection,
+    ATTEST_BYTES_MAX, BIT_CLEAR, EPOCHS_INDEX, StorePolicy, TpmClock, TpmReader, authorized_by,
+    later_epochs, name_of, sealed_public, selection,
 };
 use guan_model::Digest;
 use std::fs::File;
@@ -35,6 +35,7 @@ const CC_POLICY_AUTHORIZE: u32 = 0x16A;
 const CC_START_SESSION: u32 = 0x176;
 const CC_VERIFY: u32 = 0x177;
 const CC_POLICY_PCR: u32 = 0x17F;
+const CC_READ_CLOCK: u32 = 0x181;
 const CC_NV_CERTIFY: u32 = 0x184;
 const RH_OWNER: u32 = 0x4000_0001;
 const RH_NULL: u32 = 0x4000_0007;
@@ -336,6 +337,22 @@ impl RawTpm {
         let bits = later_epochs(epoch).map(|byte| !byte);
         // Bit 0 belongs to no epoch: it marks the index as written.
         self.execute(CC_NV_SET_BITS, &[EPOCHS_INDEX, EPOCHS_INDEX], &[EMPTY], &bits).map(drop)
+    }
+
+    /// The TPM's time and its counts of resets.
+    pub(super) fn read_clock(&mut self) -> Result<TpmClock, TpmFault> {
+        let answer = self.execute(CC_READ_CLOCK, &[], &[], &[])?;
+        let read = || {
+            let mut reader = TpmReader::new(&answer.bytes);
+            reader.u64("the time since power on")?;
+            Ok(TpmClock {
+                clock_ms: reader.u64("the clock")?,
+                resets: reader.u32("the count of resets")?,
+                restarts: reader.u32("the count of restarts")?,
+                is_safe: reader.u8("the clock's safety")? == 1,
+            })
+        };
+        read().map_err(|source| TpmFault::Answer { what: self.what, source })
     }
 
     /// Puts more into an index that only grows.

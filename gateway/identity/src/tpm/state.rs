@@ -53,7 +53,11 @@ impl Chip {
         Ok((name, u64::from(high) << 32 | u64::from(low)))
     }
 
-    fn property(&mut self, tag: PropertyTag, what: &'static str) -> Result<u32, TpmFault> {
+    pub(super) fn property(
+        &mut self,
+        tag: PropertyTag,
+        what: &'static str,
+    ) -> Result<u32, TpmFault> {
         let kind = CapabilityType::TpmProperties;
         let read = self
             .context

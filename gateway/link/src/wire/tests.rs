@@ -134,13 +134,13 @@ fn notes_about_the_identity_stay_too() {
 fn letters_stay_too() {
     let letter = |topic, body| Letter { topic, ticket: 0x0102_0304, body };
     let bytes = Bytes::from_static(b"l");
-    for (topic, code) in Topic::ALL.into_iter().zip(1..) {
+    for (topic, code) in Topic::ALL.into_iter().zip(1_u8..) {
         let notes = [BoxNote::Letter(letter(topic, bytes.clone()))];
-        check(&notes, &format!("07a60{code}010203046c"));
+        check(&notes, &format!("07a6{code:02x}010203046c"));
         let notes = [SpaceNote::Letter(letter(topic, Bytes::new()))];
-        check(&notes, &format!("06b80{code}01020304"));
+        check(&notes, &format!("06b8{code:02x}01020304"));
     }
-    let unknown = [6, 0xa6, 9, 0, 0, 0, 1];
+    let unknown = [6, 0xa6, 0x7F, 0, 0, 0, 1];
     assert_eq!(read::<BoxNote>(&unknown, 7).unwrap(), []);
     let refused = read::<BoxNote>(&[5, 0xa6, 1, 0, 0, 0], 6);
     assert!(refused.is_err(), "{refused:?}");
