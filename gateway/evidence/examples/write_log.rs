@@ -1,7 +1,8 @@
 //! Writes a small log as files, for the verifiers under tests/verifiers: `write_log DIR LEAVES`.
 //!
 //! DIR gets `checkpoint`, `checkpoints/*`, `tile/...`, the keys, a policy, and for one leaf its bytes,
-//! `leaf.tlog-proof`, `leaf.receipt` and a consistency receipt. The keys are those of tests: the seeds
+//! `leaf.tlog-proof`, `leaf.receipt`, a consistency receipt and the request to a witness that knows a
+//! third of the log. The keys are those of tests: the seeds
 //! stand below.
 #![forbid(unsafe_code)]
 #![expect(
@@ -12,8 +13,8 @@
 use ed25519_dalek::{Signer as _, SigningKey};
 use guan_evidence::{
     Checkpoint, CosignatureKey, LogNodes, Note, Policy, ReceiptClaims, ReceiptProof, Subtrees,
-    Tile, TileRow, TlogProof, VerifierKey, append_lines, bundle, cosign, issue_receipt, leaf_hash,
-    prove_consistency, prove_inclusion, root_at, tile,
+    Tile, TileRow, TlogProof, VerifierKey, WitnessClient, append_lines, bundle, cosign,
+    issue_receipt, leaf_hash, prove_consistency, prove_inclusion, root_at, tile,
 };
 use guan_model::{Digest, PublicKey, SignFault, Signer, WallTime};
 use std::error::Error;
@@ -109,7 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write(dir, "checkpoint", checkpoint.as_bytes())?;
     write_keys(dir)?;
 
-    let (index, old) = (size / 2, size / 3);
+    let (index, old) = (size / 2, (size / 3).max(1));
     write(dir, "leaf", &leaves[usize::try_from(index)?])?;
     let proof = TlogProof::make(index, &checkpoint, &nodes)?;
     write(dir, "leaf.tlog-proof", proof.to_string().as_bytes())?;
@@ -121,6 +122,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = prove_consistency(old, size, &nodes)?;
     let consistency = ReceiptProof::Consistency { old, new: size, path };
     write(dir, "growth.receipt", &issue_receipt(&claims, &consistency, &root, &signer)?)?;
+    let key = CosignatureKey::of(&SeedSigner::new("space.example/w1", 1))?;
+    let request = WitnessClient::new(key, old).request(&checkpoint, &nodes)?;
+    write(dir, "add-checkpoint", request.to_string().as_bytes())?;
     println!("{}", VerifierKey::of(&signer)?);
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! A leaf is deterministic CBOR, the tree is RFC 6962's, the signed head is a C2SP tlog-checkpoint, so
 //! programs that we did not write can check a log. `verify` reads a whole log as an auditor does.
+//! Outward, `tile` shows the log, `witness` lets others vouch for its heads, `policy` says whose word
+//! counts, and `tlog_proof` and `receipt` prove a leaf to whoever has nothing but a key.
 //!
 //! Never here: files, sockets, clocks, the private half of a key.
 #![forbid(unsafe_code)]
