@@ -84,6 +84,7 @@ fn engine_config(boot: u32) -> EngineConfig {
         streams: BTreeMap::from(streams),
         checkpoint_interval: Duration::from_secs(2),
         checkpoint_leaves_max: 64,
+        log_bytes_max: 64 << 20,
         surroundings: Surroundings::default(),
     }
 }

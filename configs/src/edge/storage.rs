@@ -2,7 +2,7 @@
 
 use super::parse_host_port;
 use crate::schema::{Kind, Node};
-use guan_model::{BoxId, ROWS_PER_BATCH_MAX, StreamId};
+use guan_model::{BoxId, ByteCount, ROWS_PER_BATCH_MAX, StreamId};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +53,11 @@ pub struct EvidenceConfig {
     pub origin: String,
     pub checkpoint_interval: Duration,
     pub checkpoint_leaves_max: u64,
+    /// How often the TPM quotes the heads, and how often one joins its chain over all boots.
+    pub anchor_interval: Duration,
+    pub chain_interval: Duration,
+    pub witness_interval: Duration,
+    pub log_bytes_max: ByteCount,
 }
 
 /// The way to the space.
@@ -183,6 +188,16 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
     let about = "Entries after which a head is signed earlier.";
     let checkpoint_leaves_max =
         node.integer("checkpoint_leaves_max", about, 1..=1_000_000, Some(4096));
+    let about = "Longest time between two quotes of the TPM over the heads, while the log grows.";
+    let anchor = node.integer("anchor_interval_s", about, 1..=604_800, Some(3600));
+    let about = "Longest time between two heads that the TPM keeps beyond a reboot. Each costs two writes \
+                 of its memory, which wears: 6 hours are about 3,000 a year.";
+    let chain = node.integer("chain_interval_s", about, 1..=2_592_000, Some(21_600));
+    let about = "Longest time between two heads that the space cosigns, while the log grows.";
+    let witness = node.integer("witness_interval_s", about, 1..=86_400, Some(60));
+    let about = "Bytes that the log may take before the oldest entries that the space has mirrored are \
+                 dropped. Their hashes stay.";
+    let log_bytes_max = node.integer("log_bytes_max", about, 1 << 20..=1 << 40, Some(64 << 20));
     let kind = Kind { name: "name", accepted: "1 to 128 printable characters without blanks or +" };
     let about = "Name of the log in its signed heads. By default `guan/` and the id of the box.";
     let default = format!("guan/{}", box_id.map_or("", BoxId::as_str));
@@ -193,7 +208,15 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
     });
     node.finish();
     let checkpoint_interval = Duration::from_secs(interval);
-    Some(EvidenceConfig { origin: origin?, checkpoint_interval, checkpoint_leaves_max })
+    Some(EvidenceConfig {
+        origin: origin?,
+        checkpoint_interval,
+        checkpoint_leaves_max,
+        anchor_interval: Duration::from_secs(anchor),
+        chain_interval: Duration::from_secs(chain),
+        witness_interval: Duration::from_secs(witness),
+        log_bytes_max: ByteCount(log_bytes_max),
+    })
 }
 
 pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {

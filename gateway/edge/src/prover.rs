@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Where the kernel shows what the firmware and it have measured.
 const BOOT_LOG_FILE: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
@@ -26,6 +27,8 @@ pub const ATTESTATION_DIR: &str = "attestation";
 
 /// Size and root of the evidence log, whenever it is asked for.
 pub type LogHeadSource = Arc<dyn Fn() -> (u64, Digest) + Send + Sync>;
+/// What the space last said of this box, and SHA-256 of the signed verdict.
+pub type LastVerdict = Option<(GateOutcome, Digest)>;
 /// Told with each verdict that restricts or refuses.
 pub type Alarm = Arc<dyn Fn(String) + Send + Sync>;
 
@@ -44,6 +47,7 @@ pub struct Prover {
     log_head: LogHeadSource,
     folder: PathBuf,
     alarm: Alarm,
+    verdicts: watch::Sender<LastVerdict>,
     credentials: Credentials,
     upkeep: Upkeep,
 }
@@ -54,12 +58,12 @@ impl Prover {
         facts: Facts,
         log_head: LogHeadSource,
         state_dir: &Path,
-        alarm: Alarm,
+        (alarm, verdicts): (Alarm, watch::Sender<LastVerdict>),
         credentials: Credentials,
         upkeep: Upkeep,
     ) -> Self {
         let folder = state_dir.join(ATTESTATION_DIR);
-        Self { tpm, facts, log_head, folder, alarm, credentials, upkeep }
+        Self { tpm, facts, log_head, folder, alarm, verdicts, credentials, upkeep }
     }
 }
 
@@ -89,6 +93,7 @@ impl Attest for Prover {
 
     fn verdict(&self, outcome: GateOutcome, document: Bytes) {
         let text = String::from_utf8_lossy(&document).into_owned();
+        self.verdicts.send_replace(Some((outcome, Digest::of(&document))));
         match outcome {
             GateOutcome::Allow => tracing::info!("the space has appraised this box: allow"),
             GateOutcome::Restrict | GateOutcome::Refuse => {

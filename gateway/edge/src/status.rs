@@ -42,6 +42,22 @@ pub struct EngineStatus {
     pub waiting: Vec<String>,
 }
 
+/// How far others vouch for the log: sizes of its heads.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EvidenceStatus {
+    /// Name of the log.
+    pub log: String,
+    pub signed: u64,
+    /// Quoted by the TPM, and in its chain over all boots, since this start.
+    pub anchored: Option<u64>,
+    pub chained: Option<u64>,
+    /// Cosigned by the space, and when by its clock, in seconds since 1970.
+    pub cosigned: Option<(u64, u64)>,
+    pub mirrored: Option<u64>,
+    /// Why the log is not what it was, if it is not.
+    pub suspect: Option<String>,
+}
+
 /// What intake has counted since the start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct IntakeStatus {
@@ -77,6 +93,8 @@ pub struct GuanStatus {
     pub datasets: BTreeMap<String, DatasetView>,
     pub commits: u64,
     pub log_entries: u64,
+    #[serde(default)]
+    pub evidence: EvidenceStatus,
     pub contracts: Vec<String>,
     /// What may not leave now, and why.
     #[serde(default)]

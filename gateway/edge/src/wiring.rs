@@ -108,6 +108,7 @@ pub fn engine_config(config: &EdgeConfig, boot: BootNumber) -> EngineConfig {
         streams: streams.collect(),
         checkpoint_interval: config.evidence.checkpoint_interval,
         checkpoint_leaves_max: config.evidence.checkpoint_leaves_max,
+        log_bytes_max: config.evidence.log_bytes_max.0,
         surroundings: surroundings(config),
     }
 }

@@ -6,7 +6,8 @@
 //! The signature is over `cosignature/v1`, the time and the whole text of the checkpoint. Whether that
 //! is true is the business of [`crate::witness`]; this module never looks at proofs.
 
-use crate::note::{self, ALGORITHM_COSIGNATURE, KeyFault, NamedKey, NoteKey};
+use crate::leaf::Cosigned;
+use crate::note::{self, ALGORITHM_COSIGNATURE, KeyFault, NamedKey, Note, NoteKey};
 use guan_model::{SignFault, Signer, WallTime};
 use std::fmt;
 
@@ -71,6 +72,23 @@ impl CosignatureKey {
         let stamped = [&seconds.to_be_bytes()[..], &signature].concat();
         Ok(note::signature_line(self.0.name(), self.0.id(), &stamped))
     }
+}
+
+/// What goes into the log about a cosignature of the head of `size` leaves: the first line of the key in
+/// a note, if it is good.
+pub fn cosigned_leaf(key: &CosignatureKey, note: &str, size: u64) -> Option<Cosigned> {
+    let note = Note::parse(note).ok()?;
+    let Cosignature { seconds } = note.verify(key).ok()?;
+    let signature = note.first_signature_of(key)?;
+    let signature = signature.get(8..)?.try_into().ok()?;
+    let witness = key.name().to_owned();
+    Some(Cosigned { witness, key_id: key.id(), size, timestamp_s: seconds, signature })
+}
+
+/// The line, with its newline, that such a leaf was made from.
+pub fn cosigned_line(leaf: &Cosigned) -> String {
+    let stamped = [&leaf.timestamp_s.to_be_bytes()[..], &leaf.signature].concat();
+    note::signature_line(&leaf.witness, leaf.key_id, &stamped)
 }
 
 /// Cosigns the text of a checkpoint (a note without its signatures): the line with its newline.
@@ -155,6 +173,17 @@ mod tests {
         assert_eq!(parsed.statements(&absent), Ok(Vec::new()));
         let expect = NoteFault::OtherKeys { key: absent.to_string() };
         assert_eq!(parsed.verify(&absent), Err(expect));
+    }
+
+    #[test]
+    fn a_leaf_gives_its_line_back() {
+        let key = CosignatureKey::of(&witness(1)).unwrap();
+        let note = append_lines(&checkpoint(), &line(1)).unwrap();
+        let leaf = cosigned_leaf(&key, &note, 4711).unwrap();
+        assert_eq!((leaf.size, leaf.timestamp_s), (4711, 1_800_000_000));
+        assert_eq!(cosigned_line(&leaf), line(1));
+        let other = CosignatureKey::of(&witness(2)).unwrap();
+        assert_eq!(cosigned_leaf(&other, &note, 4711), None);
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub mod view;
 pub mod witness;
 
 pub use checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
-pub use cosignature::{CosignFault, Cosignature, CosignatureKey, cosign};
+pub use cosignature::{
+    CosignFault, Cosignature, CosignatureKey, cosign, cosigned_leaf, cosigned_line,
+};
 pub use leaf::{
     Anchor, BatchAccepted, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
     DecisionSummary, Deleted, Denial, EpochStart, Fork, Forwarded, GapReason, Head, KeyRollover,

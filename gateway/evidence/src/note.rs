@@ -295,6 +295,12 @@ impl<'a> Note<'a> {
         self.lines.iter().find(is_own).map(ToString::to_string)
     }
 
+    /// The bytes of one signature of this key, good or not.
+    pub(crate) fn first_signature_of<K: NoteKey>(&self, key: &K) -> Option<&[u8]> {
+        let is_own = |line: &&SignatureLine<'_>| line.name == key.name() && line.id == key.id();
+        self.lines.iter().find(is_own).map(|line| &line.signature[..])
+    }
+
     /// What the lines of this key say: none if it did not sign, an error if one of them is forged.
     pub fn statements<K: NoteKey>(&self, key: &K) -> Result<Vec<K::Statement>, NoteFault> {
         let forged = || NoteFault::Forged { key: key.name().to_owned() };

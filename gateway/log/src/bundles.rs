@@ -110,6 +110,18 @@ impl<D: Disk> Bundles<D> {
         Ok(self.count()? * BUNDLE_LEAVES_MAX as u64)
     }
 
+    /// Numbers and bytes of all bundles but the last, which stays.
+    pub(crate) fn sizes(&self) -> Result<Vec<(u64, u64)>, LogFileFault> {
+        let mut numbers = self.numbers()?;
+        numbers.pop();
+        let sized = numbers.into_iter().map(|number| {
+            let name = self.bundle_name(number);
+            let length = self.disk.open(&name).and_then(|file| file.len());
+            length.map(|bytes| (number, bytes)).map_err(|source| file_fault(&name, source))
+        });
+        sized.collect()
+    }
+
     /// Number of the first bundle that is still there.
     pub fn first(&self) -> Result<u64, LogFileFault> {
         Ok(self.numbers()?.first().copied().unwrap_or(0))
@@ -133,19 +145,20 @@ impl<D: Disk> Bundles<D> {
         }
     }
 
-    /// Writes the next full bundle and its hash.
+    /// Writes the next full bundle and its hash; how many bytes the bundle takes.
     pub(crate) fn seal(
         &self,
         subtrees: &mut Subtrees,
         leaves: &[Bytes],
-    ) -> Result<(), LogFileFault> {
+    ) -> Result<u64, LogFileFault> {
         let name = self.bundle_name(subtrees.bundles());
         let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
         let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd writes into memory");
         replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
         let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
         let root = subtrees.seal(&hashes).map_err(|_| LogFileFault::Subtrees)?;
-        self.append_subtree(&root)
+        self.append_subtree(&root)?;
+        Ok(bytes.len() as u64)
     }
 
     fn append_subtree(&self, root: &Digest) -> Result<(), LogFileFault> {

@@ -76,6 +76,8 @@ pub struct EvidenceLog<D: Disk> {
     last_boot: Option<BootNumber>,
     anchored: Option<u64>,
     chained: Option<u64>,
+    /// Of all bundles but the last; `None` until somebody asks.
+    bundle_bytes: Option<u64>,
 }
 
 impl<D: Disk> EvidenceLog<D> {
@@ -115,6 +117,7 @@ impl<D: Disk> EvidenceLog<D> {
             last_boot: None,
             anchored: None,
             chained: None,
+            bundle_bytes: None,
         };
         log.look_back()?;
         tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes));
@@ -266,7 +269,8 @@ impl<D: Disk> EvidenceLog<D> {
         while self.unsealed.len() >= BUNDLE_LEAVES_MAX {
             let rest = self.unsealed.split_off(BUNDLE_LEAVES_MAX);
             let full = std::mem::replace(&mut self.unsealed, rest);
-            self.bundles.seal(&mut self.subtrees, &full)?;
+            let bytes = self.bundles.seal(&mut self.subtrees, &full)?;
+            self.bundle_bytes = self.bundle_bytes.map(|known| known + bytes);
         }
         let sealed = self.sealed_size();
         let place = JournalPlace::new(self.bundles.epoch(), sealed).number();
@@ -344,8 +348,38 @@ impl<D: Disk> EvidenceLog<D> {
         guan_evidence::root_at(size, &LogNodes::new(&self.subtrees, &read)).ok()
     }
 
+    /// The first leaf that should stay so that the bundles take `bytes_max` at the most, if something may
+    /// go for it: whole bundles below `outside`, a quarter of the limit at a time.
+    pub fn prunable(
+        &mut self,
+        bytes_max: u64,
+        outside: u64,
+    ) -> Result<Option<u64>, EvidenceLogError> {
+        if self.bundle_bytes.is_some_and(|bytes| bytes <= bytes_max) {
+            return Ok(None);
+        }
+        let sizes = self.bundles.sizes()?;
+        let total: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
+        self.bundle_bytes = Some(total);
+        if total <= bytes_max {
+            return Ok(None);
+        }
+        let (mut left, wanted) = (total, bytes_max - bytes_max / 4);
+        let mut first = None;
+        for (number, bytes) in sizes {
+            let end = (number + 1) * BUNDLE_LEAVES_MAX as u64;
+            if left <= wanted || end > outside {
+                break;
+            }
+            left -= bytes;
+            first = Some(end);
+        }
+        Ok(first)
+    }
+
     /// Drops whole bundles of leaves below `first`. The caller has recorded it, and a mirror has them.
     pub fn prune(&mut self, first: u64) -> Result<(), EvidenceLogError> {
+        self.bundle_bytes = None;
         Ok(self.bundles.prune(first / BUNDLE_LEAVES_MAX as u64)?)
     }
 }

@@ -198,6 +198,11 @@ impl Ledger {
         Some(Suspicion::Trail)
     }
 
+    /// Value of the register before the first head of the trail.
+    pub fn base(&self) -> Digest {
+        self.kept.base
+    }
+
     /// The heads that an anchor would account for: all that are in the register. Empty: nothing to anchor.
     pub fn anchor(&self) -> &[TrailHead] {
         &self.kept.trail[..self.extended]
@@ -229,6 +234,10 @@ impl Ledger {
     pub fn is_chain_due(&self, now: Duration, cadence: Cadence, head: &TrailHead) -> bool {
         let waited = self.chained_at.is_none_or(|at| now >= at + cadence.chain);
         waited && head.size > self.chained_size
+    }
+
+    pub fn is_chained(&self, size: u64) -> bool {
+        self.kept.intent.is_none() && size <= self.chained_size
     }
 
     /// Says what will be chained, and from which value on. To be kept before the TPM is asked.

@@ -3,7 +3,7 @@
 use super::{Common, load, print_json};
 use guan_configs::Value;
 use guan_configs::edge::EdgeConfig;
-use guan_edge::status::GuanStatus;
+use guan_edge::status::{EvidenceStatus, GuanStatus};
 use guan_edge::system_clock::wall_time;
 use guan_model::ByteCount;
 use serde_json::json;
@@ -64,6 +64,7 @@ fn print_status(status: &GuanStatus) {
         );
     }
     println!("log        {} entries", status.log_entries);
+    show_evidence(&status.evidence);
     println!(
         "contracts  {}",
         if status.contracts.is_empty() {
@@ -145,4 +146,20 @@ pub(super) fn config_reference(json: bool) -> anyhow::Result<ExitCode> {
         println!("{}\n    {}: {}; {default}\n    {}", key.key, key.kind, key.accepted, key.about);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who vouches for how much of the log.
+fn show_evidence(evidence: &EvidenceStatus) {
+    let sizes = [
+        ("signed", Some(evidence.signed)),
+        ("anchored", evidence.anchored),
+        ("chained", evidence.chained),
+        ("cosigned", evidence.cosigned.map(|(size, _)| size)),
+        ("mirrored", evidence.mirrored),
+    ];
+    let known = sizes.iter().filter_map(|(what, size)| Some(format!("{what} {}", (*size)?)));
+    println!("           {}", known.collect::<Vec<_>>().join(", "));
+    if let Some(suspect) = &evidence.suspect {
+        println!("           SUSPECT: {suspect}");
+    }
 }

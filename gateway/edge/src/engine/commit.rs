@@ -238,7 +238,7 @@ impl<D: Disk, T> Engine<D, T> {
     fn handle_committed(&mut self, now: &Now) -> Result<(), EngineError> {
         self.counters = self.staged_counters.clone();
         self.counters.commits += 1;
-        self.notes.clear();
+        self.settle_notes();
         self.windows_due = false;
         self.evidence.handle_committed();
         let lanes_changed = self.memory.lanes.is_dirty();

@@ -12,6 +12,7 @@
 mod commit;
 mod endings;
 mod notices;
+mod outside;
 mod pending;
 mod surroundings;
 
@@ -52,6 +53,8 @@ pub struct EngineConfig {
     pub streams: BTreeMap<DatasetId, StreamId>,
     pub checkpoint_interval: Duration,
     pub checkpoint_leaves_max: u64,
+    /// The log's bundles may take so many bytes; beyond, the oldest that the mirror has are dropped.
+    pub log_bytes_max: u64,
     pub surroundings: Surroundings,
 }
 
@@ -103,8 +106,15 @@ pub enum Event<T> {
     Confirmed {
         session: u64,
     },
-    /// Something outside the log is worth a leaf.
-    Note(LeafBody),
+    /// Something outside the log is worth a leaf. Tickets grow.
+    Note {
+        body: LeafBody,
+        ticket: u64,
+    },
+    /// The mirror has so many leaves of the log, durably.
+    Mirrored {
+        size: u64,
+    },
     /// The witness has cosigned so many leaves: the head is shown once more, with a proof from there.
     WitnessAt {
         size: u64,
@@ -146,6 +156,8 @@ pub enum Effect<T> {
     Look,
     /// The log has a new signed head.
     Checkpoint(SignedHead),
+    /// The leaves of all tickets up to this one are durable.
+    Noted(u64),
     /// Quality figures of days, as bytes to be kept.
     Quality(Vec<(Day, Vec<u8>)>),
     /// This moment is on disk, with everything answered before.
@@ -218,6 +230,10 @@ pub struct Engine<D: Disk, T> {
     pending: Pending<T>,
     /// Leaves that stand for themselves; kept until a commit holds them.
     notes: Vec<(Now, LeafBody)>,
+    /// The newest ticket among the notes.
+    ticket: Option<u64>,
+    /// So many leaves the mirror has.
+    mirrored: u64,
     effects: VecDeque<Effect<T>>,
     counters: Counters,
     staged_counters: Counters,
@@ -254,6 +270,8 @@ impl<D: Disk, T> Engine<D, T> {
             entropy,
             pending: Pending::default(),
             notes: Vec::new(),
+            ticket: None,
+            mirrored: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),
             staged_counters: Counters::default(),
@@ -290,7 +308,8 @@ impl<D: Disk, T> Engine<D, T> {
                 self.door.handle_confirmed(session, now.wall);
                 self.effects.push_back(Effect::Look);
             }
-            Event::Note(body) => self.handle_note(now, body)?,
+            Event::Note { body, ticket } => self.handle_note(now, body, ticket)?,
+            Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
                 self.evidence.set_cosigned(size);
                 let head = self.evidence.signed_head()?;
@@ -388,20 +407,6 @@ impl<D: Disk, T> Engine<D, T> {
     /// Records something that is in force from here on.
     pub fn note(&mut self, now: Now, body: LeafBody) {
         self.notes.push((now, body));
-    }
-
-    /// A word from outside is durable before anything builds on it.
-    fn handle_note(&mut self, now: Now, body: LeafBody) -> Result<(), EngineError> {
-        let cosigned = match &body {
-            LeafBody::Cosigned(cosigned) => Some(cosigned.size),
-            _ => None,
-        };
-        self.note(now, body);
-        self.commit(now)?;
-        if let Some(size) = cosigned {
-            self.evidence.set_cosigned(size);
-        }
-        Ok(())
     }
 
     /// A reader of what is committed, for the link.

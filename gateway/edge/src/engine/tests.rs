@@ -115,6 +115,7 @@ impl Rig {
             streams: BTreeMap::from(streams),
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
+            log_bytes_max: 64 << 20,
             surroundings: Surroundings::default(),
         };
         let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);

@@ -72,28 +72,35 @@ pub enum LinkSetupFault {
 pub(super) struct Mail {
     negotiations: mpsc::Sender<Letter>,
     receipts: mpsc::Sender<Letter>,
+    evidence: mpsc::Sender<Letter>,
     sent: mpsc::Receiver<Letter>,
 }
+
+/// Letters out, and the letters of one reader in.
+pub(super) type Desk = (mpsc::Sender<Letter>, mpsc::Receiver<Letter>);
 
 /// Who reads and writes letters, and the link's ends of their mail.
 pub(super) fn post_office(
     config: &EdgeConfig,
     board: &Board,
     key: Arc<LogKeyFile>,
-) -> Result<(Negotiator, Publisher, Mail), NegotiatingFault> {
+) -> Result<(Negotiator, Publisher, Desk, Mail), NegotiatingFault> {
     let (out, sent) = mpsc::channel(LETTERS_MAX);
     let (negotiations, letters) = mpsc::channel(LETTERS_MAX);
     let (receipts, answers) = mpsc::channel(LETTERS_MAX);
+    let (evidence, about_logs) = mpsc::channel(LETTERS_MAX);
     let negotiator = Negotiator::open(config, board, out.clone(), letters)?;
-    let publisher = Publisher::new(config, key, board, out, answers);
-    Ok((negotiator, publisher, Mail { negotiations, receipts, sent }))
+    let publisher = Publisher::new(config, key, board, out.clone(), answers);
+    let mail = Mail { negotiations, receipts, evidence, sent };
+    Ok((negotiator, publisher, (out, about_logs), mail))
 }
 
 impl Mail {
     /// Nobody writes, and what comes is not read.
     pub(super) fn nobody() -> Self {
         let nobody = || mpsc::channel(1).0;
-        Self { negotiations: nobody(), receipts: nobody(), sent: mpsc::channel(1).1 }
+        let (negotiations, receipts, evidence) = (nobody(), nobody(), nobody());
+        Self { negotiations, receipts, evidence, sent: mpsc::channel(1).1 }
     }
 }
 
@@ -260,7 +267,8 @@ fn prover(
     });
     let kept = upkeep.clone();
     let dir = &config.state_dir;
-    (Arc::new(Prover::new(tpm, facts, log_head, dir, alarm, credentials, kept)), upkeep)
+    let told = (alarm, board.verdict.clone());
+    (Arc::new(Prover::new(tpm, facts, log_head, dir, told, credentials, kept)), upkeep)
 }
 
 impl<S: BatchSource> Uplink<S> {
@@ -315,7 +323,11 @@ impl<S: BatchSource> Uplink<S> {
                 u64::from_le_bytes(bytes)
             }),
         };
-        let readers = (mail.negotiations, mail.receipts);
+        let readers = Readers {
+            negotiations: mail.negotiations,
+            receipts: mail.receipts,
+            evidence: mail.evidence,
+        };
         tokio::spawn(handle_events(received, board.clone(), self.upkeep, words, readers));
         tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
         tokio::spawn(link.run())
@@ -346,6 +358,7 @@ async fn tell(
                 "queued_batches": queued,
                 "spool_bytes": engine.spool.disk_bytes.0,
                 "log_entries": engine.log.size,
+                "evidence": board.evidence.borrow().clone(),
                 "rows_permitted": engine.counters.rows_permitted,
                 "rows_refused": engine.counters.rows_refused,
                 "alarms": alarms(&board),
@@ -359,12 +372,36 @@ async fn tell(
     }
 }
 
+/// Who reads which letters.
+struct Readers {
+    negotiations: mpsc::Sender<Letter>,
+    receipts: mpsc::Sender<Letter>,
+    evidence: mpsc::Sender<Letter>,
+}
+
+impl Readers {
+    async fn hand_out(&self, letter: Letter) {
+        let reader = match letter.topic {
+            Topic::Negotiation | Topic::NegotiationAnswer => &self.negotiations,
+            Topic::CatalogueReceipt => &self.receipts,
+            Topic::WitnessAnswer | Topic::MirrorAnswer | Topic::LogKeys | Topic::Received => {
+                &self.evidence
+            }
+            Topic::Catalogue | Topic::Witness | Topic::Mirror => {
+                return tracing::warn!(topic = ?letter.topic, "the space sends what boxes do");
+            }
+        };
+        // A reader that is gone reads nothing.
+        let _ = reader.send(letter).await;
+    }
+}
+
 async fn handle_events(
     mut events: mpsc::Receiver<LinkEvent>,
     board: Board,
     upkeep: Option<Upkeep>,
     words: mpsc::Sender<Word>,
-    (negotiations, receipts): (mpsc::Sender<Letter>, mpsc::Sender<Letter>),
+    readers: Readers,
 ) {
     while let Some(event) = events.recv().await {
         match event {
@@ -379,14 +416,7 @@ async fn handle_events(
             LinkEvent::Roster { session, bytes } => {
                 let _ = words.send(Word::Roster { session, bytes }).await;
             }
-            LinkEvent::Letter(letter) => match letter.topic {
-                Topic::Negotiation | Topic::NegotiationAnswer => {
-                    drop(negotiations.send(letter).await);
-                }
-                Topic::CatalogueReceipt => drop(receipts.send(letter).await),
-                Topic::Catalogue => tracing::warn!("the space sends a catalogue, which boxes do"),
-                other => tracing::warn!(?other, "a letter that this box does not read"),
-            },
+            LinkEvent::Letter(letter) => readers.hand_out(letter).await,
             LinkEvent::Document(bytes) => drop(words.send(Word::Document(bytes)).await),
             LinkEvent::CheckpointSeen { size } => {
                 tracing::debug!(size, "the space keeps a signed head of the log");

@@ -3,14 +3,19 @@
 //! Drivers -> ingest -> writer -> spool -> link. On the way back run acknowledgements and cursors, which
 //! take slots or fixed room, so that no circle of full queues can form.
 
+mod anchoring;
 mod contracts;
 mod link;
+mod mirroring;
 mod mqtt;
 mod negotiations;
 mod publishing;
 mod report;
+mod scribe;
 mod shut;
 mod state;
+mod vouching;
+mod witnessing;
 
 pub use crate::standing::contracts_of_space;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
@@ -19,7 +24,8 @@ use crate::box_identity::{self, BoxKeyFault};
 use crate::engine::{Effect, Event};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
 use crate::negotiating::NegotiatingFault;
-use crate::status::{EngineStatus, IntakeStatus};
+use crate::prover::LastVerdict;
+use crate::status::{EngineStatus, EvidenceStatus, IntakeStatus};
 use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
@@ -29,8 +35,10 @@ use guan_configs::{ConfigFaults, EdgeConfig};
 use guan_identity::tpm::Tpm;
 use guan_link::driver::{LinkStatus, Released};
 use guan_link::text::CheckpointText;
+use guan_log::SignedHead;
 use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
+use report::Reporter;
 use state::{BoxEngine, Opened, StateFault};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -82,6 +90,12 @@ pub(crate) struct Board {
     pub(crate) clock: SharedClock,
     pub(crate) committed: watch::Sender<u64>,
     pub(crate) checkpoint: watch::Sender<Option<CheckpointText>>,
+    /// The newest signed head, with what a witness needs.
+    pub(crate) head: watch::Sender<Option<SignedHead>>,
+    /// The last ticket whose leaf is durable.
+    pub(crate) noted: watch::Sender<u64>,
+    pub(crate) evidence: watch::Sender<EvidenceStatus>,
+    pub(crate) verdict: watch::Sender<LastVerdict>,
     pub(crate) engine: watch::Sender<Option<EngineStatus>>,
     pub(crate) intake: watch::Sender<IntakeStatus>,
     pub(crate) link: watch::Sender<LinkStatus>,
@@ -104,6 +118,10 @@ impl Board {
             clock,
             committed: watch::Sender::new(0),
             checkpoint: watch::Sender::new(None),
+            head: watch::Sender::new(None),
+            noted: watch::Sender::new(0),
+            evidence: watch::Sender::new(EvidenceStatus::default()),
+            verdict: watch::Sender::new(None),
             engine: watch::Sender::new(None),
             intake: watch::Sender::new(IntakeStatus::default()),
             link: watch::Sender::new(LinkStatus::default()),
@@ -115,6 +133,12 @@ impl Board {
             policy: watch::Sender::new(false),
             halted: watch::Sender::new(false),
         }
+    }
+
+    /// The log is not what it was, and everybody is told.
+    pub(crate) fn suspect(&self, text: String) {
+        self.evidence.send_modify(|status| status.suspect = Some(text.clone()));
+        self.alarm(format!("the evidence log is suspect: {text}; keep the disk for examination"));
     }
 
     pub(crate) fn alarm(&self, text: String) {
@@ -136,20 +160,22 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let decoder = Arc::new(wiring::decoder(&config, file)?);
     let keys = wiring::trusted_keys(&config)?;
     let tpm = box_identity::start_tpm(&config.identity)?;
-    let Some(opened) = open_state(&config, &keys, tpm.as_ref()).await? else { return Ok(()) };
+    let Some(mut opened) = open_state(&config, &keys, tpm.as_ref()).await? else { return Ok(()) };
     let board = Board::new(opened.clock.clone());
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.boot, &board, tpm)?;
-    let (negotiator, publisher, mail) = link::post_office(&config, &board, opened.key.clone())?;
+    let log_key = opened.key.clone();
+    let (negotiator, publisher, desk, mail) = link::post_office(&config, &board, log_key)?;
+    let vouching = opened.vouching(&config);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
-    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let signals = Signals::new().map_err(RunError::Signals)?;
 
     let Opened { engine, boot, book, locks, .. } = opened;
     let (events_out, events) = mpsc::channel(EVENT_QUEUE_MAX);
-    let writer = spawn_writer(engine, events, &board, config.state_dir.clone());
+    let mut writer = spawn_writer(engine, events, &board, config.state_dir.clone());
     // The engine starts with an empty plan: what is in force is recorded at each start.
     let keeper = Keeper::start(&config, book, events_out.clone(), board.clone()).await?;
     let ingest = tokio::spawn(ingest::run(
@@ -166,20 +192,17 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let mut others = JoinSet::new();
     let (words_out, words) = mpsc::channel(WORDS_MAX);
     others.spawn(keeper.run(words));
-    let status = report::Reporter::new(&config, boot, listening.clone(), stats, board.clone());
-    others.spawn(status.run());
+    others.spawn(Reporter::new(&config, boot, listening.clone(), stats, board.clone()).run());
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
+    let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
 
-    let listening = listening.unwrap_or_else(|| "nothing".to_owned());
-    tracing::info!(box_id = %config.box_id, mqtt = %listening, boot = boot.0, "ready");
-    let mut writer = writer;
-    let mut halted = board.halted.subscribe();
+    let mqtt = listening.unwrap_or_else(|| "nothing".to_owned());
+    tracing::info!(box_id = %config.box_id, %mqtt, boot = boot.0, "ready");
     let (failed, is_hung) = tokio::select! {
-        () = signals.wait() => (None, false),
-        _ = halted.wait_for(|halted| *halted) => (None, false),
+        () = ordered(signals, &board) => (None, false),
         () = hung(watchdog) => (None, true),
         outcome = &mut writer => (Some(outcome), false),
     };
@@ -188,6 +211,8 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let drained = async { while drivers.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(STOP_WAIT, drained).await;
     drivers.shutdown().await;
+    // The last anchor is about what was signed before the end.
+    let _ = tokio::time::timeout(STOP_WAIT, anchoring).await;
     others.shutdown().await;
     // All drivers are gone, so ingest comes to its end, then the writer gets its last event.
     let _ = tokio::time::timeout(STOP_WAIT, ingest).await;
@@ -243,6 +268,15 @@ fn check_in_service(config: &EdgeConfig) -> Result<(), RunError> {
     if marker.exists() { Err(RunError::Decommissioned { marker }) } else { Ok(()) }
 }
 
+/// Comes to an end when somebody wants the program to.
+async fn ordered(mut signals: Signals, board: &Board) {
+    let mut halted = board.halted.subscribe();
+    tokio::select! {
+        () = signals.wait() => {}
+        _ = halted.wait_for(|halted| *halted) => {}
+    }
+}
+
 /// Comes to an end when the program should, over its TPM.
 async fn hung(watchdog: Option<Watchdog>) {
     match watchdog {
@@ -291,10 +325,17 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             board.committed.send_modify(|count| *count += 1);
             publish(engine, board);
         }
-        Some(Effect::Checkpoint(head)) => match CheckpointText::parse(&head.text) {
-            Ok(text) => drop(board.checkpoint.send_replace(Some(text))),
-            Err(fault) => board.alarm(format!("a signed head is too long for the link: {fault}")),
-        },
+        Some(Effect::Checkpoint(head)) => {
+            match CheckpointText::parse(&head.text) {
+                Ok(text) => drop(board.checkpoint.send_replace(Some(text))),
+                Err(fault) => {
+                    board.alarm(format!("a signed head is too long for the link: {fault}"));
+                }
+            }
+            board.evidence.send_modify(|status| status.signed = head.size);
+            board.head.send_replace(Some(head));
+        }
+        Some(Effect::Noted(ticket)) => drop(board.noted.send_replace(ticket)),
         Some(Effect::Look) => {
             board.committed.send_modify(|count| *count += 1);
             publish(engine, board);

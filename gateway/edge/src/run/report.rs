@@ -77,6 +77,7 @@ impl Reporter {
             datasets: BTreeMap::new(),
             commits: 0,
             log_entries: 0,
+            evidence: board.evidence.borrow().clone(),
             contracts: board.contracts.borrow().clone(),
             waiting: Vec::new(),
             alarms: board.alarms.lock().expect("nobody panics while holding it").clone(),

@@ -1,6 +1,9 @@
 //! Opens what is on disk: spool, log, sessions, tables, metadata. Recovery happens here.
 
 use super::Board;
+use super::mirroring::Mirroring;
+use super::vouching::Vouching;
+use crate::anchoring::{self, Found};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
@@ -17,11 +20,11 @@ use crate::wiring;
 use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
-use guan_evidence::{Program, Salvage};
+use guan_evidence::{Program, Salvage, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_identity::tpm::Tpm;
-use guan_log::{EvidenceLog, EvidenceLogError};
-use guan_model::{BootNumber, DescriptorTable, SpoolId, StreamId, WallTime};
+use guan_log::{Epoch, EvidenceLog, EvidenceLogError};
+use guan_model::{BootNumber, DescriptorTable, Now, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
 use guan_policy::situation::LinkClass;
 use guan_policy::{Plan, TrustedKeys};
@@ -82,10 +85,27 @@ pub(super) struct Opened {
     pub door: Door,
     pub vault: Vault,
     pub key: Arc<LogKeyFile>,
+    pub log_disk: OsDisk,
+    pub epoch: Epoch,
+    pub found: Option<Found>,
     pub locks: Locks,
 }
 
 impl Opened {
+    /// What vouches for the log; taken out once.
+    pub(super) fn vouching(&mut self, config: &EdgeConfig) -> Vouching {
+        let log = self.epoch.origin(&config.evidence.origin);
+        let own_key = VerifierKey::of(self.key.as_ref());
+        let own_key = own_key.expect("the log's key is of Ed25519 and has the log's name");
+        let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
+        let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
+        let (anchors, suspicions) = match self.found.take() {
+            Some(found) => (Some(found.anchors), found.suspicions),
+            None => (None, Vec::new()),
+        };
+        Vouching { log, own_key, anchors, suspicions, mirroring }
+    }
+
     /// What the link reads.
     pub(super) fn source(&self, board: &Board) -> SpoolSource<OsDisk> {
         let (streams, tables) = (self.streams.clone(), self.tables.clone());
@@ -128,7 +148,9 @@ pub(super) fn open(
     let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
     let tail = spool.reader().leaves_from(EvidenceLog::tail_from(log_disk.clone())?)?;
-    let log = EvidenceLog::open(log_disk, &config.evidence.origin, key.clone(), tail)?;
+    let log = EvidenceLog::open(log_disk.clone(), &config.evidence.origin, key.clone(), tail)?;
+    let epoch = log.epoch();
+    let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = Metadata::open(dir)?;
     let boot = metadata.count_boot(log.last_boot())?;
@@ -158,15 +180,57 @@ pub(super) fn open(
         parts,
     );
     engine.set_quality(open_quality(config)?);
+    start(&mut engine, now, spool_id, salvage(&recovered.salvage), found.as_mut())?;
+    let locks = Locks { _tables: tables_disk };
+    Ok(Opened {
+        engine,
+        spool_id,
+        streams,
+        tables,
+        clock,
+        boot,
+        book,
+        door,
+        vault,
+        key,
+        log_disk,
+        epoch,
+        found,
+        locks,
+    })
+}
+
+/// The first leaves of this start.
+fn start(
+    engine: &mut BoxEngine,
+    now: Now,
+    spool: SpoolId,
+    salvage: Salvage,
+    found: Option<&mut Found>,
+) -> Result<(), StateFault> {
     let program = Program::parse(concat!("guan ", env!("CARGO_PKG_VERSION")));
     let program = program.expect("name and version are short and plain");
-    let salvage = salvage(&recovered.salvage);
     if salvage != Salvage::default() {
         tracing::warn!(?salvage, "the spool was not closed in order; what was readable is kept");
     }
-    engine.start(now, &program, spool_id, salvage).map_err(StateFault::Start)?;
-    let locks = Locks { _tables: tables_disk };
-    Ok(Opened { engine, spool_id, streams, tables, clock, boot, book, door, vault, key, locks })
+    engine.start(now, &program, spool, salvage).map_err(StateFault::Start)?;
+    for leaf in found.map(|found| std::mem::take(&mut found.leaves)).into_iter().flatten() {
+        engine.note(now, leaf);
+    }
+    Ok(())
+}
+
+/// What the TPM remembers of the log. Without an answer the box collects all the same, unanchored.
+fn remembered(config: &EdgeConfig, tpm: Option<&Tpm>, log: &EvidenceLog<OsDisk>) -> Option<Found> {
+    let (size, last) = (log.head().size, log.last_outside());
+    match anchoring::begin(tpm?, &config.state_dir, size, last) {
+        Ok(found) => Some(found),
+        Err(fault) => {
+            let fault = guan_link::driver::describe(&fault);
+            tracing::error!(%fault, "the TPM does not vouch for the log");
+            None
+        }
+    }
 }
 
 /// Under the TPM where the store is; else a box whose TPM is broken could not collect.

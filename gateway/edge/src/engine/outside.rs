@@ -1,0 +1,51 @@
+//! What others say of the log: anchors, cosignatures, the mirror. Their words become leaves here, and what
+//! the mirror has may leave the disk.
+
+use super::{Effect, Engine, EngineError};
+use guan_evidence::{LeafBody, Prune};
+use guan_model::Now;
+use guan_spool::Disk;
+
+impl<D: Disk, T> Engine<D, T> {
+    /// A word from outside is durable before anything builds on it.
+    pub(super) fn handle_note(
+        &mut self,
+        now: Now,
+        body: LeafBody,
+        ticket: u64,
+    ) -> Result<(), EngineError> {
+        if let LeafBody::Cosigned(cosigned) = &body {
+            self.evidence.set_cosigned(cosigned.size);
+        }
+        self.note(now, body);
+        self.ticket = Some(ticket);
+        self.commit(now)
+    }
+
+    /// Called when the notes are durable.
+    pub(super) fn settle_notes(&mut self) {
+        self.notes.clear();
+        self.effects.extend(self.ticket.take().map(Effect::Noted));
+    }
+
+    /// Drops the oldest leaves that the mirror has, once the log is larger than it may be.
+    pub(super) fn handle_mirrored(&mut self, now: Now, mirrored: u64) -> Result<(), EngineError> {
+        self.mirrored = self.mirrored.max(mirrored);
+        self.prune_if_large(now)
+    }
+
+    pub(super) fn prune_if_large(&mut self, now: Now) -> Result<(), EngineError> {
+        let kept_max = self.config.log_bytes_max;
+        let outside = self.mirrored.min(self.evidence.cosigned());
+        let Some(first) = self.evidence.prunable(kept_max, outside)? else { return Ok(()) };
+        let before = self.evidence.first()?;
+        let Some(root) = self.evidence.root_at(first) else { return Ok(()) };
+        // The leaf is durable before the leaves go: what is missing is always accounted for.
+        self.note(now, LeafBody::Prune(Prune { before, first, root }));
+        self.commit(now)?;
+        if self.notes.is_empty() {
+            self.evidence.prune(first)?;
+        }
+        Ok(())
+    }
+}

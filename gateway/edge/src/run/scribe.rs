@@ -1,0 +1,47 @@
+//! Leaves about what is outside the log, written through the engine; whoever writes waits until it is durable.
+
+use crate::engine::Event;
+use crate::ingest::Token;
+use guan_evidence::LeafBody;
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc, watch};
+
+/// Clones share the numbers.
+#[derive(Clone)]
+pub(super) struct Scribe {
+    events: mpsc::Sender<Event<Token>>,
+    /// The last ticket whose leaf is durable.
+    noted: watch::Receiver<u64>,
+    last: Arc<Mutex<u64>>,
+}
+
+impl Scribe {
+    pub(super) fn new(events: mpsc::Sender<Event<Token>>, noted: watch::Receiver<u64>) -> Self {
+        Self { events, noted, last: Arc::default() }
+    }
+
+    /// `false`: the writer is gone, and whether the leaf was written the next start will see.
+    pub(super) async fn note(&self, body: LeafBody) -> bool {
+        let ticket = {
+            // Held while sending, so that tickets stand in the queue in their order.
+            let mut last = self.last.lock().await;
+            *last += 1;
+            let note = Event::Note { body, ticket: *last };
+            if self.events.send(note).await.is_err() {
+                return false;
+            }
+            *last
+        };
+        self.noted.clone().wait_for(|noted| *noted >= ticket).await.is_ok()
+    }
+
+    /// The witness is somewhere else than was thought.
+    pub(super) async fn witness_at(&self, size: u64) {
+        let _ = self.events.send(Event::WitnessAt { size }).await;
+    }
+
+    /// The mirror has so many leaves.
+    pub(super) async fn mirrored(&self, size: u64) {
+        let _ = self.events.send(Event::Mirrored { size }).await;
+    }
+}

@@ -1,0 +1,62 @@
+//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror.
+
+use super::Board;
+use super::anchoring::Anchoring;
+use super::link::Desk;
+use super::mirroring::Mirroring;
+use super::scribe::Scribe;
+use super::witnessing::{SPACE_KEYS_FILE, Witnessing};
+use crate::anchoring::Anchors;
+use crate::anchoring::ledger::{Cadence, Suspicion};
+use crate::engine::Event;
+use crate::ingest::Token;
+use guan_configs::EdgeConfig;
+use guan_evidence::VerifierKey;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What a start found, before anything runs.
+pub(super) struct Vouching {
+    pub(super) log: String,
+    pub(super) own_key: VerifierKey,
+    /// `None`: no TPM, or none that answers.
+    pub(super) anchors: Option<Anchors>,
+    pub(super) suspicions: Vec<Suspicion>,
+    pub(super) mirroring: Mirroring,
+}
+
+impl Vouching {
+    /// Gives the task of the anchors: it ends by itself, after its last anchor.
+    pub(super) fn spawn(
+        self,
+        config: &EdgeConfig,
+        board: &Board,
+        events: &mpsc::Sender<Event<Token>>,
+        desk: Desk,
+        stop: &watch::Receiver<bool>,
+        others: &mut JoinSet<()>,
+    ) -> JoinHandle<()> {
+        board.evidence.send_modify(|status| status.log.clone_from(&self.log));
+        self.suspicions.iter().for_each(|one| board.suspect(one.to_string()));
+        let scribe = Scribe::new(events.clone(), board.noted.subscribe());
+        let evidence = &config.evidence;
+        let witnessing = Witnessing::new(
+            board,
+            scribe.clone(),
+            desk,
+            self.own_key,
+            evidence.witness_interval,
+            config.state_dir.join(SPACE_KEYS_FILE),
+            self.mirroring,
+        );
+        others.spawn(witnessing.run());
+        let cadence = Cadence { anchor: evidence.anchor_interval, chain: evidence.chain_interval };
+        match self.anchors {
+            Some(anchors) => {
+                let anchoring = Anchoring::new(anchors, cadence, scribe, board, stop.clone());
+                tokio::spawn(anchoring.run())
+            }
+            None => tokio::spawn(std::future::ready(())),
+        }
+    }
+}
