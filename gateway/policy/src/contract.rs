@@ -12,6 +12,7 @@ mod first;
 pub(crate) mod odrl;
 mod particulars;
 mod reader;
+mod sense;
 pub mod tds;
 
 pub use crate::object::parse_moment;

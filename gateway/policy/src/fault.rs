@@ -140,6 +140,25 @@ pub enum Problem {
     Unsatisfiable,
     #[error("the prohibition {prohibition} forbids all that this permits; remove one of them")]
     Contradiction { prohibition: String },
+    #[error("a rate bounds what a permission lets in; write it there, or forbid by a quota")]
+    RateForbids,
+    #[error("assigner and assignee are the same party; a contract is between two")]
+    OneSided,
+    #[error("no rule and no obligation: it would grant nothing and forbid nothing; add one")]
+    NoRule,
+    #[error(
+        "what is to be retained must be deleted before; make the deletion later or the retention shorter"
+    )]
+    Retention,
+    #[error("{found:?} is not a context of ours or of ODRL; terms of others are not read")]
+    Context { found: String },
+    #[error("{member} means nothing for a {kind}; remove it")]
+    AreaMember { member: &'static str, kind: &'static str },
+    #[error(
+        "of no form that is known: a contract in ODRL has @type and profile, one of TC609-6-2025-14 \
+         has contractId and strategies, one of the first release has schema 1"
+    )]
+    Form,
     #[error("two rules have the id {found:?}; give each its own")]
     DuplicateRule { found: String },
     #[error("transformations belong to a permission: they are the form in which it lets data go")]

@@ -109,11 +109,7 @@ impl Shaping<'_, '_> {
 
     /// The steps from a place on that follow after aggregating.
     pub(crate) fn finish(&mut self, form: &[Transform], from: usize, series: Series) -> Formed {
-        let range = form.iter().find_map(|transform| match transform {
-            Transform::Clamp { low, high } => Some(high - low),
-            _ => None,
-        });
-        let range = range.unwrap_or(f64::INFINITY);
+        let range = noise::sensitivity(form);
         let mut masked = 0;
         let (mut series, mut spent) = (series, None);
         for transform in &form[from..] {

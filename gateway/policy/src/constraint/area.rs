@@ -38,7 +38,7 @@ pub enum Area {
 }
 
 impl Area {
-    /// `None` without three corners, with too many, or when it would span the date line.
+    /// `None` without three corners, with too many, without an inside, or when it would span the date line.
     pub fn polygon(vertices: Vec<Position>) -> Option<Self> {
         if !(3..=VERTICES_MAX).contains(&vertices.len()) {
             return None;
@@ -50,7 +50,9 @@ impl Area {
             bounds[2] = bounds[2].min(corner.longitude);
             bounds[3] = bounds[3].max(corner.longitude);
         }
-        (bounds[3] - bounds[2] <= 180.0).then_some(Self::Polygon { vertices, bounds })
+        // A line or a point holds nothing.
+        let is_flat = bounds[0] >= bounds[1] || bounds[2] >= bounds[3];
+        (!is_flat && bounds[3] - bounds[2] <= 180.0).then_some(Self::Polygon { vertices, bounds })
     }
 
     pub fn contains(&self, at: Position) -> bool {

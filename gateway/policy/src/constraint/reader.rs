@@ -38,9 +38,18 @@ pub(crate) fn read_constraints(
     faults: &mut Faults,
 ) -> Constraint {
     let parts = member.one_or_many(CONSTRAINTS_MAX, faults);
-    let parts = read_all(&parts, budget, faults);
+    let parts = flat(read_all(&parts, budget, faults));
     check_moments(&parts, &member.pointer, faults);
     Constraint::And(parts)
+}
+
+/// What must hold within what must hold, must hold: so each part can be of a moment of its own.
+fn flat(parts: Vec<Constraint>) -> Vec<Constraint> {
+    let parts = parts.into_iter().flat_map(|part| match part {
+        Constraint::And(inner) if !inner.is_empty() => flat(inner),
+        other => vec![other],
+    });
+    parts.collect()
 }
 
 /// Each part that must hold belongs to one moment.
@@ -486,14 +495,22 @@ fn release(member: &Member<'_>, faults: &mut Faults) -> Option<ReleaseVersion> {
     version
 }
 
-/// A name of a party, purpose, dataset or point; points may end in `.*`.
-fn plain(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
-    let text = member.text(faults)?;
-    let is_plain = !text.is_empty()
+/// A name, or a pattern in the one form that is understood: a star anywhere else would match nothing, and
+/// a prohibition that matches nothing lets everything through.
+pub(crate) fn is_pattern(text: &str) -> bool {
+    let name = text.strip_suffix(".*").unwrap_or(if text == "*" { "all" } else { text });
+    !name.is_empty()
         && text.len() <= NAME_BYTES_MAX
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_*:".contains(c));
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c))
+}
+
+/// A name of a party, purpose, dataset or point; points may end in `.*`.
+pub(crate) fn plain(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+    let text = member.text(faults)?;
+    let is_plain = is_pattern(text);
     if !is_plain {
-        let known = "a name of letters, digits, '.', ':', '-' and '_', of at most 128 bytes";
+        let known = "a name of letters, digits, '.', ':', '-' and '_', of at most 128 bytes, with a \
+                     '*' only alone or as a last part of its own, such as `press.*`";
         faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });
     }
     is_plain.then(|| text.to_owned())

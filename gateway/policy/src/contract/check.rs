@@ -1,9 +1,9 @@
 //! What makes a contract that is well formed refuse to make sense: it is said before anyone signs.
 
-use super::{Contract, Rule, RuleKind};
+use super::{Contract, Rule, RuleKind, sense};
 use crate::action::Action;
 use crate::constraint::{Constraint, Test};
-use crate::duty::{PointPatterns, Transform};
+use crate::duty::{Duty, PointPatterns, Statistic, Transform};
 use crate::fault::{Faults, Problem};
 use crate::interval::{Comparison, IntervalSet};
 
@@ -11,36 +11,35 @@ pub(super) fn check(contract: &Contract, faults: &mut Faults) {
     let permissions = || contract.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
     for rule in &contract.rules {
         let at = &*rule.pointer;
-        if !is_satisfiable(contract, &rule.constraint) {
+        if !is_satisfiable(contract, &rule.constraint) || !sense::can_hold(&rule.constraint) {
             faults.add(at, Problem::Unsatisfiable);
         }
         check_treatments(rule, faults);
         check_foreign(rule, faults);
+        check_rates(rule, faults);
     }
+    // Where something could not be read, what is missing may be just that.
+    let is_whole = faults.is_empty();
+    if is_whole && contract.provider == contract.consumer {
+        faults.add("", Problem::OneSided);
+    }
+    if is_whole && contract.rules.is_empty() && contract.obligations.is_empty() {
+        faults.add("", Problem::NoRule);
+    }
+    check_retention(contract, faults);
     for permission in permissions() {
         let forbids = |rule: &&Rule| {
             rule.kind == RuleKind::Prohibition
-                && permission.actions.iter().all(|action| rule.actions.covers(action))
-                && (rule.constraint.is_always()
-                    || is_same(&rule.constraint, &permission.constraint))
+                && permission.actions.iter().all(|action| {
+                    let is_delivery = action == Action::Deliver && binds_the_box(rule);
+                    is_delivery || rule.actions.covers(action)
+                })
+                && sense::implies(&permission.constraint, &rule.constraint)
         };
         if let Some(prohibition) = contract.rules.iter().find(forbids) {
             let prohibition = prohibition.id.to_string();
             faults.add(&permission.pointer, Problem::Contradiction { prohibition });
         }
-    }
-}
-
-/// Equal but for the places where they stand.
-fn is_same(a: &Constraint, b: &Constraint) -> bool {
-    match (a, b) {
-        (Constraint::Test(a), Constraint::Test(b)) => a.test == b.test,
-        (Constraint::And(a), Constraint::And(b))
-        | (Constraint::Or(a), Constraint::Or(b))
-        | (Constraint::Xone(a), Constraint::Xone(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
-        }
-        _ => false,
     }
 }
 
@@ -110,7 +109,16 @@ fn check_treatments(rule: &Rule, faults: &mut Faults) {
                         && other.points.iter().any(|clamp| includes(clamp, pattern))
                 })
             };
-            if let Some(point) = one.points.iter().find(|pattern| !clamps(pattern)) {
+            // How often something happened changes by one with one reading.
+            let is_count = |one: &Transform| {
+                matches!(one, Transform::Aggregate { statistic: Statistic::Count, .. })
+            };
+            let counts = |pattern: &str| {
+                let counted = rule.treatments.iter().filter(|other| is_count(&other.transform));
+                counted.flat_map(|other| other.points.iter()).any(|one| includes(one, pattern))
+            };
+            let is_bounded = |pattern: &str| clamps(pattern) || counts(pattern);
+            if let Some(point) = one.points.iter().find(|pattern| !is_bounded(pattern)) {
                 let point = point.to_owned();
                 faults.add(&one.pointer, Problem::NoiseUnbounded { point });
             }
@@ -127,6 +135,37 @@ fn check_foreign(rule: &Rule, faults: &mut Faults) {
         if let Test::Elsewhere { operand, .. } = &leaf.test {
             faults.add(&leaf.pointer, Problem::Elsewhere { operand: operand.name() });
         }
+    }
+}
+
+/// A rate is used up by what a permission lets in; a prohibition lets nothing in, so its rate would always
+/// be within its limit and fire for ever.
+fn check_rates(rule: &Rule, faults: &mut Faults) {
+    if rule.kind == RuleKind::Prohibition {
+        for leaf in rule.constraint.leaves() {
+            if matches!(leaf.test, Test::Rate(_)) {
+                faults.add(&leaf.pointer, Problem::RateForbids);
+            }
+        }
+    }
+}
+
+/// What must be kept longer than it may be kept.
+fn check_retention(contract: &Contract, faults: &mut Faults) {
+    let duties = contract.rules.iter().flat_map(|rule| &rule.duties);
+    let duties: Vec<&Duty> = duties.chain(&contract.obligations).collect();
+    let longest = duties.iter().filter_map(|duty| match duty {
+        Duty::Retain(duration) => Some(*duration),
+        _ => None,
+    });
+    let shortest = duties.iter().filter_map(|duty| match duty {
+        Duty::DeleteAfter(duration) => Some(*duration),
+        _ => None,
+    });
+    if let (Some(keep), Some(delete)) = (longest.max(), shortest.min())
+        && keep > delete
+    {
+        faults.add("", Problem::Retention);
     }
 }
 
@@ -159,7 +198,15 @@ pub(crate) fn binds_the_box(rule: &Rule) -> bool {
     match rule.kind {
         RuleKind::Permission => rule.actions.covers(Action::Deliver),
         RuleKind::Prohibition => {
-            rule.actions.covers_any(&[Action::Collect, Action::Store, Action::Deliver])
+            // Delivery is a transfer, and to distribute is to deliver further: forbidding either forbids it.
+            const BOUND: [Action; 5] = [
+                Action::Collect,
+                Action::Store,
+                Action::Deliver,
+                Action::Transfer,
+                Action::Distribute,
+            ];
+            rule.actions.covers_any(&BOUND)
         }
     }
 }

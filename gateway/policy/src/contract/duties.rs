@@ -5,6 +5,7 @@ mod writer;
 pub(super) use writer::duties_json;
 
 use crate::constraint::Period;
+use crate::constraint::plain;
 use crate::duty::{
     Axis, BUCKET_EDGES_MAX, Duty, Grid, MICRO, Mechanism, Noise, NotifyOn, PointPatterns,
     SAMPLE_MAX, Statistic, Transform, Treatment, WINDOW_MAX,
@@ -115,7 +116,7 @@ impl<'v> Parameters<'v> {
             return PointPatterns::every();
         };
         let names = member.one_or_many(POINTS_MAX, faults);
-        let names = names.iter().filter_map(|name| name.text(faults)).map(str::to_owned);
+        let names = names.iter().filter_map(|name| plain(name, faults));
         PointPatterns::of(names.collect())
     }
 

@@ -38,6 +38,14 @@ const OPTIONAL: [&str; 13] = [
     "timestamp",
     "particulars",
 ];
+/// Contexts whose words are built in.
+const CONTEXTS: [&str; 4] = [
+    "http://www.w3.org/ns/odrl.jsonld",
+    "https://www.w3.org/ns/odrl.jsonld",
+    "https://w3id.org/dspace/2025/1/context.jsonld",
+    "https://guankou.example/contracts/context.jsonld",
+];
+const CONTEXTS_MAX: usize = 8;
 /// Longest title, in bytes: 128 characters, of which each may have four.
 const TITLE_BYTES_MAX: usize = 512;
 /// Longest id of a rule, in bytes.
@@ -53,6 +61,7 @@ pub(super) fn contract(
 ) -> Option<Contract> {
     let object = Object::open_with(value, pointer, &REQUIRED, &OPTIONAL, faults)?;
     fixed_terms(&object, faults);
+    contexts(&object, faults);
     let id = object.name("@id", |text| ContractId::parse(strip_urn(text)), faults);
     let version = super::first::version(&object, faults);
     let provider = object.name("assigner", plain_name, faults);
@@ -112,6 +121,18 @@ pub(super) fn contract(
         form: WireForm::Odrl,
         digest,
     })
+}
+
+/// Contexts give words their meaning, and none is ever fetched: of others we would not know what a contract
+/// says.
+fn contexts(object: &Object<'_>, faults: &mut Faults) {
+    let Some(member) = object.member("@context") else { return };
+    for one in member.one_or_many(CONTEXTS_MAX, faults) {
+        let Some(found) = one.text(faults) else { continue };
+        if !CONTEXTS.contains(&found) {
+            faults.add(&one.pointer, Problem::Context { found: shown(found) });
+        }
+    }
 }
 
 /// Members that allow one value only.

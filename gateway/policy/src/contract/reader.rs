@@ -96,7 +96,9 @@ pub(crate) fn check_party(text: &str) -> Result<(), IdFault> {
 fn form_of(contract: &Value) -> WireForm {
     let has = |key: &str| contract.get(key).is_some();
     match () {
-        () if has("@type") => WireForm::Odrl,
+        () if ["@type", "profile", "assigner", "permission"].iter().any(|key| has(key)) => {
+            WireForm::Odrl
+        }
         () if has(super::tds::MARK) => WireForm::Tds,
         () => WireForm::First,
     }
@@ -106,6 +108,10 @@ fn contract(value: &Value, pointer: &str, digest: Digest, faults: &mut Faults) -
     let contract = match form_of(value) {
         WireForm::Odrl => super::odrl::contract(value, pointer, digest, faults),
         WireForm::Tds => super::tds::contract(value, pointer, digest, faults),
+        WireForm::First if value.get("provider").is_none() && value.get("points").is_none() => {
+            faults.add(pointer, Problem::Form);
+            None
+        }
         WireForm::First => super::first::contract(value, pointer, digest, faults),
     }?;
     super::check::check(&contract, faults);

@@ -2,9 +2,24 @@
 //!
 //! Every result is a multiple of a power of two not below the scale of the noise, so that the low bits
 //! of a double betray nothing of the value (Mironov 2012, the snapping mechanism). The sensitivity is
-//! the range to which the contract clamps the values.
+//! the range to which the contract clamps the values, or one for a count.
 
-use crate::duty::{MICRO, Mechanism, Noise};
+use crate::duty::{MICRO, Mechanism, Noise, Statistic, Transform};
+
+/// By how much one reading can change the result of a form: a count by one, everything else by the range
+/// to which values are clamped.
+pub(super) fn sensitivity(form: &[Transform]) -> f64 {
+    let is_count =
+        |one: &Transform| matches!(one, Transform::Aggregate { statistic: Statistic::Count, .. });
+    if form.iter().any(is_count) {
+        return 1.0;
+    }
+    let range = form.iter().find_map(|transform| match transform {
+        Transform::Clamp { low, high } => Some(high - low),
+        _ => None,
+    });
+    range.unwrap_or(f64::INFINITY)
+}
 
 /// A value with noise.
 pub(super) fn add(noise: &Noise, value: f64, range: f64, entropy: &mut dyn FnMut() -> u64) -> f64 {

@@ -48,12 +48,20 @@ pub(super) fn area(member: &Member<'_>, faults: &mut Faults) -> Option<Area> {
     let optional = ["latitude", "longitude", "radius_m", "vertices", "datum"];
     let object = Object::open_with(member.value, &member.pointer, &["type"], &optional, faults)?;
     if let Some(datum) = object.member("datum") {
-        const DATUMS: [(&str, ()); 2] = [("WGS-84", ()), ("CGCS2000", ())];
-        let known = "WGS-84 or CGCS2000; convert GCJ-02 or BD-09 coordinates first";
+        const DATUMS: [(&str, ()); 4] =
+            [("WGS-84", ()), ("CGCS2000", ()), ("BeiDou", ()), ("BDS", ())];
+        let known = "WGS-84, CGCS2000 or BeiDou; convert GCJ-02 or BD-09 coordinates first";
         datum.word(&DATUMS, known, faults);
     }
     let kinds = [("circle", true), ("polygon", false)];
     let is_circle = object.member("type")?.word(&kinds, "circle or polygon", faults)?;
+    let (kind, others): (_, &[&'static str]) = match is_circle {
+        true => ("circle", &["vertices"]),
+        false => ("polygon", &["latitude", "longitude", "radius_m"]),
+    };
+    for member in others.iter().copied().filter(|member| object.member(member).is_some()) {
+        faults.add(&object.at(member), Problem::AreaMember { member, kind });
+    }
     let area = if is_circle { circle(&object, faults) } else { polygon(&object, faults) };
     if area.is_none() {
         faults.add(&member.pointer, Problem::Area { vertices_max: VERTICES_MAX });
