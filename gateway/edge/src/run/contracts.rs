@@ -74,7 +74,12 @@ impl Keeper {
         let carried = tokio::task::block_in_place(|| self.book.take_carried());
         match carried {
             None => {}
-            Some(Err(fault)) => self.complain(&fault),
+            Some(Err(fault)) => {
+                self.complain(&fault);
+                // What came before the fault counts.
+                self.change().await;
+                self.board.wanted.send_replace(self.book.missing());
+            }
             Some(Ok(has_changed)) => {
                 tracing::info!(has_changed, "a contract set was carried here");
                 if has_changed {
@@ -100,14 +105,20 @@ impl Keeper {
             Word::Roster { bytes, .. } => {
                 tokio::task::block_in_place(|| self.book.handle_roster(bytes))
             }
-            Word::Document(bytes) => self.book.handle_document(bytes).map(|()| true),
+            Word::Document(bytes) => self.book.handle_document(bytes),
         };
         if let Some(fault) = self.book.take_found() {
             self.complain(&fault);
         }
         let changed = match heard {
             Ok(changed) => changed,
-            Err(fault) => return self.complain(&fault),
+            Err(fault) => {
+                self.complain(&fault);
+                if matches!(fault, StandingFault::Successor { .. }) {
+                    self.change().await;
+                }
+                return;
+            }
         };
         if changed {
             self.change().await;
