@@ -29,6 +29,9 @@ pub type LogHeadSource = Arc<dyn Fn() -> (u64, Digest) + Send + Sync>;
 /// Told with each verdict that restricts or refuses.
 pub type Alarm = Arc<dyn Fn(String) + Send + Sync>;
 
+/// Told with each verdict whether the space found Secure Boot on; `None`: it does not say.
+pub type SecureBoot = Arc<dyn Fn(Option<bool>) + Send + Sync>;
+
 /// What the box says of itself beside the quote.
 #[derive(Clone)]
 pub struct Facts {
@@ -44,6 +47,7 @@ pub struct Prover {
     log_head: LogHeadSource,
     folder: PathBuf,
     alarm: Alarm,
+    secure_boot: SecureBoot,
     credentials: Credentials,
     upkeep: Upkeep,
 }
@@ -54,12 +58,12 @@ impl Prover {
         facts: Facts,
         log_head: LogHeadSource,
         state_dir: &Path,
-        alarm: Alarm,
+        (alarm, secure_boot): (Alarm, SecureBoot),
         credentials: Credentials,
         upkeep: Upkeep,
     ) -> Self {
         let folder = state_dir.join(ATTESTATION_DIR);
-        Self { tpm, facts, log_head, folder, alarm, credentials, upkeep }
+        Self { tpm, facts, log_head, folder, alarm, secure_boot, credentials, upkeep }
     }
 }
 
@@ -99,6 +103,7 @@ impl Attest for Prover {
             }
         }
         keep(&self.folder, &[("verdict.json", text.as_bytes())]);
+        (self.secure_boot)(secure_boot_of(outcome, &text));
         if let Some(policy) = said(&text, "store_policy") {
             self.upkeep.handle_policy(&policy);
         }
@@ -118,9 +123,19 @@ impl Attest for Prover {
 
 /// What the space says beside its verdict.
 fn said(document: &str, what: &str) -> Option<String> {
+    member(document, what)?.as_str().map(str::to_owned)
+}
+
+fn member(document: &str, what: &str) -> Option<serde_json::Value> {
     let first = document.lines().next()?;
-    let json = serde_json::from_str::<serde_json::Value>(first).ok()?;
-    json.get(what)?.as_str().map(str::to_owned)
+    let mut json = serde_json::from_str::<serde_json::Value>(first).ok()?;
+    json.get_mut(what).map(serde_json::Value::take)
+}
+
+/// Of a verdict that allows; what comes with another one rests on nothing.
+fn secure_boot_of(outcome: GateOutcome, document: &str) -> Option<bool> {
+    let is_allowed = outcome == GateOutcome::Allow;
+    member(document, "secure_boot").filter(|_| is_allowed)?.as_bool()
 }
 
 fn make(
@@ -241,5 +256,25 @@ fn keep(folder: &Path, files: &[(&str, &[u8])]) {
 pub fn keep_attestation_key(tpm_dir: &Path, state_dir: &Path) {
     if let Ok(pem) = KeySlot::Attestation.public_pem(tpm_dir) {
         keep(&state_dir.join(ATTESTATION_DIR), &[("ak.pem", pem.as_bytes())]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secure_boot_is_what_an_allowing_verdict_says() {
+        let check = |outcome, document: &str, expect| {
+            assert_eq!(secure_boot_of(outcome, document), expect, "{document}");
+        };
+        use GateOutcome::{Allow, Restrict};
+        check(Allow, "{\"secure_boot\":true}\nsignature\n", Some(true));
+        check(Allow, "{\"secure_boot\":false}\n\n", Some(false));
+        check(Restrict, "{\"secure_boot\":true}\n\n", None);
+        // Of a space of an earlier release, of one that does not know, and of none.
+        for document in ["{}", "{\"secure_boot\":null}", "{\"secure_boot\":\"on\"}", ""] {
+            check(Allow, document, None);
+        }
     }
 }

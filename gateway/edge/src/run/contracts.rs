@@ -5,7 +5,7 @@ use crate::engine::Event;
 use crate::ingest::Token;
 use crate::standing::{Book, InForce, StandingFault};
 use bytes::Bytes;
-use guan_configs::EdgeConfig;
+use guan_configs::{EdgeConfig, Tier};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -24,6 +24,7 @@ pub(super) struct Keeper {
     events: mpsc::Sender<Event<Token>>,
     board: Board,
     reload: Duration,
+    has_tpm: bool,
 }
 
 impl Keeper {
@@ -40,7 +41,8 @@ impl Keeper {
         }
         book.read_folder().map_err(RunError::Contracts)?;
         let found = book.take_found();
-        let keeper = Self { book, events, board, reload: config.contracts.reload };
+        let has_tpm = config.identity.tier != Tier::Unattested;
+        let keeper = Self { book, events, board, reload: config.contracts.reload, has_tpm };
         if let Some(fault) = found {
             keeper.complain(&fault);
         }
@@ -141,6 +143,11 @@ impl Keeper {
         }
         for warning in plan.warnings() {
             tracing::warn!(%warning, "a contract has no full effect");
+        }
+        let blind = plan.contracts().iter().filter(|one| one.asks_secure_boot && !self.has_tpm);
+        for one in blind {
+            let contract = &one.contract;
+            tracing::warn!(%contract, "it asks for Secure Boot, which a box without a TPM never knows");
         }
         let names = plan.contracts().iter().map(|one| {
             let is_suspended = standing.suspended.contains(&one.contract);

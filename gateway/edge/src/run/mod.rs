@@ -141,7 +141,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
-    let uplink = link::prepare(&config, source, opened.boot, &board, tpm)?;
+    let uplink = link::prepare(&config, source, opened.ours(), &board, tpm)?;
     let (negotiator, publisher, mail) = link::post_office(&config, &board, opened.key.clone())?;
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;

@@ -85,6 +85,11 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// What the link must know of this start.
+    pub(super) fn ours(&self) -> (BootNumber, Door) {
+        (self.boot, self.door.clone())
+    }
+
     /// What the link reads.
     pub(super) fn source(&self, board: &Board) -> SpoolSource<OsDisk> {
         let (streams, tables) = (self.streams.clone(), self.tables.clone());
