@@ -17,9 +17,9 @@ pub(crate) type Place = (ContractId, String, PointId);
 #[derive(Default)]
 pub(crate) struct Ledger {
     /// Each reading that was let go: when, by the clock of the box, and its bytes.
-    charges: Vec<(ContractId, WallTime, u64)>,
-    /// Each reading that was let go: of which rule, and when it came.
-    takes: Vec<(ContractId, String, WallTime)>,
+    charges: Vec<(ContractId, WallTime, u64, Vec<QuotaKey>)>,
+    /// Each reading that was let go: of which rule, when it came, and which rates the rule then had.
+    takes: Vec<(ContractId, String, WallTime, Vec<Rate>)>,
     seen: BTreeMap<Place, u64>,
     windows: BTreeMap<Place, Open>,
 }
@@ -81,9 +81,11 @@ impl Ledger {
 
     /// Everything since the latest period began, if that is not over.
     pub(crate) fn used(&self, contract: &ContractId, key: QuotaKey, now: WallTime) -> u64 {
-        let own = self.charges.iter().filter(|(of, _, _)| of == contract);
+        // What a contract did not ask for then, was not counted.
+        let own = self.charges.iter();
+        let own = own.filter(|(of, _, _, keys)| of == contract && keys.contains(&key));
         let all: Vec<(i64, u64)> = own
-            .map(|(_, at, bytes)| {
+            .map(|(_, at, bytes, _)| {
                 let cost = if key.kind == QuotaKind::Count { 1 } else { *bytes };
                 (period(key.period, *at), cost)
             })
@@ -105,10 +107,13 @@ impl Ledger {
     ) -> bool {
         let cost = i128::from((rate.per_s * 1_000_000_000 / rate.readings).max(1));
         let full = cost * i128::from(rate.readings);
-        let own = self.takes.iter().filter(|(of, by, _)| of == contract && by == rule);
+        let own = self
+            .takes
+            .iter()
+            .filter(|(of, by, _, rates)| of == contract && by == rule && rates.contains(&rate));
         let mut latest = i64::MIN;
         let times: Vec<i64> = own
-            .map(|(_, _, at)| {
+            .map(|(_, _, at, _)| {
                 latest = latest.max(at.0);
                 latest
             })
@@ -122,9 +127,27 @@ impl Ledger {
     }
 
     /// A reading was let go.
-    pub(crate) fn note(&mut self, (contract, rule): (&ContractId, &str), now: WallTime, row: &Row) {
-        self.charges.push((contract.clone(), now, bytes(row)));
-        self.takes.push((contract.clone(), rule.to_owned(), row.gateway_time));
+    pub(crate) fn note(
+        &mut self,
+        (contract, rule): (&ContractId, &str),
+        (keys, rates): (Vec<QuotaKey>, Vec<Rate>),
+        now: WallTime,
+        row: &Row,
+    ) {
+        self.charges.push((contract.clone(), now, bytes(row), keys));
+        self.takes.push((contract.clone(), rule.to_owned(), row.gateway_time, rates));
+    }
+
+    /// A contract is gone: what it used up stays, what it had begun does not.
+    pub(crate) fn forget(&mut self, contract: &ContractId) {
+        self.takes.retain(|(of, ..)| of != contract);
+        self.seen.retain(|(of, ..), _| of != contract);
+    }
+
+    /// Ends a window whose rules are no more: how many readings it has, and its result.
+    pub(crate) fn end(&mut self, place: &Place, by: By, now: WallTime) -> (u64, Option<Row>) {
+        let open = self.windows.remove(place).expect("a window that is open");
+        (open.values.len() as u64, open.result(place.2, by, now))
     }
 
     /// Whether the next reading of a point is one of those that stay.

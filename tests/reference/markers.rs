@@ -260,7 +260,7 @@ fn run(seed: u64, guard: Guard, table: &DescriptorTable) -> Option<Found> {
     let mut later = situation?;
     later.now.wall = later.now.wall.saturating_add(Duration::from_secs(86_400));
     let flushed = plan.flush(&later, &mut means, |_| header.clone());
-    search(&flushed, &markers, &mut found);
+    search(&flushed.permitted, &markers, &mut found);
     Some(found)
 }
 

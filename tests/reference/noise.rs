@@ -143,7 +143,7 @@ fn run(seed: u64, table: &DescriptorTable) -> (u64, u64) {
             let mut decide = |usage: &mut Usage| {
                 let means = &mut Means { boot: BOOTS[0], ..Means::plain(usage, &mut entropy) };
                 let mut permitted = plan.decide(&situation, means, batch.clone()).permitted;
-                permitted.extend(plan.flush(&situation, means, |_| header.clone()));
+                permitted.extend(plan.flush(&situation, means, |_| header.clone()).permitted);
                 permitted
             };
             if pick(&[0, 1, 2]) == 0 {

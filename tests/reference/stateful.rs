@@ -7,14 +7,16 @@ use super::interpreter::{World, apply, form};
 use super::ledger::{By, Ledger, Place};
 use super::story::{SECOND, Story};
 use guan_model::{
-    Batch, BatchHeader, ClockQuality, ContractId, DatasetId, DescriptorTable, Now, Row, Value,
-    WallTime,
+    Batch, BatchHeader, ClockQuality, ContractId, DatasetId, DescriptorTable, Digest, Now, PointId,
+    Row, Value, WallTime,
 };
+use guan_policy::constraint::{QuotaKey, Rate, Test};
+use guan_policy::contract::{Rule, RuleKind};
 use guan_policy::duty::Transform;
 use guan_policy::{
     Contract, Decision, DenyReason, Leave, Means, Permitted, Plan, Situation, Terms, Usage,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Each is a story of up to three contracts and a dozen batches.
@@ -148,8 +150,8 @@ fn reason(fates: Vec<Fate>) -> Option<DenyReason> {
 }
 
 /// The slow evaluator: contracts, and the list of what happened.
-struct Slow<'s> {
-    contracts: &'s [Contract],
+struct Slow {
+    contracts: Vec<Contract>,
     ledger: Ledger,
 }
 
@@ -162,12 +164,12 @@ fn by_of(form: &[&Transform]) -> Option<(usize, By)> {
     })
 }
 
-impl Slow<'_> {
+impl Slow {
     fn with_world<T>(&self, situation: &Situation, act: impl FnOnce(&World<'_>) -> T) -> T {
         let (points, collections) = (points(), collections());
         let dataset = DatasetId::parse("d").unwrap();
         act(&World {
-            contracts: self.contracts,
+            contracts: &self.contracts,
             dataset: &dataset,
             points: &points,
             collections: &collections,
@@ -184,7 +186,7 @@ impl Slow<'_> {
         let mut said = Said::default();
         for series in &batch.series {
             let mut fates: Vec<Vec<Fate>> = (0..series.rows()).map(|_| Vec::new()).collect();
-            for contract in self.contracts {
+            for contract in &self.contracts.clone() {
                 for (place, fates) in fates.iter_mut().enumerate() {
                     let row = series.row(place);
                     fates.push(self.decide_one(contract, situation, &row, &mut said.lines));
@@ -216,16 +218,18 @@ impl Slow<'_> {
         let all = points();
         let form = form(rule, all.iter().find(|point| point.id == row.point).unwrap());
         let dropped = Fate::Denied(DenyReason::Dropped { contract: id.clone() });
-        if form.contains(&&Transform::Drop) {
-            return dropped;
+        let is_dropped = form.contains(&&Transform::Drop);
+        if !is_dropped {
+            let counted = counted(contract, rule);
+            self.ledger.note((id, &rule.id), counted, situation.now.wall, row);
         }
-        self.ledger.note((id, &rule.id), situation.now.wall, row);
         let place: Place = (id.clone(), rule.id.to_string(), row.point);
         let one_of = form.iter().find_map(|transform| match transform {
             Transform::Sample { one_of } => Some(*one_of),
             _ => None,
         });
-        if one_of.is_some_and(|one_of| !self.ledger.stays(&place, one_of)) {
+        // A dropped row has been seen: the next version may sample from there on.
+        if one_of.is_some_and(|one_of| !self.ledger.stays(&place, one_of)) || is_dropped {
             return dropped;
         }
         let is_delayed = form.iter().any(|one| matches!(one, Transform::Delay { .. }));
@@ -262,6 +266,97 @@ impl Slow<'_> {
             lines.push(Line { contract: place.0, rule: place.1, is_delayed, row });
         }
         Said { lines, ..Said::default() }.sorted()
+    }
+}
+
+/// What a contract counts, and what a rule of it does.
+fn counted(contract: &Contract, rule: &Rule) -> (Vec<QuotaKey>, Vec<Rate>) {
+    let tests = |rule: &Rule| -> Vec<Test> {
+        rule.constraint.leaves().iter().map(|leaf| leaf.test.clone()).collect()
+    };
+    let keys = contract.rules().iter().flat_map(tests).filter_map(|test| match test {
+        Test::Quota { key, .. } => Some(key),
+        _ => None,
+    });
+    let rates = tests(rule).into_iter().filter_map(|test| match test {
+        Test::Rate(rate) => Some(rate),
+        _ => None,
+    });
+    (keys.collect(), rates.collect())
+}
+
+/// A prohibition that binds a contract, as a window remembers it.
+type Binding = (Digest, String);
+
+impl Slow {
+    /// What binds a contract: prohibitions of its consumer.
+    fn bindings(all: &[Contract], contract: &Contract) -> Vec<(Binding, ContractId, Rule)> {
+        let same = all.iter().filter(|one| one.consumer() == contract.consumer());
+        let rules = same.flat_map(|one| one.rules().iter().map(move |rule| (one, rule)));
+        let forbids = rules.filter(|(_, rule)| rule.kind == RuleKind::Prohibition);
+        let named = forbids.map(|(one, rule)| {
+            ((one.digest(), rule.id.to_string()), one.id().clone(), rule.clone())
+        });
+        named.collect()
+    }
+
+    /// Other contracts are in force: windows of other rules end, on their own terms.
+    fn change(
+        &mut self,
+        next: Vec<Contract>,
+        may_leave: bool,
+        now: WallTime,
+    ) -> (Said, BTreeMap<PointId, u64>) {
+        let (mut lines, mut dropped) = (Vec::new(), BTreeMap::new());
+        let before = std::mem::take(&mut self.contracts);
+        for place in self.ledger.open_windows() {
+            let contract = before.iter().find(|one| *one.id() == place.0).unwrap();
+            let then = Self::bindings(&before, contract);
+            let names = |all: &[(Binding, ContractId, Rule)]| -> BTreeSet<Binding> {
+                all.iter().map(|(binding, ..)| binding.clone()).collect()
+            };
+            let stays = next.iter().find(|one| one.id() == contract.id());
+            let bound = stays.map(|one| Self::bindings(&next, one));
+            let same = stays.is_some_and(|one| one.digest() == contract.digest());
+            if same && bound.as_ref().is_some_and(|bound| names(bound) == names(&then)) {
+                continue;
+            }
+            // Prohibitions count only, and of a reading that is gone nobody knows what it would count: what
+            // was not asked in the same words before forbids.
+            let is_new = |(_, of, rule): &(Binding, ContractId, Rule)| {
+                !then.iter().any(|(_, known_of, known)| {
+                    (known_of, &known.id, &known.constraint) == (of, &rule.id, &rule.constraint)
+                })
+            };
+            let forbidden = match (stays, &bound) {
+                (Some(_), Some(bound)) => bound.iter().any(is_new),
+                // Nobody asks what others of the consumer say now, as long as they are the same.
+                _ => next.iter().any(|one| {
+                    one.consumer() == contract.consumer()
+                        && one.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition)
+                        && !before.iter().any(|known| known.digest() == one.digest())
+                }),
+            };
+            let rule = contract.rules().iter().find(|rule| *rule.id == *place.1).unwrap();
+            let all = points();
+            let form = form(rule, all.iter().find(|point| point.id == place.2).unwrap());
+            let (at, by) = by_of(&form).unwrap();
+            let (readings, result) = self.ledger.end(&place, by, now);
+            match result.filter(|_| may_leave && !forbidden) {
+                Some(result) => {
+                    let (row, _) = apply(&form[at + 1..], &result, key_of(&place.0)).unwrap();
+                    let is_delayed = form.iter().any(|one| matches!(one, Transform::Delay { .. }));
+                    lines.push(Line { contract: place.0, rule: place.1, is_delayed, row });
+                }
+                None if readings > 0 => *dropped.entry(place.2).or_default() += readings,
+                None => {}
+            }
+        }
+        for gone in before.iter().filter(|one| !next.iter().any(|next| next.id() == one.id())) {
+            self.ledger.forget(gone.id());
+        }
+        self.contracts = next;
+        (Said { lines, ..Said::default() }.sorted(), dropped)
     }
 }
 
@@ -308,6 +403,9 @@ struct Tally {
     named: u64,
     restarts: u64,
     undone: u64,
+    changes: u64,
+    ended: u64,
+    dropped: u64,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -337,6 +435,9 @@ impl Tally {
         self.named += other.named;
         self.restarts += other.restarts;
         self.undone += other.undone;
+        self.changes += other.changes;
+        self.ended += other.ended;
+        self.dropped += other.dropped;
         self
     }
 }
@@ -361,16 +462,42 @@ fn check(seed: u64, fast: &Said, slow: &Said, contracts: &[Contract]) {
     );
 }
 
+/// Between two batches one contract is replaced, ends or begins.
+fn change_plan(
+    (seed, table): (u64, &DescriptorTable),
+    story: &mut Story,
+    (fast, slow): (&mut Fast, &mut Slow),
+    situation: &Situation,
+    tally: &mut Tally,
+) {
+    tally.changes += 1;
+    let next = story.other_contracts(&slow.contracts, 2 + tally.changes);
+    let may_leave = !story.one_in(4);
+    let plan = Plan::compile_with(&next, table, &collections());
+    let ended = fast
+        .act(|old, means| old.hand_over(&plan, |_| may_leave, situation, means, |_| header(table)));
+    fast.usage.retain(|id| plan.contract(id).is_some());
+    fast.plan = plan;
+    let before = slow.contracts.clone();
+    let (expect, dropped) = slow.change(next, may_leave, situation.now.wall);
+    let left = lines(&ended.permitted, situation);
+    let found = Said { lines: left, ..Said::default() }.sorted();
+    check(seed, &found, &expect, &before);
+    assert_eq!(ended.dropped, dropped, "seed {seed}");
+    tally.ended += found.lines.len() as u64;
+    tally.dropped += dropped.values().sum::<u64>();
+}
+
 fn run_story(seed: u64, table: &DescriptorTable, tally: &mut Tally) {
     let mut story = Story(Dice(seed));
     let contracts: Vec<Contract> =
-        ["A", "B", "C"].iter().filter_map(|id| story.contract(id)).collect();
+        ["A", "B", "C"].iter().filter_map(|id| story.contract(id, 1)).collect();
     let mut fast = Fast {
         plan: Plan::compile_with(&contracts, table, &collections()),
         usage: Usage::default(),
         records: Vec::new(),
     };
-    let mut slow = Slow { contracts: &contracts, ledger: Ledger::default() };
+    let mut slow = Slow { contracts, ledger: Ledger::default() };
     let rows = story.rows();
     let mut rest = &rows[..];
     while !rest.is_empty() {
@@ -390,17 +517,24 @@ fn run_story(seed: u64, table: &DescriptorTable, tally: &mut Tally) {
         }
         let decision = fast.act(|plan, means| plan.decide(&situation, means, batch.clone()));
         let found = Said::from((&decision, &situation));
-        check(seed, &found, &slow.decide(&situation, &batch), &contracts);
+        let expect = slow.decide(&situation, &batch);
+        check(seed, &found, &expect, &slow.contracts);
         tally.note(&found);
         tally.rows += rows.len() as u64;
         if quality != ClockQuality::Unset && story.one_in(3) {
             let mut later = situation.clone();
             later.now.wall = wall.saturating_add(Duration::from_secs(story.pick(&[0, 30, 90])));
             let flushed = fast.act(|plan, means| plan.flush(&later, means, |_| header(table)));
+            assert!(flushed.dropped.is_empty());
+            let flushed = flushed.permitted;
             let found = Said { lines: lines(&flushed, &later), ..Said::default() }.sorted();
-            check(seed, &found, &slow.flush(later.now.wall), &contracts);
+            let expect = slow.flush(later.now.wall);
+            check(seed, &found, &expect, &slow.contracts);
             tally.results += found.lines.len() as u64;
             tally.note(&found);
+        }
+        if story.one_in(5) {
+            change_plan((seed, table), &mut story, (&mut fast, &mut slow), &situation, tally);
         }
         fast.commit();
         if story.one_in(4) {
@@ -441,4 +575,5 @@ fn what_is_remembered_is_what_happened() {
     let seen =
         [tally.lines, tally.results, tally.delayed, tally.named, tally.restarts, tally.undone];
     assert!(seen.iter().all(|count| *count * 4 > tally.stories), "{tally:?}");
+    assert!(tally.ended * 20 > tally.stories && tally.dropped * 4 > tally.stories, "{tally:?}");
 }

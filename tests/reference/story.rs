@@ -107,7 +107,7 @@ impl Story {
         duties
     }
 
-    pub(crate) fn contract(&mut self, id: &str) -> Option<Contract> {
+    pub(crate) fn contract(&mut self, id: &str, version: u64) -> Option<Contract> {
         let rule = |story: &mut Self, name: String, action: &str| {
             let mut rule = json!({"uid": name, "action": action});
             let constraints = story.constraints();
@@ -123,7 +123,7 @@ impl Story {
             permissions.push(permission);
         }
         let mut object = json!({
-            "@type": "Agreement", "@id": id, "profile": "urn:guankou:odrl:1", "version": 1,
+            "@type": "Agreement", "@id": id, "profile": "urn:guankou:odrl:1", "version": version,
             "assigner": "depot", "assignee": self.pick(&["x", "y"]), "target": "d",
             "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z"},
             "permission": permissions,
@@ -135,6 +135,18 @@ impl Story {
             object["prohibition"] = json!([prohibition]);
         }
         Contract::draft(object.to_string().as_bytes()).ok()
+    }
+
+    /// The contracts that are in force next: one is replaced, ended or new.
+    pub(crate) fn other_contracts(&mut self, now: &[Contract], version: u64) -> Vec<Contract> {
+        let id = self.pick(&["A", "B", "C"]);
+        let is_it = |one: &&Contract| one.id().as_str() == id;
+        let mut next: Vec<Contract> = now.iter().filter(|one| !is_it(one)).cloned().collect();
+        if !self.one_in(4) {
+            next.extend(self.contract(id, version));
+        }
+        next.sort_by(|a, b| a.id().cmp(b.id()));
+        next
     }
 
     /// All readings of a story, in the order in which they come.

@@ -32,12 +32,22 @@ pub type LastVerdict = Option<(GateOutcome, Digest)>;
 /// Told with each verdict that restricts or refuses.
 pub type Alarm = Arc<dyn Fn(String) + Send + Sync>;
 
+/// Told with each verdict whether the space found Secure Boot on; `None`: it does not say.
+pub type SecureBoot = Arc<dyn Fn(Option<bool>) + Send + Sync>;
+
 /// What the box says of itself beside the quote.
 #[derive(Clone)]
 pub struct Facts {
     pub tier: Tier,
     pub release: String,
     pub boot: u32,
+}
+
+/// Who hears of a verdict.
+pub struct Told {
+    pub alarm: Alarm,
+    pub verdicts: watch::Sender<LastVerdict>,
+    pub secure_boot: SecureBoot,
 }
 
 /// Makes evidence.
@@ -48,6 +58,7 @@ pub struct Prover {
     folder: PathBuf,
     alarm: Alarm,
     verdicts: watch::Sender<LastVerdict>,
+    secure_boot: SecureBoot,
     credentials: Credentials,
     upkeep: Upkeep,
 }
@@ -58,12 +69,12 @@ impl Prover {
         facts: Facts,
         log_head: LogHeadSource,
         state_dir: &Path,
-        (alarm, verdicts): (Alarm, watch::Sender<LastVerdict>),
+        Told { alarm, verdicts, secure_boot }: Told,
         credentials: Credentials,
         upkeep: Upkeep,
     ) -> Self {
         let folder = state_dir.join(ATTESTATION_DIR);
-        Self { tpm, facts, log_head, folder, alarm, verdicts, credentials, upkeep }
+        Self { tpm, facts, log_head, folder, alarm, verdicts, secure_boot, credentials, upkeep }
     }
 }
 
@@ -104,6 +115,7 @@ impl Attest for Prover {
             }
         }
         keep(&self.folder, &[("verdict.json", text.as_bytes())]);
+        (self.secure_boot)(secure_boot_of(outcome, &text));
         if let Some(policy) = said(&text, "store_policy") {
             self.upkeep.handle_policy(&policy);
         }
@@ -123,9 +135,19 @@ impl Attest for Prover {
 
 /// What the space says beside its verdict.
 fn said(document: &str, what: &str) -> Option<String> {
+    member(document, what)?.as_str().map(str::to_owned)
+}
+
+fn member(document: &str, what: &str) -> Option<serde_json::Value> {
     let first = document.lines().next()?;
-    let json = serde_json::from_str::<serde_json::Value>(first).ok()?;
-    json.get(what)?.as_str().map(str::to_owned)
+    let mut json = serde_json::from_str::<serde_json::Value>(first).ok()?;
+    json.get_mut(what).map(serde_json::Value::take)
+}
+
+/// Of a verdict that allows; what comes with another one rests on nothing.
+fn secure_boot_of(outcome: GateOutcome, document: &str) -> Option<bool> {
+    let is_allowed = outcome == GateOutcome::Allow;
+    member(document, "secure_boot").filter(|_| is_allowed)?.as_bool()
 }
 
 fn make(
@@ -246,5 +268,25 @@ fn keep(folder: &Path, files: &[(&str, &[u8])]) {
 pub fn keep_attestation_key(tpm_dir: &Path, state_dir: &Path) {
     if let Ok(pem) = KeySlot::Attestation.public_pem(tpm_dir) {
         keep(&state_dir.join(ATTESTATION_DIR), &[("ak.pem", pem.as_bytes())]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secure_boot_is_what_an_allowing_verdict_says() {
+        let check = |outcome, document: &str, expect| {
+            assert_eq!(secure_boot_of(outcome, document), expect, "{document}");
+        };
+        use GateOutcome::{Allow, Restrict};
+        check(Allow, "{\"secure_boot\":true}\nsignature\n", Some(true));
+        check(Allow, "{\"secure_boot\":false}\n\n", Some(false));
+        check(Restrict, "{\"secure_boot\":true}\n\n", None);
+        // Of a space of an earlier release, of one that does not know, and of none.
+        for document in ["{}", "{\"secure_boot\":null}", "{\"secure_boot\":\"on\"}", ""] {
+            check(Allow, document, None);
+        }
     }
 }

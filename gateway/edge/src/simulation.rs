@@ -4,7 +4,7 @@
 //! A capture is what `mosquitto_sub -F %j` prints: one JSON object a line with `tst`, `topic`, `payload`.
 
 use crate::decode::Decoder;
-use crate::engine::Surroundings;
+use crate::engine::Heard;
 use guan_configs::EdgeConfig;
 use guan_model::{
     Batch, BatchHeader, BootNumber, ClockQuality, DatasetId, Now, Row, Value, WallTime,
@@ -135,7 +135,7 @@ pub struct Simulation<'s> {
     plan: Plan,
     usage: Usage,
     situation: Situation,
-    surroundings: Surroundings,
+    heard: Heard,
     entropy: u64,
     outcome: Outcome,
 }
@@ -143,13 +143,14 @@ pub struct Simulation<'s> {
 impl<'s> Simulation<'s> {
     pub fn new(config: &'s EdgeConfig, decoder: &'s Decoder, contracts: &[Contract]) -> Self {
         let now = Now { wall: WallTime(0), monotonic: Duration::ZERO, quality: ClockQuality::Ntp };
+        let surroundings = crate::wiring::surroundings(config);
         Self {
             config,
             decoder,
             plan: Plan::compile(contracts, &config.descriptors),
             usage: Usage::default(),
             situation: Situation::at(now),
-            surroundings: crate::wiring::surroundings(config),
+            heard: Heard::of(surroundings),
             entropy: 0x9E37_79B9_7F4A_7C15,
             outcome: Outcome::default(),
         }
@@ -181,7 +182,17 @@ impl<'s> Simulation<'s> {
                 ClockQuality::Ntp,
             );
             match decoded {
-                Ok(rows) => waiting.extend(rows),
+                Ok(rows) => {
+                    // As the box does: a word is not for what came before it.
+                    let before = self.heard.clone();
+                    let now = self.situation.now.monotonic;
+                    if self.heard.hear(now, &rows) {
+                        let after = std::mem::replace(&mut self.heard, before);
+                        self.decide(std::mem::take(&mut waiting));
+                        self.heard = after;
+                    }
+                    waiting.extend(rows);
+                }
                 Err(_) => self.outcome.undecoded += 1,
             }
             if place % 10_000 == 0 {
@@ -205,7 +216,8 @@ impl<'s> Simulation<'s> {
     }
 
     fn decide(&mut self, rows: Vec<Row>) {
-        self.surroundings.look(rows.iter(), &mut self.situation);
+        crate::wiring::surroundings(self.config).note_fixes(&rows, &mut self.situation.track);
+        self.heard.describe(self.situation.now.monotonic, &mut self.situation);
         let mut datasets: BTreeMap<DatasetId, Vec<Row>> = BTreeMap::new();
         for row in rows {
             let point = self.config.descriptors.point(row.point);
@@ -241,7 +253,7 @@ impl<'s> Simulation<'s> {
                 ..header.clone()
             })
         });
-        results.iter().for_each(|permitted| self.note(permitted));
+        results.permitted.iter().for_each(|permitted| self.note(permitted));
     }
 
     fn with_means<T>(&mut self, act: impl FnOnce(&Plan, &Situation, &mut Means<'_>) -> T) -> T {

@@ -10,11 +10,13 @@ use crate::leaving::Standing;
 use crate::metadata::{Metadata, MetadataError};
 use crate::set_counter::{Finding, SetCounter, compare};
 use crate::upkeep::replace;
-use guan_model::{BoxId, DescriptorTable, Digest, WallTime};
+use guan_model::{BoxId, ContractId, DescriptorTable, Digest, WallTime};
+use guan_policy::roster::Entry;
 use guan_policy::{
-    CARRIER_BYTES_MAX, CONTRACT_BYTES_MAX, Carrier, CarrierFault, Contract, ContractError,
-    ContractState, Plan, Roster, TrustedKeys,
+    CARRIER_BYTES_MAX, CONTRACT_BYTES_MAX, CONTRACTS_MAX, Carrier, CarrierFault, Contract,
+    ContractError, ContractState, Plan, Roster, TrustedKeys, canonical_json,
 };
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use std::sync::Arc;
 /// Folder in `box.state_dir`.
 pub const CONTRACTS_DIR: &str = "contracts";
 const ROSTER_FILE: &str = "set.json";
+/// Digests of versions that stay in force until their successor has come.
+const REPLACED_FILE: &str = "replaced.json";
 /// What `guan contract import` left for the running program.
 const CARRIED_FILE: &str = "carried.json";
 
@@ -41,6 +45,11 @@ pub enum StandingFault {
     Forgotten { known: u64 },
     #[error("a contract of the space is refused")]
     Contract(#[source] ContractError),
+    #[error(
+        "contract {contract} has ended: the space replaced it, and the version that replaces it is refused; correct \
+         it in the space"
+    )]
+    Successor { contract: ContractId, source: ContractError },
     #[error("contract {found} is not in the set of the space")]
     NotListed { found: Digest },
     #[error("{path} cannot be used: check the disk and its rights")]
@@ -94,6 +103,11 @@ pub struct Book {
     from_folder: contracts::ContractSet,
     roster: Option<Roster>,
     from_space: Vec<Contract>,
+    /// Versions that the set no longer names and that stay until their successor has come, so that there is never a
+    /// gap, and never both.
+    replaced: Vec<Contract>,
+    /// Documents of the set that came and do not count.
+    refused_successors: BTreeSet<Digest>,
     /// Why the set on the disk does not count.
     found: Option<StandingFault>,
 }
@@ -123,6 +137,8 @@ impl Book {
             from_folder: contracts::none(),
             roster: None,
             from_space: Vec::new(),
+            replaced: Vec::new(),
+            refused_successors: BTreeSet::new(),
             found: None,
         };
         let path = book.state.join(ROSTER_FILE);
@@ -134,6 +150,7 @@ impl Book {
                 Ok(roster) => book.roster = Some(roster),
                 Err(fault) => book.found = Some(fault),
             }
+            book.replaced = book.read_replaced();
             book.read_kept();
         }
         if let Err(fault) = book.ask_counter() {
@@ -246,34 +263,71 @@ impl Book {
         let epoch = roster.epoch;
         self.roster = Some(roster);
         self.read_kept();
+        self.keep_replaced()?;
         // The file first: an epoch without its set would refuse the set for ever.
         self.count_set(epoch)?;
         Ok(true)
     }
 
-    /// A contract of the set.
-    pub fn handle_document(&mut self, bytes: &[u8]) -> Result<(), StandingFault> {
-        let contract = Contract::parse(bytes, &self.keys).map_err(StandingFault::Contract)?;
+    /// A contract of the set. `false`: it is here already. The link asks for all that is missing whenever one of
+    /// them has come, so that the others come more than once.
+    pub fn handle_document(&mut self, bytes: &[u8]) -> Result<bool, StandingFault> {
+        let contract = match Contract::parse(bytes, &self.keys) {
+            Ok(contract) => contract,
+            Err(fault) => return Err(self.refuse_document(bytes, fault)?),
+        };
         let digest = contract.digest();
+        if self.has(&digest) {
+            return Ok(false);
+        }
         if !self.missing().contains(&digest) {
             return Err(StandingFault::NotListed { found: digest });
         }
         let path = self.path_of(&digest);
         let text = String::from_utf8_lossy(bytes);
         replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
+        self.refused_successors.remove(&digest);
         self.from_space.push(contract);
-        Ok(())
+        self.drop_replaced();
+        self.keep_replaced()?;
+        Ok(true)
+    }
+
+    /// With the version that was to come, the one that it replaces ends: the space wants it no longer.
+    fn refuse_document(
+        &mut self,
+        bytes: &[u8],
+        source: ContractError,
+    ) -> Result<StandingFault, StandingFault> {
+        let digest = digest_of(bytes).filter(|digest| self.missing().contains(digest));
+        let Some(digest) = digest else { return Ok(StandingFault::Contract(source)) };
+        self.refused_successors.insert(digest);
+        let before = self.replaced.len();
+        self.drop_replaced();
+        let entry = self.entries().find(|one| one.digest == digest);
+        let contract = entry.map(|one| one.contract.clone());
+        match contract.filter(|_| self.replaced.len() < before) {
+            Some(contract) => {
+                self.keep_replaced()?;
+                Ok(StandingFault::Successor { contract, source })
+            }
+            None => Ok(StandingFault::Contract(source)),
+        }
     }
 
     /// Contracts that the set names as standing and that are not here.
     pub fn missing(&self) -> Vec<Digest> {
-        let has = |digest: &Digest| {
-            let folder = self.from_folder.contracts.iter();
-            folder.chain(&self.from_space).any(|contract| contract.digest() == *digest)
-        };
-        let listed = self.roster.iter().flat_map(|roster| &roster.entries);
-        let standing = listed.filter(|one| !one.state.is_final());
-        standing.map(|one| one.digest).filter(|digest| !has(digest)).collect()
+        let standing = self.entries().filter(|one| !one.state.is_final());
+        standing.map(|one| one.digest).filter(|digest| !self.has(digest)).collect()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.roster.iter().flat_map(|roster| &roster.entries)
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        let folder = self.from_folder.contracts.iter();
+        folder.chain(&self.from_space).any(|contract| contract.digest() == *digest)
     }
 
     pub fn in_force(&self) -> InForce {
@@ -285,7 +339,7 @@ impl Book {
         let is_over = |contract: &&Contract| {
             entries().any(|one| one.contract == *contract.id() && one.state.is_final())
         };
-        let all = self.from_folder.contracts.iter().chain(&self.from_space);
+        let all = self.from_folder.contracts.iter().chain(&self.from_space).chain(&self.replaced);
         let standing: Vec<Contract> = all.filter(|contract| !is_over(contract)).cloned().collect();
         InForce {
             plan: Arc::new(Plan::compile(&standing, &self.descriptors)),
@@ -347,8 +401,8 @@ impl Book {
         let mut has_changed = self.handle_roster(carrier.set())?;
         for document in carrier.contracts() {
             match self.handle_document(document) {
-                Ok(()) => has_changed = true,
-                // It is here already.
+                Ok(is_new) => has_changed |= is_new,
+                // Nobody needs it.
                 Err(StandingFault::NotListed { .. }) => {}
                 Err(fault) => return Err(fault),
             }
@@ -362,26 +416,75 @@ impl Book {
             let entries = self.roster.iter().flat_map(|roster| &roster.entries);
             entries.filter(|one| !one.state.is_final()).map(|one| one.digest).collect()
         };
-        self.from_space.retain(|contract| listed.contains(&contract.digest()));
+        let known = std::mem::take(&mut self.from_space);
+        let (known, gone): (Vec<Contract>, Vec<Contract>) =
+            known.into_iter().partition(|contract| listed.contains(&contract.digest()));
+        self.from_space = known;
         for digest in listed {
-            if self.from_space.iter().any(|contract| contract.digest() == digest) {
-                continue;
-            }
-            let path = self.path_of(&digest);
-            let short =
-                std::fs::metadata(&path).is_ok_and(|file| file.len() <= CONTRACT_BYTES_MAX as u64);
-            let Some(bytes) = short.then(|| std::fs::read(&path).ok()).flatten() else { continue };
-            match Contract::parse(&bytes, &self.keys) {
-                Ok(contract) if contract.digest() == digest => self.from_space.push(contract),
-                Ok(_) => tracing::warn!(path = %path.display(), "a kept contract is another one"),
-                Err(fault) => tracing::warn!(path = %path.display(), %fault, "a kept contract"),
+            if !self.from_space.iter().any(|contract| contract.digest() == digest) {
+                self.from_space.extend(self.read_file(&digest));
             }
         }
+        self.replaced.extend(gone);
+        self.drop_replaced();
+    }
+
+    /// A contract that was kept; `None` for one that is not there, or not as it was.
+    fn read_file(&self, digest: &Digest) -> Option<Contract> {
+        let path = self.path_of(digest);
+        let short =
+            std::fs::metadata(&path).is_ok_and(|file| file.len() <= CONTRACT_BYTES_MAX as u64);
+        let bytes = short.then(|| std::fs::read(&path).ok()).flatten()?;
+        match Contract::parse(&bytes, &self.keys) {
+            Ok(contract) if contract.digest() == *digest => return Some(contract),
+            Ok(_) => tracing::warn!(path = %path.display(), "a kept contract is another one"),
+            Err(fault) => tracing::warn!(path = %path.display(), %fault, "a kept contract"),
+        }
+        None
+    }
+
+    /// Of the versions that were replaced, only those stay whose successor is still to come.
+    fn drop_replaced(&mut self) {
+        let missing = self.missing();
+        let awaited: BTreeSet<ContractId> = {
+            let awaited = self.entries().filter(|one| {
+                missing.contains(&one.digest) && !self.refused_successors.contains(&one.digest)
+            });
+            awaited.map(|one| one.contract.clone()).collect()
+        };
+        self.replaced.retain(|contract| awaited.contains(contract.id()));
+    }
+
+    fn read_replaced(&self) -> Vec<Contract> {
+        let path = self.state.join(REPLACED_FILE);
+        let file = std::fs::read(&path).ok();
+        let digests = file.and_then(|file| serde_json::from_slice::<Vec<String>>(&file).ok());
+        let digests = digests.unwrap_or_default();
+        let digests = digests.iter().take(CONTRACTS_MAX).filter_map(|text| Digest::from_hex(text));
+        digests.filter_map(|digest| self.read_file(&digest)).collect()
+    }
+
+    fn keep_replaced(&self) -> Result<(), StandingFault> {
+        let path = self.state.join(REPLACED_FILE);
+        let digests: Vec<String> =
+            self.replaced.iter().map(|contract| contract.digest().to_string()).collect();
+        if digests.is_empty() && !path.exists() {
+            return Ok(());
+        }
+        let text = serde_json::to_string(&digests).expect("a list of texts is JSON");
+        replace(&path, &text).map_err(|source| StandingFault::File { path, source })
     }
 
     fn path_of(&self, digest: &Digest) -> PathBuf {
         self.state.join(format!("{digest}.json"))
     }
+}
+
+/// The digest that a contract file would have, whatever is wrong with it.
+fn digest_of(bytes: &[u8]) -> Option<Digest> {
+    let file: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let contract = file.get("contract").unwrap_or(&file);
+    Some(Digest::of(&canonical_json(contract)))
 }
 
 /// Leaves a carrier for the program that runs now or next, if it is for this box and not older than what is

@@ -239,6 +239,15 @@ impl Contract {
         self.digest
     }
 
+    /// Rules that ask for Secure Boot. Only the space's verdict tells a box, so that one without a TPM never knows:
+    /// a permission then never holds, and a prohibition always does.
+    pub fn asks_secure_boot(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| {
+            let mut leaves = rule.constraint.leaves().into_iter();
+            leaves.any(|leaf| matches!(leaf.test, crate::constraint::Test::SecureBoot(_)))
+        })
+    }
+
     pub fn validity(&self, now: &Now) -> Validity {
         validity(now, self.not_before, self.not_after)
     }

@@ -2,10 +2,11 @@
 
 use crate::form::{Formed, Shaping};
 use crate::means::Means;
-use crate::plan::{Grant, Permit, Plan, PointRules, RuleSet, Verdict, Verdicts};
+use crate::plan::{Grant, Plan, RuleSet, Verdict, Verdicts};
 use crate::situation::Situation;
 use crate::terms::Terms;
-use crate::usage::{CellKey, Usage};
+use crate::told::ContractRefusal;
+use crate::usage::Usage;
 use guan_model::{Batch, BatchHeader, ContractId, Digest, PointId, Series, ValueType};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -126,6 +127,8 @@ pub struct Decision {
     pub permitted: Vec<Permitted>,
     /// One for each reason, in the order of reasons.
     pub refused: Vec<Refusal>,
+    /// What contracts refuse, each for itself; only of those that want somebody told.
+    pub refused_by: Vec<ContractRefusal>,
 }
 
 impl Decision {
@@ -152,12 +155,13 @@ impl Plan {
         let rows = batch.rows() as u64;
         if batch.header.descriptors != self.descriptors() {
             let refused = vec![Refusal { rows, reason: DenyReason::OtherDescriptors }];
-            return Decision { permitted: Vec::new(), refused };
+            return Decision { refused, ..Decision::default() };
         }
         let dataset = self.dataset(&batch.header.dataset);
         let grants = dataset.map_or(&[][..], |dataset| dataset.grants());
         let mut outputs: Vec<Outputs> = grants.iter().map(|_| Outputs::default()).collect();
         let mut refused: BTreeMap<DenyReason, u64> = BTreeMap::new();
+        let mut refused_by: Vec<Option<ContractRefusal>> = vec![None; grants.len()];
         let mut verdicts = Verdicts::default();
         for series in &batch.series {
             let ordinal = dataset.and_then(|dataset| dataset.ordinal(series.point));
@@ -166,6 +170,12 @@ impl Plan {
             verdicts.begin(series);
             for (place, (grant, outputs)) in grants.iter().zip(&mut outputs).enumerate() {
                 verdicts.judge(place, grant, ordinal, (situation, series), means.usage);
+                if grant.tells {
+                    let rules = ordinal.map(|ordinal| grant.rules(ordinal));
+                    let found = (&verdicts, &*means.usage);
+                    let refused_by = &mut refused_by[place];
+                    Self::note_refusals(grant, rules, (situation, series), found, refused_by);
+                }
                 let mut one = One { grant, situation, means, outputs, fates: &mut fates };
                 one.decide(ordinal, series, &verdicts);
             }
@@ -176,7 +186,11 @@ impl Plan {
         let permitted = grants.iter().zip(outputs);
         let permitted = permitted.flat_map(|(grant, outputs)| outputs.finish(grant, &batch.header));
         let refused = refused.into_iter().map(|(reason, rows)| Refusal { rows, reason });
-        Decision { permitted: permitted.collect(), refused: refused.collect() }
+        Decision {
+            permitted: permitted.collect(),
+            refused: refused.collect(),
+            refused_by: refused_by.into_iter().flatten().collect(),
+        }
     }
 
     /// As `decide`, with nothing used up before and no keys: for judging a single batch. Its noise is
@@ -184,39 +198,6 @@ impl Plan {
     pub fn decide_afresh(&self, situation: &Situation, batch: Batch) -> Decision {
         let (mut usage, mut entropy) = (Usage::default(), || 0);
         self.decide(situation, &mut Means::plain(&mut usage, &mut entropy), batch)
-    }
-
-    /// Ends the windows for which nothing more is waited, and gives their results as `decide` would.
-    /// `header` makes the header of a dataset's batch. Windows of contracts that are gone give nothing.
-    pub fn flush(
-        &self,
-        situation: &Situation,
-        means: &mut Means<'_>,
-        header: impl Fn(&guan_model::DatasetId) -> BatchHeader,
-    ) -> Vec<Permitted> {
-        let now = situation.now;
-        let mut permitted = Vec::new();
-        for key in means.usage.overdue(now.wall) {
-            let CellKey::Window { contract, rule, forbids, point } = &key else { continue };
-            let found = self.grant_of(contract, *point);
-            let found = found.and_then(|(dataset, grant, rules)| {
-                Some((dataset, grant, rules, rules.permit_by_rule(rule)?))
-            });
-            let Some((dataset, grant, rules, permit)) = found else {
-                means.usage.close_window(&key);
-                continue;
-            };
-            let boot = means.boot;
-            let mut shaping =
-                Shaping { contract, rule, forbids: forbids.clone(), now, means: &mut *means };
-            let Some(result) = shaping.close(&key, now.wall) else { continue };
-            let formed = shaping.finish_window(&permit.form, result);
-            let mut outputs = Outputs::default();
-            let later = RuleSet::of(forbids);
-            outputs.push(rules.terms(permit, later, now, boot), formed);
-            permitted.extend(outputs.finish(grant, &header(dataset)));
-        }
-        permitted
     }
 }
 
@@ -262,7 +243,7 @@ impl Fates {
 
 /// What leaves under one contract, by terms.
 #[derive(Default)]
-struct Outputs(Vec<(Terms, Output)>);
+pub(crate) struct Outputs(Vec<(Terms, Output)>);
 
 /// What leaves on the same terms.
 #[derive(Default)]
@@ -272,7 +253,7 @@ struct Output {
 }
 
 impl Outputs {
-    fn push(&mut self, terms: Terms, formed: Formed) {
+    pub(crate) fn push(&mut self, terms: Terms, formed: Formed) {
         if formed.series.is_empty() {
             return;
         }
@@ -286,7 +267,7 @@ impl Outputs {
         formed.series.into_iter().for_each(|series| output.push(series));
     }
 
-    fn finish(self, grant: &Grant, header: &BatchHeader) -> Vec<Permitted> {
+    pub(crate) fn finish(self, grant: &Grant, header: &BatchHeader) -> Vec<Permitted> {
         let finish = |(terms, output): (Terms, Output)| output.finish(terms, grant, header);
         self.0.into_iter().map(finish).collect()
     }
@@ -333,15 +314,15 @@ impl One<'_, '_> {
     fn decide(&mut self, ordinal: Option<usize>, series: &Series, verdicts: &Verdicts) {
         let contract = || self.grant.contract().clone();
         for judged in verdicts.last() {
-            let rules = ordinal.map(|ordinal| self.grant.rules(ordinal));
-            let rules = || rules.expect("a point without a place is not covered");
+            let place = || ordinal.expect("a point without a place is not covered");
+            let rules = || self.grant.rules(place());
             let reason = match judged.verdict {
-                Verdict::Permit(place, later) => {
+                Verdict::Permit(permit, later) => {
                     let rows: Vec<usize> = judged.rows().collect();
-                    self.permit(rules(), rules().permit(place), later, series, &rows);
+                    self.permit(place(), (permit, later), series, &rows);
                     continue;
                 }
-                Verdict::Forbid(place) => rules().forbid_reason(place),
+                Verdict::Forbid(forbid) => rules().forbid_reason(forbid),
                 Verdict::None => {
                     let rule = rules().nearest().expect("a covered point has a permission").clone();
                     DenyReason::NotPermitted { contract: contract(), rule }
@@ -356,16 +337,18 @@ impl One<'_, '_> {
     /// Puts rows that a permission lets go into their form.
     fn permit(
         &mut self,
-        rules: &PointRules,
-        permit: &Permit,
-        later: RuleSet,
+        ordinal: usize,
+        (place, later): (usize, RuleSet),
         series: &Series,
         rows: &[usize],
     ) {
+        let rules = self.grant.rules(ordinal);
+        let permit = rules.permit(place);
         let (contract, now) = (self.grant.contract(), self.situation.now);
         let terms = rules.terms(permit, later, now, self.means.boot);
         let mut shaping = Shaping {
             contract,
+            rules: self.grant.identity(ordinal),
             rule: &permit.rule,
             forbids: later.places(),
             now,

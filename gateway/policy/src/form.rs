@@ -12,15 +12,19 @@ use crate::duty::{Noise, Statistic, Transform};
 use crate::means::Means;
 use crate::transform;
 use crate::usage::{AHEAD_MAX, CellKey, Place, Window};
-use guan_model::{Column, ContractId, Now, PointId, Quality, Reason, Series, Severity, WallTime};
+use guan_model::{
+    Column, ContractId, Digest, Now, PointId, Quality, Reason, Series, Severity, WallTime,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// For whom, and what it may use.
 pub(crate) struct Shaping<'s, 'm> {
     pub(crate) contract: &'s ContractId,
+    /// Which rules stand: see [`CellKey::Window`].
+    pub(crate) rules: Digest,
     pub(crate) rule: &'s Arc<str>,
-    /// Prohibitions that are asked when the rows leave, as places in the contract's plan.
+    /// Prohibitions that are asked when the rows leave, as places in the list of `rules`.
     pub(crate) forbids: Vec<u16>,
     pub(crate) now: Now,
     pub(crate) means: &'s mut Means<'m>,
@@ -36,6 +40,15 @@ pub(crate) struct Formed {
     /// The rows went into a window and leave as its result, all but those that came too late for it.
     pub(crate) absorbed: bool,
     pub(crate) late: Vec<usize>,
+}
+
+impl<'s, 'm> Shaping<'s, 'm> {
+    /// For a window, by its key.
+    pub(crate) fn of(key: &'s CellKey, now: Now, means: &'s mut Means<'m>) -> Option<Self> {
+        let CellKey::Window { contract, rules, rule, forbids, .. } = key else { return None };
+        let (rules, forbids) = (*rules, forbids.clone());
+        Some(Self { contract, rules, rule, forbids, now, means })
+    }
 }
 
 impl Shaping<'_, '_> {
@@ -147,6 +160,7 @@ impl Shaping<'_, '_> {
     ) -> (Vec<Series>, Vec<usize>) {
         let key = CellKey::Window {
             contract: self.contract.clone(),
+            rules: self.rules,
             rule: self.rule.clone(),
             forbids: self.forbids.clone(),
             point: series.point,
@@ -160,10 +174,8 @@ impl Shaping<'_, '_> {
                 continue;
             }
             let usage = &mut *self.means.usage;
-            let open = usage.window(&key);
-            // A window of another version of the contract cannot go on.
-            let open = open.filter(|open| open.is_of(length, statistic, contributors_min));
-            let place = open.map(|open| open.place(moment));
+            // The key names the version of the contract, and so the words by which it was begun.
+            let place = usage.window(&key).map(|open| open.place(moment));
             if place == Some(Place::Late) {
                 late.push(row);
                 continue;
@@ -194,17 +206,10 @@ impl Shaping<'_, '_> {
     /// Ends a window: one row at its start, or none when too few readings stand behind it.
     pub(crate) fn close(&mut self, key: &CellKey, at: WallTime) -> Option<Series> {
         let CellKey::Window { point, .. } = key else { return None };
-        let mut window = self.means.usage.close_window(key)?;
+        let window = self.means.usage.close_window(key)?;
         // The cell that was just closed leaves room for it.
         let _ = self.means.usage.open_window(key, window.next());
-        let result = window.result()?;
-        Some(Series {
-            point: *point,
-            source_times: vec![Some(window.start())],
-            gateway_times: vec![at],
-            qualities: vec![Quality::new(Severity::Uncertain, Reason::PolicyReduced)],
-            values: Column::F64(vec![result]),
-        })
+        result_of(window, *point, at)
     }
 
     /// The rows with noise, and those for which no budget is left, without their values.
@@ -248,4 +253,16 @@ impl Shaping<'_, '_> {
         });
         (kept, lost)
     }
+}
+
+/// What a window has come to, as one row at its start.
+pub(crate) fn result_of(mut window: Window, point: PointId, at: WallTime) -> Option<Series> {
+    let result = window.result()?;
+    Some(Series {
+        point,
+        source_times: vec![Some(window.start())],
+        gateway_times: vec![at],
+        qualities: vec![Quality::new(Severity::Uncertain, Reason::PolicyReduced)],
+        values: Column::F64(vec![result]),
+    })
 }

@@ -10,6 +10,7 @@ mod grant;
 mod judge;
 mod program;
 
+pub(crate) use columns::reading;
 pub(crate) use grant::{Grant, Permit, PointRules, RuleSet, Verdict};
 pub use judge::{Judged, Verdicts};
 pub use program::{Collections, Reading};
@@ -18,6 +19,7 @@ pub(crate) use program::{Counted, Fixed, Live, Program};
 use crate::constraint::Test;
 use crate::contract::{Contract, Lease, RuleKind};
 use crate::duty::{Duty, NotifyOn, pattern_covers};
+use crate::told::Quota;
 use guan_model::bytes_io::Writer;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{ContractId, DatasetId, DescriptorTable, Digest, PointId, WallTime};
@@ -81,11 +83,18 @@ pub struct InForce {
     pub contract: ContractId,
     pub version: u64,
     pub digest: Digest,
+    pub consumer: Arc<str>,
+    /// Whether it has prohibitions, which bind all contracts of the consumer.
+    pub forbids: bool,
     pub not_before: WallTime,
     pub not_after: WallTime,
     pub lease: Lease,
     /// Who must be told, and on what; sorted, each once.
     pub notify: Vec<(NotifyOn, Arc<str>)>,
+    /// Whether any of its rules asks for Secure Boot, which only an attested box knows.
+    pub asks_secure_boot: bool,
+    /// Those of which somebody must be told; sorted, each once.
+    pub quotas: Vec<Quota>,
 }
 
 impl InForce {
@@ -94,16 +103,20 @@ impl InForce {
             contract: contract.id().clone(),
             version: contract.version(),
             digest: contract.digest(),
+            consumer: contract.consumer().into(),
+            forbids: contract.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition),
             not_before: contract.not_before(),
             not_after: contract.not_after(),
             lease: *contract.lease(),
             notify: notifications(contract),
+            asks_secure_boot: contract.asks_secure_boot().next().is_some(),
+            quotas: Quota::told(contract),
         }
     }
 }
 
 /// What duties, remedies and obligations say about telling somebody.
-fn notifications(contract: &Contract) -> Vec<(NotifyOn, Arc<str>)> {
+pub(crate) fn notifications(contract: &Contract) -> Vec<(NotifyOn, Arc<str>)> {
     let duties = contract.rules().iter().flat_map(|rule| &rule.duties);
     let told: BTreeSet<(NotifyOn, Arc<str>)> = duties
         .chain(contract.obligations())
@@ -146,6 +159,7 @@ impl Plan {
         }
         let known: BTreeSet<DatasetId> = points_of.keys().map(|id| (*id).clone()).collect();
         let mut datasets: BTreeMap<DatasetId, DatasetPlan> = BTreeMap::new();
+        let table = descriptors.digest();
         for contract in &in_force {
             warn_of_unknown(contract, descriptors, &known, &mut warnings);
             for dataset in contract.datasets() {
@@ -160,7 +174,7 @@ impl Plan {
                         && other.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition)
                 };
                 let others: Vec<&Contract> = in_force.iter().copied().filter(same).collect();
-                match Grant::of(contract, &others, points, collections) {
+                match Grant::of(contract, &others, points, (&table, collections)) {
                     Some(grant) => plan.grants.push(grant),
                     None => warnings.push(PlanWarning::TooManyKinds {
                         contract: contract.id().clone(),
@@ -173,7 +187,7 @@ impl Plan {
         Self {
             datasets,
             contracts: in_force.iter().map(|contract| InForce::of(contract)).collect(),
-            descriptors: descriptors.digest(),
+            descriptors: table,
             digest,
             warnings,
         }
@@ -204,16 +218,16 @@ impl Plan {
         &self.warnings
     }
 
-    /// What a contract in force says about a point.
+    /// What a contract in force says about a point: its dataset, the grant, and the point's place there.
     pub(crate) fn grant_of(
         &self,
         contract: &ContractId,
         point: PointId,
-    ) -> Option<(&DatasetId, &Grant, &PointRules)> {
+    ) -> Option<(&DatasetId, &Grant, usize)> {
         let places =
             self.datasets.iter().filter_map(|(id, plan)| Some((id, plan, plan.ordinal(point)?)));
         let mut grants = places.flat_map(|(id, plan, ordinal)| {
-            plan.grants().iter().map(move |grant| (id, grant, grant.rules(ordinal)))
+            plan.grants().iter().map(move |grant| (id, grant, ordinal))
         });
         grants.find(|(_, grant, _)| grant.contract() == contract)
     }

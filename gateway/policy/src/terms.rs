@@ -9,7 +9,7 @@ mod wire;
 use crate::plan::{Live, Program, Reading};
 use crate::situation::Situation;
 use crate::truth::Truth;
-use guan_model::{BootNumber, ClockQuality, Digest, Now, Quality, WallTime};
+use guan_model::{BootNumber, ClockQuality, Digest, Now};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,14 +67,7 @@ impl Terms {
     /// Asks again, at the moment of leaving.
     pub fn judge(&self, situation: &Situation, boot: BootNumber) -> Leave {
         // Tests of this phase never look at a reading.
-        let nothing = Reading {
-            event_time: WallTime(0),
-            gateway_time: WallTime(0),
-            quality: Quality::GOOD,
-            value: None,
-            bytes: 0,
-        };
-        let live = Live { situation, reading: &nothing, counted: None };
+        let live = Live { situation, reading: &Reading::NONE, counted: None };
         let permission = || self.permission.clone();
         let now = &situation.now;
         if self.require.truth(live) != Truth::True {

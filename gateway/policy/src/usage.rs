@@ -16,7 +16,7 @@ pub(crate) use window::{Place, Window};
 pub use wire::UsageFault;
 
 use crate::constraint::{Period, QuotaKey, Rate};
-use guan_model::{ContractId, PointId, WallTime};
+use guan_model::{ContractId, Digest, PointId, WallTime};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,8 +39,16 @@ pub(crate) enum CellKey {
     Sample { contract: ContractId, rule: Arc<str>, point: PointId },
     /// Epsilon spent in a period, in millionths.
     Budget { contract: ContractId, point: PointId, period: Period },
-    /// `forbids`: prohibitions of the contract that are asked again when the result leaves.
-    Window { contract: ContractId, rule: Arc<str>, forbids: Vec<u16>, point: PointId },
+    /// `rules`: the version of the contract and the list of prohibitions under which it was begun; zero for
+    /// one of an earlier program, which did not say. `forbids`: places in that list of what is asked again
+    /// when the result leaves.
+    Window {
+        contract: ContractId,
+        rules: Digest,
+        rule: Arc<str>,
+        forbids: Vec<u16>,
+        point: PointId,
+    },
 }
 
 impl CellKey {
@@ -67,9 +75,10 @@ impl CellKey {
         }
     }
 
-    /// Whether it must outlive its contract: a contract that comes back starts no new count.
+    /// Whether it outlives its contract: a contract that comes back starts no new count, and windows end with
+    /// a word in the log.
     fn is_kept_for_ever(&self) -> bool {
-        matches!(self, Self::Quota { .. } | Self::Budget { .. })
+        matches!(self, Self::Quota { .. } | Self::Budget { .. } | Self::Window { .. })
     }
 }
 
@@ -176,6 +185,17 @@ impl Usage {
         }
     }
 
+    /// All windows, those of a point in order.
+    pub(crate) fn windows(&self) -> Vec<CellKey> {
+        let found = self.cells.iter().filter(|(_, cell)| matches!(cell, Cell::Window(_)));
+        found.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether any window is open.
+    pub fn has_windows(&self) -> bool {
+        self.cells.values().any(|cell| matches!(cell, Cell::Window(_)))
+    }
+
     /// Windows for which nothing more is waited.
     pub(crate) fn overdue(&self, now: WallTime) -> Vec<CellKey> {
         let is_overdue = |cell: &Cell| match cell {
@@ -193,7 +213,8 @@ impl Usage {
             .any(|cell| matches!(cell, Cell::Window(window) if window.is_overdue(now)))
     }
 
-    /// Forgets what contracts had begun that are no longer there; what they used up stays counted.
+    /// Forgets what contracts had begun that are no longer there; what they used up stays counted, and windows
+    /// are left to [`crate::Plan::hand_over`].
     pub fn retain(&mut self, is_known: impl Fn(&ContractId) -> bool) {
         let is_gone = |key: &&CellKey| !key.is_kept_for_ever() && !is_known(key.contract());
         let gone: Vec<CellKey> = self.cells.keys().filter(is_gone).cloned().collect();

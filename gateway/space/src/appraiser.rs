@@ -292,6 +292,7 @@ impl Appraiser {
             "box": box_id.as_str(),
             "verdict": outcome,
             "findings": findings,
+            "secure_boot": verdict.secure_boot,
             "nonce": hex::encode(proof.bound.nonce),
             "made_at_s": verdict.made_at.millis() / 1000,
             "expires_at_s": verdict.expires_at.millis() / 1000,

@@ -70,7 +70,7 @@ pub fn draft(data: &[u8]) -> bool {
     situation.now.wall = now.wall.saturating_add(Duration::from_secs(86_400 * 40));
     let flushed = plan.flush(&situation, &mut means, |_| batch.header.clone());
     assert!(decision.refused_rows() <= batch.rows() as u64);
-    for permitted in decision.permitted.iter().chain(&flushed) {
+    for permitted in decision.permitted.iter().chain(&flushed.permitted) {
         assert!(permitted.batch.rows() <= batch.rows(), "a form adds no rows");
         let bytes = permitted.terms.encode();
         let again = Terms::decode(&bytes).expect("what was just encoded");

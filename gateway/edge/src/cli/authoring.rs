@@ -18,7 +18,9 @@ use guan_model::{
 };
 use guan_policy::action::Action;
 use guan_policy::explain::Question;
-use guan_policy::{CONTRACT_BYTES_MAX, Collections, Contract, Decision, Plan, Reading, Situation};
+use guan_policy::{
+    CONTRACT_BYTES_MAX, Collections, Contract, Decision, Plan, Reading, Situation, Usage,
+};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::io::Read;
@@ -217,6 +219,8 @@ pub(super) fn explain(
         bytes: 16,
     };
     let collections = Collections::default();
+    // As the verdict has it, which is of a box that has let nothing go yet.
+    let usage = Usage::default();
     let mut all = Vec::new();
     for contract in contracts.iter().filter(|one| one.datasets().contains(&point.dataset)) {
         let reports = contract.explain(&Question {
@@ -225,7 +229,7 @@ pub(super) fn explain(
             collections: &collections,
             situation: &situation,
             reading: &reading,
-            usage: None,
+            usage: Some(&usage),
         });
         let plan = Plan::compile(std::slice::from_ref(contract), &config.descriptors);
         let decision = asked.decide(&plan, &config)?;
@@ -262,7 +266,7 @@ pub(super) fn explain(
         }));
     }
     match common.json {
-        true => print_json(&json!({"point": asked.point, "contracts": all}))?,
+        true => print_json(&json!({"point": asked.point, "contracts": all, "counters": "unused"}))?,
         false => print_explanation(asked.point, &all),
     }
     Ok(ExitCode::SUCCESS)
@@ -284,7 +288,8 @@ fn print_explanation(point: &str, contracts: &[Json]) {
         }
         println!("  => {}", text("verdict"));
     }
-    println!("counters, place and what is asked at leaving are unknown here and count as such");
+    println!("nothing counts as used up: quotas and rates are as on the first reading");
+    println!("place and what is asked at leaving are unknown here and count as such");
 }
 
 /// What lies in the operator's folder and what the space gave.

@@ -6,6 +6,7 @@ use guan_edge::contracts::{compile, read_contracts};
 use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::wiring;
 use guan_link::driver::describe;
+use guan_policy::contract::RuleKind;
 use guan_policy::{CONTRACT_BYTES_MAX, Contract};
 use serde_json::json;
 use std::io::Read;
@@ -114,6 +115,22 @@ fn print_document(words: &serde_json::Value) {
 }
 
 /// Says what a draft means, or everything that is wrong with it. Asks nobody's signature.
+/// What is well formed and may still not do what its author wants.
+fn warnings(contract: &Contract) -> Vec<String> {
+    let rules = contract.asks_secure_boot().map(|rule| {
+        let effect = match rule.kind {
+            RuleKind::Permission => "never holds",
+            RuleKind::Prohibition => "always forbids",
+        };
+        format!(
+            "rule {} asks for secureBoot, which only a box with a TPM knows, from the space's verdict; on \
+             others it {effect}",
+            rule.id
+        )
+    });
+    rules.collect()
+}
+
 pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let unreadable = || format!("{} cannot be read", file.display());
     let mut bytes = Vec::new();
@@ -127,7 +144,8 @@ pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             };
             error.faults.iter().map(one).collect()
         });
-        print_json(&json!({"is_valid": draft.is_ok(), "faults": faults}))?;
+        let warnings = draft.as_ref().map(warnings).unwrap_or_default();
+        print_json(&json!({"is_valid": draft.is_ok(), "faults": faults, "warnings": warnings}))?;
     }
     match draft {
         Ok(contract) if !json => {
@@ -138,6 +156,7 @@ pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
                 let when = if tests.is_empty() { "always".to_owned() } else { tests.join("; ") };
                 println!("  {:?} {}: {when}", rule.kind, rule.id);
             }
+            warnings(&contract).iter().for_each(|warning| println!("warning: {warning}"));
             Ok(ExitCode::SUCCESS)
         }
         Ok(_) => Ok(ExitCode::SUCCESS),

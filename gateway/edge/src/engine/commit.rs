@@ -10,6 +10,7 @@ use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Now, Row, StreamId};
 use guan_policy::{Decision, Means, Permitted};
 use guan_spool::{BatchMeta, Disk, PushError};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Why a commit was undone, and what can be done about it.
 pub(super) enum Undone {
@@ -26,7 +27,9 @@ impl<D: Disk, T> Engine<D, T> {
         loop {
             match self.try_commit(&now)? {
                 Ok(()) => return self.handle_committed(&now),
-                Err(Undone::Full(_, reason)) if self.windows_due => self.postpone_windows(&reason),
+                Err(Undone::Full(_, reason)) if self.ends_windows() => {
+                    self.postpone_windows(&reason)
+                }
                 Err(Undone::Full(dataset, reason)) => self.refuse_dataset(&dataset, &reason),
                 Err(Undone::DiskFull) => {
                     self.refuse_all();
@@ -56,11 +59,38 @@ impl<D: Disk, T> Engine<D, T> {
 
     fn stage(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
         self.staged_counters = self.counters.clone();
+        self.occasions.clear();
         for (at, body) in self.notes.clone() {
             self.append_leaf(&at, body)?;
         }
-        self.look_around();
-        for (dataset, rows) in self.pending.rows_by_dataset(&self.descriptors) {
+        for (publications, heard) in self.look_around(now) {
+            self.door.set_situation(|situation| heard.describe(now.monotonic, situation));
+            if let Err(undone) = self.stage_publications(now, publications)? {
+                return Ok(Err(undone));
+            }
+        }
+        if self.ends_windows() {
+            let ended = self.results(now);
+            self.note_ended(now, &ended)?;
+            self.notice_results(&ended);
+            for result in ended.permitted {
+                let dataset = result.batch.header.dataset.clone();
+                if let Err(undone) = self.stage_permitted(now, &dataset, result)? {
+                    return Ok(Err(undone));
+                }
+            }
+        }
+        self.push_memory()?;
+        Ok(Ok(()))
+    }
+
+    /// Decides on publications that came one after the other.
+    fn stage_publications(
+        &mut self,
+        now: &Now,
+        publications: Range<usize>,
+    ) -> Result<Result<(), Undone>, EngineError> {
+        for (dataset, rows) in self.pending.rows_by_dataset(&self.descriptors, publications) {
             let mut rows = rows.into_iter();
             loop {
                 let chunk: Vec<Row> = rows.by_ref().take(self.config.rows_max).collect();
@@ -72,16 +102,11 @@ impl<D: Disk, T> Engine<D, T> {
                 }
             }
         }
-        if self.windows_due {
-            for result in self.results(now) {
-                let dataset = result.batch.header.dataset.clone();
-                if let Err(undone) = self.stage_permitted(now, &dataset, result)? {
-                    return Ok(Err(undone));
-                }
-            }
-        }
-        self.push_memory()?;
         Ok(Ok(()))
+    }
+
+    fn ends_windows(&self) -> bool {
+        self.windows_due || self.hand_over.is_some()
     }
 
     /// Stages what sessions and decisions have changed.
@@ -118,7 +143,7 @@ impl<D: Disk, T> Engine<D, T> {
         let decision = self.decide(now, batch);
         self.append_leaf(now, LeafBody::Decision(self.summarize(dataset, &decision)))?;
         self.count(dataset, rows_in, &decision);
-        self.notice(now, &decision);
+        self.notice(&decision);
         for permitted in decision.permitted {
             if let Err(undone) = self.stage_permitted(now, dataset, permitted)? {
                 return Ok(Err(undone));
@@ -238,6 +263,8 @@ impl<D: Disk, T> Engine<D, T> {
     fn handle_committed(&mut self, now: &Now) -> Result<(), EngineError> {
         self.counters = self.staged_counters.clone();
         self.counters.commits += 1;
+        self.heard = self.staged_heard.clone();
+        self.tell(now);
         self.settle_notes();
         self.windows_due = false;
         self.evidence.handle_committed();
@@ -283,6 +310,7 @@ impl<D: Disk, T> Engine<D, T> {
         self.memory.sessions.rollback();
         let (publications, answers) = self.pending.take_all();
         for publication in publications {
+            self.heard.doubt(&publication.rows);
             self.refuse(publication.token, Refusal::DiskFull);
         }
         for answer in answers {
@@ -292,6 +320,7 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn refuse_publication(&mut self, publication: Publication<T>, refusal: Refusal) {
+        self.heard.doubt(&publication.rows);
         // The client will send it again, so its packet id must not count as received.
         if let Some((client, id)) = &publication.held {
             self.memory.sessions.release(client, *id);

@@ -8,17 +8,26 @@ use super::{Effect, Engine, EngineError};
 use crate::lanes::Lane;
 use crate::leaving::Standing;
 use crate::vault::{Named, VaultFault};
-use guan_evidence::{ContractOutcome, LeafBody};
-use guan_model::{BatchHeader, BatchSeq, ClockQuality, DatasetId, Digest, Now, StreamId};
+use guan_evidence::{ContractOutcome, DecisionSummary, Denial, LeafBody};
+use guan_model::{
+    BatchHeader, BatchSeq, ClockQuality, ContractId, DatasetId, Digest, Now, StreamId,
+};
 use guan_policy::contract::Fate;
-use guan_policy::{InForce, Means, Permitted, Plan};
+use guan_policy::{Ended, InForce, Means, Plan};
 use guan_spool::Disk;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a destruction that failed waits before it is tried again: the writer waits for the TPM.
 const DESTRUCTION_PAUSE: Duration = Duration::from_secs(60);
+
+/// A plan that is about to come into force.
+pub(super) struct HandOver {
+    plan: Arc<Plan>,
+    /// Contracts whose windows leave with what they have.
+    may_leave: BTreeSet<ContractId>,
+}
 
 impl<D: Disk, T> Engine<D, T> {
     pub(super) fn change_plan(
@@ -27,10 +36,12 @@ impl<D: Disk, T> Engine<D, T> {
         plan: Arc<Plan>,
         standing: Standing,
     ) -> Result<(), EngineError> {
+        self.end_windows(now, &plan, &standing)?;
         for body in changes((&self.plan, &self.standing), (&plan, &standing)) {
             self.note(now, body);
         }
         self.memory.usage.retain(|id| plan.contract(id).is_some());
+        self.notices.retain(&plan);
         self.plan = plan;
         self.give_up_unreadable(now)?;
         self.provide_keys()?;
@@ -178,19 +189,50 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// Has the next commit end the windows for which nothing more is waited.
     pub(super) fn flush_windows(&mut self, now: Now) -> Result<(), EngineError> {
-        let is_due = now.quality != ClockQuality::Unset && self.memory.usage.is_overdue(now.wall);
-        if is_due {
+        // Before the first plan every window seems to belong to nobody.
+        let is_due = self.has_plan && now.quality != ClockQuality::Unset;
+        if is_due && self.memory.usage.is_overdue(now.wall) {
             self.windows_due = true;
             self.commit(now)?;
         }
         Ok(())
     }
 
-    /// The results of windows that are due.
-    pub(super) fn results(&mut self, now: &Now) -> Vec<Permitted> {
+    /// Ends the windows that do not go on under the plan that comes, while their own is still in force.
+    fn end_windows(
+        &mut self,
+        now: Now,
+        plan: &Arc<Plan>,
+        standing: &Standing,
+    ) -> Result<(), EngineError> {
+        if self.memory.usage.has_windows() {
+            let may_leave = self.may_leave(plan, standing);
+            self.hand_over = Some(HandOver { plan: plan.clone(), may_leave });
+            let ended = self.commit(now);
+            self.hand_over = None;
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// Contracts of which results still leave: replaced by a new version, or ended with leave to send what
+    /// is there.
+    fn may_leave(&self, plan: &Plan, standing: &Standing) -> BTreeSet<ContractId> {
+        let may_leave = |one: &&InForce| {
+            let has_ended = plan.contract(&one.contract).is_none()
+                && standing.has_ended(&one.contract)
+                && one.lease.on_early_end == Fate::Shred;
+            !has_ended && !standing.revoked.contains(&one.contract)
+        };
+        let contracts = self.plan.contracts().iter().filter(may_leave);
+        contracts.map(|one| one.contract.clone()).collect()
+    }
+
+    /// The results of windows that are due, or of those that end with the plan.
+    pub(super) fn results(&mut self, now: &Now) -> Ended {
         let situation = self.door.situation(*now);
         let (plan, vault) = (self.plan.clone(), self.vault.clone());
-        let key = |id: &guan_model::ContractId| vault.pseudonym_key(&plan.contract(id)?.digest);
+        let key = |id: &ContractId| vault.pseudonym_key(&plan.contract(id)?.digest);
         let (descriptors, boot) = (self.descriptors.digest(), self.config.boot);
         let header = |dataset: &DatasetId| BatchHeader {
             dataset: dataset.clone(),
@@ -206,7 +248,44 @@ impl<D: Disk, T> Engine<D, T> {
             pseudonym_key: &key,
             boot,
         };
-        plan.flush(&situation, &mut means, header)
+        match &self.hand_over {
+            None => plan.flush(&situation, &mut means, header),
+            Some(HandOver { plan: next, may_leave }) => {
+                let may_leave = |contract: &ContractId| may_leave.contains(contract);
+                plan.hand_over(next, may_leave, &situation, &mut means, header)
+            }
+        }
+    }
+
+    /// Says of each dataset how many results leave, and how many readings are dropped with their windows. It
+    /// stands before the batches, as each decision does.
+    pub(super) fn note_ended(&mut self, now: &Now, ended: &Ended) -> Result<(), EngineError> {
+        let plan = self.plan.digest();
+        let mut datasets: BTreeMap<DatasetId, DecisionSummary> = BTreeMap::new();
+        let mut change = |dataset: &DatasetId, change: &dyn Fn(&mut DecisionSummary)| {
+            let (dataset, denied) = (dataset.clone(), BTreeMap::new());
+            let summary = datasets.entry(dataset.clone());
+            let new = DecisionSummary { dataset, plan, permitted: 0, masked: 0, denied };
+            change(summary.or_insert(new));
+        };
+        for one in &ended.permitted {
+            change(&one.batch.header.dataset, &|summary| {
+                summary.permitted += one.batch.rows() as u64;
+                summary.masked += one.masked_rows;
+            });
+        }
+        for (point, readings) in &ended.dropped {
+            match self.descriptors.point(*point) {
+                Some(point) => change(&point.dataset, &|summary| {
+                    *summary.denied.entry(Denial::Dropped).or_default() += readings;
+                }),
+                None => tracing::warn!(%readings, "a window of a point that is no more is dropped"),
+            }
+        }
+        for summary in datasets.into_values() {
+            self.append_leaf(now, LeafBody::Decision(summary))?;
+        }
+        Ok(())
     }
 
     /// Tells the reader which lanes there are.
@@ -215,8 +294,15 @@ impl<D: Disk, T> Engine<D, T> {
         self.door.set_lanes(lanes);
     }
 
-    /// The windows wait for the next tick; publications do not suffer for them.
+    /// The windows wait for the next tick; publications do not suffer for them. Those that end with the plan
+    /// cannot wait.
     pub(super) fn postpone_windows(&mut self, reason: &str) {
+        if let Some(hand_over) = &mut self.hand_over {
+            hand_over.may_leave.clear();
+            let text = format!("results of windows of old contracts are dropped: {reason}");
+            self.effects.push_back(Effect::Alarm(text));
+            return;
+        }
         self.windows_due = false;
         self.effects.push_back(Effect::Alarm(format!("results of windows must wait: {reason}")));
     }

@@ -58,8 +58,9 @@ pub struct EngineConfig {
     pub surroundings: Surroundings,
 }
 
-use notices::Notices;
-pub use surroundings::Surroundings;
+use endings::HandOver;
+use notices::{Notices, Occasion};
+pub use surroundings::{Heard, Surroundings};
 
 /// One message with its readings, waiting to be made durable.
 #[derive(Debug)]
@@ -218,7 +219,12 @@ pub struct Engine<D: Disk, T> {
     /// A plan was given since the start.
     has_plan: bool,
     windows_due: bool,
+    hand_over: Option<HandOver>,
     notices: Notices,
+    /// What the commit underway would tell.
+    occasions: Vec<Occasion>,
+    heard: Heard,
+    staged_heard: Heard,
     spool: Spool<D>,
     evidence: EvidenceLog<D>,
     memory: Memory,
@@ -253,6 +259,7 @@ impl<D: Disk, T> Engine<D, T> {
     ) -> Self {
         let Parts { spool, evidence, memory, vault, door, entropy } = parts;
         door.set_lanes(memory.lanes.iter().map(|(number, lane)| (number, lane.clone())));
+        let heard = Heard::of(config.surroundings);
         Self {
             config,
             descriptors,
@@ -260,7 +267,11 @@ impl<D: Disk, T> Engine<D, T> {
             standing: Standing::default(),
             has_plan: false,
             windows_due: false,
+            hand_over: None,
             notices: Notices::default(),
+            occasions: Vec::new(),
+            staged_heard: heard.clone(),
+            heard,
             spool,
             evidence,
             memory,

@@ -3,6 +3,7 @@
 use super::{PENDING_PUBLICATIONS_MAX, Publication};
 use guan_model::{DatasetId, DescriptorTable, PointId, Row};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,20 +51,22 @@ impl<T> Pending<T> {
             || self.publications.len() + self.answers.len() >= PENDING_PUBLICATIONS_MAX
     }
 
-    /// All rows, in the order in which they came.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.publications.iter().flat_map(|publication| &publication.rows)
+    /// The rows of each publication, in the order in which they came.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[Row]> {
+        self.publications.iter().map(|publication| &publication.rows[..])
     }
 
-    /// The rows sorted by dataset, in the order in which they came.
+    /// The rows of some publications sorted by dataset, in the order in which they came.
     pub(super) fn rows_by_dataset(
         &self,
         descriptors: &DescriptorTable,
+        publications: Range<usize>,
     ) -> BTreeMap<DatasetId, Vec<Row>> {
         let mut datasets: BTreeMap<DatasetId, Vec<Row>> = BTreeMap::new();
         // Messages of one dataset come in runs, so the list of the last one is asked first.
         let mut dataset_of: BTreeMap<PointId, DatasetId> = BTreeMap::new();
-        for row in self.publications.iter().flat_map(|publication| &publication.rows) {
+        let publications = self.publications[publications].iter();
+        for row in publications.flat_map(|publication| &publication.rows) {
             let dataset = dataset_of.entry(row.point).or_insert_with(|| {
                 let point = descriptors.point(row.point);
                 point.expect("handle_publication admits described points only").dataset.clone()

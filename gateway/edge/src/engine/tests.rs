@@ -25,6 +25,7 @@ struct Rig {
     boots: u32,
     vault: Vault,
     door: Door,
+    surroundings: Surroundings,
 }
 
 fn point(id: u32, name: &str, dataset: &str) -> PointDescriptor {
@@ -75,6 +76,7 @@ impl Rig {
             boots: 0,
             vault: Vault::in_memory(),
             door: Door::new(at(0), BootNumber(0), None),
+            surroundings: Surroundings::default(),
         }
     }
 
@@ -116,7 +118,7 @@ impl Rig {
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
             log_bytes_max: 64 << 20,
-            surroundings: Surroundings::default(),
+            surroundings: self.surroundings,
         };
         let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);
         let program = Program::parse("guan test").unwrap();
@@ -405,4 +407,221 @@ fn only_what_has_ended_is_shredded() {
         })
     };
     assert!(is_valid && has("shredded") && has("destroyed") && has("ended"));
+}
+
+/// A contract of the space-1 for point `a`, with one permission and perhaps a prohibition.
+fn agreement(version: u64, permission: &serde_json::Value, forbid: Option<&str>) -> Contract {
+    let mut object = serde_json::json!({
+        "@type": "Agreement", "@id": "C-1", "profile": "urn:guankou:odrl:1", "version": version,
+        "assigner": "depot", "assignee": "space-1", "target": "granted",
+        "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2040-01-01T00:00:00Z"},
+        "permission": [permission],
+    });
+    if let Some(vehicle) = forbid {
+        object["prohibition"] = serde_json::json!([{"uid": "f", "action": "deliver", "constraint":
+            {"leftOperand": "vehicleState", "operator": "eq", "rightOperand": vehicle}}]);
+    }
+    Contract::draft(object.to_string().as_bytes()).unwrap()
+}
+
+fn count_of_a_minute() -> serde_json::Value {
+    let refinement = [("window", "PT1M"), ("statistic", "count")].map(
+        |(name, value)| serde_json::json!({"leftOperand": name, "operator": "eq", "rightOperand": value}),
+    );
+    let duty = serde_json::json!([{"action": "aggregate", "refinement": refinement}]);
+    serde_json::json!({"uid": "p", "action": "deliver", "duty": duty})
+}
+
+fn plan_of(contracts: &[Contract]) -> Arc<Plan> {
+    Arc::new(Plan::compile(contracts, &descriptors()))
+}
+
+/// Under its own version, or not at all and then counted; never under the next version.
+#[test]
+fn an_open_window_leaves_under_its_own_version_or_is_counted() {
+    let old = agreement(1, &count_of_a_minute(), None);
+    let check = |next: &[Contract], standing: Standing, restart: bool, expect: (u64, u64)| {
+        let mut rig = Rig::new();
+        let mut engine = rig.start();
+        let first = Event::PlanChanged(plan_of(std::slice::from_ref(&old)), Standing::default());
+        engine.apply(at(50), first).unwrap();
+        publish(&mut engine, at(100), 1, 3, 1);
+        engine.apply(at(200), Event::Tick).unwrap();
+        if restart {
+            drop(engine);
+            engine = rig.start();
+            // Nobody knows the contracts yet: the window must wait for them.
+            engine.apply(at(200_000), Event::Tick).unwrap();
+        }
+        engine.apply(at(200_100), Event::PlanChanged(plan_of(next), standing)).unwrap();
+        engine.apply(at(400_000), Event::Tick).unwrap();
+        engine.apply(at(600_000), Event::Stop).unwrap();
+        let (leaves, is_valid) = rig.check_log();
+        assert!(is_valid);
+        let (mut left, mut dropped) = (0, 0);
+        for leaf in leaves {
+            match leaf.body {
+                LeafBody::Batch(batch) => {
+                    assert_eq!((batch.contract_digest, batch.rows), (old.digest(), 1));
+                    left += 1;
+                }
+                LeafBody::Decision(decision) => {
+                    dropped += decision.denied.get(&Denial::Dropped).unwrap_or(&0);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((left, dropped), expect);
+    };
+    let new = || agreement(2, &serde_json::json!({"uid": "p", "action": "deliver"}), None);
+    let stands = Standing::default;
+    let revoked = || Standing { revoked: [old.id().clone()].into(), ..Standing::default() };
+    for restart in [false, true] {
+        check(std::slice::from_ref(&old), stands(), restart, (1, 0));
+        check(&[new()], stands(), restart, if restart { (0, 3) } else { (1, 0) });
+        check(&[agreement(2, &count_of_a_minute(), Some("driving"))], stands(), restart, (0, 3));
+        check(&[], stands(), restart, (0, 3));
+        check(&[], revoked(), restart, (0, 3));
+    }
+}
+
+/// Consent that comes frees nothing that came before it, and consent that goes stops what comes after.
+#[test]
+fn a_word_counts_from_its_own_message_on() {
+    let constraint = serde_json::json!([
+        {"leftOperand": "consent", "operator": "eq", "rightOperand": true}]);
+    let permission = serde_json::json!({"uid": "p", "action": "deliver", "constraint": constraint});
+    let check = |capacity: Option<u64>, expect: u64| {
+        let surroundings = Surroundings { consent: Some(PointId(3)), ..Surroundings::default() };
+        let mut rig = Rig { surroundings, ..Rig::new() };
+        let mut engine = rig.start();
+        let plan = plan_of(&[agreement(1, &permission, None)]);
+        engine.apply(at(50), Event::PlanChanged(plan, Standing::default())).unwrap();
+        let say = |engine: &mut Engine<SimDisk, u32>, given: i64| {
+            let row = Row { value: Some(Value::I64(given)), ..rows(3, 1).remove(0) };
+            let publication = Publication { held: None, rows: vec![row], token: 9 };
+            engine.apply(at(100), Event::Publication(publication)).unwrap();
+        };
+        publish(&mut engine, at(100), 1, 2, 1);
+        say(&mut engine, 1);
+        publish(&mut engine, at(100), 1, 4, 2);
+        say(&mut engine, 0);
+        publish(&mut engine, at(100), 1, 8, 3);
+        say(&mut engine, 1);
+        publish(&mut engine, at(100), 1, 16, 4);
+        rig.spool_disk.set_capacity(capacity);
+        engine.apply(at(130), Event::Tick).unwrap();
+        rig.spool_disk.set_capacity(None);
+        // What was refused with a full disk said nothing, and it is not known what it would say.
+        publish(&mut engine, at(200), 1, 32, 5);
+        engine.apply(at(230), Event::Tick).unwrap();
+        // A quarter of an hour later nobody has said anything for long.
+        publish(&mut engine, at(901_000), 1, 64, 6);
+        engine.apply(at(902_000), Event::Stop).unwrap();
+        assert_eq!(engine.counters().rows_permitted, expect);
+        assert!(rig.check_log().1);
+    };
+    check(None, 4 + 16 + 32);
+    check(Some(0), 0);
+}
+
+fn alarms(engine: &mut Engine<SimDisk, u32>) -> Vec<String> {
+    let mut alarms = Vec::new();
+    while let Some(effect) = engine.poll_effect() {
+        if let Effect::Alarm(text) = effect {
+            alarms.push(text);
+        }
+    }
+    alarms
+}
+
+/// What one contract refuses is told although another lets it go; of a quota once in its period, and of nothing
+/// that did not come to be.
+#[test]
+fn somebody_is_told_of_what_one_contract_refuses() {
+    let notify = |on: &str| {
+        let refinement = [("target", format!("owner-{on}")), ("on", on.to_owned())].map(
+            |(name, value)| serde_json::json!({"leftOperand": name, "operator": "eq", "rightOperand": value}),
+        );
+        serde_json::json!({"action": "notify", "refinement": refinement})
+    };
+    let permission = serde_json::json!({
+        "uid": "p", "action": "deliver",
+        "constraint": [
+            {"leftOperand": "count", "operator": "lteq", "rightOperand": 10, "unit": "1/h"},
+            {"leftOperand": "value", "operator": "lt", "rightOperand": 50}],
+        "duty": [notify("deny"), notify("quota"), notify("use")],
+    });
+    let other = serde_json::json!({
+        "@type": "Agreement", "@id": "C-2", "profile": "urn:guankou:odrl:1", "version": 1,
+        "assigner": "depot", "assignee": "space-2", "target": "granted",
+        "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2040-01-01T00:00:00Z"},
+        "permission": [{"uid": "all", "action": "deliver"}],
+    });
+    let other = Contract::draft(other.to_string().as_bytes()).unwrap();
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    let plan = plan_of(&[agreement(1, &permission, None), other]);
+    engine.apply(at(50), Event::PlanChanged(plan, Standing::default())).unwrap();
+    alarms(&mut engine);
+    let mut minute = 0;
+    let mut check = |values: std::ops::Range<i64>, expect: &[&str]| {
+        minute += 1;
+        let row = |value| Row { value: Some(Value::I64(value)), ..rows(1, 1).remove(0) };
+        let publication = Publication { held: None, rows: values.map(row).collect(), token: 1 };
+        let now = minute * 60_000;
+        engine.apply(at(now), Event::Publication(publication)).unwrap();
+        engine.apply(at(now + 30), Event::Tick).unwrap();
+        let prefix = ", contract C-1: ";
+        let found = alarms(&mut engine);
+        let found: Vec<String> = found.iter().map(|one| one.replace(prefix, " ")).collect();
+        assert_eq!(found, expect);
+    };
+    check(0..2, &["for owner-use 2 readings leave"]);
+    check(99..100, &["for owner-deny 1 readings did not leave"]);
+    check(0..6, &["for owner-quota 80 % of 10 readings an hour are used"]);
+    check(0..1, &[]);
+    check(0..3, &["for owner-quota 100 % of 10 readings an hour are used"]);
+    check(0..3, &[]);
+    minute = 70;
+    let mut check = |expect: &[&str], capacity: Option<u64>| {
+        minute += 1;
+        rig.spool_disk.set_capacity(capacity);
+        publish(&mut engine, at(minute * 60_000), 1, 11, 1);
+        engine.apply(at(minute * 60_000 + 30), Event::Tick).unwrap();
+        rig.spool_disk.set_capacity(None);
+        let found = alarms(&mut engine);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expect);
+    };
+    check(&[], Some(0));
+    check(
+        &[
+            "for owner-deny, contract C-1: 1 readings did not leave",
+            "for owner-quota, contract C-1: 100 % of 10 readings an hour are used",
+            "for owner-use, contract C-1: 10 readings leave",
+        ],
+        None,
+    );
+}
+
+/// Results of windows are a use as any other.
+#[test]
+fn somebody_is_told_of_results_that_leave() {
+    let mut permission = count_of_a_minute();
+    let refinement = serde_json::json!([
+        {"leftOperand": "target", "operator": "eq", "rightOperand": "owner"},
+        {"leftOperand": "on", "operator": "eq", "rightOperand": "use"}]);
+    let duty = serde_json::json!({"action": "notify", "refinement": refinement});
+    permission["duty"].as_array_mut().unwrap().push(duty);
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    let plan = plan_of(&[agreement(1, &permission, None)]);
+    engine.apply(at(50), Event::PlanChanged(plan, Standing::default())).unwrap();
+    publish(&mut engine, at(100), 1, 3, 1);
+    engine.apply(at(200), Event::Tick).unwrap();
+    assert!(alarms(&mut engine).is_empty());
+    engine.apply(at(400_000), Event::Tick).unwrap();
+    assert_eq!(alarms(&mut engine), ["for owner, contract C-1: 1 readings leave"]);
+    engine.apply(at(500_000), Event::Stop).unwrap();
+    assert!(rig.check_log().1, "a result is permitted by an entry of the log");
 }

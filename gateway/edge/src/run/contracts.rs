@@ -5,7 +5,7 @@ use crate::engine::Event;
 use crate::ingest::Token;
 use crate::standing::{Book, InForce, StandingFault};
 use bytes::Bytes;
-use guan_configs::EdgeConfig;
+use guan_configs::{EdgeConfig, Tier};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -24,6 +24,7 @@ pub(super) struct Keeper {
     events: mpsc::Sender<Event<Token>>,
     board: Board,
     reload: Duration,
+    has_tpm: bool,
 }
 
 impl Keeper {
@@ -40,7 +41,8 @@ impl Keeper {
         }
         book.read_folder().map_err(RunError::Contracts)?;
         let found = book.take_found();
-        let keeper = Self { book, events, board, reload: config.contracts.reload };
+        let has_tpm = config.identity.tier != Tier::Unattested;
+        let keeper = Self { book, events, board, reload: config.contracts.reload, has_tpm };
         if let Some(fault) = found {
             keeper.complain(&fault);
         }
@@ -74,7 +76,12 @@ impl Keeper {
         let carried = tokio::task::block_in_place(|| self.book.take_carried());
         match carried {
             None => {}
-            Some(Err(fault)) => self.complain(&fault),
+            Some(Err(fault)) => {
+                self.complain(&fault);
+                // What came before the fault counts.
+                self.change().await;
+                self.board.wanted.send_replace(self.book.missing());
+            }
             Some(Ok(has_changed)) => {
                 tracing::info!(has_changed, "a contract set was carried here");
                 if has_changed {
@@ -100,14 +107,20 @@ impl Keeper {
             Word::Roster { bytes, .. } => {
                 tokio::task::block_in_place(|| self.book.handle_roster(bytes))
             }
-            Word::Document(bytes) => self.book.handle_document(bytes).map(|()| true),
+            Word::Document(bytes) => self.book.handle_document(bytes),
         };
         if let Some(fault) = self.book.take_found() {
             self.complain(&fault);
         }
         let changed = match heard {
             Ok(changed) => changed,
-            Err(fault) => return self.complain(&fault),
+            Err(fault) => {
+                self.complain(&fault);
+                if matches!(fault, StandingFault::Successor { .. }) {
+                    self.change().await;
+                }
+                return;
+            }
         };
         if changed {
             self.change().await;
@@ -130,6 +143,11 @@ impl Keeper {
         }
         for warning in plan.warnings() {
             tracing::warn!(%warning, "a contract has no full effect");
+        }
+        let blind = plan.contracts().iter().filter(|one| one.asks_secure_boot && !self.has_tpm);
+        for one in blind {
+            let contract = &one.contract;
+            tracing::warn!(%contract, "it asks for Secure Boot, which a box without a TPM never knows");
         }
         let names = plan.contracts().iter().map(|one| {
             let is_suspended = standing.suspended.contains(&one.contract);

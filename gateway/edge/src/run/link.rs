@@ -6,8 +6,9 @@ use super::negotiations::Negotiator;
 use super::publishing::Publisher;
 use crate::box_identity::{self, BoxKeyFault};
 use crate::credentials::{Candidate, Credentials};
+use crate::leaving::Door;
 use crate::negotiating::NegotiatingFault;
-use crate::prover::{self, Facts, Prover};
+use crate::prover::{self, Facts, Prover, Told};
 use crate::sealing;
 use crate::status::EngineStatus;
 use crate::upkeep::{Surroundings, Upkeep, next_certificate};
@@ -121,7 +122,7 @@ pub(super) struct Uplink<S> {
 pub(super) fn prepare<S: BatchSource>(
     config: &EdgeConfig,
     source: S,
-    boot: BootNumber,
+    (boot, door): (BootNumber, Door),
     board: &Board,
     tpm: Option<Tpm>,
 ) -> Result<Option<Uplink<S>>, LinkSetupFault> {
@@ -149,7 +150,7 @@ pub(super) fn prepare<S: BatchSource>(
     });
     let credentials = Credentials::new(current, next);
     let watched = tpm.clone();
-    let proof = tpm.map(|tpm| prover(tpm, boot, board, credentials.clone(), maker));
+    let proof = tpm.map(|tpm| prover(tpm, (boot, door), board, credentials.clone(), maker));
     let (attest, upkeep) = proof.unzip();
     let local = match config.link.host.parse::<IpAddr>() {
         Ok(IpAddr::V6(_)) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -212,7 +213,7 @@ impl CandidateMaker {
 
 fn prover(
     tpm: Tpm,
-    boot: BootNumber,
+    (boot, door): (BootNumber, Door),
     board: &Board,
     credentials: Credentials,
     maker: CandidateMaker,
@@ -235,6 +236,8 @@ fn prover(
     let (alarms, halted) = (board.clone(), board.halted.clone());
     let (seal, policy) = (config.identity.seal.clone(), board.policy.clone());
     let alarm: prover::Alarm = Arc::new(move |text| alarms.alarm(text));
+    let secure_boot: prover::SecureBoot =
+        Arc::new(move |is_on| door.set_situation(|situation| situation.secure_boot = is_on));
     let upkeep = Upkeep::new(Surroundings {
         tpm: tpm.clone(),
         tpm_dir,
@@ -267,7 +270,7 @@ fn prover(
     });
     let kept = upkeep.clone();
     let dir = &config.state_dir;
-    let told = (alarm, board.verdict.clone());
+    let told = Told { alarm, verdicts: board.verdict.clone(), secure_boot };
     (Arc::new(Prover::new(tpm, facts, log_head, dir, told, credentials, kept)), upkeep)
 }
 

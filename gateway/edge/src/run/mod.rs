@@ -165,7 +165,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
-    let uplink = link::prepare(&config, source, opened.boot, &board, tpm)?;
+    let uplink = link::prepare(&config, source, opened.ours(), &board, tpm)?;
     let log_key = opened.key.clone();
     let (negotiator, publisher, desk, mail) = link::post_office(&config, &board, log_key)?;
     let vouching = opened.vouching(&config);

@@ -5,6 +5,7 @@ use super::link::Mail;
 use super::link::{self, Uplink};
 use super::report::Reporter;
 use super::{Board, RunError, Signals};
+use crate::leaving::Door;
 use crate::system_clock::{SharedClock, SystemClock};
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
@@ -41,7 +42,9 @@ pub(super) async fn run(config: &EdgeConfig, tpm: Tpm, why: String) -> Result<bo
     board.alarm(format!("nothing is collected: {why}"));
     let (stop, stopping) = watch::channel(false);
     let boot = BootNumber(0);
-    let uplink: Option<Uplink<Nothing>> = link::prepare(config, Nothing, boot, &board, Some(tpm))?;
+    // Nothing is decided here; the door is for what the verdict tells.
+    let ours = (boot, Door::new(board.clock.read(), boot, None));
+    let uplink: Option<Uplink<Nothing>> = link::prepare(config, Nothing, ours, &board, Some(tpm))?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     // Nobody keeps contracts while the store is shut.
     let (words, _) = tokio::sync::mpsc::channel(1);

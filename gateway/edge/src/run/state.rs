@@ -106,6 +106,11 @@ impl Opened {
         Vouching { log, own_key, anchors, suspicions, mirroring }
     }
 
+    /// What the link must know of this start.
+    pub(super) fn ours(&self) -> (BootNumber, Door) {
+        (self.boot, self.door.clone())
+    }
+
     /// What the link reads.
     pub(super) fn source(&self, board: &Board) -> SpoolSource<OsDisk> {
         let (streams, tables) = (self.streams.clone(), self.tables.clone());

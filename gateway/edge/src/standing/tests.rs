@@ -109,7 +109,7 @@ fn folder_and_set_count_together_and_the_set_ends_both() {
     assert_eq!(names(&book), ["C-1 v1"], "a contract counts when it is here");
     book.handle_document(&two).unwrap();
     assert_eq!((names(&book), book.missing()), (vec!["C-1 v1".into(), "C-2 v1".into()], vec![]));
-    assert!(matches!(book.handle_document(&one), Err(StandingFault::NotListed { .. })));
+    assert!(!book.handle_document(&one).unwrap(), "it lies in the folder");
 
     one_entry.state = ContractState::Revoked;
     book.handle_roster(&world.set("box-1", 2, &[&one_entry, &two_entry])).unwrap();
@@ -133,6 +133,76 @@ fn folder_and_set_count_together_and_the_set_ends_both() {
     let mut book = world.open().unwrap();
     book.read_folder().unwrap();
     assert_eq!((names(&book), book.missing()), (vec!["C-2 v1".into()], vec![]));
+}
+
+/// Never a gap and never both, also over a restart; what ends, ends at once.
+#[test]
+fn a_version_stays_until_the_next_has_come() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (one, one_entry) = world.contract("C-1", 1);
+    let (two, two_entry) = world.contract("C-1", 2);
+    let (_, three_entry) = world.contract("C-1", 3);
+    book.handle_roster(&world.set("box-1", 1, &[&one_entry])).unwrap();
+    book.handle_document(&one).unwrap();
+    book.handle_roster(&world.set("box-1", 2, &[&two_entry])).unwrap();
+    assert_eq!((names(&book), book.missing()), (vec!["C-1 v1".into()], vec![two_entry.digest]));
+    drop(book);
+    let mut book = world.open().unwrap();
+    assert_eq!(names(&book), ["C-1 v1"]);
+    book.handle_roster(&world.set("box-1", 3, &[&three_entry])).unwrap();
+    assert_eq!(names(&book), ["C-1 v1"], "the next is another one");
+    let suspended = Entry { state: ContractState::Suspended, ..two_entry.clone() };
+    book.handle_roster(&world.set("box-1", 4, &[&suspended])).unwrap();
+    assert_eq!(names(&book), ["C-1 v1"]);
+    assert!(book.in_force().standing.suspended.contains(&one_entry.contract));
+    assert!(book.handle_document(&two).unwrap());
+    assert_eq!(names(&book), ["C-1 v2"]);
+    assert!(!book.handle_document(&two).unwrap(), "it came twice");
+    drop(book);
+    let mut book = world.open().unwrap();
+    assert_eq!(names(&book), ["C-1 v2"]);
+
+    // One that is ended, or named no more, waits for nobody.
+    book.handle_roster(&world.set("box-1", 5, &[&three_entry])).unwrap();
+    assert_eq!(names(&book), ["C-1 v2"]);
+    let ended = Entry { state: ContractState::Ended, ..three_entry.clone() };
+    book.handle_roster(&world.set("box-1", 6, &[&ended])).unwrap();
+    assert!(names(&book).is_empty());
+    book.handle_roster(&world.set("box-1", 7, &[&three_entry])).unwrap();
+    assert!(names(&book).is_empty(), "what has ended does not come back");
+    drop(book);
+    assert!(names(&world.open().unwrap()).is_empty());
+}
+
+/// A successor that is refused for certain ends what it replaces; what it may be ends nothing.
+#[test]
+fn a_refused_successor_ends_what_it_replaces() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (one, one_entry) = world.contract("C-1", 1);
+    let (two, two_entry) = world.contract("C-1", 2);
+    book.handle_roster(&world.set("box-1", 1, &[&one_entry])).unwrap();
+    book.handle_document(&one).unwrap();
+    book.handle_roster(&world.set("box-1", 2, &[&two_entry])).unwrap();
+    assert!(matches!(book.handle_document(b"{"), Err(StandingFault::Contract(_))));
+    assert_eq!(names(&book), ["C-1 v1"]);
+    let mut half: serde_json::Value = serde_json::from_slice(&two).unwrap();
+    half["signatures"].as_array_mut().unwrap().pop();
+    let half = half.to_string();
+    let fault = book.handle_document(half.as_bytes()).unwrap_err();
+    assert!(
+        matches!(&fault, StandingFault::Successor { contract, .. } if *contract == one_entry.contract)
+    );
+    assert!(names(&book).is_empty());
+    // It is refused again, and nothing ends again.
+    let again = book.handle_document(half.as_bytes());
+    assert!(matches!(again, Err(StandingFault::Contract(_))));
+    drop(book);
+    let mut book = world.open().unwrap();
+    assert!(names(&book).is_empty());
+    book.handle_document(&two).unwrap();
+    assert_eq!(names(&book), ["C-1 v2"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! What a check relies on was checked before: nothing is read out of a quote whose signature does not
 //! hold, no log is replayed against PCRs that were not quoted.
 
-use super::boot::{SecureBootVariable, secure_boot_variable};
+use super::boot::{SECURE_BOOT_PCR, SecureBootVariable, secure_boot_variable};
 use super::event_log::EventLog;
 use super::evidence::{Binding, Evidence};
 use super::ima::{ImaEntry, ImaPlace, parse_ima, replay_ima};
@@ -76,12 +76,14 @@ pub fn appraise(
     logs: &Logs,
     now: WallTime,
 ) -> (Verdict, Option<LastSeen>) {
-    let mut court = Court { known, session, policy, evidence, findings: Vec::new() };
+    let findings = Vec::new();
+    let mut court = Court { known, session, policy, evidence, findings, secure_boot: None };
     let seen = court.hear(logs, now);
     let worst = court.findings.iter().map(Finding::outcome).max();
     let outcome = worst.unwrap_or(AttestationOutcome::Allow);
     let expires_at = now.saturating_add(VERDICT_LIFE);
-    let verdict = Verdict { outcome, findings: court.findings, made_at: now, expires_at };
+    let (findings, secure_boot) = (court.findings, court.secure_boot);
+    let verdict = Verdict { outcome, findings, secure_boot, made_at: now, expires_at };
     (verdict, seen.filter(|_| outcome != AttestationOutcome::Refuse))
 }
 
@@ -99,6 +101,7 @@ struct Court<'a> {
     policy: &'a Policy,
     evidence: &'a Evidence,
     findings: Vec<Finding>,
+    secure_boot: Option<bool>,
 }
 
 impl Court<'_> {
@@ -220,12 +223,13 @@ impl Court<'_> {
         if let Some(pcr) = log.replay().into_iter().find_map(differs) {
             return self.find(Finding::BootReplay(pcr));
         }
+        if self.evidence.pcrs.contains_key(&SECURE_BOOT_PCR) {
+            let variable = secure_boot_variable(&log, "SecureBoot");
+            self.secure_boot = variable.map(|variable| variable.data == [1]);
+        }
         let Some(reference) = self.reference().cloned() else { return };
-        if reference.secure_boot {
-            let is_on = secure_boot_variable(&log, "SecureBoot");
-            if is_on.is_none_or(|variable| variable.data != [1]) {
-                self.find(Finding::SecureBootOff);
-            }
+        if reference.secure_boot && self.secure_boot != Some(true) {
+            self.find(Finding::SecureBootOff);
         }
         for (name, digests) in &reference.variables {
             let variable = secure_boot_variable(&log, name);

@@ -4,7 +4,7 @@ use super::event_log::EventLog;
 use guan_model::Digest;
 
 const EV_EFI_VARIABLE_DRIVER_CONFIG: u32 = 0x8000_0001;
-const SECURE_BOOT_PCR: u8 = 7;
+pub(super) const SECURE_BOOT_PCR: u8 = 7;
 const GUID_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 8;
 

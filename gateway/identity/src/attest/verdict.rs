@@ -172,6 +172,8 @@ pub struct Verdict {
     pub outcome: AttestationOutcome,
     /// Everything that was found, in the order of looking.
     pub findings: Vec<Finding>,
+    /// Whether Secure Boot was on, by a boot log that leads to the quoted PCR 7; `None` when nothing shows it.
+    pub secure_boot: Option<bool>,
     pub made_at: WallTime,
     pub expires_at: WallTime,
 }

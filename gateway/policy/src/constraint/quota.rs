@@ -12,6 +12,16 @@ pub enum QuotaKind {
     Size = 2,
 }
 
+impl QuotaKind {
+    /// For people.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Count => "readings",
+            Self::Size => "bytes",
+        }
+    }
+}
+
 /// After what a counter starts again. Calendar periods are UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -26,6 +36,17 @@ pub enum Period {
 
 impl Period {
     pub const ALL: [Self; 5] = [Self::Total, Self::Minute, Self::Hour, Self::Day, Self::Month];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Total => "in all",
+            Self::Minute => "a minute",
+            Self::Hour => "an hour",
+            Self::Day => "a day",
+            Self::Month => "a month",
+        }
+    }
 
     /// The period that a moment lies in; grows with time.
     pub fn number(self, at: WallTime) -> i64 {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::contract::odrl::tests::{agreement, signed};
 use crate::terms::Leave;
+use crate::usage::CellKey;
+use crate::windows::Ended;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{
     BootNumber, Class, ClockQuality, DatasetId, DescriptorTable, Now, PointName, Quality, Row,
@@ -119,7 +121,9 @@ impl Box1 {
     }
 
     fn flush(&mut self, second: i64) -> Vec<Permitted> {
-        self.with_means(|plan, means| plan.flush(&at(second), means, |_| header()))
+        let ended = self.with_means(|plan, means| plan.flush(&at(second), means, |_| header()));
+        assert!(ended.dropped.is_empty());
+        ended.permitted
     }
 
     /// After kill -9: what was committed is there, what was not is not.
@@ -248,12 +252,135 @@ fn windows_leave_as_one_row_each() {
     assert_eq!(counts(&one.decide(300, &[(130, 9.0)])), (0, vec![("dropped", 1)]));
 }
 
+/// A contract of the consumer that only forbids.
+fn ceiling(id: &str, constraint: &Json) -> crate::Contract {
+    contract(id, |object| {
+        object.as_object_mut().unwrap().remove("permission");
+        object["prohibition"] =
+            json!([{"uid": format!("f-{id}"), "action": "deliver", "constraint": constraint}]);
+    })
+}
+
+fn link(class: &str) -> Json {
+    json!({"leftOperand": "link", "operator": "eq", "rightOperand": class})
+}
+
+fn mean_of_version(version: u64, change: impl FnOnce(&mut Json)) -> crate::Contract {
+    contract("C", |object| {
+        let mean = [("window", json!("PT1M")), ("statistic", json!("mean"))];
+        let refinement = mean.map(
+            |(name, value)| json!({"leftOperand": name, "operator": "eq", "rightOperand": value}),
+        );
+        object["version"] = json!(version);
+        object["permission"][0]["duty"] =
+            json!([{"action": "aggregate", "refinement": refinement}]);
+        change(object);
+    })
+}
+
+/// What of three readings leaves when the plan changes, the version that it leaves under, and how many
+/// readings are dropped; then what leaves later.
 #[test]
-fn windows_of_a_contract_that_is_gone_give_nothing() {
-    let mut one = Box1::new(&[mean_of_a_minute(1)]);
-    one.decide(0, &rows(3));
-    one.plan = Plan::compile(&[], &table());
-    assert!(one.flush(999).is_empty() && one.usage.is_empty());
+fn windows_end_on_their_own_terms_when_the_plan_changes() {
+    let old = || mean_of_version(1, |_| {});
+    let new = |change: fn(&mut Json)| mean_of_version(2, change);
+    let hot = || json!({"leftOperand": "value", "operator": "gt", "rightOperand": 50});
+    let check = |before: &[crate::Contract], after: &[crate::Contract], may_leave, expect| {
+        let mut one = Box1::new(before);
+        one.decide(5, &[(0, 1.0), (1, 2.0), (2, 6.0)]);
+        one.restart();
+        let next = Plan::compile(after, &table());
+        let hand_over = |plan: &Plan, means: &mut Means<'_>| {
+            plan.hand_over(&next, |_| may_leave, &at(6), means, |_| header())
+        };
+        let Ended { permitted, dropped } = one.with_means(hand_over);
+        let digest = before[0].digest();
+        assert!(permitted.iter().all(|one| one.contract_digest == digest));
+        one.plan = next;
+        one.restart();
+        let found = (values(&permitted).len(), dropped.values().sum::<u64>(), one.flush(999).len());
+        assert_eq!(found, expect);
+        permitted
+    };
+    let same = |_: &mut Json| {};
+    check(&[old()], &[old()], true, (0, 0, 1));
+    let left = check(&[old()], &[new(same)], true, (1, 0, 0));
+    assert_eq!(values(&left), [Some(Value::F64(3.0))]);
+    check(
+        &[old()],
+        &[new(|object| object["permission"][0]["duty"] = json!([{"action": "log"}]))],
+        true,
+        (1, 0, 0),
+    );
+    check(&[old()], &[new(same)], false, (0, 3, 0));
+    check(&[old()], &[], true, (1, 0, 0));
+    check(&[old()], &[], false, (0, 3, 0));
+    // Too few readings now, whatever would have come.
+    let few = mean_of_version(1, |object| {
+        let refinement = &mut object["permission"][0]["duty"][0]["refinement"];
+        let minimum = json!({"leftOperand": "contributors", "operator": "eq", "rightOperand": 4});
+        refinement.as_array_mut().unwrap().push(minimum);
+    });
+    check(&[few], &[new(same)], true, (0, 3, 0));
+
+    // Prohibitions that came since, of the contract or of another one of its consumer.
+    let forbidding = |constraint: Json| {
+        mean_of_version(2, |object| {
+            object["prohibition"] =
+                json!([{"uid": "f", "action": "deliver", "constraint": constraint}]);
+        })
+    };
+    check(&[old()], &[forbidding(hot())], true, (0, 3, 0));
+    check(&[old()], &[old(), ceiling("Z", &hot())], true, (0, 3, 0));
+    check(&[old()], &[ceiling("Z", &hot())], true, (0, 3, 0));
+    check(&[old(), ceiling("Z", &hot())], &[ceiling("Z", &hot())], true, (1, 0, 0));
+    check(&[old(), ceiling("Z", &hot())], &[old(), ceiling("Y", &hot())], true, (1, 0, 0));
+    let bare = new(|object| {
+        object["permission"][0]["constraint"] =
+            json!({"leftOperand": "point", "operator": "eq", "rightOperand": "Other.Point"});
+    });
+    check(&[old()], &[bare], true, (1, 0, 0));
+    let left = check(&[old()], &[forbidding(link("metered"))], true, (1, 0, 0));
+    check_links(&left[0], &["unmetered"]);
+    // A prohibition is itself, whatever place another one takes.
+    let (z, a) = (ceiling("Z", &link("metered")), ceiling("A", &link("unmetered")));
+    let left = check(&[old(), z.clone()], &[old(), a.clone(), z.clone()], true, (1, 0, 0));
+    check_links(&left[0], &[]);
+    let left = check(&[old(), a.clone(), z.clone()], &[old(), z], true, (1, 0, 0));
+    check_links(&left[0], &[]);
+    let mut one = Box1::new(&[old(), a]);
+    one.decide(5, &[(0, 1.0)]);
+    check_links(&one.flush(999)[0], &["metered"]);
+}
+
+fn check_links(permitted: &Permitted, expect: &[&str]) {
+    use crate::situation::LinkClass;
+    let leaves = |class: &LinkClass| {
+        let mut situation = at(7);
+        situation.link = Some(*class);
+        permitted.terms.judge(&situation, BootNumber(1)) == Leave::Now
+    };
+    let words = LinkClass::WORDS.iter().filter(|(_, class)| leaves(class));
+    assert_eq!(words.map(|(word, _)| *word).collect::<Vec<_>>(), expect);
+}
+
+/// A permission that lapsed lets no result go, and readings of a window that no plan knows are told.
+#[test]
+fn flushed_windows_of_lapsed_permissions_and_of_no_contract_are_counted() {
+    let check = |plan: &Plan, lapsed: bool| {
+        let mut one = Box1::new(&[mean_of_a_minute(1)]);
+        one.decide(0, &rows(3));
+        let mut later = at(999);
+        if lapsed {
+            later.violated.insert((ContractId::parse("C").unwrap(), "p".into()));
+        }
+        one.plan = plan.clone();
+        let ended = one.with_means(|plan, means| plan.flush(&later, means, |_| header()));
+        assert_eq!(ended.dropped, [(SPEED, 3)].into());
+        assert!(ended.permitted.is_empty() && one.usage.is_empty());
+    };
+    check(&Plan::compile(&[], &table()), false);
+    check(&Plan::compile(&[mean_of_a_minute(1)], &table()), true);
 }
 
 fn noise(budget: &str) -> Vec<(&'static str, Json)> {

@@ -46,7 +46,7 @@ impl Answers {
 }
 
 /// What tests may ask of a row.
-pub(super) fn reading(series: &Series, row: usize) -> Reading {
+pub(crate) fn reading(series: &Series, row: usize) -> Reading {
     let gateway_time = series.gateway_times[row];
     Reading {
         event_time: series.source_times[row].unwrap_or(gateway_time),

@@ -5,11 +5,12 @@ use crate::constraint::{QuotaKey, Rate, Test};
 use crate::contract::check::binds_the_box;
 use crate::contract::{Contract, Rule, RuleKind, Validity, validity};
 use crate::decision::DenyReason;
-use crate::duty::Transform;
+use crate::duty::{NotifyOn, Transform};
 use crate::situation::Situation;
 use crate::terms::{Delay, Terms};
 use crate::truth::Truth;
 use crate::usage::Usage;
+use guan_model::bytes_io::Writer;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{BootNumber, ClockQuality, ContractId, Digest, Now, WallTime};
 use std::collections::BTreeSet;
@@ -63,6 +64,7 @@ pub(crate) struct Permit {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Forbid {
     contract: ContractId,
+    contract_digest: Digest,
     rule: Arc<str>,
     /// Its contract's term; `None` for the grant's own contract, whose term is asked anyway.
     term: Option<(WallTime, WallTime)>,
@@ -174,6 +176,25 @@ impl PointRules {
         permits.filter(|(_, permit)| !situation.is_violated(&permit.contract, &permit.rule))
     }
 
+    /// The programs of all permissions, and what they ask.
+    pub(crate) fn permit_programs<'l>(
+        &'l self,
+        about: (&'l Situation, &'l Reading, &'l Usage),
+    ) -> impl Iterator<Item = (&'l Program, Live<'l>)> {
+        let programs = self.permits.iter();
+        programs.map(move |one| (&one.program, live(&one.contract, &one.rule, about)))
+    }
+
+    /// The program of a prohibition, and what it asks.
+    pub(crate) fn forbid_program<'l>(
+        &'l self,
+        place: usize,
+        about: (&'l Situation, &'l Reading, &'l Usage),
+    ) -> (&'l Program, Live<'l>) {
+        let Forbid { contract, rule, program, .. } = &self.forbids[place];
+        (program, live(contract, rule, about))
+    }
+
     /// Prohibition wins, on true and on unknown; a permission needs true; else no.
     pub(crate) fn verdict(
         &self,
@@ -206,6 +227,43 @@ impl PointRules {
         permit.map_or(Verdict::None, |place| Verdict::Permit(place, later))
     }
 
+    /// The version of the contract and the prohibitions, in their places: windows that were begun under others
+    /// do not go on.
+    fn identity(&self, contract: &Contract, descriptors: &Digest) -> Digest {
+        let mut out = Writer::new();
+        out.bytes(b"guan window rules 1");
+        // Ids of points mean something in their table only.
+        [descriptors, &contract.digest()].iter().for_each(|digest| out.raw(&digest.0));
+        for forbid in &self.forbids {
+            out.raw(&forbid.contract_digest.0);
+            out.text(&forbid.rule);
+        }
+        Digest::of(&out.finish())
+    }
+
+    /// What must be asked of the result of a window when it leaves, beside its terms: prohibitions that nobody
+    /// asked about its readings. `None`: one of them forbids it for good. The readings are gone, so what
+    /// asks for them is not known, and a prohibition that is not known forbids.
+    pub(crate) fn asks_beyond(
+        &self,
+        before: &Self,
+        situation: &Situation,
+    ) -> Option<Vec<(Arc<str>, Program)>> {
+        let is_new = |forbid: &&Forbid| !before.forbids.iter().any(|known| known.asks_as(forbid));
+        let fires = |forbid: &&Forbid| {
+            forbid.may_bind(&situation.now)
+                && forbid.program.truth_without_reading(situation) != Truth::False
+        };
+        let mut asked = Vec::new();
+        for forbid in self.forbids.iter().filter(is_new).filter(fires) {
+            if forbid.is_final() {
+                return None;
+            }
+            asked.push((forbid.rule.clone(), forbid.later.clone()));
+        }
+        Some(asked)
+    }
+
     /// What is asked when rows that a permit let in leave.
     pub(crate) fn terms(
         &self,
@@ -214,7 +272,6 @@ impl PointRules {
         now: Now,
         boot: BootNumber,
     ) -> Terms {
-        // A plan that has changed since a window began may have fewer.
         let forbid = forbids.iter().filter_map(|place| self.forbids.get(place));
         let delay = permit.form.iter().find_map(|transform| match transform {
             Transform::Delay { span } => Some(Delay { span: *span, boot, kept_at: now }),
@@ -269,7 +326,16 @@ impl Forbid {
             return None;
         }
         let (contract, rule) = (fixed.contract.id().clone(), rule.id.clone());
-        Some(Self { contract, rule, term, program, later })
+        let contract_digest = fixed.contract.digest();
+        Some(Self { contract, contract_digest, rule, term, program, later })
+    }
+
+    /// Whether it asks the same, whoever says it; counters are those of one contract.
+    fn asks_as(&self, other: &Self) -> bool {
+        let is_same_counter = self.program.asks() < Asks::Counters
+            || (&self.contract, &self.rule) == (&other.contract, &other.rule);
+        is_same_counter
+            && (&self.program, &self.later, self.term) == (&other.program, &other.later, other.term)
     }
 
     /// Whether the moment of leaving changes nothing.
@@ -294,9 +360,13 @@ pub(crate) struct Grant {
     not_after: WallTime,
     /// Counters that its rules ask.
     pub(crate) quotas: Vec<QuotaKey>,
+    /// Somebody wants to be told of what it refuses.
+    pub(crate) tells: bool,
     /// For each point of the dataset, in order, its place in `rules`.
     rules_of: Vec<u16>,
     rules: Vec<PointRules>,
+    /// One for each of `rules`.
+    identities: Vec<Digest>,
 }
 
 impl Grant {
@@ -306,7 +376,7 @@ impl Grant {
         contract: &Contract,
         others: &[&Contract],
         points: &[&PointDescriptor],
-        collections: &Collections,
+        (descriptors, collections): (&Digest, &Collections),
     ) -> Option<Self> {
         let mut rules: Vec<PointRules> = Vec::new();
         let mut rules_of = Vec::with_capacity(points.len());
@@ -332,7 +402,9 @@ impl Grant {
             not_before: contract.not_before(),
             not_after: contract.not_after(),
             quotas: quotas.into_iter().collect(),
+            tells: super::notifications(contract).iter().any(|(on, _)| *on != NotifyOn::Use),
             rules_of,
+            identities: rules.iter().map(|one| one.identity(contract, descriptors)).collect(),
             rules,
         })
     }
@@ -362,6 +434,11 @@ impl Grant {
             Validity::NotYet => DenyReason::NotYetValid { contract },
             _ => DenyReason::Expired { contract },
         }
+    }
+
+    /// Which rules `rules` gives: the same as long as nothing about them has changed.
+    pub(crate) fn identity(&self, ordinal: usize) -> Digest {
+        self.identities[usize::from(self.rules_of[ordinal])]
     }
 
     pub(crate) fn rules(&self, ordinal: usize) -> &PointRules {

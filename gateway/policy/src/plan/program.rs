@@ -8,6 +8,7 @@ use crate::contract::check::times;
 use crate::duty::pattern_covers;
 use crate::interval::IntervalSet;
 use crate::situation::Situation;
+use crate::told::Quota;
 use crate::truth::{ExactlyOne, Truth};
 use crate::usage::{CellKey, Usage};
 use guan_model::descriptor::PointDescriptor;
@@ -33,6 +34,17 @@ pub struct Reading {
     pub value: Option<f64>,
     /// Of value and time, before compression.
     pub bytes: u64,
+}
+
+impl Reading {
+    /// For programs that ask for no reading.
+    pub(crate) const NONE: Self = Self {
+        event_time: WallTime(0),
+        gateway_time: WallTime(0),
+        quality: Quality::GOOD,
+        value: None,
+        bytes: 0,
+    };
 }
 
 /// Everything that a live test may ask.
@@ -217,6 +229,41 @@ impl Program {
             Self::And(parts) | Self::Or(parts) | Self::Xone(parts) => {
                 parts.iter().map(Self::asks).max().unwrap_or_default()
             }
+        }
+    }
+
+    /// As `truth`, if all quotas had this answer.
+    pub(crate) fn truth_supposing(&self, live: Live<'_>, quotas: Truth) -> Truth {
+        let of = |part: &Self| part.truth_supposing(live, quotas);
+        match self {
+            Self::And(parts) => parts.iter().map(of).fold(Truth::True, Truth::and),
+            Self::Or(parts) => parts.iter().map(of).fold(Truth::False, Truth::or),
+            Self::Xone(parts) => exactly_one(parts.iter().map(of)),
+            Self::Test(Test::Quota { .. }) => quotas,
+            alone => alone.truth(live),
+        }
+    }
+
+    /// The first quota with this answer.
+    pub(crate) fn quota_that(&self, live: Live<'_>, says: Truth) -> Option<Quota> {
+        match self {
+            Self::And(parts) | Self::Or(parts) | Self::Xone(parts) => {
+                parts.iter().find_map(|part| part.quota_that(live, says))
+            }
+            Self::Test(test) => Quota::of(test).filter(|_| answer(test, live) == says),
+            _ => None,
+        }
+    }
+
+    /// As `truth`, where no reading is at hand: what asks for one, or for counters, is unknown.
+    pub(crate) fn truth_without_reading(&self, situation: &Situation) -> Truth {
+        let of = |part: &Self| part.truth_without_reading(situation);
+        match self {
+            Self::And(parts) => parts.iter().map(of).fold(Truth::True, Truth::and),
+            Self::Or(parts) => parts.iter().map(of).fold(Truth::False, Truth::or),
+            Self::Xone(parts) => exactly_one(parts.iter().map(of)),
+            alone if alone.asks() != Asks::Batch => Truth::Unknown,
+            alone => alone.truth(Live { situation, reading: &Reading::NONE, counted: None }),
         }
     }
 

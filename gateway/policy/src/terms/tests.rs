@@ -4,6 +4,7 @@ use super::*;
 use crate::constraint::{ReleaseVersion, Test, TimeWindow};
 use crate::interval::{Comparison, IntervalSet};
 use crate::situation::LinkClass;
+use guan_model::WallTime;
 use proptest::prelude::*;
 
 const BOOT: BootNumber = BootNumber(3);

@@ -55,7 +55,13 @@ fn cells_are_limited() {
             let full = match statistic {
                 None => usage.charge(&CellKey::Sample { contract, rule, point }, 0, u64::MAX),
                 Some(statistic) => {
-                    let key = CellKey::Window { contract, rule, forbids: vec![700; 256], point };
+                    let key = CellKey::Window {
+                        contract,
+                        rules: Digest([255; 32]),
+                        rule,
+                        forbids: vec![700; 256],
+                        point,
+                    };
                     let start = WallTime::from_seconds(1_800_000_000);
                     let window =
                         Window::around(start, Duration::from_secs(60), statistic, u64::MAX);
@@ -79,6 +85,7 @@ fn cells_are_limited() {
             usage
                 .close_window(&CellKey::Window {
                     contract: contract(&long),
+                    rules: Digest([255; 32]),
                     rule: long.as_str().into(),
                     forbids: vec![700; 256],
                     point: PointId(0),
@@ -111,6 +118,44 @@ fn rates_keep_their_names_through_records() {
     }
 }
 
+/// A window as the program wrote it that bound none to a version: it belongs to no rules, and the first plan
+/// ends it. Its name may look like one that does.
+#[test]
+fn windows_of_earlier_programs_are_read_and_belong_to_no_version() {
+    let record = [
+        &b"\x05\x01A\x01r\x09\0\0\0\x02\x01\0\xbc\x02\x03"[..],
+        &b"\0\0\0\0\0\0\0\0\0\x58\x47\xf8\x0d\0\0\0\x83\x01\x01"[..],
+        &b"\0\0\0\0\0\0\x10\x40\0\0\0\0\0\0\x10\x40\0\0\0\0\0\0\x10\x40"[..],
+        &b"\0\0\0\0\0\0\0\0\0\x80"[..],
+    ]
+    .concat();
+    let key = |rules| CellKey::Window {
+        contract: contract("A"),
+        rules,
+        rule: "r".into(),
+        forbids: vec![1, 700],
+        point: PointId(9),
+    };
+    let mut usage = Usage::default();
+    usage.replay(&record).unwrap();
+    assert_eq!(usage.windows(), [key(Digest([0; 32]))]);
+    assert_eq!(usage.snapshot(), record);
+    for rules in [Digest([0; 32]), Digest([0xAB; 32])] {
+        for rule in ["r", "", "r\u{1f}", "r\u{1f}00", &format!("r\u{1f}{}", "AB".repeat(32))] {
+            let mut key = key(rules);
+            let CellKey::Window { rule: name, .. } = &mut key else { unreachable!() };
+            *name = rule.into();
+            let minute = Duration::from_secs(60);
+            let mut usage = Usage::default();
+            let window = Window::around(WallTime(0), minute, Statistic::Mean, 1);
+            usage.open_window(&key, window).unwrap();
+            let mut again = Usage::default();
+            again.replay(&usage.snapshot()).unwrap();
+            assert_eq!(again.windows(), [key]);
+        }
+    }
+}
+
 #[test]
 fn what_was_used_up_outlives_its_contract() {
     let mut usage = Usage::default();
@@ -126,6 +171,7 @@ fn step(usage: &mut Usage, what: u8, number: u32) {
     let (name, point) = (["A", "B"][number as usize % 2], PointId(number));
     let window = CellKey::Window {
         contract: contract(name),
+        rules: Digest([7; 32]),
         rule: "r".into(),
         forbids: vec![1, 700],
         point,

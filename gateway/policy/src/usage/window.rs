@@ -73,11 +73,6 @@ impl Window {
         Self::around(self.end(), self.length, self.statistic, self.contributors_min)
     }
 
-    /// Whether it was begun by the same words of the contract.
-    pub(crate) fn is_of(&self, length: Duration, statistic: Statistic, minimum: u64) -> bool {
-        (self.length, self.statistic, self.contributors_min) == (length, statistic, minimum)
-    }
-
     pub(crate) fn start(&self) -> WallTime {
         self.start
     }
@@ -136,6 +131,11 @@ impl Window {
         };
         // Sums of the largest doubles overflow.
         result.filter(|number| number.is_finite())
+    }
+
+    /// Readings that stand behind it so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Most bytes of its record.

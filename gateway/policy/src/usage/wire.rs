@@ -4,7 +4,7 @@
 use super::{Cell, CellKey, Usage, Window};
 use crate::constraint::{Period, QuotaKey, QuotaKind, Rate};
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
-use guan_model::{ContractId, PointId, WallTime};
+use guan_model::{ContractId, Digest, PointId, WallTime};
 use std::sync::Arc;
 
 /// Why a record cannot be read: the disk, or another program, is to blame.
@@ -116,10 +116,14 @@ fn write_key(key: &CellKey, out: &mut Writer) {
             out.u32(point.0);
             out.u8(*period as u8);
         }
-        CellKey::Window { rule, forbids, point, .. } => {
+        CellKey::Window { rules, rule, forbids, point, .. } => {
             out.u8(5);
             out.text(contract);
-            out.text(rule);
+            match *rules == UNBOUND {
+                // An earlier program takes it for a rule that it does not know, and ends it.
+                false => out.text(&format!("{rule}{SEPARATOR}{rules}")),
+                true => out.text(rule),
+            }
             out.u32(point.0);
             out.varint(forbids.len() as u64);
             forbids.iter().for_each(|number| out.u16(*number));
@@ -152,18 +156,22 @@ fn read_key(reader: &mut Reader<'_>) -> Result<CellKey, UsageFault> {
             CellKey::Budget { contract, point, period: read_period(reader)? }
         }
         5 => {
-            let (rule, point) = (read_rule(reader)?, PointId(reader.u32()?));
+            let (rule, rules) = split_rules(reader.text()?);
+            let (rule, point) = (rule.into(), PointId(reader.u32()?));
             let mut forbids = Vec::new();
             for _ in 0..reader.varint()? {
                 forbids.push(reader.u16()?);
             }
-            CellKey::Window { contract, rule, forbids, point }
+            CellKey::Window { contract, rules, rule, forbids, point }
         }
         code => return Err(UsageFault::Unknown { what: "key", code }),
     })
 }
 
-/// Between the name of a rule and its rate.
+/// The rules of a window of an earlier program.
+const UNBOUND: Digest = Digest([0; 32]);
+
+/// Between the name of a rule and its rate, or the rules that it stood among.
 const SEPARATOR: char = '\u{1f}';
 
 fn suffix(rate: Rate) -> String {
@@ -179,6 +187,15 @@ fn split_rate(text: &str) -> (&str, Option<Rate>) {
         text.ends_with(&suffix(rate)).then_some((rule, Some(rate)))
     };
     split().unwrap_or((text, None))
+}
+
+fn split_rules(text: &str) -> (&str, Digest) {
+    let split = || {
+        let (rule, rules) = text.rsplit_once(SEPARATOR)?;
+        let digest = Digest::from_hex(rules).filter(|digest| *digest != UNBOUND)?;
+        (digest.to_string() == rules).then_some((rule, digest))
+    };
+    split().unwrap_or((text, UNBOUND))
 }
 
 fn read_rule(reader: &mut Reader<'_>) -> Result<Arc<str>, UsageFault> {

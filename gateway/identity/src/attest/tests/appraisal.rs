@@ -370,6 +370,27 @@ fn secure_boot_that_is_off() {
     check(|case| reboot(case, 0, b"our key"), &Finding::SecureBootOff);
 }
 
+/// Whether Secure Boot was on is said also where no reference demands it, and only of a log that leads to the PCRs.
+#[test]
+fn secure_boot_is_told_as_it_was_measured() {
+    let check = |change: fn(&mut Case), expect: Option<bool>| {
+        let mut case = Case::new();
+        case.policy.references.clear();
+        change(&mut case);
+        assert_eq!(case.appraise().0.secure_boot, expect);
+    };
+    check(|_| {}, Some(true));
+    check(|case| reboot(case, 0, b"our key"), Some(false));
+    check(|case| case.logs.boot = log_of(&events(0, b"our key")), None);
+    check(|case| case.logs.boot.clear(), None);
+    let other = |case: &mut Case| {
+        case.logs.boot = log_of(&events(1, b"our key")[..2]);
+        let pcrs = EventLog::parse(&case.logs.boot).unwrap().replay();
+        case.pcrs.extend(pcrs);
+    };
+    check(other, None);
+}
+
 #[test]
 fn secure_boot_with_another_key() {
     let finding = Finding::SecureBootVariable("db".to_owned());
