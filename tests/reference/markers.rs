@@ -160,6 +160,9 @@ fn is_same(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// Draws until a contract makes sense.
+const TRIES: usize = 16;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     /// Batches that left at all.
@@ -210,13 +213,17 @@ fn run(seed: u64, guard: Guard, table: &DescriptorTable) -> Option<Found> {
     let actions = ["collect", "store", "deliver"];
     let mut contracts = Vec::new();
     for id in ["A", "B"] {
-        let mut object = draw.contract(id);
-        if guard == Guard::None {
-            // So that there is something to find.
-            push(&mut object, "permission", json!({"uid": "open", "action": "deliver"}));
-        }
-        guard.put_on(&mut object, actions[usize::try_from(seed % 3).unwrap()]);
-        contracts.push(Contract::draft(object.to_string().as_bytes()).ok()?);
+        // Many draws contradict themselves, with a guard more than without.
+        let contract = (0..TRIES).find_map(|_| {
+            let mut object = draw.contract(id);
+            if guard == Guard::None {
+                // So that there is something to find.
+                push(&mut object, "permission", json!({"uid": "open", "action": "deliver"}));
+            }
+            guard.put_on(&mut object, actions[usize::try_from(seed % 3).unwrap()]);
+            Contract::draft(object.to_string().as_bytes()).ok()
+        });
+        contracts.push(contract?);
     }
     if guard == Guard::ProhibitedElsewhere {
         for consumer in ["x", "y"] {
