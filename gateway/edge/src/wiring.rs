@@ -123,7 +123,7 @@ pub fn surroundings(config: &EdgeConfig) -> Surroundings {
 
 pub fn trusted_keys(config: &EdgeConfig) -> Result<TrustedKeys, WiringFault> {
     let keys = config.contracts.trusted_keys.iter();
-    let keys = keys.map(|key| (key.party.clone(), PublicKey::Ed25519(key.ed25519))).collect();
+    let keys = keys.map(|key| (key.party.clone(), key.key.clone())).collect();
     let single = config.contracts.single_signature;
     let keys = TrustedKeys::new(keys).map(|keys| keys.accepting_single(single));
     keys.map_err(|faults| {
