@@ -10,7 +10,7 @@ use guan_configs::edge::{
 };
 use guan_configs::{ConfigFault, ConfigFaults, EdgeConfig};
 use guan_drivers::mqtt::{Authenticator, ListenerLimits, Rights, TopicFilter, User};
-use guan_model::{BootNumber, PublicKey};
+use guan_model::BootNumber;
 use guan_policy::TrustedKeys;
 use guan_spool::{SpoolConfig, StreamConfig, WhenFull as SpoolWhenFull};
 use std::collections::BTreeMap;

@@ -225,6 +225,22 @@ fn a_line_says_what_was_deleted() {
     assert_eq!(lines.len(), 2);
 }
 
+/// Between the order and its execution the space began anew, and data comes that belongs to the same slice.
+#[test]
+fn data_that_comes_after_an_order_gets_a_key_of_its_own() {
+    let mut space = Space::new();
+    space.agree("box-1", "C-1", 1, Some(after(60)));
+    let early = space.deliver("box-1", "C-1", 0);
+    let due = space.retention.state().due(at(60));
+    space.retention.order(&due, "space-1", &space.disk);
+    space.restart();
+    space.agree("box-1", "C-1", 1, Some(after(60)));
+    let late = space.deliver("box-1", "C-1", 1);
+    assert_eq!((space.reads(&early), space.reads(&late)), (false, true));
+    assert_eq!(space.delete(60).len(), 2);
+    assert_eq!(space.findings(&space.key), [Finding::Good; 2]);
+}
+
 /// Whenever the power goes, there is one line for each deletion.
 #[test]
 fn no_deletion_is_without_its_line() {
