@@ -10,7 +10,7 @@
 //!   no deletion is without its line, whenever the power goes.
 //!
 //! A batch does not say under which version it was collected: the version counts that is in force when it
-//! comes.
+//! comes. A batch that was not yet committed when its key was ordered away is deleted and not counted.
 
 mod key;
 mod statement;
@@ -109,8 +109,11 @@ impl Retention {
                 }
                 state.keys.insert(name, held);
             } else if let Some(name) = KeyName::of(&path, ORDER) {
-                let bytes = fs::read(&path)
-                    .map_err(|source| RetentionFault::File { path: path.clone(), source })?;
+                let bytes = match fs::read(&path) {
+                    Ok(bytes) => bytes,
+                    Err(fault) if fault.kind() == io::ErrorKind::NotFound => continue,
+                    Err(source) => return Err(RetentionFault::File { path, source }),
+                };
                 let event = serde_json::from_slice(&bytes);
                 let event = event.map_err(|_| RetentionFault::Damaged { path })?;
                 state.orders.insert(name, Order { event, is_again: true });

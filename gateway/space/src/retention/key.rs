@@ -174,9 +174,12 @@ pub(super) fn read(path: &Path) -> Result<Option<(KeyName, Held)>, RetentionFaul
     let failed = |source| RetentionFault::File { path: path.to_path_buf(), source };
     let damaged = || RetentionFault::Damaged { path: path.to_path_buf() };
     let mut bytes = Zeroizing::new(Vec::with_capacity(512));
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
+    match File::open(path) {
+        Ok(file) => file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?,
+        // The daemon has deleted it since the folder was listed.
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(failed(fault)),
+    };
     let (key, bound) = match name {
         KeyName::Slice(..) => (&bytes[..], None),
         KeyName::Random(_) => {

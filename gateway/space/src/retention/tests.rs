@@ -225,6 +225,26 @@ fn a_line_says_what_was_deleted() {
     assert_eq!(lines.len(), 2);
 }
 
+#[test]
+fn the_keys_are_limited() {
+    let mut space = Space::new();
+    space.agree("box-1", "C-1", 1, Some(after(60)));
+    let key = || Held { bound: None, key: Key::new([0; 32]) };
+    let mut state = space.retention.state();
+    for second in 1..i64::try_from(KEYS_MAX).unwrap() {
+        state.keys.insert(KeyName::Slice(id("C-2"), second), key());
+    }
+    drop(state);
+    let last = space.deliver("box-1", "C-1", 0);
+    assert!(space.reads(&last));
+    let mut more = delivery_under("C-1", 2);
+    more.received = at(60);
+    let full = space.retention.seal(&mut more);
+    assert!(matches!(full, Err(RetentionFault::Full)), "{full:?}");
+    more.received = at(0);
+    space.retention.seal(&mut more).expect("there is a key for it");
+}
+
 /// Between the order and its execution the space began anew, and data comes that belongs to the same slice.
 #[test]
 fn data_that_comes_after_an_order_gets_a_key_of_its_own() {
