@@ -227,6 +227,30 @@ fn the_space_deletes_what_a_contract_wants_deleted() {
     assert_eq!(rows, 2, "{lines:?}");
 }
 
+/// What a consumer got is due for its signature, and an alarm until that is there.
+#[test]
+fn a_consumer_acknowledges_what_it_got() {
+    let Some(rig) = start() else { return };
+    let asking = agreement("C-1", 1, |object| {
+        object["permission"][0]["duty"] = json!([{"action": "acknowledgeUse", "refinement":
+            {"leftOperand": "every", "operator": "eq", "rightOperand": "PT2S"}}]);
+    });
+    rig.stage.issue(&asking, &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v1");
+    publish(&rig, 0..3);
+    rig.wait_for_rows(DATASET, 3);
+    let alarms = || rig.stage.space_json(&["status"]).unwrap_or_default()["alarms"].to_string();
+    wait_for("the alarm", || alarms().contains("insurer-1 has not acknowledged"));
+    let key = rig.stage.folder.join("parties/insurer-1.pem").display().to_string();
+    let acknowledge = ["contract", "acknowledge", "C-1", "--by", "insurer-1", "--key", &key];
+    let said = rig.stage.space_json(&acknowledge).unwrap();
+    let said = said["acknowledged"].as_array().unwrap();
+    assert_eq!(said.iter().filter_map(|one| one["rows"].as_u64()).sum::<u64>(), 3, "{said:?}");
+    wait_for("no alarm", || !alarms().contains("has not acknowledged"));
+    let given = rig.stage.space_json(&["meter"]).unwrap()["acknowledgements"]["given"].clone();
+    assert!(given.as_array().unwrap().iter().all(|one| one["signature"] == "good"), "{given}");
+}
+
 /// An amended contract asks nothing of what has come already, and forgives nothing about it.
 #[test]
 fn an_amended_contract_does_not_cancel_what_was_asked() {
