@@ -198,8 +198,8 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let node = root.table("contracts");
     let about = "Private key that signs contracts (Ed25519, PEM).";
     let contract_key_file = node.path("signing_key_file", about, Some("contract.key.pem"));
-    let about =
-        "Folder of keys with which this space signs for consumers, PARTY.pem; not set: they sign.";
+    let about = "Folder of keys: PARTY.pem, with which this space signs for consumers (not there: they sign), and \
+                 PARTY.pub.pem, with which it checks what parties have signed.";
     let party_keys_dir = node.optional_path("party_keys_dir", about);
     node.finish();
     Some(SpaceConfig {

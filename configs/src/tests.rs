@@ -5,6 +5,7 @@ mod limits;
 
 use super::*;
 use crate::edge::{FormatConfig, WhenFull};
+use guan_model::PublicKey;
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +33,34 @@ fn check(added: &str, expect: &[&str]) {
     let report = edge(&format!("{SMALL}{added}")).map(|_| ()).unwrap_err().to_string();
     let lines: Vec<&str> = report.lines().skip(1).map(str::trim).collect();
     assert_eq!(lines, expect, "{added}");
+}
+
+#[test]
+fn keys_of_parties_are_of_two_kinds() {
+    check(
+        "[[contracts.trusted_key]]\nparty = \"x\"",
+        &["line 9: contracts.trusted_key[0].ed25519: is missing; give 64 hex digits"],
+    );
+    check(
+        "[[contracts.trusted_key]]\nparty = \"x\"\np256 = \"0412\"",
+        &["line 11: contracts.trusted_key[0].p256: = \"0412\": must be 130 hex digits that begin \
+         with 04"],
+    );
+    let (ed25519, p256) = ("a".repeat(64), format!("04{}", "b".repeat(128)));
+    let key = |lines: &str| format!("[[contracts.trusted_key]]\nparty = \"x\"\n{lines}\n");
+    let (ed25519, p256) = (format!("ed25519 = \"{ed25519}\""), format!("p256 = \"{p256}\""));
+    check(
+        &key(&format!("{ed25519}\n{p256}")),
+        &["line 12: contracts.trusted_key[0].p256: stands beside ed25519; give each key a \
+         [[contracts.trusted_key]] of its own"],
+    );
+    check(
+        &format!("{}{}", key(&p256), key(&p256)),
+        &["line 14: contracts.trusted_key[1].p256: is there twice"],
+    );
+    let config = edge(&format!("{SMALL}{}{}", key(&ed25519), key(&p256))).unwrap();
+    let keys: Vec<_> = config.contracts.trusted_keys.iter().map(|one| &one.key).collect();
+    assert!(matches!(keys[..], [PublicKey::Ed25519(_), PublicKey::EcdsaP256(_)]), "{keys:?}");
 }
 
 #[test]

@@ -219,6 +219,64 @@ fn the_space_deletes_what_a_contract_wants_deleted() {
     assert_eq!(said["rows_deleted"], 2, "{said}");
     assert_eq!(said["files"].as_array().unwrap().len(), 1);
     assert_eq!(said["files"][0]["contract"], "C-2");
+    let lines = rig.stage.space_json(&["deleted", "--verify"]).unwrap();
+    assert_eq!(lines["verified"], true);
+    let lines = lines["lines"].as_array().unwrap();
+    assert!(lines.iter().all(|line| line["deleted"]["boxes"] == json!(["demo-box"])), "{lines:?}");
+    let rows: u64 = lines.iter().filter_map(|line| line["deleted"]["rows"].as_u64()).sum();
+    assert_eq!(rows, 2, "{lines:?}");
+}
+
+/// What a consumer got is due for its signature, and an alarm until that is there.
+#[test]
+fn a_consumer_acknowledges_what_it_got() {
+    let Some(rig) = start() else { return };
+    let asking = agreement("C-1", 1, |object| {
+        object["permission"][0]["duty"] = json!([{"action": "acknowledgeUse", "refinement":
+            {"leftOperand": "every", "operator": "eq", "rightOperand": "PT2S"}}]);
+    });
+    rig.stage.issue(&asking, &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v1");
+    publish(&rig, 0..3);
+    rig.wait_for_rows(DATASET, 3);
+    let alarms = || rig.stage.space_json(&["status"]).unwrap_or_default()["alarms"].to_string();
+    wait_for("the alarm", || alarms().contains("insurer-1 has not acknowledged"));
+    let key = rig.stage.folder.join("parties/insurer-1.pem").display().to_string();
+    let acknowledge = ["contract", "acknowledge", "C-1", "--by", "insurer-1", "--key", &key];
+    let said = rig.stage.space_json(&acknowledge).unwrap();
+    let said = said["acknowledged"].as_array().unwrap();
+    assert_eq!(said.iter().filter_map(|one| one["rows"].as_u64()).sum::<u64>(), 3, "{said:?}");
+    wait_for("no alarm", || !alarms().contains("has not acknowledged"));
+    let given = rig.stage.space_json(&["meter"]).unwrap()["acknowledgements"]["given"].clone();
+    assert!(given.as_array().unwrap().iter().all(|one| one["signature"] == "good"), "{given}");
+}
+
+/// An amended contract asks nothing of what has come already, and forgives nothing about it.
+#[test]
+fn an_amended_contract_does_not_cancel_what_was_asked() {
+    let Some(rig) = start() else { return };
+    let short = agreement("C-1", 1, |object| {
+        object["permission"][0]["duty"] = json!([{"action": "delete", "refinement":
+            {"leftOperand": "after", "operator": "eq", "rightOperand": "PT62S"}}]);
+    });
+    rig.stage.issue(&short, &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v1");
+    publish(&rig, 0..2);
+    rig.wait_for_rows(DATASET, 2);
+    rig.stage.issue(&agreement("C-1", 2, |_| {}), &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v2");
+    publish(&rig, 2..3);
+    rig.wait_for_rows(DATASET, 3);
+    let rows = || {
+        let lines = rig.stage.space_json(&["deleted", "--verify"]).unwrap();
+        let lines = lines["lines"].as_array().unwrap().clone();
+        lines.iter().filter_map(|line| line["deleted"]["rows"].as_u64()).sum::<u64>()
+    };
+    wait_for_at_most(100, || rows() == 2);
+    assert_eq!(rows(), 2);
+    let folder = rig.stage.folder.join("left").display().to_string();
+    let said = rig.stage.space_json(&["export", "--out", &folder]).unwrap();
+    assert_eq!((&said["rows_deleted"], &said["files"][0]["rows"]), (&json!(2), &json!(1)));
 }
 
 #[test]
@@ -239,9 +297,14 @@ fn old_foreign_and_half_signed_contracts_do_not_count() {
     assert!(rig.status()["contracts"].to_string().contains("suspended"));
     rig.stage.space_json(&["contract", "renew", "--box", "demo-box"]).unwrap();
     wait_for_contract(&rig, "\"C-1 v1\"");
-    // One signature of two.
-    rig.stage.issue(&agreement("C-2", 1, |_| {}), &["depot-7"]).unwrap();
-    wait_for("a refusal", || alarms(&rig).contains("insurer-1"));
+    // One signature of two: the space refuses it.
+    let half = rig.stage.issue(&agreement("C-2", 1, |_| {}), &["depot-7"]).unwrap_err().to_string();
+    assert!(half.contains("\"insurer-1\" has signed"), "{half}");
+    // By a party that the space knows and the box does not.
+    rig.stage.make_party("stranger-1").unwrap();
+    let foreign = agreement("C-2", 1, |object| object["assignee"] = json!("stranger-1"));
+    rig.stage.issue(&foreign, &["depot-7", "stranger-1"]).unwrap();
+    wait_for("a refusal", || alarms(&rig).contains("stranger-1"));
     assert!(!rig.status()["contracts"].to_string().contains("C-2"));
 }
 
@@ -284,8 +347,9 @@ fn contracts_are_negotiated_over_the_link() {
         parties.join("depot-7.pem")
     );
     configure(&rig.stage.box_config(), "[contracts]", &of_box);
-    let of_space = format!("party_keys_dir = {parties:?}");
-    configure(&rig.stage.space_config(), "[contracts]", &of_space);
+    // With this key the space signs for the consumer.
+    let of_space = rig.stage.folder.join("space/parties/insurer-1.pem");
+    std::fs::copy(parties.join("insurer-1.pem"), of_space).unwrap();
     rig.start_space();
     rig.start_guan();
 

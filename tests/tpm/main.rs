@@ -8,6 +8,7 @@ mod handshake;
 mod memory;
 mod relay;
 mod seal;
+mod trail;
 
 use guan_demo::swtpm::Swtpm;
 use guan_identity::attest::{
@@ -48,6 +49,12 @@ fn start(swtpm: &Swtpm, folder: &Path, added_delay: Duration) -> Tpm {
 }
 
 impl Bench {
+    /// The emulator dies without a word and comes back; the box's thread notices by itself.
+    fn power_cut(&mut self) {
+        self.swtpm.kill().unwrap();
+        self.swtpm.start().unwrap();
+    }
+
     fn ek(&self) -> TpmPublic {
         let public = self.tpm.call("test", |chip| chip.ek_public()).unwrap();
         TpmPublic::parse(&public).unwrap()

@@ -2,7 +2,7 @@
 
 use super::parse_host_port;
 use crate::schema::{Kind, Node};
-use guan_model::{BoxId, ByteCount, ROWS_PER_BATCH_MAX, StreamId};
+use guan_model::{BoxId, ByteCount, PublicKey, ROWS_PER_BATCH_MAX, StreamId};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ pub struct ContractsConfig {
 #[non_exhaustive]
 pub struct TrustedKeyConfig {
     pub party: String,
-    pub ed25519: [u8; 32],
+    pub key: PublicKey,
 }
 
 pub(super) fn read_spool(root: &Node<'_>) -> Option<SpoolConfig> {
@@ -282,19 +282,11 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
                 .map(|id| id.to_string())
                 .map_err(|_| format!("must be {}", kind.accepted))
         });
-        let kind = Kind { name: "key", accepted: "64 hex digits" };
-        let about = "Its public Ed25519 key; `guan-space contract key` prints it.";
-        let ed25519 = key.text("ed25519", about, &kind, None, |text| {
-            let mut bytes = [0; 32];
-            hex::decode_to_slice(text, &mut bytes)
-                .map(|()| bytes)
-                .map_err(|_| format!("must be {}", kind.accepted))
-        });
-        key.finish();
-        let (Some(party), Some(ed25519)) = (party, ed25519) else { continue };
-        let trusted = TrustedKeyConfig { party, ed25519 };
+        let Some((party, public)) = party.zip(read_public(&key)) else { continue };
+        let trusted = TrustedKeyConfig { party, key: public };
         if trusted_keys.contains(&trusted) {
-            key.fault("ed25519", "is there twice");
+            let name = if key.has("p256") { "p256" } else { "ed25519" };
+            key.fault(name, "is there twice");
         }
         trusted_keys.push(trusted);
     }
@@ -308,4 +300,36 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
         party_key_file,
         trusted_keys,
     })
+}
+
+/// One key of either kind.
+fn read_public(key: &Node<'_>) -> Option<PublicKey> {
+    let kind = Kind { name: "key", accepted: "64 hex digits" };
+    let fault = |kind: &Kind<'_>| format!("must be {}", kind.accepted);
+    let about = "Its public Ed25519 key; `guan-space contract key` prints it.";
+    let of_32 = |text: &str| {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)
+            .map(|()| PublicKey::Ed25519(bytes))
+            .map_err(|_| fault(&kind))
+    };
+    // One of the two must be there; without the other, the usual one is asked for.
+    let ed25519 = match key.has("p256") && !key.has("ed25519") {
+        true => key.optional_text("ed25519", about, &kind, of_32),
+        false => key.text("ed25519", about, &kind, None, of_32),
+    };
+    let kind = Kind { name: "key", accepted: "130 hex digits that begin with 04" };
+    let about = "Its public P-256 key as an uncompressed point, in place of `ed25519`.";
+    let p256 = key.optional_text("p256", about, &kind, |text| {
+        let point = hex::decode(text).ok().filter(|point| point.len() == 65 && point[0] == 4);
+        point.map(PublicKey::EcdsaP256).ok_or_else(|| fault(&kind))
+    });
+    if ed25519.is_some() && p256.is_some() {
+        key.fault(
+            "p256",
+            "stands beside ed25519; give each key a [[contracts.trusted_key]] of its own",
+        );
+    }
+    key.finish();
+    ed25519.or(p256)
 }

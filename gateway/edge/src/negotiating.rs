@@ -5,8 +5,8 @@
 
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
-use guan_identity::LogKeyFile;
-use guan_model::{DatasetId, Now};
+use guan_identity::PartyKey;
+use guan_model::{DatasetId, Now, Signer};
 use guan_negotiation::{Conduct, Ledger};
 use guan_policy::negotiation::{
     CommandFault, MANDATE_BYTES_MAX, Mandate, MessageError, Negotiation, Role, Signatures, State,
@@ -97,7 +97,7 @@ impl Provider {
         party: &str,
     ) -> Result<(), CommandFault> {
         let Some(file) = &self.key_file else { return Ok(()) };
-        match LogKeyFile::load(file, party) {
+        match PartyKey::load(file, party) {
             Ok(key) => agree(now, negotiation, &key, party),
             Err(fault) => {
                 tracing::warn!(%fault, "the box cannot sign for {party}; a person must agree");
@@ -153,7 +153,7 @@ pub fn party(negotiation: &Negotiation) -> Option<String> {
 pub fn agree(
     now: Now,
     negotiation: &mut Negotiation,
-    key: &LogKeyFile,
+    key: &dyn Signer,
     party: &str,
 ) -> Result<(), CommandFault> {
     let Some(terms) = negotiation.proposal().map(|terms| terms.to_agreement()) else {

@@ -10,7 +10,7 @@ use guan_configs::edge::{
 };
 use guan_configs::{ConfigFault, ConfigFaults, EdgeConfig};
 use guan_drivers::mqtt::{Authenticator, ListenerLimits, Rights, TopicFilter, User};
-use guan_model::{BootNumber, PublicKey};
+use guan_model::BootNumber;
 use guan_policy::TrustedKeys;
 use guan_spool::{SpoolConfig, StreamConfig, WhenFull as SpoolWhenFull};
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ pub fn surroundings(config: &EdgeConfig) -> Surroundings {
 
 pub fn trusted_keys(config: &EdgeConfig) -> Result<TrustedKeys, WiringFault> {
     let keys = config.contracts.trusted_keys.iter();
-    let keys = keys.map(|key| (key.party.clone(), PublicKey::Ed25519(key.ed25519))).collect();
+    let keys = keys.map(|key| (key.party.clone(), key.key.clone())).collect();
     let single = config.contracts.single_signature;
     let keys = TrustedKeys::new(keys).map(|keys| keys.accepting_single(single));
     keys.map_err(|faults| {

@@ -2,6 +2,7 @@
 //!
 //! - `key_file`: private keys in files of mode 0600, behind the model's `Signer`; a TPM comes behind
 //!   the same trait.
+//! - `party_key`: the key of a party to contracts, of either kind.
 //! - `sealed_file`: the same under a key that the TPM gives out.
 //! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
 //! - `attest`: what a TPM says about itself and its boot, and what the space makes of it.
@@ -20,6 +21,7 @@ pub mod ca;
 pub mod certificate;
 pub mod join;
 pub mod key_file;
+mod party_key;
 mod pem;
 pub mod request;
 mod sealed_file;
@@ -35,7 +37,8 @@ pub use certificate::{
     read_certificates, validity,
 };
 pub use key_file::{KeyFault, KeyFile, LogKeyFile};
-pub use pem::{PemFault, decode_public_p256, encode_public_p256};
+pub use party_key::{PartyAlgorithm, PartyKey};
+pub use pem::{PemFault, decode_public, decode_public_p256, encode_public, encode_public_p256};
 pub use request::{RequestFault, certificate_request};
 pub use sealed_file::{STORE_KEY_BYTES, SealedFault};
 pub use secret_file::{FileFault, SECRET_FILE_BYTES_MAX};

@@ -31,6 +31,26 @@ pub enum PemFault {
     Base64,
 }
 
+/// A public key in PEM, as `openssl pkey -pubout` writes it.
+pub fn encode_public(key: &PublicKey) -> String {
+    let spki = match key {
+        PublicKey::Ed25519(key) => public_key_to_spki(&alg_id::ED25519, key),
+        PublicKey::EcdsaP256(point) => public_key_to_spki(&alg_id::ECDSA_P256, point),
+    };
+    encode(PUBLIC_KEY, &spki).to_string()
+}
+
+/// Reads what [`encode_public`] wrote; `None` for anything else.
+pub fn decode_public(text: &str) -> Option<PublicKey> {
+    const KEY_BYTES: usize = 32;
+    decode_public_p256(text).or_else(|| {
+        let spki = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).ok()?;
+        let key = spki.get(spki.len().checked_sub(KEY_BYTES)?..)?;
+        let is_it = public_key_to_spki(&alg_id::ED25519, key) == spki;
+        is_it.then(|| PublicKey::Ed25519(key.try_into().expect("as many bytes as were cut off")))
+    })
+}
+
 /// A P-256 key in PEM, as `openssl pkey -pubout` writes it.
 pub fn encode_public_p256(key: &PublicKey) -> Option<String> {
     let PublicKey::EcdsaP256(point) = key else { return None };

@@ -90,6 +90,7 @@ impl TrustedKey {
 pub struct TrustedKeys {
     keys: Vec<TrustedKey>,
     accepts_single: bool,
+    counts_strangers: bool,
 }
 
 impl TrustedKeys {
@@ -114,7 +115,7 @@ impl TrustedKeys {
             }
         }
         match faults.is_empty() {
-            true => Ok(Self { keys: trusted, accepts_single: false }),
+            true => Ok(Self { keys: trusted, ..Self::default() }),
             false => Err(faults),
         }
     }
@@ -124,6 +125,18 @@ impl TrustedKeys {
     #[must_use]
     pub fn accepting_single(self, accepts_single: bool) -> Self {
         Self { accepts_single, ..self }
+    }
+
+    /// Whether any key of a party is known.
+    pub fn knows(&self, party: &str) -> bool {
+        self.keys.iter().any(|key| key.party == party)
+    }
+
+    /// Signatures of parties of which no key is known count, unchecked. Whoever writes a file then has only
+    /// to write their names.
+    #[must_use]
+    pub fn counting_strangers(self, counts_strangers: bool) -> Self {
+        Self { counts_strangers, ..self }
     }
 
     /// Notes every signature that must not be there and the lack of those that must.
@@ -150,6 +163,9 @@ impl TrustedKeys {
         for entry in signatures {
             match self.check_one(entry, message) {
                 Ok(true) => signed.push(&entry.party),
+                Ok(false) if self.counts_strangers && !self.knows(&entry.party) => {
+                    signed.push(&entry.party);
+                }
                 Ok(false) => unknown.push(entry.key_id.as_str()),
                 Err(problem) => faults.add(&entry.pointer, problem),
             }

@@ -1,6 +1,6 @@
-//! What an operator of the space should look at, about boxes that are not what they were.
+//! What an operator of the space should look at: boxes that are not what they were, duties not done.
 
-use guan_model::BoxId;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most that are kept; later ones push out earlier ones.
@@ -11,10 +11,10 @@ pub const ALARMS_MAX: usize = 16;
 pub struct Alarms(Arc<Mutex<Vec<String>>>);
 
 impl Alarms {
-    pub fn raise(&self, box_id: &BoxId, text: &str) {
-        tracing::error!(%box_id, alarm = %text, "an operator should look at this");
+    pub fn raise(&self, who: &impl Display, text: &str) {
+        tracing::error!(%who, alarm = %text, "an operator should look at this");
         let mut alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = format!("{box_id}: {text}");
+        let line = format!("{who}: {text}");
         if !alarms.contains(&line) {
             if alarms.len() == ALARMS_MAX {
                 alarms.remove(0);
@@ -31,6 +31,7 @@ impl Alarms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guan_model::BoxId;
 
     #[test]
     fn each_is_kept_once_and_the_oldest_go() {

@@ -18,6 +18,7 @@ const CA_KEY_FILE: &str = "ca.key.pem";
 const SERVER_CERTIFICATE_FILE: &str = "server.pem";
 const SERVER_KEY_FILE: &str = "server.key.pem";
 const CONTRACT_KEY_FILE: &str = "contract.key.pem";
+const PARTIES_DIR: &str = "parties";
 
 /// Why a space could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ pub fn create(space: &NewSpace<'_>) -> Result<PathBuf, InitError> {
         return Err(InitError::Exists { path: config });
     }
     let folder = |source| InitError::File { path: space.dir.to_path_buf(), source };
-    std::fs::create_dir_all(space.dir).map_err(folder)?;
+    std::fs::create_dir_all(space.dir.join(PARTIES_DIR)).map_err(folder)?;
     let ca_key: Arc<dyn Signer> =
         Arc::new(KeyFile::create(&space.dir.join(CA_KEY_FILE), "certificate authority")?);
     let ca = SmallCa::create(&format!("Guankou {}", space.id), ca_key, space.now, CA_DAYS)?;
@@ -100,6 +101,9 @@ accept_tiers = ["unattested"]
 
 [contracts]
 signing_key_file = "{CONTRACT_KEY_FILE}"
+# PARTY.pub.pem: public keys of parties, so that their signatures are checked. PARTY.pem: private keys with which
+# this space signs for consumers.
+party_keys_dir = "{PARTIES_DIR}"
 "#,
         id = space.id,
         listen = space.listen,

@@ -6,9 +6,13 @@
 //! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection;
 //!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service;
 //!   `alarms`: boxes that are not what they were.
+//! - `parties`: who signed a contract; `sets`: contracts of boxes; `retention`: deletion that they ask for; `acknowledgement`:
+//!   of use; `signed_lines`: what the space says
+//!   under its signature.
 //! - `catalogues`: what boxes offer. `init`: sets a space up.
 #![forbid(unsafe_code)]
 
+pub mod acknowledgement;
 pub mod admit;
 pub mod alarms;
 pub mod appraiser;
@@ -22,10 +26,12 @@ pub mod joining;
 pub mod meter;
 pub mod negotiating;
 pub mod parquet_file;
+pub mod parties;
 pub mod registry;
 pub mod retention;
 pub mod run;
 pub mod runner;
 pub mod sets;
+pub mod signed_lines;
 pub mod status;
 pub mod store;

@@ -14,9 +14,9 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, other: Self) {
-        self.batches += other.batches;
-        self.rows += other.rows;
+    pub fn add(&mut self, other: Self) {
+        self.batches = self.batches.saturating_add(other.batches);
+        self.rows = self.rows.saturating_add(other.rows);
     }
 }
 
@@ -66,6 +66,14 @@ pub struct Compared {
     pub received: Sum,
     /// Readings that the log names and that are neither here nor given up: on their way, or lost.
     pub missing_rows: i64,
+    /// The same in batches: fewer and larger ones with as many readings were not what the box kept.
+    pub missing_batches: i64,
+}
+
+impl Compared {
+    pub fn agrees(&self) -> bool {
+        self.missing_rows == 0 && self.missing_batches == 0
+    }
 }
 
 /// Both ends side by side. Days are of each end's own clock, so totals are compared.
@@ -81,13 +89,18 @@ pub fn compare(box_says: &BoxMeter, here: &Days) -> Vec<Compared> {
         let kept = total(box_says.contracts.get(contract));
         let given_up = box_says.given_up.get(contract).copied().unwrap_or_default();
         let received = total(here.get(contract));
-        let rows = |sum: Sum| i64::try_from(sum.rows).unwrap_or(i64::MAX);
+        let left = |of: fn(Sum) -> u64| {
+            let [kept, given_up, received] =
+                [kept, given_up, received].map(|sum| i64::try_from(of(sum)).unwrap_or(i64::MAX));
+            kept.saturating_sub(given_up).saturating_sub(received)
+        };
         Compared {
             contract: contract.clone(),
             kept,
             given_up,
             received,
-            missing_rows: rows(kept) - rows(given_up) - rows(received),
+            missing_rows: left(|sum| sum.rows),
+            missing_batches: left(|sum| sum.batches),
         }
     });
     compared.collect()
@@ -114,8 +127,12 @@ mod tests {
             given_up: BTreeMap::from([("B".to_owned(), sum(3))]),
         };
         let compared = compare(&says, &days(&[("A", 10), ("B", 4), ("D", 2)]));
-        let missing: Vec<(&str, i64)> =
-            compared.iter().map(|one| (one.contract.as_str(), one.missing_rows)).collect();
-        assert_eq!(missing, [("A", 0), ("B", 0), ("C", 5), ("D", -2)]);
+        let missing: Vec<(&str, i64, i64)> = compared
+            .iter()
+            .map(|one| (one.contract.as_str(), one.missing_rows, one.missing_batches))
+            .collect();
+        // Of B one batch is here and one was given up, and the box kept one: that does not add up.
+        assert_eq!(missing, [("A", 0, 0), ("B", 0, -1), ("C", 5, 1), ("D", -2, -1)]);
+        assert_eq!(compared.iter().filter(|one| one.agrees()).count(), 1);
     }
 }

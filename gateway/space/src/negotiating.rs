@@ -4,15 +4,14 @@
 //! A contract that is finalized goes into the box's set at once, which brings it in force.
 
 use crate::catalogues::{Accepted, Catalogues};
+use crate::parties::{PartyKeys, Strangers};
 use crate::sets::{SetFault, Sets};
 use bytes::Bytes;
 use guan_catalogue::catalogue::CATALOGUE_BYTES_MAX;
 use guan_codec::unpack_document;
-use guan_configs::SpaceConfig;
-use guan_identity::LogKeyFile;
 use guan_link::driver::describe;
 use guan_link::{LETTERS_MAX, Letter, Topic};
-use guan_model::{BoxId, ClockQuality, Now, WallTime};
+use guan_model::{BoxId, ClockQuality, Now, Signer, WallTime};
 use guan_negotiation::{Conduct, Desk, Ledger, LedgerFault, Parcel};
 use guan_policy::negotiation::{CommandFault, MessageError, Negotiation, Role, Signatures, State};
 use guan_policy::{Contract, sign};
@@ -45,41 +44,10 @@ pub fn boxes(state_dir: &Path) -> Vec<BoxId> {
     boxes
 }
 
-/// With which keys the space signs for consumers.
-#[derive(Clone)]
-pub struct ConsumerKeys {
-    space: String,
-    key_file: PathBuf,
-    parties_dir: Option<PathBuf>,
-}
-
-impl ConsumerKeys {
-    pub fn new(config: &SpaceConfig) -> Self {
-        Self {
-            space: config.id.to_string(),
-            key_file: config.contract_key_file.clone(),
-            parties_dir: config.party_keys_dir.clone(),
-        }
-    }
-
-    /// `None`: a person must sign for this party.
-    pub fn key(&self, party: &str) -> Option<LogKeyFile> {
-        let file = match party == self.space {
-            true => self.key_file.clone(),
-            false => self.parties_dir.as_ref()?.join(format!("{party}.pem")),
-        };
-        if !file.exists() {
-            return None;
-        }
-        let key = LogKeyFile::load(&file, party);
-        key.inspect_err(|fault| tracing::warn!(%fault, "the key of {party} cannot be used")).ok()
-    }
-}
-
 /// The space as the consumer's end, with one box.
 pub struct Consumer {
     box_id: BoxId,
-    keys: ConsumerKeys,
+    keys: PartyKeys,
     sets: Sets,
     clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
 }
@@ -91,15 +59,29 @@ impl Conduct for Consumer {
             return Ok(());
         }
         let party = party(negotiation);
-        match party.as_deref().and_then(|party| Some((self.keys.key(party)?, party))) {
-            Some((key, party)) => verify(now, negotiation, &key, party),
-            None => Ok(()),
+        let Some(party) = party else { return Ok(()) };
+        match self.keys.private(&party) {
+            Ok(Some(key)) => verify(now, negotiation, &key, &party),
+            Ok(None) => Ok(()),
+            Err(fault) => {
+                tracing::warn!(fault = %describe(&fault), "a person must sign for {party}");
+                Ok(())
+            }
         }
     }
 
     fn conclude(&mut self, _: Now, negotiation: &Negotiation) {
         let Some(file) = negotiation.contract_file() else { return };
-        match self.sets.issue(&self.box_id, &file, (self.clock)()) {
+        // The box has checked the owner's signature; the space may not know that key.
+        let signed = match self.keys.judge(file, Strangers::Trusted) {
+            Ok(signed) => signed,
+            Err(fault) => {
+                let text = describe(&fault);
+                tracing::error!(box_id = %self.box_id, fault = %text, "an agreement is not in force");
+                return;
+            }
+        };
+        match self.sets.issue(&self.box_id, &signed, (self.clock)()) {
             Ok(roster) => {
                 tracing::info!(box_id = %self.box_id, epoch = roster.epoch, "an agreement is in force");
             }
@@ -123,7 +105,7 @@ pub fn party(negotiation: &Negotiation) -> Option<String> {
 pub fn verify(
     now: Now,
     negotiation: &mut Negotiation,
-    key: &LogKeyFile,
+    key: &dyn Signer,
     party: &str,
 ) -> Result<(), CommandFault> {
     let terms = negotiation.agreement().map(|terms| terms.to_json()).unwrap_or_default();
@@ -183,7 +165,7 @@ impl Mail {
 pub struct Negotiator {
     pub mail: Mail,
     pub state_dir: PathBuf,
-    pub keys: ConsumerKeys,
+    pub keys: PartyKeys,
     pub sets: Sets,
     pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
 }

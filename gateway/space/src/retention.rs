@@ -3,25 +3,37 @@
 //! deleted by destroying the key. Every deletion is a signed line of `deleted.jsonl`.
 //!
 //! A key's data is deleted when its hour began so long ago as the contract says: up to an hour early, never
-//! late by more than the interval at which the daemon looks.
+//! late by more than the interval at which the daemon looks, and not before the contract's `retain` is
+//! over. Invariants:
+//! - What a contract asks is bound to the key when data comes; a later version changes only what comes later.
+//! - A key is destroyed after the order to do so is durable, and the order goes only after the signed line is:
+//!   no deletion is without its line, whenever the power goes.
+//!
+//! A batch does not say under which version it was collected: the version counts that is in force when it
+//! comes. A batch that was not yet committed when its key was ordered away is deleted and not counted.
+
+mod key;
+mod statement;
+
+pub use key::Deletion;
+pub use statement::{Finding, review};
 
 use crate::sets::Sets;
-use crate::store::Delivery;
+use crate::signed_lines;
+use crate::store::{Delivery, StoreError};
 use bytes::Bytes;
-use guan_model::{ContractId, Signer, WallTime};
+use guan_model::{BoxId, ContractId, Digest, Signer, WallTime};
 use guan_policy::contract::Contract;
-use guan_policy::duty::Duty;
+use guan_spool::Disk;
+use key::{Bound, Held, ID_BYTES, Key, KeyName, SLICE_S};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Folder of the keys in `space.state_dir`.
 pub const KEYS_DIR: &str = "retention";
@@ -29,16 +41,12 @@ pub const KEYS_DIR: &str = "retention";
 pub const DELETED_FILE: &str = "deleted.jsonl";
 /// Most keys: a hundred contracts with a month of hours each.
 pub const KEYS_MAX: usize = 100_000;
-const KEY_BYTES: usize = 32;
-/// Data that came in so many seconds has one key.
-const SLICE_S: i64 = 3600;
-/// The same for data that is deleted soon.
-const SHORT_SLICE_S: i64 = 60;
-const SOON: Duration = Duration::from_secs(2 * 86_400);
-/// What stands before an enciphered batch; no encoded batch begins so.
-const SEALED: &[u8] = b"guan-sealed-1\n";
-/// First line of what is signed about a deletion.
-const DOMAIN: &[u8] = b"guan-data-deleted/1\n";
+/// Stands before a batch that the first release enciphered; no encoded batch begins so.
+const SEALED_1: &[u8] = b"guan-sealed-1\n";
+/// The same since keys have names of their own.
+const SEALED: &[u8] = b"guan-sealed-2\n";
+/// An order to delete what lies under a key; with the key's name before it.
+const ORDER: &str = ".due";
 
 /// Why data cannot be kept for deletion, or not be deleted.
 #[derive(Debug, thiserror::Error)]
@@ -59,51 +67,6 @@ pub enum RetentionFault {
     Sign { detail: String },
 }
 
-/// When a contract wants its data deleted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Deletion {
-    after: Option<Duration>,
-    by: Option<WallTime>,
-}
-
-impl Deletion {
-    /// The earliest that the contract's duties ask; `None`: it asks for none.
-    pub fn of(contract: &Contract) -> Option<Self> {
-        let duties = contract.rules().iter().flat_map(|rule| &rule.duties);
-        let mut deletion = Self::default();
-        for duty in duties.chain(contract.obligations()) {
-            match duty {
-                Duty::DeleteAfter(after) => {
-                    let known = deletion.after.unwrap_or(Duration::MAX);
-                    deletion.after = Some(known.min(*after));
-                }
-                Duty::DeleteBy(by) => {
-                    deletion.by = Some(deletion.by.map_or(*by, |known| known.min(*by)));
-                }
-                _ => {}
-            }
-        }
-        (deletion != Self::default()).then_some(deletion)
-    }
-
-    /// When the slice that a moment belongs to began, in seconds.
-    fn slice_of(&self, at: WallTime) -> i64 {
-        let is_soon = self.after.is_some_and(|after| after < SOON);
-        let slice_s = if is_soon { SHORT_SLICE_S } else { SLICE_S };
-        at.0.div_euclid(1_000_000_000 * slice_s) * slice_s
-    }
-
-    fn is_due(&self, began_s: i64, now: WallTime) -> bool {
-        let began = WallTime::from_seconds(began_s);
-        self.after.is_some_and(|after| now >= began.saturating_add(after))
-            || self.by.is_some_and(|by| now >= by)
-    }
-}
-
-/// A contract and the second at which a slice of its data began.
-type KeyName = (ContractId, i64);
-type Key = Zeroizing<[u8; KEY_BYTES]>;
-
 /// The keys, and which contracts ask for deletion; clones share them.
 #[derive(Clone)]
 pub struct Retention {
@@ -114,11 +77,25 @@ pub struct Retention {
 
 #[derive(Default)]
 struct State {
-    deletions: BTreeMap<ContractId, Deletion>,
-    keys: BTreeMap<KeyName, Key>,
+    /// What the version asks that each box has now, by its digest.
+    deletions: BTreeMap<(BoxId, ContractId), (Digest, Deletion)>,
+    /// The strictest that any version has asked, for keys that do not say.
+    unbound: BTreeMap<ContractId, Deletion>,
+    keys: BTreeMap<KeyName, Held>,
+    /// Which key new data gets.
+    open: BTreeMap<Bound, KeyName>,
+    /// What is ordered deleted and not yet said to be.
+    orders: BTreeMap<KeyName, Order>,
+}
+
+struct Order {
+    event: Value,
+    /// Begun before: its line may be there.
+    is_again: bool,
 }
 
 impl Retention {
+    /// Changes nothing on the disk beside making the folder.
     pub fn open(state_dir: &Path) -> Result<Self, RetentionFault> {
         let folder = state_dir.join(KEYS_DIR);
         let failed = |source| RetentionFault::File { path: folder.clone(), source };
@@ -126,13 +103,25 @@ impl Retention {
         let mut state = State::default();
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let Some(name) = name_of(&path) else { continue };
-            let bytes = fs::read(&path)
-                .map_err(|source| RetentionFault::File { path: path.clone(), source })?;
-            let key: [u8; KEY_BYTES] =
-                bytes.try_into().map_err(|_| RetentionFault::Damaged { path })?;
-            state.keys.insert(name, Zeroizing::new(key));
+            if let Some((name, held)) = key::read(&path)? {
+                if let Some(bound) = &held.bound {
+                    state.open.insert(bound.clone(), name.clone());
+                }
+                state.keys.insert(name, held);
+            } else if let Some(name) = KeyName::of(&path, ORDER) {
+                let bytes = match fs::read(&path) {
+                    Ok(bytes) => bytes,
+                    Err(fault) if fault.kind() == io::ErrorKind::NotFound => continue,
+                    Err(source) => return Err(RetentionFault::File { path, source }),
+                };
+                let event = serde_json::from_slice(&bytes);
+                let event = event.map_err(|_| RetentionFault::Damaged { path })?;
+                state.orders.insert(name, Order { event, is_again: true });
+            }
         }
+        // What is ordered deleted is deleted for whoever reads.
+        let ordered: Vec<KeyName> = state.orders.keys().cloned().collect();
+        ordered.iter().for_each(|name| state.forget(name));
         let deleted = state_dir.join(DELETED_FILE);
         Ok(Self { folder, deleted, shared: Arc::new(Mutex::new(state)) })
     }
@@ -143,39 +132,74 @@ impl Retention {
 
     /// Looks again which contracts of all boxes ask for deletion. Contracts that have ended still do.
     pub fn read_duties(&self, sets: &Sets) {
-        let mut deletions = BTreeMap::new();
+        let before = self.state().deletions.clone();
+        let (mut deletions, mut unbound) = (BTreeMap::new(), BTreeMap::new());
         for box_id in sets.boxes() {
-            let Ok(Some(roster)) = sets.roster(&box_id) else { continue };
-            for entry in roster.entries {
-                let Ok(Some(file)) = sets.document(&box_id, &entry.digest) else { continue };
-                let Ok(contract) = Contract::draft(&file) else { continue };
-                if let Some(deletion) = Deletion::of(&contract) {
-                    deletions.insert(entry.contract, deletion);
+            let asked = |contract: Contract| Some((contract.digest(), Deletion::of(&contract)?));
+            let current = |digest: &Digest| -> Option<Contract> {
+                Contract::draft(&sets.document(&box_id, digest).ok()??).ok()
+            };
+            let Ok(roster) = sets.roster(&box_id) else {
+                // Nothing is known anew; what was asked stands.
+                tracing::error!(%box_id, "a contract set cannot be read; its duties stay as they were");
+                let kept = before.iter().filter(|((owner, _), _)| *owner == box_id);
+                deletions.extend(kept.map(|(key, asked)| (key.clone(), *asked)));
+                continue;
+            };
+            for entry in roster.into_iter().flat_map(|roster| roster.entries) {
+                if let Some(asked) = current(&entry.digest).and_then(asked) {
+                    deletions.insert((box_id.clone(), entry.contract), asked);
                 }
             }
+            for contract in self.versions_of_unbound(sets, &box_id) {
+                let Some(asked) = Deletion::of(&contract) else { continue };
+                let known = unbound.entry(contract.id().clone()).or_insert(asked);
+                *known = known.and(asked);
+            }
         }
-        self.state().deletions = deletions;
+        let mut state = self.state();
+        (state.deletions, state.unbound) = (deletions, unbound);
+    }
+
+    /// Every version that a box had of contracts whose keys do not say what was asked.
+    fn versions_of_unbound(&self, sets: &Sets, box_id: &BoxId) -> Vec<Contract> {
+        let contracts: BTreeSet<ContractId> = {
+            let state = self.state();
+            let slices = state.keys.keys().filter_map(|name| match name {
+                KeyName::Slice(contract, _) => Some(contract.clone()),
+                KeyName::Random(_) => None,
+            });
+            slices.collect()
+        };
+        if contracts.is_empty() {
+            return Vec::new();
+        }
+        let mut versions = sets.versions(box_id);
+        versions.retain(|contract| contracts.contains(contract.id()));
+        versions
     }
 
     /// Enciphers a batch whose contract asks for deletion.
     pub fn seal(&self, delivery: &mut Delivery) -> Result<(), RetentionFault> {
         let mut state = self.state();
-        let Some(deletion) = state.deletions.get(&delivery.contract) else { return Ok(()) };
-        let began_s = deletion.slice_of(delivery.received);
-        let name = (delivery.contract.clone(), began_s);
-        if !state.keys.contains_key(&name) {
-            if state.keys.len() >= KEYS_MAX {
-                return Err(RetentionFault::Full);
+        let owner = (delivery.box_id.clone(), delivery.contract.clone());
+        let Some((digest, deletion)) = state.deletions.get(&owner) else { return Ok(()) };
+        let bound = Bound::new((&owner.0, &owner.1), digest, deletion, delivery.received);
+        let name = match state.open.get(&bound) {
+            Some(name) => name.clone(),
+            None => {
+                if state.keys.len() + state.orders.len() >= KEYS_MAX {
+                    return Err(RetentionFault::Full);
+                }
+                let (name, held) = key::create(&self.folder, &bound)?;
+                state.keys.insert(name.clone(), held);
+                state.open.insert(bound, name.clone());
+                name
             }
-            let mut key = Zeroizing::new([0; KEY_BYTES]);
-            SystemRandom::new().fill(&mut key[..]).map_err(|_| RetentionFault::Random)?;
-            let path = self.path_of(&name);
-            write_key(&self.folder, &path, &key)
-                .map_err(|source| RetentionFault::File { path, source })?;
-            state.keys.insert(name.clone(), key);
-        }
-        let cipher = cipher(&state.keys[&name]);
+        };
+        let cipher = cipher(&state.keys[&name].key);
         drop(state);
+        let KeyName::Random(id) = name else { unreachable!("new keys have random names") };
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| RetentionFault::Random)?;
         let mut body = delivery.bytes.to_vec();
@@ -183,114 +207,198 @@ impl Retention {
         cipher
             .seal_in_place_append_tag(unique, Aad::from(delivery.digest.0), &mut body)
             .expect("a batch is shorter than 64 GB");
-        delivery.bytes = [SEALED, &began_s.to_le_bytes(), &nonce, &body].concat().into();
+        delivery.bytes = [SEALED, &id, &nonce, &body].concat().into();
         Ok(())
     }
 
     /// The batch as it came; `None`: it was deleted.
     pub fn open_batch(&self, delivery: &Delivery) -> Result<Option<Bytes>, RetentionFault> {
-        let Some(sealed) = delivery.bytes.strip_prefix(SEALED) else {
-            return Ok(Some(delivery.bytes.clone()));
-        };
         let changed = || RetentionFault::Changed { contract: delivery.contract.clone() };
-        let (began, sealed) = sealed.split_first_chunk().ok_or_else(changed)?;
-        let name = (delivery.contract.clone(), i64::from_le_bytes(*began));
+        let is_sealed = delivery.bytes.starts_with(SEALED) || delivery.bytes.starts_with(SEALED_1);
+        if !is_sealed {
+            return Ok(Some(delivery.bytes.clone()));
+        }
+        let (name, sealed) = key_of(delivery).ok_or_else(changed)?;
         let state = self.state();
-        let Some(key) = state.keys.get(&name) else { return Ok(None) };
+        let Some(held) = state.keys.get(&name) else { return Ok(None) };
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or_else(changed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| changed())?;
         let mut body = body.to_vec();
-        let opened = cipher(key).open_in_place(nonce, Aad::from(delivery.digest.0), &mut body);
+        let opened =
+            cipher(&held.key).open_in_place(nonce, Aad::from(delivery.digest.0), &mut body);
         let length = opened.map_err(|_| changed())?.len();
         body.truncate(length);
         Ok(Some(body.into()))
     }
 
-    /// Deletes what is due, and says so under the space's signature. Gives the lines.
+    /// Deletes what is due, and what was ordered before; says so under the space's signature. Reads the
+    /// whole store when something is due. Gives the lines, and why keys could not be deleted: those are
+    /// tried again.
     pub fn delete_due(
         &self,
         now: WallTime,
-        space: &str,
-        signer: &dyn Signer,
-    ) -> Result<Vec<Value>, RetentionFault> {
-        let due: Vec<KeyName> = {
-            let state = self.state();
-            let is_due = |(contract, began_s): &&KeyName| {
-                let deletion = state.deletions.get(contract);
-                deletion.is_some_and(|deletion| deletion.is_due(*began_s, now))
-            };
-            state.keys.keys().filter(is_due).cloned().collect()
-        };
-        let mut lines = Vec::new();
-        for name in due {
-            let path = self.path_of(&name);
-            let failed = |source| RetentionFault::File { path: path.clone(), source };
-            let line = statement(&name, now, space, signer)?;
-            erase(&self.folder, &path).map_err(failed)?;
-            self.state().keys.remove(&name);
-            append(&self.deleted, &line)
-                .map_err(|source| RetentionFault::File { path: self.deleted.clone(), source })?;
-            lines.push(line);
+        (space, signer): (&str, &dyn Signer),
+        store: &impl Disk,
+    ) -> (Vec<Value>, Vec<RetentionFault>) {
+        let due = self.state().due(now);
+        let (mut lines, mut faults) = (Vec::new(), Vec::new());
+        if !due.is_empty() {
+            faults.extend(self.order(&due, space, store));
         }
-        Ok(lines)
+        let orders: Vec<KeyName> = self.state().orders.keys().cloned().collect();
+        for name in orders {
+            match self.carry_out(&name, now, signer) {
+                Ok(line) => lines.extend(line),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        (lines, faults)
     }
 
-    fn path_of(&self, (contract, began_s): &KeyName) -> PathBuf {
-        self.folder.join(format!("{began_s}.{contract}.key"))
+    /// Makes durable that these keys are to be destroyed, and what lies under them.
+    fn order(
+        &self,
+        due: &BTreeSet<KeyName>,
+        space: &str,
+        store: &impl Disk,
+    ) -> Vec<RetentionFault> {
+        {
+            // What comes from here on gets another key, so that what is counted is what is deleted.
+            let mut state = self.state();
+            due.iter().for_each(|name| state.close(name));
+        }
+        let holdings = statement::holdings(store, due).unwrap_or_else(|fault: StoreError| {
+            // The duty to delete does not wait for a disk that can be read.
+            tracing::error!(%fault, "what is deleted cannot be counted");
+            BTreeMap::new()
+        });
+        let mut faults = Vec::new();
+        for name in due {
+            let mut event = self.state().event(name, space);
+            if let Some(holding) = holdings.get(name) {
+                holding.add_to(&mut event);
+            }
+            let path = self.order_path(name);
+            let bytes = serde_json::to_vec(&event).expect("a value is JSON");
+            if let Err(source) = key::place(&self.folder, &path, &bytes) {
+                faults.push(RetentionFault::File { path, source });
+                continue;
+            }
+            let mut state = self.state();
+            state.forget(name);
+            state.orders.insert(name.clone(), Order { event, is_again: false });
+        }
+        faults
+    }
+
+    /// Destroys one key and says so, unless that was said already.
+    fn carry_out(
+        &self,
+        name: &KeyName,
+        now: WallTime,
+        signer: &dyn Signer,
+    ) -> Result<Option<Value>, RetentionFault> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            |source| RetentionFault::File { path, source }
+        };
+        key::erase(&self.folder, name)?;
+        let (mut event, is_again) = {
+            let mut state = self.state();
+            let order = state.orders.get_mut(name).expect("only orders are carried out");
+            (order.event.clone(), std::mem::replace(&mut order.is_again, true))
+        };
+        let is_said =
+            is_again && statement::is_said(&self.deleted, name).map_err(failed(&self.deleted))?;
+        let line = match is_said {
+            true => None,
+            false => {
+                event["deleted_at_s"] = now.millis().div_euclid(1000).into();
+                let line = statement::signed(&event, signer)?;
+                signed_lines::append(&self.deleted, line.to_string().as_bytes())
+                    .map_err(failed(&self.deleted))?;
+                Some(line)
+            }
+        };
+        let path = self.order_path(name);
+        fs::remove_file(&path).map_err(failed(&path))?;
+        self.state().orders.remove(name);
+        Ok(line)
+    }
+
+    fn order_path(&self, name: &KeyName) -> PathBuf {
+        self.folder.join(format!("{name}{ORDER}"))
     }
 }
 
-/// What was deleted, signed over its canonical JSON.
-fn statement(
-    (contract, began_s): &KeyName,
-    now: WallTime,
-    space: &str,
-    signer: &dyn Signer,
-) -> Result<Value, RetentionFault> {
-    let event = json!({
-        "event": "data.deleted", "schema": 1, "space": space, "contract": contract.as_str(),
-        "received_from_s": began_s, "deleted_at_s": now.millis().div_euclid(1000),
-    });
-    let message = [DOMAIN, &guan_policy::canonical_json(&event)].concat();
-    let signature = signer
-        .sign(&message)
-        .map_err(|fault| RetentionFault::Sign { detail: fault.to_string() })?;
-    let key_id = guan_policy::key_id(&signer.public_key());
-    Ok(json!({"deleted": event, "key_id": key_id, "signature": hex::encode(signature)}))
+impl State {
+    fn due(&self, now: WallTime) -> BTreeSet<KeyName> {
+        let now_s = now.0.div_euclid(1_000_000_000);
+        let is_due = |(name, held): &(&KeyName, &Held)| match (&held.bound, name) {
+            (Some(bound), _) => now_s >= bound.due_s,
+            (None, KeyName::Slice(contract, began_s)) => {
+                let slice = (*began_s, began_s.saturating_add(SLICE_S));
+                let asked = self.unbound.get(contract);
+                asked.is_some_and(|deletion| now_s >= deletion.due_s(slice))
+            }
+            (None, KeyName::Random(_)) => unreachable!("keys of version 2 say what they are for"),
+        };
+        self.keys.iter().filter(is_due).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What will be said about the deletion of a key.
+    fn event(&self, name: &KeyName, space: &str) -> Value {
+        let mut event = json!({
+            "event": "data.deleted", "schema": 2, "space": space, "key": name.to_string(),
+        });
+        match (self.keys.get(name).and_then(|held| held.bound.as_ref()), name) {
+            (Some(bound), _) => {
+                event["contract"] = bound.contract.as_str().into();
+                event["contract_digest"] = bound.contract_digest.as_str().into();
+                event["boxes"] = json!([bound.box_id]);
+                event["received_from_s"] = bound.received_from_s.into();
+                event["received_until_s"] = bound.received_until_s.into();
+                event["due_at_s"] = bound.due_s.into();
+            }
+            (None, KeyName::Slice(contract, began_s)) => {
+                event["contract"] = contract.as_str().into();
+                event["received_from_s"] = (*began_s).into();
+            }
+            (None, KeyName::Random(_)) => unreachable!("keys of version 2 say what they are for"),
+        }
+        event
+    }
+
+    /// Nothing is enciphered with the key any more.
+    fn close(&mut self, name: &KeyName) {
+        let bound = self.keys.get(name).and_then(|held| held.bound.as_ref());
+        if let Some(bound) = bound
+            && self.open.get(bound) == Some(name)
+        {
+            self.open.remove(bound);
+        }
+    }
+
+    /// Nothing is read with it, either.
+    fn forget(&mut self, name: &KeyName) {
+        self.close(name);
+        self.keys.remove(name);
+    }
+}
+
+/// The key under which a batch lies, and what follows its name; `None`: it is not enciphered.
+fn key_of(delivery: &Delivery) -> Option<(KeyName, &[u8])> {
+    if let Some(sealed) = delivery.bytes.strip_prefix(SEALED) {
+        let (id, sealed) = sealed.split_first_chunk::<ID_BYTES>()?;
+        return Some((KeyName::Random(*id), sealed));
+    }
+    let sealed = delivery.bytes.strip_prefix(SEALED_1)?;
+    let (began, sealed) = sealed.split_first_chunk()?;
+    Some((KeyName::Slice(delivery.contract.clone(), i64::from_le_bytes(*began)), sealed))
 }
 
 fn cipher(key: &Key) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key[..]).expect("a key of AES has 32 bytes"))
-}
-
-fn name_of(path: &Path) -> Option<KeyName> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".key")?;
-    let (began_s, contract) = name.split_once('.')?;
-    Some((ContractId::parse(contract).ok()?, began_s.parse().ok()?))
-}
-
-fn write_key(folder: &Path, path: &Path, key: &Key) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut options = File::options();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(&key[..])?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(folder)?.sync_all()
-}
-
-fn erase(folder: &Path, path: &Path) -> io::Result<()> {
-    let mut file = File::options().write(true).open(path)?;
-    file.write_all(&[0; KEY_BYTES])?;
-    file.sync_all()?;
-    fs::remove_file(path)?;
-    File::open(folder)?.sync_all()
-}
-
-fn append(path: &Path, line: &Value) -> io::Result<()> {
-    let mut file = File::options().create(true).append(true).open(path)?;
-    writeln!(file, "{line}")?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The running space: store, link, status; stops in order.
 
+use crate::acknowledgement::{self, UseFault, UseWatch};
 use crate::admit::Admission;
-use crate::alarms::Alarms;
+use crate::alarms::{ALARMS_MAX, Alarms};
 use crate::appraiser::{Appraiser, Common, Demands};
 use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
-use crate::negotiating::{ConsumerKeys, Mail, Negotiator};
+use crate::negotiating::{Mail, Negotiator};
+use crate::parties::PartyKeys;
 use crate::registry::Registry;
 use crate::retention::{Retention, RetentionFault};
 use crate::runner::{self, REQUESTS_MAX, StoreStatus};
@@ -36,6 +38,8 @@ pub const STORE_DIR: &str = "store";
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often changes of contract sets are looked for; a revocation waits no longer than this.
 const SETS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often overdue acknowledgements are looked for.
+const USES_INTERVAL: Duration = Duration::from_secs(5);
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// Why the space does not run.
@@ -217,29 +221,90 @@ fn contract_signer(config: &SpaceConfig) -> Result<Arc<LogKeyFile>, RunError> {
     Ok(Arc::new(LogKeyFile::load(&config.contract_key_file, config.id.as_str())?))
 }
 
+/// Deletes what contracts want deleted.
+struct Deleter {
+    retention: Retention,
+    store: PathBuf,
+    space: String,
+    signer: Arc<LogKeyFile>,
+}
+
+impl Deleter {
+    /// Blocks on the disk. Gives the last fault, in words.
+    fn run(&self) -> Option<String> {
+        let store = match OsDisk::open_read_only(&self.store) {
+            Ok(store) => store,
+            Err(fault) => return Some(format!("{}: {fault}", self.store.display())),
+        };
+        let by = (self.space.as_str(), self.signer.as_ref() as &dyn Signer);
+        let (lines, faults) = self.retention.delete_due(wall_time(), by, &store);
+        for line in lines {
+            tracing::info!(deleted = %line["deleted"], "data was deleted");
+        }
+        faults.last().map(|fault| guan_link::driver::describe(fault))
+    }
+}
+
 /// Says when a command has changed a set, and deletes what contracts want deleted by now.
 async fn watch_sets(
     sets: Sets,
     changed: watch::Sender<u64>,
-    (retention, space, signer): (Retention, String, Arc<LogKeyFile>),
+    deleter: Arc<Deleter>,
+    alarms: Alarms,
 ) {
+    let mut known_fault = None;
     loop {
         let mark = sets.mark();
         let is_new = *changed.borrow() != mark;
         if is_new {
             // Before any batch of a new contract comes.
-            retention.read_duties(&sets);
+            deleter.retention.read_duties(&sets);
             changed.send_replace(mark);
         }
-        match retention.delete_due(wall_time(), &space, signer.as_ref()) {
-            Ok(lines) => {
-                for line in lines {
-                    tracing::info!(deleted = %line["deleted"], "data was deleted");
-                }
-            }
-            Err(fault) => tracing::error!(%fault, "data that is due is not deleted"),
+        let turn = deleter.clone();
+        let fault = tokio::task::spawn_blocking(move || turn.run()).await.unwrap_or_default();
+        if fault.is_some() && fault != known_fault {
+            let text = fault.as_deref().unwrap_or_default();
+            alarms.raise(&deleter.space, &format!("data that is due is not deleted: {text}"));
         }
+        known_fault = fault;
         tokio::time::sleep(SETS_INTERVAL).await;
+    }
+}
+
+/// Says which acknowledgements of use are overdue.
+async fn watch_uses(config: SpaceConfig, sets: Sets, overdue: watch::Sender<Vec<String>>) {
+    let parties = PartyKeys::new(&config);
+    let (mut watching, mut known_fault) = (UseWatch::new(), None);
+    loop {
+        let (state_dir, sets, parties) = (config.state_dir.clone(), sets.clone(), parties.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            let asked = acknowledgement::asked(&sets);
+            let store = OsDisk::open_read_only(&state_dir.join(STORE_DIR)).map_err(UseFault::Lines);
+            let due = store.and_then(|store| {
+                watching.look(wall_time(), asked, &store, || {
+                    Ok(acknowledgement::read_known(&state_dir, &parties)?.0)
+                })
+            });
+            (watching, due)
+        });
+        let Ok((back, due)) = look.await else { return };
+        watching = back;
+        match due {
+            Ok(due) => {
+                overdue.send_replace(acknowledgement::alarms(&due));
+                known_fault = None;
+            }
+            Err(fault) => {
+                let text = guan_link::driver::describe(&fault);
+                if known_fault.as_ref() != Some(&text) {
+                    tracing::error!(fault = %text, "uses cannot be counted");
+                    overdue.send_replace(vec![format!("uses cannot be counted: {text}")]);
+                }
+                known_fault = Some(text);
+            }
+        }
+        tokio::time::sleep(USES_INTERVAL).await;
     }
 }
 
@@ -248,18 +313,25 @@ fn keep_contracts(
     config: &SpaceConfig,
     inbox: StoreInbox,
     keepers: &mut JoinSet<()>,
+    (alarms, overdue): (Alarms, watch::Sender<Vec<String>>),
 ) -> Result<StoreInbox, RunError> {
     let sets = open_sets(config)?;
     let (rosters_out, rosters) = watch::channel(0);
     let retention = Retention::open(&config.state_dir)?;
     retention.read_duties(&sets);
-    let keeping = (retention.clone(), config.id.to_string(), contract_signer(config)?);
-    keepers.spawn(watch_sets(sets.clone(), rosters_out, keeping));
+    let deleter = Arc::new(Deleter {
+        retention: retention.clone(),
+        store: config.state_dir.join(STORE_DIR),
+        space: config.id.to_string(),
+        signer: contract_signer(config)?,
+    });
+    keepers.spawn(watch_sets(sets.clone(), rosters_out, deleter, alarms));
+    keepers.spawn(watch_uses(config.clone(), sets.clone(), overdue));
     let (mail, letters) = Mail::new();
     let negotiator = Negotiator {
         mail: mail.clone(),
         state_dir: config.state_dir.clone(),
-        keys: ConsumerKeys::new(config),
+        keys: PartyKeys::new(config),
         sets: sets.clone(),
         clock: Arc::new(wall_time),
     };
@@ -288,7 +360,8 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     });
     let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
     let mut keepers = JoinSet::new();
-    let inbox = keep_contracts(&config, inbox, &mut keepers)?;
+    let (overdue_out, overdue) = watch::channel(Vec::new());
+    let inbox = keep_contracts(&config, inbox, &mut keepers, (alarms.clone(), overdue_out))?;
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());
@@ -306,7 +379,8 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     }
     let mut link = tokio::spawn(link.run());
     let inbox_seen = inbox.clone();
-    let parts = StatusParts { store: store_status, peers, inbox: inbox_seen, time, alarms };
+    let parts =
+        StatusParts { store: store_status, peers, inbox: inbox_seen, time, alarms, overdue };
     let reporter = tokio::spawn(report(config.clone(), listen.clone(), parts));
     tracing::info!(space = %config.id, %listen, "ready");
     let failed = tokio::select! {
@@ -351,6 +425,7 @@ struct StatusParts {
     inbox: StoreInbox,
     time: Arc<TimeCell>,
     alarms: Alarms,
+    overdue: watch::Receiver<Vec<String>>,
 }
 
 /// Writes the status file each second, and keeps the time of certificate checks.
@@ -370,6 +445,7 @@ async fn report(config: SpaceConfig, listen: String, parts: StatusParts) {
             &reports,
         );
         status.alarms.extend(parts.alarms.list());
+        status.alarms.extend(parts.overdue.borrow().iter().take(ALARMS_MAX).cloned());
         let written = status::write(&config.state_dir, &status);
         if let (Err(fault), false) = (&written, has_failed) {
             tracing::warn!(%fault, "the status cannot be written");

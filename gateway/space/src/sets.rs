@@ -4,6 +4,7 @@
 //! Every change has a higher epoch than the one before. A contract that has ended stays in the set as
 //! such, so that nobody brings it back; the daemon ends what is over by the space's clock.
 
+use crate::parties::Signed;
 use guan_identity::LogKeyFile;
 use guan_model::{BoxId, ContractId, Digest, Signer, WallTime};
 use guan_policy::roster::{Entry, ROSTER_BYTES_MAX};
@@ -29,8 +30,8 @@ pub enum SetFault {
     Set { path: PathBuf, source: ContractError },
     #[error("the space's own key cannot be used: {0}")]
     Key(KeyFault),
-    #[error("the contract is refused")]
-    Contract(#[source] ContractError),
+    #[error("contract {contract} was over at {until_s} s since 1970; write one that is valid yet")]
+    Over { contract: ContractId, until_s: i64 },
     #[error("the set cannot be signed")]
     Sign(#[source] ContractError),
     #[error(
@@ -91,10 +92,40 @@ impl Sets {
         read(&self.folder.join(box_id.as_str()).join(format!("{digest}.json")), CONTRACT_BYTES_MAX)
     }
 
+    /// What each box has now, as far as it can be read.
+    pub fn contracts(&self) -> Vec<Contract> {
+        let mut all = Vec::new();
+        for box_id in self.boxes() {
+            let Ok(Some(roster)) = self.roster(&box_id) else { continue };
+            for entry in roster.entries {
+                let Ok(Some(file)) = self.document(&box_id, &entry.digest) else { continue };
+                all.extend(Contract::draft(&file));
+            }
+        }
+        all
+    }
+
+    /// Every version of every contract that the box ever had, as far as it can be read.
+    pub fn versions(&self, box_id: &BoxId) -> Vec<Contract> {
+        let entries =
+            fs::read_dir(self.folder.join(box_id.as_str())).into_iter().flatten().flatten();
+        let digests = entries.filter_map(|entry| {
+            Digest::from_hex(entry.file_name().to_str()?.strip_suffix(".json")?)
+        });
+        let documents = digests.filter_map(|digest| self.document(box_id, &digest).ok()?);
+        documents.filter_map(|file| Contract::draft(&file).ok()).collect()
+    }
+
     /// Gives a contract, or a newer version of one, to a box.
-    pub fn issue(&self, box_id: &BoxId, file: &[u8], now: WallTime) -> Result<Roster, SetFault> {
-        let contract = Contract::draft(file).map_err(SetFault::Contract)?;
+    pub fn issue(
+        &self,
+        box_id: &BoxId,
+        signed: &Signed,
+        now: WallTime,
+    ) -> Result<Roster, SetFault> {
+        let contract = signed.contract();
         let (id, version) = (contract.id().clone(), contract.version());
+        refuse_over(contract, now)?;
         let mut roster = self.begun(box_id, now)?;
         let known = roster.entries.iter().position(|one| one.contract == id);
         if let Some(known) = known.map(|place| &roster.entries[place]) {
@@ -108,7 +139,7 @@ impl Sets {
         }
         let folder = self.folder.join(box_id.as_str());
         make_dir(&folder)?;
-        write(&folder.join(format!("{}.json", contract.digest())), file)?;
+        write(&folder.join(format!("{}.json", contract.digest())), signed.file())?;
         let state = known.map_or(ContractState::Active, |place| roster.entries[place].state);
         let entry = Entry { contract: id, version, digest: contract.digest(), state };
         match known {
@@ -215,6 +246,15 @@ impl Sets {
 
 fn io_epoch() -> std::time::SystemTime {
     std::time::SystemTime::UNIX_EPOCH
+}
+
+/// Nobody is to sign or to be given what can never be in force.
+pub fn refuse_over(contract: &Contract, now: WallTime) -> Result<(), SetFault> {
+    let (id, until) = (contract.id().clone(), contract.not_after());
+    match now >= until {
+        true => Err(SetFault::Over { contract: id, until_s: until.0.div_euclid(1_000_000_000) }),
+        false => Ok(()),
+    }
 }
 
 fn refuse_final(entry: &Entry) -> Result<(), SetFault> {

@@ -91,12 +91,12 @@ impl Judged {
         Ok(Self { delivery, descriptors })
     }
 
-    /// The descriptor table that the batch refers to.
     /// Enciphers it, if its contract wants it deleted one day.
     pub fn seal(&mut self, retention: &Retention) -> Result<(), RetentionFault> {
         retention.seal(&mut self.delivery)
     }
 
+    /// The descriptor table that the batch refers to.
     pub fn descriptors(&self) -> Digest {
         self.descriptors
     }
@@ -316,4 +316,4 @@ pub fn read_all(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use guan_identity::{KeyFile, certificate_request};
-use guan_model::BoxId;
+use guan_model::{
+    Batch, BatchHeader, BatchSeq, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
+    DescriptorTable, PointDescriptor, PointId, PointName, Quality, Row, SpoolId, StreamId, Unit,
+    Value, ValueType, WallTime,
+};
+use guan_space::store::{Announcement, Delivery, Judged, Store};
+use guan_spool::OsDisk;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -74,4 +80,263 @@ fn contracts_are_signed_or_refused_with_reasons() {
     let bad = format!("{dir}/bad.json");
     std::fs::write(&bad, r#"{"id":"C-1","version":0}"#).unwrap();
     run(&bad, false, &["is not signed", "version"]);
+}
+
+/// A space with a box that is enrolled, and a folder for files.
+struct Space {
+    folder: tempfile::TempDir,
+    config: String,
+}
+
+impl Space {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().display().to_string();
+        check(&["init", "--dir", &dir, "--id", "space-1", "--host", "localhost"], true, &[]);
+        let space = Self { config: format!("{dir}/space.toml"), folder };
+        let csr = request(space.folder.path(), "box-1");
+        let out = space.path("box.pem");
+        let enrol = ["box", "enrol", "--box", "box-1", "--csr", &csr, "--out", &out];
+        space.check(&[&enrol[..], &["--tier", "unattested"]].concat(), true, &[]);
+        space
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn check(&self, arguments: &[&str], success: bool, parts: &[&str]) -> String {
+        check(&[arguments, &["--config", &self.config]].concat(), success, parts)
+    }
+
+    fn keygen(&self, party: &str, extra: &[&str]) {
+        let out = self.path(&format!("{party}.pem"));
+        check(
+            &[&["contract", "keygen", "--party", party, "--out", &out], extra].concat(),
+            true,
+            &[],
+        );
+    }
+
+    fn publish(&self, party: &str, extra: &[&str]) {
+        let public = self.path(&format!("parties/{party}.pub.pem"));
+        self.keygen(party, &[extra, &["--public", &public]].concat());
+    }
+
+    fn sign(&self, input: &str, out: &str, party: &str, key: &str) -> Vec<String> {
+        let (input, out, key) = (self.path(input), self.path(out), self.path(key));
+        let sign =
+            ["contract", "sign", "--in", &input, "--out", &out, "--party", party, "--key", &key];
+        sign.map(str::to_owned).to_vec()
+    }
+
+    fn signs(&self, input: &str, out: &str, party: &str) {
+        let sign = self.sign(input, out, party, &format!("{party}.pem"));
+        self.check(&sign.iter().map(String::as_str).collect::<Vec<_>>(), true, &["signed as"]);
+    }
+
+    fn issue(&self, file: &str, extra: &[&str], success: bool, parts: &[&str]) {
+        let file = self.path(file);
+        let issue = ["contract", "issue", "--box", "box-1", &file];
+        self.check(&[&issue[..], extra].concat(), success, parts);
+    }
+
+    /// Two batches of contract C-1 that came in 2026, as the daemon would have stored them.
+    fn store(&self) {
+        let path = self.folder.path().join("state/store");
+        std::fs::create_dir_all(&path).unwrap();
+        let disk = OsDisk::open_exclusive(&path).unwrap();
+        let (mut store, _) = Store::open(disk, 1 << 20, [0; 16]).unwrap();
+        let (box_id, dataset) = (BoxId::parse("box-1").unwrap(), DatasetId::parse("d").unwrap());
+        let point = PointDescriptor {
+            id: PointId(1),
+            name: PointName::parse("t").unwrap(),
+            value_type: ValueType::I64,
+            unit: Unit::one(),
+            dataset: dataset.clone(),
+            class: Class::General,
+            tags: std::collections::BTreeSet::new(),
+        };
+        let table = DescriptorTable::new(vec![point]).unwrap();
+        let announcement = Announcement { box_id: box_id.clone(), table };
+        store.announce(&announcement).unwrap();
+        for seq in 1..=2u32 {
+            let header = BatchHeader {
+                dataset: dataset.clone(),
+                contract: Some(ContractId::parse("C-1").unwrap()),
+                descriptors: announcement.digest(),
+                boot: BootNumber(1),
+                monotonic: std::time::Duration::ZERO,
+                clock_quality: ClockQuality::Rtc,
+            };
+            let row = Row {
+                point: PointId(1),
+                source_time: None,
+                gateway_time: WallTime(0),
+                quality: Quality::GOOD,
+                value: Some(Value::I64(seq.into())),
+            };
+            let encoded = guan_codec::encode(&Batch::from_rows(header, [row]).unwrap());
+            let delivery = Delivery {
+                box_id: box_id.clone(),
+                spool: SpoolId([1; 16]),
+                stream: StreamId(1),
+                seq: BatchSeq(seq.into()),
+                // An hour apart.
+                received: WallTime::from_seconds(1_767_225_600 + 3600 * i64::from(seq)),
+                dataset: dataset.clone(),
+                contract: ContractId::parse("C-1").unwrap(),
+                rows: encoded.rows,
+                digest: encoded.digest,
+                bytes: encoded.bytes.into(),
+            };
+            store.deliver(&Judged::judge(delivery).unwrap()).unwrap().unwrap();
+        }
+        store.commit().unwrap();
+    }
+}
+
+fn write_draft(space: &Space, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut object = serde_json::json!({
+        "@type": "Agreement", "@id": "urn:contract:C-1", "profile": "urn:guankou:odrl:1",
+        "version": 1, "conflict": "prohibit", "assigner": "depot-7", "assignee": "insurer-1",
+        "target": ["d"], "permission": [{"action": "deliver"}],
+        "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2099-01-01T00:00:00Z"},
+    });
+    change(&mut object);
+    std::fs::write(space.path(name), object.to_string()).unwrap();
+}
+
+#[test]
+fn only_contracts_that_both_parties_have_signed_are_issued() {
+    let space = Space::new();
+    write_draft(&space, "draft.json", |_| {});
+    space.keygen("depot-7", &[]);
+    space.keygen("insurer-1", &[]);
+    space.signs("draft.json", "half.json", "depot-7");
+    space.signs("half.json", "whole.json", "insurer-1");
+    let trust = ["--trust-unknown-keys"];
+    space.issue("draft.json", &trust, false, &["is not issued", "missing"]);
+    space.issue("half.json", &trust, false, &["is not issued", "insurer-1"]);
+    space.issue("whole.json", &[], false, &["no key of depot-7 and insurer-1 is known here"]);
+    let file = space.path("whole.json");
+    let foreign = ["contract", "issue", "--box", "box-9", &file];
+    space.check(&[&foreign[..], &trust].concat(), false, &["box-9 is not enrolled"]);
+    let list = space.check(&["contract", "list"], true, &["no box has contracts"]);
+    assert!(!list.contains("active"), "{list}");
+    space.issue("whole.json", &trust, true, &["active", "depot-7", "was not checked"]);
+}
+
+#[test]
+fn keys_that_are_known_are_asked_for() {
+    let space = Space::new();
+    write_draft(&space, "draft.json", |_| {});
+    space.publish("depot-7", &[]);
+    space.publish("insurer-1", &["--algorithm", "p256"]);
+    let wrong = space.sign("draft.json", "half.json", "depot-7", "insurer-1.pem");
+    let wrong: Vec<&str> = wrong.iter().map(String::as_str).collect();
+    space.check(&wrong, false, &["is not depot-7's"]);
+    space.signs("draft.json", "half.json", "depot-7");
+    space.signs("half.json", "whole.json", "insurer-1");
+    let text = std::fs::read_to_string(space.path("whole.json")).unwrap();
+    assert!(text.contains("ECDSA-P256-SHA256"), "{text}");
+    std::fs::write(space.path("altered.json"), text.replace("2099", "2098")).unwrap();
+    space.issue("altered.json", &["--trust-unknown-keys"], false, &["altered after signing"]);
+    space.issue("whole.json", &[], true, &["active"]);
+    let key = space.path("insurer-1.pem");
+    let shown = ["contract", "key", "--party", "insurer-1", "--key", &key];
+    space.check(&shown, true, &["[[contracts.trusted_key]]", "p256 = \"04"]);
+}
+
+#[test]
+fn what_is_over_is_neither_signed_nor_issued() {
+    let space = Space::new();
+    space.publish("depot-7", &[]);
+    write_draft(&space, "over.json", |object| {
+        object["validity"] = serde_json::json!({
+            "notBefore": "2019-01-01T00:00:00Z", "notAfter": "2020-01-01T00:00:00Z",
+        });
+    });
+    let sign = space.sign("over.json", "signed.json", "depot-7", "depot-7.pem");
+    let sign: Vec<&str> = sign.iter().map(String::as_str).collect();
+    space.check(&sign, false, &["is not signed", "was over at 1577836800"]);
+    assert!(!Path::new(&space.path("signed.json")).exists());
+}
+
+#[test]
+fn use_is_metered_acknowledged_and_compared_with_the_box() {
+    let space = Space::new();
+    space.publish("depot-7", &[]);
+    space.publish("insurer-1", &["--algorithm", "p256"]);
+    write_draft(&space, "draft.json", |object| {
+        let every = serde_json::json!(
+            {"leftOperand": "every", "operator": "eq", "rightOperand": "PT1H"});
+        object["permission"][0]["duty"] = serde_json::json!([
+            {"action": "acknowledgeUse", "refinement": every}, {"action": "compensate"}]);
+        object["price"] = serde_json::json!({"amount": "5", "unit": "CNY"});
+    });
+    space.signs("draft.json", "half.json", "depot-7");
+    space.signs("half.json", "whole.json", "insurer-1");
+    space.issue("whole.json", &[], true, &["active"]);
+    space.store();
+    let overdue = "insurer-1 has yet to acknowledge 1 readings in 1 batches under C-1, \
+                   2026-01-01T01:00:00Z to 2026-01-01T02:00:00Z: OVERDUE";
+    let paid = "insurer-1 pays depot-7 by the terms {\"price\":{\"amount\":\"5\",\"unit\":\"CNY\"}} for 2 \
+                readings in 2 batches; no money moves";
+    space.check(&["meter"], true, &[overdue, paid]);
+
+    let acknowledge = ["contract", "acknowledge", "C-1"];
+    space.check(&acknowledge, false, &["no key of insurer-1", "--by insurer-1"]);
+    let (key, wrong) = (space.path("insurer-1.pem"), space.path("depot-7.pem"));
+    let by = |party: &'static str, key: &str| {
+        [&acknowledge[..], &["--by", party, "--key"]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .chain([key.to_owned()])
+            .collect::<Vec<String>>()
+    };
+    let run = |arguments: &[String], extra: &[&str], success, parts: &[&str]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        space.check(&[&arguments[..], extra].concat(), success, parts)
+    };
+    run(&by("depot-7", &wrong), &[], false, &["is not the consumer"]);
+    run(&by("insurer-1", &wrong), &[], false, &["is not insurer-1's"]);
+    let first = ["--period", "2026-01-01T01:30:00Z"];
+    run(&by("insurer-1", &key), &first, true, &["acknowledges 1 readings, 2026-01-01T01:00:00Z"]);
+    run(&by("insurer-1", &key), &first, true, &["nothing is due"]);
+    run(&by("insurer-1", &key), &[], true, &["acknowledges 1 readings, 2026-01-01T02:00:00Z"]);
+    let said =
+        space.check(&["meter"], true, &["insurer-1 acknowledged 1 readings", "signature good"]);
+    assert!(!said.contains("OVERDUE"), "{said}");
+
+    // The log of the box says what it kept; the store has two batches.
+    let compare = |rows: u64, batches: u64, given_up: u64, success, parts: &[&str]| {
+        let sum = |rows, batches| serde_json::json!({"rows": rows, "batches": batches});
+        let mut says = serde_json::json!({"schema": 1, "box": "box-1", "given_up": {},
+            "contracts": {"C-1": {"2026-01-01": sum(rows, batches)}}});
+        if given_up > 0 {
+            says["given_up"]["C-1"] = sum(given_up, given_up);
+        }
+        let file = space.path("box.json");
+        std::fs::write(&file, says.to_string()).unwrap();
+        space.check(&["meter", "--box", &file], success, parts);
+    };
+    compare(2, 2, 0, true, &["box box-1 and this space agree"]);
+    compare(3, 3, 1, true, &["agree"]);
+    compare(5, 3, 0, false, &["contract C-1 differs by 3 readings in 1 batches"]);
+    compare(1, 1, 0, false, &["contract C-1 differs by -1 readings in -1 batches"]);
+    compare(2, 1, 0, false, &["contract C-1 differs by 0 readings in -1 batches"]);
+}
+
+#[test]
+fn lines_of_deletions_are_listed_and_checked() {
+    let space = Space::new();
+    space.check(&["deleted"], true, &["nothing was deleted"]);
+    std::fs::create_dir_all(space.folder.path().join("state")).unwrap();
+    let line = r#"{"deleted":{"event":"data.deleted","contract":"C-1","rows":3},"key_id":"00000000","signature":"00"}"#;
+    std::fs::write(space.path("state/deleted.jsonl"), format!("{line}\n")).unwrap();
+    space.check(&["deleted"], true, &["contract C-1", "3 readings"]);
+    space.check(&["deleted", "--verify"], false, &["UNKNOWN KEY", "1 of 1 lines"]);
+    space.check(&["deleted", "--verify", "--json"], false, &["\"verified\":false"]);
 }

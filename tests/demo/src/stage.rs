@@ -116,18 +116,24 @@ impl Stage {
         Ok(())
     }
 
-    /// Gives each party a key, and lets the box trust it.
+    /// Gives each party a key, and lets the box and the space trust it.
     pub fn add_parties(&self, parties: &[&str]) -> Result<()> {
         let folder = self.folder.join("parties");
         std::fs::create_dir_all(&folder)?;
         let mut text = std::fs::read_to_string(self.box_config())?;
         for party in parties {
-            let file = self.key_of(party);
-            let keygen = ["contract", "keygen", "--party", party, "--out", &file];
-            let lines = self.space(&keygen)?;
+            let lines = self.make_party(party)?;
             text.push_str(&format!("\n{lines}"));
         }
         Ok(std::fs::write(self.box_config(), text)?)
+    }
+
+    /// A party that only the space knows; gives the lines for a box that is to trust it.
+    pub fn make_party(&self, party: &str) -> Result<String> {
+        let public = self.folder.join(format!("space/parties/{party}.pub.pem"));
+        let (file, public) = (self.key_of(party), public.display().to_string());
+        let keygen = ["contract", "keygen", "--party", party, "--out", &file];
+        self.space(&[&keygen[..], &["--public", &public]].concat())
     }
 
     fn key_of(&self, party: &str) -> String {

@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_edge::negotiating;
 use guan_edge::system_clock::{SharedClock, SystemClock};
-use guan_identity::LogKeyFile;
+use guan_identity::{LogKeyFile, PartyKey};
 use guan_model::{Now, PublicKey, Signer as _};
 use guan_negotiation::{document, line};
 use guan_policy::Contract;
@@ -96,7 +96,7 @@ fn agree(one: &OneNegotiation, key: Option<&Path>) -> anyhow::Result<ExitCode> {
     let party = negotiating::party(&found.negotiation).context(
         "nothing was proposed that can be agreed to; `negotiate show` says what there is",
     )?;
-    let key = LogKeyFile::load(file, &party);
+    let key = PartyKey::load(file, &party);
     let key = key.with_context(|| format!("{} cannot be used", file.display()))?;
     opened.command(now(), &one.pid, |negotiation| {
         negotiating::agree(now(), negotiation, &key, &party)
@@ -136,8 +136,8 @@ fn list(common: &Common) -> anyhow::Result<ExitCode> {
 
 /// Signs a contract as a party of it.
 pub(super) fn sign(file: &Path, party: &str, key: &Path, out: &Path) -> anyhow::Result<ExitCode> {
-    let key = LogKeyFile::load(key, party)
-        .with_context(|| format!("{} cannot be used", key.display()))?;
+    let key =
+        PartyKey::load(key, party).with_context(|| format!("{} cannot be used", key.display()))?;
     let contract =
         std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let signed = guan_policy::sign(&contract, party, &key)

@@ -34,9 +34,11 @@ pub struct Remembered {
 
 impl Chip {
     pub fn remembered(&mut self) -> Result<Remembered, TpmFault> {
+        // A statement of its own: an emulator takes the next connection only when this one is closed.
+        let clock = RawTpm::open(&self.tcti, "tell its time")?.read_clock()?;
         Ok(Remembered {
             attestation_key: KeySlot::Attestation.public(self.folder())?,
-            clock: RawTpm::open(&self.tcti, "tell its time")?.read_clock()?,
+            clock,
             lockouts: self.property(PropertyTag::LockoutCounter, "count wrong passwords")?,
             trail: self.trail()?,
             chain: self.chained()?,

@@ -233,6 +233,15 @@ fn who_must_have_signed() {
     let error = Contract::parse(GOLDEN.as_bytes(), &both).unwrap_err();
     assert_eq!(error.faults[0].problem, by("depot-7", &provider_id));
 
+    // A stranger's signature counts if the operator says so; that of somebody who is known is checked.
+    let strangers = both.counting_strangers(true);
+    assert!(strangers.knows("space-1") && !strangers.knows("depot-7"));
+    Contract::parse(GOLDEN.as_bytes(), &strangers).unwrap();
+    let of_depot =
+        TrustedKeys::new(vec![("depot-7".to_owned(), TestSigner::new(9).key())]).unwrap();
+    let error = Contract::parse(GOLDEN.as_bytes(), &of_depot.counting_strangers(true)).unwrap_err();
+    assert_eq!(error.faults[0].problem, by("depot-7", &provider_id));
+
     let mut forged = consumer.clone();
     forged["signature"] = provider["signature"].clone();
     let key_id_of_consumer = consumer["key_id"].as_str().unwrap().to_owned();

@@ -1,14 +1,18 @@
 //! `guan-space contract`.
 
+use super::acknowledge;
+use super::enrol::registry;
 use super::negotiate::{self, NegotiateCommand};
 use super::{Common, load, print_json, wall_time};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::SpaceConfig;
-use guan_identity::LogKeyFile;
+use guan_identity::{LogKeyFile, PartyAlgorithm, PartyKey, encode_public};
 use guan_model::{BoxId, ContractId, PublicKey, Signer};
-use guan_policy::{ContractState, Roster};
-use guan_space::sets::Sets;
+use guan_policy::{Contract, ContractState, Roster};
+use guan_space::parties::{PartyKeys, Strangers};
+use guan_space::registry::RegistryError;
+use guan_space::sets::{Sets, refuse_over};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,9 +52,26 @@ pub(super) enum ContractCommand {
         /// File for the private key; it must not exist.
         #[arg(long)]
         out: PathBuf,
+        /// What kind of key.
+        #[arg(long, value_enum, default_value = "ed25519")]
+        algorithm: AlgorithmName,
+        /// File for the public half (PEM): PARTY.pub.pem in contracts.party_keys_dir of a space lets it
+        /// check what the party signs.
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
     },
-    /// Print the key that boxes must trust, as lines for their configuration.
-    Key(Common),
+    /// Print the key that boxes must trust, as lines for their configuration: of this space, or of a
+    /// party.
+    Key {
+        #[command(flatten)]
+        common: Common,
+        /// The party, if it is not this space.
+        #[arg(long, requires = "key")]
+        party: Option<String>,
+        /// Its key, as `contract keygen` makes it.
+        #[arg(long, requires = "party", value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// Give a signed contract, or a newer version of one, to a box.
     Issue {
         #[command(flatten)]
@@ -58,6 +79,9 @@ pub(super) enum ContractCommand {
         /// The contract with the signatures of both parties.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Take signatures of parties of which no key is in contracts.party_keys_dir, unchecked.
+        #[arg(long)]
+        trust_unknown_keys: bool,
     },
     /// Let a box keep readings under a contract and send none.
     Suspend(OneContract),
@@ -86,6 +110,22 @@ pub(super) enum ContractCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Acknowledge, as its consumer, what was delivered under a contract that asks for it.
+    Acknowledge {
+        #[command(flatten)]
+        common: Common,
+        /// Id of the contract.
+        contract: String,
+        /// A moment in the period, such as 2026-01-01T00:00:00Z; by default every period that is due.
+        #[arg(long, value_name = "TIME")]
+        period: Option<String>,
+        /// The consumer, where this space has no key of it.
+        #[arg(long, requires = "key")]
+        by: Option<String>,
+        /// Its key, as `contract keygen` makes it.
+        #[arg(long, requires = "by", value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// Contracts that are being negotiated with boxes.
     #[command(subcommand)]
     Negotiate(NegotiateCommand),
@@ -97,6 +137,13 @@ pub(super) enum ContractCommand {
         #[arg(long = "box")]
         id: Option<String>,
     },
+}
+
+/// Kinds of keys with which contracts are signed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum AlgorithmName {
+    Ed25519,
+    P256,
 }
 
 /// The examples that are published in `configs/contracts/examples`.
@@ -156,14 +203,19 @@ pub(super) fn execute(command: &ContractCommand) -> anyhow::Result<()> {
             print!("{}", name.text(*zh));
             Ok(())
         }
-        ContractCommand::Keygen { party, out } => keygen(party, out),
-        ContractCommand::Key(common) => key(common),
-        ContractCommand::Issue { on, file } => changed(on, |sets, id| {
-            let bytes = std::fs::read(file);
-            let bytes = bytes.with_context(|| format!("{} cannot be read", file.display()))?;
-            let issued = sets.issue(id, &bytes, wall_time());
-            issued.with_context(|| format!("{} is not issued", file.display()))
-        }),
+        ContractCommand::Keygen { party, out, algorithm, public } => {
+            keygen(party, out, *algorithm, public.as_deref())
+        }
+        ContractCommand::Key { common, party, key } => {
+            print_key_of(common, party.as_deref().zip(key.as_deref()))
+        }
+        ContractCommand::Issue { on, file, trust_unknown_keys } => {
+            let strangers = match trust_unknown_keys {
+                true => Strangers::Trusted,
+                false => Strangers::Refused,
+            };
+            issue(on, file, strangers)
+        }
         ContractCommand::Suspend(one) => change(one, ContractState::Suspended),
         ContractCommand::Resume(one) => change(one, ContractState::Active),
         ContractCommand::End(one) => change(one, ContractState::Ended),
@@ -171,9 +223,32 @@ pub(super) fn execute(command: &ContractCommand) -> anyhow::Result<()> {
         ContractCommand::Renew(on) => changed(on, |sets, id| Ok(sets.renew(id, wall_time())?)),
         ContractCommand::Carry { on, out } => carry(on, out),
         ContractCommand::Offer { on, file } => negotiate::offer(&on.common, &on.id, file),
+        ContractCommand::Acknowledge { common, contract, period, by, key } => {
+            let by = by.as_deref().zip(key.as_deref());
+            acknowledge::execute(common, contract, period.as_deref(), by)
+        }
         ContractCommand::Negotiate(command) => negotiate::execute(command),
         ContractCommand::List { common, id } => list(common, id.as_deref()),
     }
+}
+
+fn issue(on: &OnBox, file: &Path, strangers: Strangers) -> anyhow::Result<()> {
+    let config = load(&on.common.config)?;
+    changed(on, |sets, id| {
+        let what = || format!("{} is not issued", file.display());
+        let bytes = std::fs::read(file);
+        let bytes = bytes.with_context(|| format!("{} cannot be read", file.display()))?;
+        let signed = PartyKeys::new(&config).judge(bytes, strangers).with_context(what)?;
+        let known = registry(&config)?.find(id)?.is_some();
+        if !known {
+            return Err(RegistryError::Unknown(id.clone())).with_context(what);
+        }
+        let roster = sets.issue(id, &signed, wall_time()).with_context(what)?;
+        for party in signed.unchecked() {
+            eprintln!("guan-space: no key of {party} is known here; its signature was not checked");
+        }
+        Ok(roster)
+    })
 }
 
 fn sets(config: &SpaceConfig) -> anyhow::Result<Sets> {
@@ -267,6 +342,22 @@ fn signing_key(config: &SpaceConfig) -> anyhow::Result<LogKeyFile> {
         .with_context(|| format!("the key {} cannot be used", config.contract_key_file.display()))
 }
 
+/// The key of a party in a file, or that of this space; refused if it is known not to be theirs.
+pub(super) fn key_of(
+    config: &SpaceConfig,
+    other: Option<(&str, &Path)>,
+) -> anyhow::Result<(String, PartyKey)> {
+    let (party, file) = match other {
+        None => (config.id.as_str(), config.contract_key_file.as_path()),
+        Some(other) => other,
+    };
+    let key = PartyKey::load(file, party);
+    let key = key.with_context(|| format!("{} cannot be used", file.display()))?;
+    let theirs = PartyKeys::new(config).check_theirs(party, &key.public_key());
+    theirs.with_context(|| format!("{} is not used", file.display()))?;
+    Ok((party.to_owned(), key))
+}
+
 fn sign(
     common: &Common,
     input: &Path,
@@ -274,18 +365,12 @@ fn sign(
     other: Option<(&str, &Path)>,
 ) -> anyhow::Result<()> {
     let config = load(&common.config)?;
-    let (party, key) = match other {
-        None => (config.id.to_string(), signing_key(&config)?),
-        Some((party, file)) => {
-            let key = LogKeyFile::load(file, party);
-            let key = key.with_context(|| format!("{} cannot be used", file.display()))?;
-            (party.to_owned(), key)
-        }
-    };
+    let (party, key) = key_of(&config, other)?;
     let contract =
         std::fs::read(input).with_context(|| format!("{} cannot be read", input.display()))?;
-    let signed = guan_policy::sign(&contract, &party, &key)
-        .with_context(|| format!("{} is not signed", input.display()))?;
+    let what = || format!("{} is not signed", input.display());
+    refuse_over(&Contract::draft(&contract).with_context(what)?, wall_time()).with_context(what)?;
+    let signed = guan_policy::sign(&contract, &party, &key).with_context(what)?;
     // By rename, as a box may look at the folder at any moment.
     let temporary = out.with_extension("part");
     std::fs::write(&temporary, signed)
@@ -300,23 +385,51 @@ fn sign(
     }
 }
 
-fn keygen(party: &str, out: &Path) -> anyhow::Result<()> {
-    let key = LogKeyFile::create(out, party)?;
-    print_key(party, &key.public_key())
-}
-
-fn key(common: &Common) -> anyhow::Result<()> {
-    let config = load(&common.config)?;
-    let public = signing_key(&config)?.public_key();
-    if common.json {
-        let PublicKey::Ed25519(key) = public else { bail!("it is no Ed25519 key") };
-        return print_json(&json!({"party": config.id.to_string(), "ed25519": hex::encode(key)}));
+fn keygen(
+    party: &str,
+    out: &Path,
+    algorithm: AlgorithmName,
+    public: Option<&Path>,
+) -> anyhow::Result<()> {
+    let algorithm = match algorithm {
+        AlgorithmName::Ed25519 => PartyAlgorithm::Ed25519,
+        AlgorithmName::P256 => PartyAlgorithm::P256,
+    };
+    if let Some(file) = public
+        && file.exists()
+    {
+        bail!("{} exists; move it away, or name another file with --public", file.display());
     }
-    print_key(config.id.as_str(), &public)
+    let key = PartyKey::create(out, party, algorithm)?.public_key();
+    if let Some(file) = public {
+        let written = std::fs::write(file, encode_public(&key));
+        written.with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    print_key(party, &key);
+    Ok(())
 }
 
-fn print_key(party: &str, key: &PublicKey) -> anyhow::Result<()> {
-    let PublicKey::Ed25519(key) = key else { bail!("the key of {party} is no Ed25519 key") };
-    println!("[[contracts.trusted_key]]\nparty = \"{party}\"\ned25519 = \"{}\"", hex::encode(key));
+fn print_key_of(common: &Common, other: Option<(&str, &Path)>) -> anyhow::Result<()> {
+    let config = load(&common.config)?;
+    let (party, key) = key_of(&config, other)?;
+    let public = key.public_key();
+    if common.json {
+        let (name, hex) = named(&public);
+        return print_json(&json!({"party": party, name: hex}));
+    }
+    print_key(&party, &public);
     Ok(())
+}
+
+/// The word for a key in the configuration of boxes, and the key in hex.
+fn named(key: &PublicKey) -> (&'static str, String) {
+    match key {
+        PublicKey::Ed25519(key) => ("ed25519", hex::encode(key)),
+        PublicKey::EcdsaP256(point) => ("p256", hex::encode(point)),
+    }
+}
+
+fn print_key(party: &str, key: &PublicKey) {
+    let (name, hex) = named(key);
+    println!("[[contracts.trusted_key]]\nparty = \"{party}\"\n{name} = \"{hex}\"");
 }

@@ -1,8 +1,10 @@
 //! Commands and their options.
 
+mod acknowledge;
 mod boxes;
 mod catalogue;
 mod contract;
+mod deleted;
 mod enrol;
 mod meter;
 mod negotiate;
@@ -82,6 +84,14 @@ enum Command {
         /// What `guan meter --json` printed on the box.
         #[arg(long = "box", value_name = "FILE")]
         box_file: Option<PathBuf>,
+    },
+    /// What was deleted here, as contracts asked.
+    Deleted {
+        #[command(flatten)]
+        common: Common,
+        /// Check that this space has signed each line; fails if not.
+        #[arg(long)]
+        verify: bool,
     },
     /// Boxes that may deliver.
     #[command(subcommand)]
@@ -226,6 +236,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Run { config } => run(config)?,
         Command::Status(common) => return show::status(common),
         Command::Meter { common, box_file } => return meter::execute(common, box_file.as_deref()),
+        Command::Deleted { common, verify } => return deleted::execute(common, *verify),
         Command::Export { common, out, by_contract } => {
             show::export(common, out, *by_contract)?;
         }

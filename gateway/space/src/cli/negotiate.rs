@@ -1,14 +1,15 @@
 //! `guan-space contract offer` and `guan-space contract negotiate`.
 
+use super::contract::key_of;
 use super::{Common, load, print_json, wall_time};
 use anyhow::Context;
 use clap::Subcommand;
-use guan_identity::LogKeyFile;
 use guan_model::{BoxId, ClockQuality, Now};
 use guan_negotiation::{Ledger, document, line};
 use guan_policy::Contract;
 use guan_policy::negotiation::{CommandFault, Negotiation, Terms};
-use guan_space::negotiating::{self, ConsumerKeys};
+use guan_space::negotiating;
+use guan_space::parties::PartyKeys;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,10 +128,9 @@ fn verify(one: &OneNegotiation, key: Option<&Path>) -> anyhow::Result<()> {
     let party = negotiating::party(&found.negotiation)
         .context("the box has not agreed to anything yet; `negotiate show` says where it stands")?;
     let key = match key {
-        Some(file) => LogKeyFile::load(file, &party)
-            .with_context(|| format!("{} cannot be used", file.display()))?,
-        None => ConsumerKeys::new(&config)
-            .key(&party)
+        Some(file) => key_of(&config, Some((&party, file)))?.1,
+        None => PartyKeys::new(&config)
+            .private(&party)?
             .with_context(|| format!("this space has no key of {party}; name it with --key"))?,
     };
     opened.command(now(), &one.pid, |negotiation| {

@@ -18,6 +18,10 @@ fn contract(id: &str, version: u64) -> Vec<u8> {
     object.to_string().into_bytes()
 }
 
+fn signed(id: &str, version: u64) -> Signed {
+    Signed::unseen(&contract(id, version))
+}
+
 const NOW: WallTime = WallTime(1_790_000_000_000_000_000);
 
 #[test]
@@ -27,13 +31,13 @@ fn sets_grow_change_and_end() {
     let box_id = BoxId::parse("box-1").unwrap();
     let id = ContractId::parse("C-1").unwrap();
     assert!(sets.roster(&box_id).unwrap().is_none() && sets.boxes().is_empty());
-    let one = sets.issue(&box_id, &contract("C-1", 1), NOW).unwrap();
+    let one = sets.issue(&box_id, &signed("C-1", 1), NOW).unwrap();
     assert_eq!((one.epoch, one.entries.len()), (1, 1));
     assert!(sets.document(&box_id, &one.entries[0].digest).unwrap().is_some());
-    let again = sets.issue(&box_id, &contract("C-1", 1), NOW);
+    let again = sets.issue(&box_id, &signed("C-1", 1), NOW);
     assert!(matches!(again, Err(SetFault::Version { known: 1, found: 1, .. })));
     let two = sets.set_state(&box_id, &id, ContractState::Suspended, NOW).unwrap();
-    let three = sets.issue(&box_id, &contract("C-1", 2), NOW).unwrap();
+    let three = sets.issue(&box_id, &signed("C-1", 2), NOW).unwrap();
     assert_eq!((two.epoch, three.epoch), (2, 3));
     assert_eq!(three.entries[0].state, ContractState::Suspended, "a new version changes no state");
     assert_eq!(sets.roster(&box_id).unwrap().unwrap(), three);
@@ -43,7 +47,7 @@ fn sets_grow_change_and_end() {
     sets.set_state(&box_id, &id, ContractState::Revoked, NOW).unwrap();
     let back = sets.set_state(&box_id, &id, ContractState::Active, NOW);
     assert!(matches!(back, Err(SetFault::Final { .. })));
-    let back = sets.issue(&box_id, &contract("C-1", 9), NOW);
+    let back = sets.issue(&box_id, &signed("C-1", 9), NOW);
     assert!(matches!(back, Err(SetFault::Final { .. })));
     assert!(sets.renew(&box_id, NOW).unwrap().epoch > 1_000_000_000);
     assert_eq!(sets.boxes(), [box_id]);
@@ -55,7 +59,7 @@ fn what_is_over_is_ended_by_the_clock_of_the_space() {
     let sets = sets(folder.path());
     let box_id = BoxId::parse("box-1").unwrap();
     assert!(sets.current(&box_id, NOW).unwrap().is_none());
-    sets.issue(&box_id, &contract("C-1", 1), NOW).unwrap();
+    sets.issue(&box_id, &signed("C-1", 1), NOW).unwrap();
     let state = |now| {
         sets.current(&box_id, now).unwrap();
         sets.roster(&box_id).unwrap().unwrap().entries[0].state
@@ -67,12 +71,24 @@ fn what_is_over_is_ended_by_the_clock_of_the_space() {
 }
 
 #[test]
+fn what_is_over_is_not_issued() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = sets(folder.path());
+    let box_id = BoxId::parse("box-1").unwrap();
+    let end = WallTime::from_seconds(1_798_761_600);
+    let late = sets.issue(&box_id, &signed("C-1", 1), end);
+    assert!(matches!(late, Err(SetFault::Over { until_s: 1_798_761_600, .. })), "{late:?}");
+    assert!(sets.roster(&box_id).unwrap().is_none());
+    sets.issue(&box_id, &signed("C-1", 1), WallTime(end.0 - 1)).unwrap();
+}
+
+#[test]
 fn a_changed_file_is_no_set() {
     let folder = tempfile::tempdir().unwrap();
     let sets = sets(folder.path());
     let box_id = BoxId::parse("box-1").unwrap();
     let before = sets.mark();
-    sets.issue(&box_id, &contract("C-1", 1), NOW).unwrap();
+    sets.issue(&box_id, &signed("C-1", 1), NOW).unwrap();
     assert_ne!(sets.mark(), before);
     let path = sets.path(&box_id);
     let text = fs::read_to_string(&path).unwrap();

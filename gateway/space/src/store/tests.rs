@@ -13,7 +13,7 @@ fn box_id() -> BoxId {
     BoxId::parse("box-1").unwrap()
 }
 
-fn announcement() -> Announcement {
+pub(crate) fn announcement() -> Announcement {
     let point = PointDescriptor {
         id: PointId(1),
         name: PointName::parse("t").unwrap(),
@@ -27,7 +27,11 @@ fn announcement() -> Announcement {
 }
 
 fn delivery(seq: u64) -> Delivery {
-    let contract = ContractId::parse("C-1").unwrap();
+    delivery_under("C-1", seq)
+}
+
+pub(crate) fn delivery_under(contract: &str, seq: u64) -> Delivery {
+    let contract = ContractId::parse(contract).unwrap();
     let header = BatchHeader {
         dataset: DatasetId::parse("d").unwrap(),
         contract: Some(contract.clone()),
