@@ -117,7 +117,8 @@ impl Exporter<'_> {
             }
             StoredRecord::Gap(gap) => self.rows_in_gaps += gap.rows,
             StoredRecord::Batch(delivery) => self.write(&delivery, dir)?,
-            StoredRecord::Checkpoint { .. } | StoredRecord::Unknown => {}
+            StoredRecord::Checkpoint { .. } | StoredRecord::Leaf { .. } | StoredRecord::Unknown => {
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing that exists is overwritten: a second CA would lock every enrolled box out.
 
+use crate::logs::keys::{LogKeys, LogKeysFault};
 use guan_identity::{CaFault, KeyFault, KeyFile, LogKeyFile, SmallCa};
 use guan_model::{BoxId, Signer, WallTime};
 use std::fs::OpenOptions;
@@ -18,6 +19,7 @@ const CA_KEY_FILE: &str = "ca.key.pem";
 const SERVER_CERTIFICATE_FILE: &str = "server.pem";
 const SERVER_KEY_FILE: &str = "server.key.pem";
 const CONTRACT_KEY_FILE: &str = "contract.key.pem";
+const STATE_DIR: &str = "state";
 
 /// Why a space could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,8 @@ pub enum InitError {
     Key(#[from] KeyFault),
     #[error("the certificate authority cannot be set up")]
     Ca(#[from] CaFault),
+    #[error(transparent)]
+    LogKeys(#[from] LogKeysFault),
 }
 
 /// What the operator asks for.
@@ -60,6 +64,7 @@ pub fn create(space: &NewSpace<'_>) -> Result<PathBuf, InitError> {
     let certificate = ca.issue_server(&names, &server.public_key(), space.now, SERVER_DAYS)?;
     write_new(&space.dir.join(SERVER_CERTIFICATE_FILE), certificate.as_bytes())?;
     LogKeyFile::create(&space.dir.join(CONTRACT_KEY_FILE), space.id.as_str())?;
+    LogKeys::open_or_create(&space.dir.join(STATE_DIR), space.id.as_str())?;
     write_new(&config, configuration(space).as_bytes())?;
     Ok(config)
 }
@@ -83,7 +88,7 @@ schema = 1
 
 [space]
 id = "{id}"
-state_dir = "state"
+state_dir = "{STATE_DIR}"
 
 [listen]
 address = "{listen}"

@@ -6,6 +6,7 @@
 //! - `joining`: new boxes with a TPM; `appraiser`: what their TPMs prove, at each connection;
 //!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service;
 //!   `alarms`: boxes that are not what they were.
+//! - `logs`: witness and mirror of the boxes' logs; `received`: what boxes are told of their batches.
 //! - `catalogues`: what boxes offer. `init`: sets a space up.
 #![forbid(unsafe_code)]
 
@@ -19,9 +20,11 @@ pub mod export;
 pub mod inbox;
 pub mod init;
 pub mod joining;
+pub mod logs;
 pub mod meter;
 pub mod negotiating;
 pub mod parquet_file;
+pub mod received;
 pub mod registry;
 pub mod retention;
 pub mod run;
