@@ -7,6 +7,7 @@
 //!   `boot_logs`: what they need not send again; `care`: renewals, and the way out of service;
 //!   `alarms`: boxes that are not what they were.
 //! - `logs`: witness and mirror of the boxes' logs; `received`: what boxes are told of their batches.
+//! - `provenance`: where data came from and what proves it.
 //! - `catalogues`: what boxes offer. `init`: sets a space up.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ pub mod logs;
 pub mod meter;
 pub mod negotiating;
 pub mod parquet_file;
+pub mod provenance;
 pub mod received;
 pub mod registry;
 pub mod retention;

@@ -4,8 +4,9 @@
 
 use guan_identity::{KeyFile, certificate_request};
 use guan_model::BoxId;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 fn check(arguments: &[&str], success: bool, parts: &[&str]) -> String {
@@ -74,4 +75,71 @@ fn contracts_are_signed_or_refused_with_reasons() {
     let bad = format!("{dir}/bad.json");
     std::fs::write(&bad, r#"{"id":"C-1","version":0}"#).unwrap();
     run(&bad, false, &["is not signed", "version"]);
+}
+
+/// Runs the space until it is ready, stops it in order, and gives what it said.
+fn run_once(config: &str) -> String {
+    let mut space = Command::new(env!("CARGO_BIN_EXE_guan-space"))
+        .args(["run", "--config", config])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut said, mut is_ready) = (String::new(), false);
+    for line in BufReader::new(space.stderr.take().unwrap()).lines() {
+        said += &(line.unwrap() + "\n");
+        if said.contains("ready") && !is_ready {
+            is_ready = true;
+            let kill = Command::new("kill").args(["-TERM", &space.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+        }
+    }
+    assert!(space.wait().unwrap().success(), "{said}");
+    said
+}
+
+#[test]
+fn a_space_keeps_a_log_that_others_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display().to_string();
+    let init = ["init", "--dir", &dir, "--id", "space-1", "--host", "localhost"];
+    check(&[&init[..], &["--listen", "127.0.0.1:0"]].concat(), true, &[]);
+    let config = format!("{dir}/space.toml");
+    let with = |what: &'static [&'static str]| [what, &["--config", &config]].concat();
+    check(&with(&["log", "head"]), false, &["start `guan-space run`"]);
+    assert!(!run_once(&config).contains("is made"), "init makes the keys");
+    let head = check(&with(&["log", "head"]), true, &["guan-space/space-1\n2\n"]);
+    // An older space has no log and no keys for it.
+    for name in ["keys", "log", "store"] {
+        std::fs::remove_dir_all(folder.path().join("state").join(name)).unwrap();
+    }
+    let said = run_once(&config);
+    assert!(said.contains("a key of the space's log is made"), "{said}");
+    assert_ne!(check(&with(&["log", "head"]), true, &[]), head);
+    run_once(&config);
+    check(&with(&["log", "verify"]), true, &["4, 4 under a signed head", "\nverified"]);
+    check(&with(&["log", "verify", "--json"]), true, &["\"verified\":true"]);
+    check(&with(&["log", "show"]), true, &["guan-space 0.1.0", "stop"]);
+    check(&with(&["log", "show", "--kind", "stop", "--json"]), true, &["\"kind\":\"stop\""]);
+    check(&with(&["log", "boxes"]), true, &["no box"]);
+    check(&with(&["log", "head", "--box", "box-9"]), false, &["no such log"]);
+    let out = format!("{dir}/tiles");
+    let export = with(&["log", "export", "--out"]);
+    let export = [&export[..3], &[&out], &export[3..]].concat();
+    check(&export, true, &["4 entries of guan-space/space-1"]);
+    check(&export, false, &["not empty"]);
+    for name in ["checkpoint", "log.vkey", "tile/0/000.p/4", "tile/entries/000.p/4"] {
+        assert!(Path::new(&out).join(name).is_file(), "{name}");
+    }
+    check(&with(&["trace"]), false, &["name --box"]);
+    check(&with(&["trace", "--contract", "C-1"]), false, &["nothing of that kind"]);
+    check(&with(&["trace", "--batch", "12"]), false, &["64 hexadecimal"]);
+    let question = ["trace", "--box", "b", "--dataset", "d", "--at", "2026-11-27T08:30:00Z"];
+    check(&[&question[..], &["--config", &config]].concat(), false, &["nothing of that kind"]);
+    // A leaf that was changed is named.
+    let file = folder.path().join("state/store/seg-0000000000000001.gks");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    check(&with(&["log", "verify"]), false, &["FAULT", "NOT verified"]);
+    std::fs::write(&file, bytes).unwrap();
+    check(&with(&["log", "verify"]), true, &["\nverified"]);
 }

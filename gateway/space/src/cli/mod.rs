@@ -4,11 +4,13 @@ mod boxes;
 mod catalogue;
 mod contract;
 mod enrol;
+mod log;
 mod meter;
 mod negotiate;
 mod release;
 mod show;
 mod token;
+mod trace;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -83,6 +85,11 @@ enum Command {
         #[arg(long = "box", value_name = "FILE")]
         box_file: Option<PathBuf>,
     },
+    /// The space's evidence log, and the copies of those of the boxes.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Where a reading, a batch or all of a contract came from, and what proves it.
+    Trace(trace::TraceArguments),
     /// Boxes that may deliver.
     #[command(subcommand)]
     Box(BoxCommand),
@@ -226,6 +233,8 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Run { config } => run(config)?,
         Command::Status(common) => return show::status(common),
         Command::Meter { common, box_file } => return meter::execute(common, box_file.as_deref()),
+        Command::Log(command) => return log::execute(command),
+        Command::Trace(arguments) => return trace::execute(arguments),
         Command::Export { common, out, by_contract } => {
             show::export(common, out, *by_contract)?;
         }

@@ -3,9 +3,11 @@
 //!
 //! - `keys`: the three keys. `folders`: where state lies. `witnesses`: `add-checkpoint` of the boxes;
 //!   `forks`: what convicts a log; `mirror`: leaves of one log, `mirrors` those of all boxes;
-//!   `desk`: the task that answers the letters.
+//!   `desk`: the task that answers the letters; `export`: a log as
+//!   files for others.
 
 pub mod desk;
+pub mod export;
 pub mod folders;
 pub mod forks;
 pub mod keys;
@@ -15,4 +17,4 @@ pub mod rate;
 pub mod witnesses;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,35 +19,35 @@ use guan_spool::disk::SimDisk;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-const BASE: &str = "guan/box-1";
+pub(crate) const BASE: &str = "guan/box-1";
 
-static WITNESS: LazyLock<Arc<LogKeyFile>> = LazyLock::new(|| key("space-1/witness"));
-static MIRROR: LazyLock<Arc<LogKeyFile>> = LazyLock::new(|| key("space-1/mirror"));
-static LOG: LazyLock<Arc<LogKeyFile>> = LazyLock::new(|| key(BASE));
+pub(crate) static WITNESS: LazyLock<Arc<LogKeyFile>> = LazyLock::new(|| key("space-1/witness"));
+pub(crate) static MIRROR: LazyLock<Arc<LogKeyFile>> = LazyLock::new(|| key("space-1/mirror"));
+pub(crate) static LOG: LazyLock<Arc<LogKeyFile>> = LazyLock::new(|| key(BASE));
 
 fn key(name: &str) -> Arc<LogKeyFile> {
     Arc::new(LogKeyFile::generate(name).unwrap().0)
 }
 
-fn now(minutes: u64) -> Now {
+pub(crate) fn now(minutes: u64) -> Now {
     let wall = WallTime::from_seconds(1_800_000_000);
     Now { wall, monotonic: Duration::from_secs(60 * minutes), quality: ClockQuality::Ntp }
 }
 
-fn box_id(number: u32) -> BoxId {
+pub(crate) fn box_id(number: u32) -> BoxId {
     BoxId::parse(&format!("box-{number}")).unwrap()
 }
 
 /// A box's log in memory, and what it sends about it.
 #[derive(Clone)]
-struct Log {
-    origin: String,
-    key: Arc<LogKeyFile>,
-    leaves: Vec<Bytes>,
+pub(crate) struct Log {
+    pub(crate) origin: String,
+    pub(crate) key: Arc<LogKeyFile>,
+    pub(crate) leaves: Vec<Bytes>,
 }
 
 impl Log {
-    fn new(origin: &str, key: &Arc<LogKeyFile>) -> Self {
+    pub(crate) fn new(origin: &str, key: &Arc<LogKeyFile>) -> Self {
         Self { origin: origin.to_owned(), key: key.clone(), leaves: Vec::new() }
     }
 
@@ -80,12 +80,12 @@ impl Log {
         AddCheckpoint { old_size: old, proof, checkpoint: self.head(size) }
     }
 
-    fn letter(&self, old: u64, size: u64) -> Vec<u8> {
+    pub(crate) fn letter(&self, old: u64, size: u64) -> Vec<u8> {
         let key = VerifierKey::of(self.key.as_ref()).unwrap();
         format!("{key}\n{}", self.request(old, size)).into_bytes()
     }
 
-    fn mirror_letter(&self, from: usize, to: usize) -> Vec<u8> {
+    pub(crate) fn mirror_letter(&self, from: usize, to: usize) -> Vec<u8> {
         let leaves = bundle::encode(&self.leaves[from..to]).unwrap();
         let first = (from as u64).to_be_bytes();
         [self.origin.as_bytes(), b"\n", &first, &leaves].concat()
@@ -440,4 +440,75 @@ fn copies_leave_room_for_the_store() {
     assert_eq!(space.mirror(1, &log.mirror_letter(0, 10)).next, 0);
     disk.set_capacity(Some(FREE_BYTES_MIN));
     assert_eq!(space.mirror(1, &log.mirror_letter(0, 10)).next, 10);
+}
+
+/// The whole way: a session begins with the keys, a head is answered after the space's log has it, a batch
+/// is told of, and a letter that is none ends the session.
+#[tokio::test(start_paused = true)]
+async fn letters_are_answered() {
+    use crate::alarms::Alarms;
+    use crate::logs::desk::Desk;
+    use crate::negotiating::Mail;
+    use crate::received::Tally;
+    use crate::runner::{self, Clock, StoreStatus};
+    use crate::store::{LogParts, Logged, Store};
+    use guan_link::{Letter, Topic};
+    use tokio::sync::{mpsc, watch};
+
+    let folders = SimFolders::default();
+    let disk = SimDisk::new();
+    let program = guan_evidence::Program::parse("guan-space test").unwrap();
+    let parts = LogParts { disk: disk.clone(), signer: key("guan-space/space-1"), program };
+    let store = Store::open(disk.clone(), 1 << 20, [1; 16], parts).unwrap().0;
+    let (requests, queue) = mpsc::channel(16);
+    let (tally, started) = (Tally::default(), tokio::time::Instant::now());
+    let clock: Clock = Arc::new(move || Now { monotonic: started.elapsed(), ..now(0) });
+    let status = watch::channel(StoreStatus::default()).0;
+    tokio::spawn(runner::run(store, queue, status.clone(), clock.clone(), tally.clone()));
+    let (mail, _negotiations) = Mail::new();
+    let (mail, letters) = mail.with_logs(Bytes::from_static(b"log L\nwitness W\nmirror M\n"));
+    let witnesses = Witnesses::open(folders.clone(), WITNESS.clone()).unwrap();
+    let mirrors = Mirrors::new(folders, MIRROR.clone());
+    let (alarms, tallied) = (Alarms::default(), tally.clone());
+    let desk = Desk { mail: mail.clone(), witnesses, mirrors, requests, tally, alarms, clock };
+    tokio::spawn(desk.run(letters));
+
+    let mut session = mail.begin(&box_id(1));
+    let keys = session.recv().await.unwrap();
+    assert_eq!((keys.topic, &keys.body[..5]), (Topic::LogKeys, &b"log L"[..]));
+    let log = Log::new(BASE, &LOG).grown(10, "a");
+    let write = |topic, body: Vec<u8>| Letter { topic, ticket: 7, body: body.into() };
+    mail.receive(&box_id(1), write(Topic::Witness, log.letter(0, 10))).await.unwrap();
+    let answer = session.recv().await.unwrap();
+    assert_eq!((answer.topic, answer.ticket), (Topic::WitnessAnswer, 7));
+    assert_eq!(answer.body[..2], 200_u16.to_be_bytes());
+    let leaves = crate::store::read_leaves(&disk).unwrap();
+    assert_eq!(guan_evidence::Leaf::decode(&leaves[1].1).unwrap().body.kind_name(), "log.head");
+    mail.receive(&box_id(1), write(Topic::Mirror, log.mirror_letter(0, 10))).await.unwrap();
+    let answer = session.recv().await.unwrap();
+    assert_eq!((answer.topic, &answer.body[..8]), (Topic::MirrorAnswer, &10_u64.to_be_bytes()[..]));
+    let line = std::str::from_utf8(&answer.body[8..]).unwrap();
+    assert!(is_mirrored(&log, 10, line), "{line}");
+    tallied.add(vec![Logged {
+        box_id: box_id(1),
+        spool: guan_model::SpoolId([1; 16]),
+        stream: guan_model::StreamId(1),
+        seq: guan_model::BatchSeq(1),
+        origin: "guan-space/space-1".to_owned(),
+        index: 3,
+        leaf: Digest([1; 32]),
+    }]);
+    assert_eq!(session.recv().await.unwrap().topic, Topic::Received);
+    let hostile = mail.receive(&box_id(1), write(Topic::Mirror, b"x".to_vec())).await;
+    assert!(hostile.unwrap_err().contains("name of a log"));
+    let hostile = mail.receive(&box_id(1), write(Topic::LogKeys, Vec::new())).await;
+    assert!(hostile.unwrap_err().contains("come from the space"));
+    // Without room for the leaf there is no answer, and the next one comes through.
+    disk.set_capacity(Some(0));
+    mail.receive(&box_id(1), write(Topic::Witness, log.letter(10, 10))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(session.try_recv().is_err());
+    disk.set_capacity(None);
+    mail.receive(&box_id(1), write(Topic::Witness, log.letter(10, 10))).await.unwrap();
+    assert_eq!(session.recv().await.unwrap().body[..2], 200_u16.to_be_bytes());
 }

@@ -97,10 +97,7 @@ impl<F: Folders> Witnesses<F> {
         for box_id in boxes(&folders, WITNESS_DIR)? {
             for name in folders.list(&[WITNESS_DIR, box_id.as_str()])? {
                 let disk = folders.open(&[WITNESS_DIR, box_id.as_str(), &name])?;
-                let Some((key, head)) = read(&disk, KEY_FILE)?.zip(read(&disk, HEAD_FILE)?) else {
-                    // Pinned, but nothing of it was ever cosigned.
-                    continue;
-                };
+                let Some((key, head)) = stored(&disk)? else { continue };
                 let head = Checkpoint::parse_unverified(&head);
                 let head =
                     head.map_err(|source| WitnessFault::Head { origin: name.clone(), source })?;
@@ -248,6 +245,11 @@ impl<F: Folders> Witnesses<F> {
             false => Ok(None),
         }
     }
+}
+
+/// Key and last head of a log; `None`: its key was pinned, but nothing of it was ever cosigned.
+pub fn stored(disk: &impl Disk) -> io::Result<Option<(String, String)>> {
+    Ok(read(disk, KEY_FILE)?.zip(read(disk, HEAD_FILE)?))
 }
 
 fn note(logs: &mut BTreeMap<String, Log>, box_id: &BoxId, key: &str, origin: &str) {
