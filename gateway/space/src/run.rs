@@ -398,12 +398,10 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let inbox_seen = inbox.clone();
     let parts = StatusParts { store: store_status, peers, inbox: inbox_seen, time, alarms };
     let reporter = tokio::spawn(report(config.clone(), listen.clone(), parts));
+    let signalled = signalled()?;
     tracing::info!(space = %config.id, %listen, "ready");
     let failed = tokio::select! {
-        outcome = signalled() => {
-            outcome?;
-            None
-        }
+        () = signalled => None,
         outcome = &mut runner => Some(outcome),
     };
     tracing::info!("stopping");
@@ -424,15 +422,17 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Stopped)
 }
 
-async fn signalled() -> Result<(), RunError> {
+/// Signals are caught from here on; the future ends with the first.
+fn signalled() -> Result<impl Future<Output = ()>, RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 struct StatusParts {

@@ -59,3 +59,45 @@ fn put(out: &Path, name: &str, bytes: &[u8]) -> Result<(), LogExportFault> {
     let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, bytes));
     written.map_err(|source| LogExportFault::File { path, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::mirror::{Mirror, Target, read};
+    use crate::logs::tests::{BASE, LOG, Log, MIRROR, now};
+    use guan_evidence::{Tree, leaf_hash};
+    use guan_spool::disk::SimDisk;
+
+    #[test]
+    fn files_hold_the_log_up_to_its_head() {
+        let (disk, log) = (SimDisk::new(), Log::new(BASE, &LOG).grown(600, "a"));
+        let mut mirror = Mirror::open(disk.clone()).unwrap();
+        let target = Target::of(&log.head(600)).unwrap();
+        mirror.take(&log.leaves, &target, now(0).wall, MIRROR.as_ref()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let key = VerifierKey::of(LOG.as_ref()).unwrap();
+        let copy = read(disk).unwrap();
+        // An older head: the files end with it.
+        let files = write(&copy, 550, &log.head(550), &key, folder.path()).unwrap();
+        assert_eq!(files, 3 + 3 + 1 + 2);
+        let file = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        let mut tree = Tree::new();
+        for name in ["000", "001", "002.p/38"] {
+            let entries = file(&format!("tile/entries/{name}"));
+            let entries = bundle::decode(&entries).unwrap();
+            let hashes: Vec<u8> = entries.iter().flat_map(|leaf| leaf_hash(leaf).0).collect();
+            assert_eq!(hashes, file(&format!("tile/0/{name}")), "{name}");
+            entries.iter().for_each(|leaf| {
+                tree.append(leaf_hash(leaf));
+            });
+        }
+        let head = guan_evidence::Checkpoint::parse_and_verify(
+            &String::from_utf8(file(CHECKPOINT_FILE)).unwrap(),
+            &key,
+        );
+        let head = head.unwrap();
+        assert_eq!((head.size, head.root), (550, tree.root()));
+        let fault = write(&copy, 601, &log.head(600), &key, folder.path()).unwrap_err();
+        assert!(matches!(fault, LogExportFault::Short { bundle: 2 }), "{fault}");
+    }
+}

@@ -52,7 +52,7 @@ impl Log {
     }
 
     /// `flavour` makes another history.
-    fn grown(mut self, size: usize, flavour: &str) -> Self {
+    pub(crate) fn grown(mut self, size: usize, flavour: &str) -> Self {
         let from = self.leaves.len();
         self.leaves.extend((from..size).map(|number| Bytes::from(format!("{flavour} {number}"))));
         self
@@ -70,7 +70,7 @@ impl Log {
         ask(&LogNodes::new(&subtrees, &read))
     }
 
-    fn head(&self, size: u64) -> String {
+    pub(crate) fn head(&self, size: u64) -> String {
         let root = self.with_nodes(|nodes| root_at(size, nodes).unwrap());
         Checkpoint::sign(&self.origin, size, &root, self.key.as_ref()).unwrap()
     }
