@@ -280,12 +280,13 @@ fn batches_and_their_leaves_survive_together() {
 fn a_full_disk_undoes_leaves_too() {
     let disk = SimDisk::new();
     let mut store = open(&disk);
+    store.announce(&announcement()).unwrap();
+    store.commit().unwrap();
     disk.set_capacity(Some(0));
     let began = store.start(&now(0)).and_then(|()| store.commit());
     assert!(matches!(began, Err(StoreError::Journal(JournalError::NoSpace))), "{began:?}");
     store.rollback();
     disk.set_capacity(None);
-    store.announce(&announcement()).unwrap();
     store.deliver(&now(0), &judged(1)).unwrap().unwrap();
     store.commit().unwrap();
     disk.set_capacity(Some(0));
@@ -346,4 +347,39 @@ fn folders_without_a_log_open() {
     let store = try_open(&disk, &log).unwrap();
     assert_eq!((through(&store), store.log_head().size), (BatchSeq(60), 31));
     assert_eq!(received(&leaves(&disk, &log)), (31..=60).collect::<Vec<_>>());
+}
+
+/// A store that was put back to an older state must not sign another history: its log ends, and the next
+/// epoch says so first.
+#[test]
+fn a_store_of_yesterday_begins_another_log() {
+    let (disk, log) = (SimDisk::new(), SimDisk::new());
+    let mut store = try_open(&disk, &log).unwrap();
+    store.start(&now(0)).unwrap();
+    store.announce(&announcement()).unwrap();
+    store.deliver(&now(0), &judged(1)).unwrap().unwrap();
+    store.commit().unwrap();
+    let yesterday = SimDisk::new();
+    for name in disk.list().unwrap() {
+        yesterday.put(&name, &disk.contents(&name).unwrap());
+    }
+    store.deliver(&now(1), &judged(2)).unwrap().unwrap();
+    store.commit().unwrap();
+    assert_eq!(store.sign(&now(1)).unwrap().unwrap().size, 3);
+    drop(store);
+    let mut store = try_open(&yesterday, &log).unwrap();
+    store.start(&now(2)).unwrap();
+    store.deliver(&now(2), &judged(2)).unwrap().unwrap();
+    store.commit().unwrap();
+    let logged = store.take_logged().pop().unwrap();
+    assert_eq!((logged.origin.as_str(), logged.index), ("guan-space/space-1/e2", 2));
+    let signed = store.sign(&now(2)).unwrap().unwrap();
+    assert!(signed.text.starts_with("guan-space/space-1/e2\n3\n"), "{}", signed.text);
+    let leaves = leaves(&yesterday, &log);
+    let LeafBody::EpochStart(epoch) = &leaves[0].body else { panic!("{:?}", leaves[0]) };
+    assert_eq!((epoch.size, epoch.signed, epoch.previous.as_str()), (2, 3, "guan-space/space-1"));
+    let mut verifier = LogVerifier::new();
+    leaves.iter().for_each(|leaf| verifier.handle_leaf(&leaf.encode()));
+    let report = verifier.finish(&[&signed.text], &VerifierKey::of(KEY.as_ref()).unwrap());
+    assert!(report.is_valid(), "{:?}", report.faults);
 }
