@@ -61,11 +61,19 @@ pub(super) fn execute(arguments: &TraceArguments) -> anyhow::Result<ExitCode> {
     let question = question(arguments)?;
     let config = load(&arguments.common.config)?;
     let found = provenance::find(&config.state_dir, &question)?;
+    let (absent, listed) = match &question {
+        Question::Contract(contract) => {
+            provenance::absent(&config.state_dir, config.id.as_str(), contract, &found)?
+        }
+        _ => (0, Vec::new()),
+    };
     let tracer = Tracer::open(&config.state_dir, config.id.as_str(), &found)?;
     let traces = tracer.trace(found)?;
     let total = sum(&traces);
     if arguments.common.json {
-        print_json(&json!({"batches": traces, "sum": total}))?;
+        print_json(&json!({
+            "batches": traces, "sum": total, "absent": absent, "absent_batches": listed,
+        }))?;
     } else if let Question::Contract(contract) = &question {
         traces.iter().for_each(print_row);
         println!(
@@ -73,6 +81,15 @@ pub(super) fn execute(arguments: &TraceArguments) -> anyhow::Result<ExitCode> {
              space's {}; {} deleted since",
             total.rows, total.batches, total.proven_by_box, total.proven_by_space, total.deleted
         );
+        for one in &listed {
+            println!(
+                "ABSENT     {} {}/{}: {} readings by entry {} of {}, not here (so far)",
+                one.box_id, one.stream, one.batch_seq, one.rows, one.index, one.log
+            );
+        }
+        if absent > listed.len() as u64 {
+            println!("ABSENT     {absent} batches in all");
+        }
     } else {
         traces.iter().for_each(print);
     }

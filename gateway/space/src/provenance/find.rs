@@ -4,7 +4,9 @@ use super::{BatchKey, ProvenanceFault, distance, open_disk};
 use crate::retention::Retention;
 use crate::run::STORE_DIR;
 use crate::store::{Delivery, StoredRecord, read_all};
-use guan_model::{BoxId, ContractId, DatasetId, DescriptorTable, Digest, PointName, Row, WallTime};
+use guan_model::{
+    BoxId, ContractId, DatasetId, DescriptorTable, Digest, PointName, Row, Value, WallTime,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -136,8 +138,20 @@ fn nearest_in(
             unit: known.map_or_else(String::new, |known| known.unit.as_str().to_owned()),
             source_time_ns: row.source_time.map(|WallTime(nanos)| nanos),
             gateway_time_ns: row.gateway_time.0,
-            value: row.value.as_ref().map(|value| format!("{value:?}")),
+            value: row.value.as_ref().map(shown),
         };
         (off(&row), reading)
     }))
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Bool(value) => value.to_string(),
+        Value::I64(value) => value.to_string(),
+        Value::U64(value) => value.to_string(),
+        Value::F32(value) => value.to_string(),
+        Value::F64(value) => value.to_string(),
+        Value::Text(value) => value.clone(),
+        Value::Bytes(value) => hex::encode(value),
+    }
 }

@@ -163,6 +163,7 @@ fn a_reading_is_traced_to_both_logs() {
         (trace.batch_seq, reading.point.as_str(), reading.gateway_time_ns),
         (40, "t", 40_000_000_000)
     );
+    assert_eq!(reading.value.as_deref(), Some("40"));
     assert_eq!((trace.contract.as_str(), trace.contract_version), ("C-1", Some(3)));
     assert_eq!(trace.missing, Vec::<String>::new());
     let kinds: Vec<_> = trace.box_log.iter().map(|one| (one.kind, one.index)).collect();
@@ -214,6 +215,22 @@ fn a_contract_is_added_up_with_what_is_proven() {
         (BASE, 12, 12, 12)
     );
     assert_eq!((log.forks, log.cosigned_s.is_some()), (0, true));
+}
+
+/// The box's log has ten batches, the store nine of them.
+#[test]
+fn batches_that_only_the_boxs_log_has_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    space(folder.path(), 10, 22);
+    let mut found = find(folder.path(), &Question::Contract(contract())).unwrap();
+    let none = absent(folder.path(), "space-1", &contract(), &found).unwrap();
+    assert_eq!(none, (0, Vec::new()));
+    found.remove(6);
+    let (count, listed) = absent(folder.path(), "space-1", &contract(), &found).unwrap();
+    let [one] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((count, one.batch_seq, one.index, one.rows), (1, 7, 15, 1));
+    let other = ContractId::parse("C-2").unwrap();
+    assert_eq!(absent(folder.path(), "space-1", &other, &[]).unwrap().0, 0);
 }
 
 /// A copy that was changed on the disk proves nothing.

@@ -325,15 +325,32 @@ fn a_full_disk_of_the_log_stops_the_store() {
     assert!(matches!(fault, StoreError::LogFolder { have: 0, expected: 601 }), "{fault}");
 }
 
-/// A store of before there was a log: its folder, byte for byte as that program wrote it.
-#[test]
-fn folders_without_a_log_open() {
-    let (disk, log) = (SimDisk::new(), SimDisk::new());
-    let golden = include_str!("../../tests/golden/store-without-log-v1.txt");
+fn put(disk: &SimDisk, golden: &str) {
     for line in golden.lines() {
         let (name, bytes) = line.split_once(' ').unwrap();
         disk.put(name, &hex::decode(bytes).unwrap());
     }
+}
+
+/// Segments, snapshots and leaves as the first program with a log wrote them.
+#[test]
+fn golden_store_with_a_log() {
+    let disk = SimDisk::new();
+    put(&disk, include_str!("../../tests/golden/store-with-log-v1.txt"));
+    assert!(disk.list().unwrap().len() > 3, "the tail comes out of a snapshot");
+    let store = open(&disk);
+    assert_eq!(through(&store), BatchSeq(30));
+    let head = store.log_head();
+    let golden = include_str!("../../tests/golden/store-with-log-v1.root");
+    assert_eq!(format!("{} {}\n", head.size, head.root), golden);
+    assert_eq!(received(&leaves(&disk, &disk)), (1..=30).collect::<Vec<_>>());
+}
+
+/// A store of before there was a log: its folder, byte for byte as that program wrote it.
+#[test]
+fn folders_without_a_log_open() {
+    let (disk, log) = (SimDisk::new(), SimDisk::new());
+    put(&disk, include_str!("../../tests/golden/store-without-log-v1.txt"));
     let mut store = try_open(&disk, &log).unwrap();
     assert_eq!(through(&store), BatchSeq(30));
     assert_eq!(store.log_head().size, 0);
