@@ -5,7 +5,7 @@ use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Leaf, LeafBody, VerifierKey};
 use guan_log::LogReader;
 use guan_model::{Digest, Value};
-use guan_space::store::{StoredRecord, read_all};
+use guan_space::store::{StoredRecord, read_all, read_leaves};
 use guan_spool::disk::SimDisk;
 use std::collections::BTreeSet;
 
@@ -84,7 +84,35 @@ pub(crate) fn check(shared: &Shared, key: &VerifierKey, edit: Edit) -> Result<Ou
         return fault(format!("{} readings were given up", stored.rows_in_gaps));
     }
     check_log(shared, key, edit, &stored, ledger.denied)?;
+    check_space_log(shared, &stored)?;
     Ok(Outcome { readings: stored.values.len() as u64 })
+}
+
+/// The space's own log is whole, and names exactly the batches that the space has.
+fn check_space_log(shared: &Shared, stored: &Stored) -> Result<(), Fault> {
+    let journal = read_leaves(&shared.space_disk).unwrap();
+    let reader = LogReader::open(shared.space_disk.clone(), None, journal).unwrap();
+    let (mut verifier, mut named) = (LogVerifier::new(), Vec::new());
+    let read = reader.for_each(&mut |_, bytes| {
+        verifier.handle_leaf(bytes);
+        if let Ok(LeafBody::Received(one)) = Leaf::decode(bytes).map(|leaf| leaf.body) {
+            named.push(one.batch);
+        }
+    });
+    read.unwrap();
+    let head = reader.checkpoint().unwrap();
+    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
+    let key = VerifierKey::of(shared.space_log_key.as_ref()).unwrap();
+    let mut report = verifier.finish(&heads, &key);
+    // A run may end before its first head.
+    report.faults.retain(|fault| *fault != guan_evidence::Fault::Unsigned);
+    if !report.is_valid() {
+        return Err(Fault(format!("the space's log is not valid: {:?}", report.faults)));
+    }
+    match named == stored.batches {
+        true => Ok(()),
+        false => Err(Fault("the space's log does not name the batches that are there".to_owned())),
+    }
 }
 
 /// The log is whole, signed, and names every batch that the space has.

@@ -2,11 +2,13 @@
 
 use crate::quinn_net::{SimRuntime, SimSocket};
 use crate::world::Shared;
+use guan_evidence::Program;
 use guan_link::driver::{Admit, Peers, SpaceLink};
-use guan_model::BoxId;
+use guan_model::{BoxId, ClockQuality, Now};
 use guan_space::inbox::StoreInbox;
+use guan_space::received::Tally;
 use guan_space::runner::{self, REQUESTS_MAX, StoreStatus};
-use guan_space::store::Store;
+use guan_space::store::{LogParts, Store};
 use rustls_pki_types::CertificateDer;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +28,16 @@ impl Admit for AllEnrolled {
 
 /// One boot of the space, until it is crashed.
 pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
-    let (store, _) = Store::open(shared.space_disk.clone(), 64 << 10, [3; 16])?;
+    let program = Program::parse("guan-space sim").expect("it is short and plain");
+    let (disk, signer) = (shared.space_disk.clone(), shared.space_log_key.clone());
+    let log = LogParts { disk: disk.clone(), signer, program };
+    let (store, _) = Store::open(disk, 64 << 10, [3; 16], log)?;
+    let started = tokio::time::Instant::now();
+    let clock = Arc::new(move || Now {
+        wall: crate::box_host::T0,
+        monotonic: started.elapsed(),
+        quality: ClockQuality::Ntp,
+    });
     let socket = SimSocket::bind(SocketAddr::from(([0, 0, 0, 0], 4433))).await?;
     let endpoint = quinn::Endpoint::new_with_abstract_socket(
         quinn::EndpointConfig::default(),
@@ -48,6 +59,6 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         stop: stopping,
     };
     tokio::spawn(link.run());
-    runner::run(store, requests, status_out).await?;
+    runner::run(store, requests, status_out, clock, Tally::default()).await?;
     Ok(())
 }

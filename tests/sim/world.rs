@@ -75,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) log_disk: SimDisk,
     pub(crate) space_disk: SimDisk,
     pub(crate) log_key: Arc<LogKeyFile>,
+    pub(crate) space_log_key: Arc<LogKeyFile>,
     /// Its keys are durable, so they outlive a crash.
     pub(crate) vault: Vault,
     pub(crate) descriptors: Arc<DescriptorTable>,
@@ -151,6 +152,7 @@ impl Shared {
             log_disk: SimDisk::new(),
             space_disk: SimDisk::new(),
             log_key: Arc::new(LogKeyFile::generate("guan/box-1").unwrap().0),
+            space_log_key: Arc::new(LogKeyFile::generate("guan-space/sim").unwrap().0),
             vault: Vault::in_memory(),
             plan: plan(&descriptors),
             descriptors,

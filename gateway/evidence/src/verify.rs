@@ -151,6 +151,8 @@ impl LogVerifier {
                 return self.faults.add(Fault::MonotonicBack { index, at, last });
             }
             Some((last_boot, _)) if boot == last_boot => {}
+            // What begins a log after a loss stands before the start, which must follow.
+            None if matches!(leaf.body, LeafBody::EpochStart(_)) && index == 0 => return,
             _ if !matches!(leaf.body, LeafBody::Start { .. }) => {
                 self.faults.add(Fault::NoStart { index, boot });
             }

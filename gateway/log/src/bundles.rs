@@ -146,11 +146,7 @@ impl<D: Disk> Bundles<D> {
     }
 
     /// Writes the next full bundle and its hash; how many bytes the bundle takes.
-    pub(crate) fn seal(
-        &self,
-        subtrees: &mut Subtrees,
-        leaves: &[Bytes],
-    ) -> Result<u64, LogFileFault> {
+    pub fn seal(&self, subtrees: &mut Subtrees, leaves: &[Bytes]) -> Result<u64, LogFileFault> {
         let name = self.bundle_name(subtrees.bundles());
         let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
         let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd writes into memory");
@@ -186,7 +182,7 @@ impl<D: Disk> Bundles<D> {
     }
 
     /// The hashes of all sealed bundles. What a crash left out is made from the bundles and written.
-    pub(crate) fn recover_subtrees(&self) -> Result<Subtrees, LogFileFault> {
+    pub fn recover_subtrees(&self) -> Result<Subtrees, LogFileFault> {
         let (count, first) = (self.count()?, self.first()?);
         let (mut subtrees, mut is_whole) = (self.subtrees()?, true);
         if subtrees.bundles() > count {
@@ -224,9 +220,22 @@ impl<D: Disk> Bundles<D> {
         Ok(file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    pub(crate) fn set_checkpoint(&self, text: &str) -> Result<(), LogFileFault> {
+    pub fn set_checkpoint(&self, text: &str) -> Result<(), LogFileFault> {
         let name = self.name(CHECKPOINT_FILE);
         replace_file(&self.disk, &name, text.as_bytes()).map_err(|source| file_fault(&name, source))
+    }
+
+    /// Removes bundles from a number on, the newest first, so that a crash leaves no hole: for mirrors,
+    /// whose leaves turned out to be no log's. What the file of hashes has too much is dropped when it is
+    /// read for writing again.
+    pub fn cut(&self, count: u64) -> Result<(), LogFileFault> {
+        let numbers = self.numbers()?;
+        for number in numbers.into_iter().rev().filter(|number| *number >= count) {
+            let name = self.bundle_name(number);
+            let removed = self.disk.remove(&name).and_then(|()| self.disk.sync_directory());
+            removed.map_err(|source| file_fault(&name, source))?;
+        }
+        Ok(())
     }
 
     /// Removes bundles below a number; never the last one, from which the count is told.
@@ -242,7 +251,7 @@ impl<D: Disk> Bundles<D> {
 }
 
 /// The tree of all sealed leaves.
-pub(crate) fn sealed_tree(subtrees: &Subtrees) -> Tree {
+pub fn sealed_tree(subtrees: &Subtrees) -> Tree {
     // The right edge over bundles is the right edge over their leaves, 256 times as wide.
     let mut above = Tree::new();
     for number in 0..subtrees.bundles() {

@@ -14,7 +14,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use bundles::{Bundles, LogFileFault};
+pub use bundles::{Bundles, LogFileFault, sealed_tree};
 pub use log::{EvidenceLog, EvidenceLogError, LeavesLost, LogHead, SignedHead};
 pub use place::{EPOCHS_MAX, Epoch, JournalPlace};
 pub use reader::LogReader;

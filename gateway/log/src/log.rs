@@ -262,14 +262,22 @@ impl<D: Disk> EvidenceLog<D> {
         self.subtrees.bundles() * BUNDLE_LEAVES_MAX as u64
     }
 
+    /// The leaves that need the journal still, with their places.
+    pub fn unsealed(&self) -> impl Iterator<Item = (u64, &Bytes)> {
+        let epoch = self.bundles.epoch();
+        let places = (self.sealed_size()..).map(move |index| JournalPlace::new(epoch, index));
+        places.map(JournalPlace::number).zip(&self.unsealed)
+    }
+
     /// Writes full bundles. Returns the place of the first leaf that still needs the journal.
     pub fn seal(&mut self) -> Result<Option<u64>, EvidenceLogError> {
         assert_eq!(self.tree.size(), self.committed.size(), "only durable leaves are sealed");
         let before = self.sealed_size();
         while self.unsealed.len() >= BUNDLE_LEAVES_MAX {
-            let rest = self.unsealed.split_off(BUNDLE_LEAVES_MAX);
-            let full = std::mem::replace(&mut self.unsealed, rest);
-            let bytes = self.bundles.seal(&mut self.subtrees, &full)?;
+            // Those that find no room stay, and are sealed later.
+            let full = &self.unsealed[..BUNDLE_LEAVES_MAX];
+            let bytes = self.bundles.seal(&mut self.subtrees, full)?;
+            self.unsealed.drain(..BUNDLE_LEAVES_MAX);
             self.bundle_bytes = self.bundle_bytes.map(|known| known + bytes);
         }
         let sealed = self.sealed_size();

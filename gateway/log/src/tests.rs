@@ -188,3 +188,35 @@ fn bookkeeping_makes_no_head_due() {
     rig.append(&mut log, 1);
     assert!(due(&log) && due(&rig.open()));
 }
+
+/// Leaves that cannot be sealed now are sealed later.
+#[test]
+fn a_full_disk_loses_no_leaf() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 600);
+    let head = log.head();
+    rig.disk.set_capacity(Some(0));
+    log.seal().unwrap_err();
+    assert_eq!((log.unsealed().count(), log.unsealed().next().unwrap().0), (600, 0));
+    rig.disk.set_capacity(None);
+    assert_eq!(log.seal().unwrap(), Some(512));
+    assert_eq!(log.unsealed().next().unwrap().0, 512);
+    rig.append(&mut log, 1);
+    assert_eq!((rig.open().head(), rig.reader(None).size().unwrap()), (log.head(), 601));
+    assert_ne!(log.head(), head);
+}
+
+/// A mirror drops bundles that were no log's; what is left goes on.
+#[test]
+fn bundles_are_cut_from_the_end() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 1100);
+    log.seal().unwrap();
+    let bundles = Bundles::of(rig.disk.clone(), Epoch::FIRST);
+    bundles.cut(2).unwrap();
+    assert_eq!((bundles.count().unwrap(), bundles.first().unwrap()), (2, 0));
+    let tree = sealed_tree(&bundles.recover_subtrees().unwrap());
+    assert_eq!((tree.size(), Some(tree.root())), (512, log.root_at(512)));
+}

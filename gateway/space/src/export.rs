@@ -7,6 +7,7 @@
 use crate::parquet_file::{ExportError, Origin, ParquetFile};
 use crate::retention::{Retention, RetentionFault};
 use crate::store::{Delivery, StoreError, StoredRecord, read_all};
+use guan_evidence::trace_id;
 use guan_model::{ContractId, DatasetId, DescriptorTable, Digest};
 use guan_spool::Disk;
 use serde::Serialize;
@@ -117,7 +118,8 @@ impl Exporter<'_> {
             }
             StoredRecord::Gap(gap) => self.rows_in_gaps += gap.rows,
             StoredRecord::Batch(delivery) => self.write(&delivery, dir)?,
-            StoredRecord::Checkpoint { .. } | StoredRecord::Unknown => {}
+            StoredRecord::Checkpoint { .. } | StoredRecord::Leaf { .. } | StoredRecord::Unknown => {
+            }
         }
         Ok(())
     }
@@ -145,11 +147,15 @@ impl Exporter<'_> {
             self.files.insert(key.clone(), ParquetFile::create(&path)?);
         }
         let file = self.files.get_mut(&key).expect("it was put there above");
+        let (spool, stream) = (delivery.spool, delivery.stream);
+        let trace = trace_id(spool, stream, delivery.seq, &delivery.digest);
         let origin = Origin {
             box_id: delivery.box_id.clone(),
             contract: delivery.contract.clone(),
             stream: delivery.stream,
             seq: delivery.seq,
+            batch: delivery.digest.to_string().into_bytes().into(),
+            trace_id: hex::encode(trace).into_bytes().into(),
         };
         for row in decoded.batch.iter_rows() {
             let point = table.point(row.point).ok_or(ExportFault::Table { digest })?;

@@ -2,6 +2,7 @@
 //!
 //! Nothing that exists is overwritten: a second CA would lock every enrolled box out.
 
+use crate::logs::keys::{LogKeys, LogKeysFault};
 use guan_identity::{CaFault, KeyFault, KeyFile, LogKeyFile, SmallCa};
 use guan_model::{BoxId, Signer, WallTime};
 use std::fs::OpenOptions;
@@ -19,6 +20,7 @@ const SERVER_CERTIFICATE_FILE: &str = "server.pem";
 const SERVER_KEY_FILE: &str = "server.key.pem";
 const CONTRACT_KEY_FILE: &str = "contract.key.pem";
 const PARTIES_DIR: &str = "parties";
+const STATE_DIR: &str = "state";
 
 /// Why a space could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,8 @@ pub enum InitError {
     Key(#[from] KeyFault),
     #[error("the certificate authority cannot be set up")]
     Ca(#[from] CaFault),
+    #[error(transparent)]
+    LogKeys(#[from] LogKeysFault),
 }
 
 /// What the operator asks for.
@@ -61,6 +65,7 @@ pub fn create(space: &NewSpace<'_>) -> Result<PathBuf, InitError> {
     let certificate = ca.issue_server(&names, &server.public_key(), space.now, SERVER_DAYS)?;
     write_new(&space.dir.join(SERVER_CERTIFICATE_FILE), certificate.as_bytes())?;
     LogKeyFile::create(&space.dir.join(CONTRACT_KEY_FILE), space.id.as_str())?;
+    LogKeys::open_or_create(&space.dir.join(STATE_DIR), space.id.as_str())?;
     write_new(&config, configuration(space).as_bytes())?;
     Ok(config)
 }
@@ -84,7 +89,7 @@ schema = 1
 
 [space]
 id = "{id}"
-state_dir = "state"
+state_dir = "{STATE_DIR}"
 
 [listen]
 address = "{listen}"

@@ -9,6 +9,8 @@
 //! - `parties`: who signed a contract; `sets`: contracts of boxes; `retention`: deletion that they ask for; `acknowledgement`:
 //!   of use; `signed_lines`: what the space says
 //!   under its signature.
+//! - `logs`: witness and mirror of the boxes' logs; `received`: what boxes are told of their batches.
+//! - `provenance`: where data came from and what proves it.
 //! - `catalogues`: what boxes offer. `init`: sets a space up.
 #![forbid(unsafe_code)]
 
@@ -23,10 +25,13 @@ pub mod export;
 pub mod inbox;
 pub mod init;
 pub mod joining;
+pub mod logs;
 pub mod meter;
 pub mod negotiating;
 pub mod parquet_file;
 pub mod parties;
+pub mod provenance;
+pub mod received;
 pub mod registry;
 pub mod retention;
 pub mod run;

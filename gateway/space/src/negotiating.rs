@@ -4,6 +4,7 @@
 //! A contract that is finalized goes into the box's set at once, which brings it in force.
 
 use crate::catalogues::{Accepted, Catalogues};
+use crate::logs::mirrors::MirrorLetter;
 use crate::parties::{PartyKeys, Strangers};
 use crate::sets::{SetFault, Sets};
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub const NEGOTIATIONS_DIR: &str = "negotiations";
 const CALLBACK: &str = "urn:guankou:link:space";
 /// Most letters of boxes that wait to be read.
 const RECEIVED_MAX: usize = 64;
+/// The same for letters about logs, which are long.
+const LOG_LETTERS_MAX: usize = 16;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the negotiations with a box are kept.
@@ -114,22 +117,42 @@ pub fn verify(
     negotiation.verify(now, signatures.map_err(CommandFault::Message)?)
 }
 
+/// Letters about logs go another way, as they need another disk.
+#[derive(Clone)]
+struct LogMail {
+    received: mpsc::Sender<(BoxId, Letter)>,
+    /// What every session begins with.
+    keys: Bytes,
+}
+
 /// Where the sessions of boxes leave letters, and find them.
 #[derive(Clone)]
 pub struct Mail {
     received: mpsc::Sender<(BoxId, Letter)>,
+    logs: Option<LogMail>,
     sent: Arc<Mutex<BTreeMap<BoxId, mpsc::Sender<Letter>>>>,
 }
 
 impl Mail {
     pub fn new() -> (Self, mpsc::Receiver<(BoxId, Letter)>) {
         let (received, letters) = mpsc::channel(RECEIVED_MAX);
-        (Self { received, sent: Arc::default() }, letters)
+        (Self { received, logs: None, sent: Arc::default() }, letters)
+    }
+
+    /// Letters about logs come out here; `keys` is what boxes are told about the space's own.
+    #[must_use]
+    pub fn with_logs(self, keys: Bytes) -> (Self, mpsc::Receiver<(BoxId, Letter)>) {
+        let (received, letters) = mpsc::channel(LOG_LETTERS_MAX);
+        (Self { logs: Some(LogMail { received, keys }), ..self }, letters)
     }
 
     /// A session begins; an older one of the same box gets nothing any more.
     pub fn begin(&self, box_id: &BoxId) -> mpsc::Receiver<Letter> {
         let (sender, receiver) = mpsc::channel(LETTERS_MAX);
+        if let Some(logs) = &self.logs {
+            let keys = Letter { topic: Topic::LogKeys, ticket: 0, body: logs.keys.clone() };
+            sender.try_send(keys).expect("a new channel has room");
+        }
         let mut sent = self.sent.lock().expect("nobody panics while holding it");
         sent.retain(|_, letters| !letters.is_closed());
         sent.insert(box_id.clone(), sender);
@@ -142,8 +165,16 @@ impl Mail {
                 let sent = self.received.send((box_id.clone(), letter)).await;
                 sent.map_err(|_| "the space stops".to_owned())
             }
+            Topic::Witness | Topic::Mirror => {
+                let logs = self.logs.as_ref().ok_or("this space watches no logs")?;
+                if letter.topic == Topic::Mirror {
+                    MirrorLetter::parse(&letter.body).map_err(|fault| describe(&fault))?;
+                }
+                let sent = logs.received.send((box_id.clone(), letter)).await;
+                sent.map_err(|_| "the space stops".to_owned())
+            }
             Topic::CatalogueReceipt => Err("receipts come from the space".to_owned()),
-            other => Err(format!("this space does not read letters about {other:?}")),
+            other => Err(format!("letters about {other:?} come from the space")),
         }
     }
 
@@ -152,8 +183,13 @@ impl Mail {
         sent.iter().filter(|(_, letters)| !letters.is_closed()).map(|(id, _)| id.clone()).collect()
     }
 
+    pub(crate) fn is_connected(&self, box_id: &BoxId) -> bool {
+        let sent = self.sent.lock().expect("nobody panics while holding it");
+        sent.get(box_id).is_some_and(|letters| !letters.is_closed())
+    }
+
     /// A letter that finds no room is written again by whoever wants its answer.
-    fn post(&self, box_id: &BoxId, letter: Letter) {
+    pub(crate) fn post(&self, box_id: &BoxId, letter: Letter) {
         let sent = self.sent.lock().expect("nobody panics while holding it");
         if sent.get(box_id).is_none_or(|letters| letters.try_send(letter).is_err()) {
             tracing::debug!(%box_id, "the link is behind with its letters");

@@ -41,6 +41,8 @@ const SCHEMA: &str = "message readings {
   required binary contract (UTF8);
   required int32 stream (INTEGER(8,false));
   required int64 batch_seq (INTEGER(64,false));
+  required binary batch (UTF8);
+  required binary trace_id (UTF8);
 }";
 
 /// Why a file could not be written; the disk or its owner is to blame.
@@ -59,6 +61,10 @@ pub struct Origin {
     pub contract: ContractId,
     pub stream: StreamId,
     pub seq: BatchSeq,
+    /// Digest of the batch, as both logs have it, and the trace id; in hex. Asked for with
+    /// `guan-space trace`.
+    pub batch: ByteArray,
+    pub trace_id: ByteArray,
 }
 
 /// A column of values that may be missing.
@@ -103,6 +109,8 @@ struct Group {
     contract: Vec<ByteArray>,
     stream: Vec<i32>,
     batch_seq: Vec<i64>,
+    batch: Vec<ByteArray>,
+    trace_id: Vec<ByteArray>,
 }
 
 /// The file of one dataset while it is being written.
@@ -207,6 +215,8 @@ impl Group {
         self.contract.push(text(origin.contract.as_str()));
         self.stream.push(i32::from(origin.stream.0));
         self.batch_seq.push(origin.seq.0.cast_signed());
+        self.batch.push(origin.batch.clone());
+        self.trace_id.push(origin.trace_id.clone());
     }
 
     fn push_value(&mut self, value: Option<Value>) {
@@ -273,7 +283,9 @@ impl Group {
             15 => required_text(writer, &self.contract),
             16 => required_i32(writer, &self.stream),
             17 => required_i64(writer, &self.batch_seq),
-            _ => unreachable!("the schema has 18 columns"),
+            18 => required_text(writer, &self.batch),
+            19 => required_text(writer, &self.trace_id),
+            _ => unreachable!("the schema has 20 columns"),
         }
     }
 }
@@ -347,6 +359,8 @@ mod tests {
             contract: ContractId::parse("C-1").unwrap(),
             stream: StreamId(1),
             seq: BatchSeq(9),
+            batch: text("ab"),
+            trace_id: text("cd"),
         };
         let nan = f64::from_bits(0x7FF8_0000_0000_1234);
         let values = [
@@ -382,5 +396,7 @@ mod tests {
         }
         assert_eq!(field(0, 1), &Field::UInt(u32::MAX));
         assert_eq!(field(0, 7), &Field::Str("bad".to_owned()));
+        assert_eq!(field(7, 18), &Field::Str("ab".to_owned()));
+        assert_eq!(field(7, 19), &Field::Str("cd".to_owned()));
     }
 }

@@ -8,33 +8,43 @@ use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
+use crate::logs::desk::Desk;
+use crate::logs::folders::OsFolders;
+use crate::logs::keys::{LogKeys, LogKeysFault};
+use crate::logs::mirrors::Mirrors;
+use crate::logs::witnesses::{Witnesses, WitnessesFault};
 use crate::negotiating::{Mail, Negotiator};
 use crate::parties::PartyKeys;
+use crate::received::Tally;
 use crate::registry::Registry;
 use crate::retention::{Retention, RetentionFault};
-use crate::runner::{self, REQUESTS_MAX, StoreStatus};
+use crate::runner::{self, Clock, REQUESTS_MAX, Request, StoreStatus};
 use crate::sets::{SetFault, Sets};
 use crate::status;
-use crate::store::{Store, StoreError};
+use crate::store::{LogParts, Store, StoreError};
+use bytes::Bytes;
 use guan_configs::{MakerConfig, SpaceConfig, Tier as AcceptedTier};
+use guan_evidence::{Deleted, LeafBody, Program};
 use guan_identity::join::Maker;
 use guan_identity::{
     CaFault, CertFault, KeyFault, KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, TlsFault,
 };
 use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TuningFault};
-use guan_model::{Digest, Signer, WallTime};
+use guan_model::{ClockQuality, ContractId, Digest, Now, Signer, WallTime};
 use guan_spool::OsDisk;
 use rustls_pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Folder of the store in `space.state_dir`.
 pub const STORE_DIR: &str = "store";
+/// The same of the space's own log: what lies beside the store's journal.
+pub const LOG_DIR: &str = "log";
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often changes of contract sets are looked for; a revocation waits no longer than this.
 const SETS_INTERVAL: Duration = Duration::from_millis(250);
@@ -69,6 +79,10 @@ pub enum RunError {
     Sets(#[from] SetFault),
     #[error(transparent)]
     Retention(#[from] RetentionFault),
+    #[error(transparent)]
+    LogKeys(#[from] LogKeysFault),
+    #[error(transparent)]
+    Witnesses(#[from] WitnessesFault),
     #[error("the store stopped: {0}")]
     Stopped(String),
     #[error("signals cannot be received")]
@@ -86,11 +100,28 @@ fn read(path: &Path) -> Result<String, RunError> {
         .map_err(|source| RunError::Open { path: path.to_path_buf(), source })
 }
 
-fn open_store(config: &SpaceConfig) -> Result<Store<OsDisk>, RunError> {
-    let path = config.state_dir.join(STORE_DIR);
+/// Time for leaves: the monotonic part counts from the start of the program, which is their boot.
+fn clock() -> Clock {
+    let started = Instant::now();
+    Arc::new(move || Now {
+        wall: wall_time(),
+        monotonic: started.elapsed(),
+        quality: ClockQuality::Ntp,
+    })
+}
+
+fn open_disk(config: &SpaceConfig, folder: &str) -> Result<OsDisk, RunError> {
+    let path = config.state_dir.join(folder);
     let disk = std::fs::create_dir_all(&path).and_then(|()| OsDisk::open_exclusive(&path));
-    let disk = disk.map_err(|source| RunError::Open { path, source })?;
-    let (store, salvage) = Store::open(disk, config.segment_size_bytes, [0; 16])?;
+    disk.map_err(|source| RunError::Open { path, source })
+}
+
+fn open_store(config: &SpaceConfig, keys: &LogKeys) -> Result<Store<OsDisk>, RunError> {
+    let (disk, log) = (open_disk(config, STORE_DIR)?, open_disk(config, LOG_DIR)?);
+    let program = Program::parse(concat!("guan-space ", env!("CARGO_PKG_VERSION")));
+    let program = program.expect("name and version are short and plain");
+    let log = LogParts { disk: log, signer: keys.log.clone(), program };
+    let (store, salvage) = Store::open(disk, config.segment_size_bytes, [0; 16], log)?;
     if salvage != guan_spool::Salvage::default() {
         tracing::warn!(?salvage, "the store was not closed in order; what was readable is kept");
     }
@@ -230,18 +261,31 @@ struct Deleter {
 }
 
 impl Deleter {
-    /// Blocks on the disk. Gives the last fault, in words.
-    fn run(&self) -> Option<String> {
+    /// Blocks on the disk. Gives what was deleted, as signed, and the last fault in words.
+    fn run(&self) -> (Vec<serde_json::Value>, Option<String>) {
         let store = match OsDisk::open_read_only(&self.store) {
             Ok(store) => store,
-            Err(fault) => return Some(format!("{}: {fault}", self.store.display())),
+            Err(fault) => {
+                return (Vec::new(), Some(format!("{}: {fault}", self.store.display())));
+            }
         };
         let by = (self.space.as_str(), self.signer.as_ref() as &dyn Signer);
         let (lines, faults) = self.retention.delete_due(wall_time(), by, &store);
-        for line in lines {
-            tracing::info!(deleted = %line["deleted"], "data was deleted");
-        }
-        faults.last().map(|fault| guan_link::driver::describe(fault))
+        let fault = faults.last().map(|fault| guan_link::driver::describe(fault));
+        (lines, fault)
+    }
+}
+
+/// The space's log says what was deleted, by the digest of the signed line.
+async fn log_deletion(line: &serde_json::Value, requests: &mpsc::Sender<Request>) {
+    let contract = line["deleted"]["contract"].as_str().map(ContractId::parse);
+    let Some(Ok(contract)) = contract else { return };
+    let (reply, kept) = oneshot::channel();
+    let body =
+        LeafBody::Deleted(Deleted { contract, line: Digest::of(line.to_string().as_bytes()) });
+    let asked = requests.send(Request::Note { body, reply }).await;
+    if asked.is_err() || kept.await.is_err() {
+        tracing::error!(deleted = %line["deleted"], "the space's log does not have this deletion");
     }
 }
 
@@ -251,6 +295,7 @@ async fn watch_sets(
     changed: watch::Sender<u64>,
     deleter: Arc<Deleter>,
     alarms: Alarms,
+    requests: mpsc::Sender<Request>,
 ) {
     let mut known_fault = None;
     loop {
@@ -262,7 +307,12 @@ async fn watch_sets(
             changed.send_replace(mark);
         }
         let turn = deleter.clone();
-        let fault = tokio::task::spawn_blocking(move || turn.run()).await.unwrap_or_default();
+        let turned = tokio::task::spawn_blocking(move || turn.run()).await;
+        let (lines, fault) = turned.unwrap_or_default();
+        for line in lines {
+            tracing::info!(deleted = %line["deleted"], "data was deleted");
+            log_deletion(&line, &requests).await;
+        }
         if fault.is_some() && fault != known_fault {
             let text = fault.as_deref().unwrap_or_default();
             alarms.raise(&deleter.space, &format!("data that is due is not deleted: {text}"));
@@ -308,10 +358,50 @@ async fn watch_uses(config: SpaceConfig, sets: Sets, overdue: watch::Sender<Vec<
     }
 }
 
+/// What it takes to watch the logs of boxes.
+struct Logs {
+    keys: LogKeys,
+    requests: mpsc::Sender<Request>,
+    tally: Tally,
+    alarms: Alarms,
+    clock: Clock,
+}
+
+impl Logs {
+    fn new(
+        keys: LogKeys,
+        requests: &mpsc::Sender<Request>,
+        tally: &Tally,
+        alarms: &Alarms,
+        clock: &Clock,
+    ) -> Self {
+        let (requests, tally) = (requests.clone(), tally.clone());
+        Self { keys, requests, tally, alarms: alarms.clone(), clock: clock.clone() }
+    }
+}
+
+/// The space watches the logs of the boxes, and tells them what its own says.
+fn keep_logs(
+    config: &SpaceConfig,
+    mail: Mail,
+    logs: Logs,
+    keepers: &mut JoinSet<()>,
+) -> Result<Mail, RunError> {
+    let Logs { keys, requests, tally, alarms, clock } = logs;
+    let (mail, letters) = mail.with_logs(Bytes::from(keys.letter()?));
+    let folders = OsFolders::new(&config.state_dir);
+    let witnesses = Witnesses::open(folders.clone(), keys.witness.clone())?;
+    let mirrors = Mirrors::new(folders, keys.mirror.clone());
+    let desk = Desk { mail: mail.clone(), witnesses, mirrors, requests, tally, alarms, clock };
+    keepers.spawn(desk.run(letters));
+    Ok(mail)
+}
+
 /// What the space does about contracts beside the link: it keeps sets, negotiates and deletes.
 fn keep_contracts(
     config: &SpaceConfig,
     inbox: StoreInbox,
+    logs: Logs,
     keepers: &mut JoinSet<()>,
     (alarms, overdue): (Alarms, watch::Sender<Vec<String>>),
 ) -> Result<StoreInbox, RunError> {
@@ -325,9 +415,10 @@ fn keep_contracts(
         space: config.id.to_string(),
         signer: contract_signer(config)?,
     });
-    keepers.spawn(watch_sets(sets.clone(), rosters_out, deleter, alarms));
+    keepers.spawn(watch_sets(sets.clone(), rosters_out, deleter, alarms, logs.requests.clone()));
     keepers.spawn(watch_uses(config.clone(), sets.clone(), overdue));
     let (mail, letters) = Mail::new();
+    let mail = keep_logs(config, mail, logs, keepers)?;
     let negotiator = Negotiator {
         mail: mail.clone(),
         state_dir: config.state_dir.clone(),
@@ -341,7 +432,8 @@ fn keep_contracts(
 
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
-    let store = open_store(&config)?;
+    let keys = LogKeys::open_or_create(&config.state_dir, config.id.as_str())?;
+    let store = open_store(&config, &keys)?;
     let time = Arc::new(TimeCell::new(wall_time()));
     let server = Server::load(&config)?;
     let endpoint = endpoint(&config, &server, time.clone())?;
@@ -352,16 +444,19 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let listen = endpoint.local_addr().map_or(config.listen, |address| address).to_string();
     let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
     let (status_out, store_status) = watch::channel(StoreStatus::default());
+    let (clock, tally) = (clock(), Tally::default());
+    let logs = Logs::new(keys, &requests_out, &tally, &alarms, &clock);
+    let running = runner::run(store, requests, status_out, clock, tally);
     let mut runner = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.map_err(|fault| fault.to_string())?;
-        let outcome = runtime.block_on(runner::run(store, requests, status_out));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let outcome = runtime.map_err(|fault| fault.to_string())?.block_on(running);
         outcome.map_err(|fault| guan_link::driver::describe(&fault))
     });
     let inbox = StoreInbox::new(requests_out, store_status.clone(), Arc::new(wall_time));
     let mut keepers = JoinSet::new();
     let (overdue_out, overdue) = watch::channel(Vec::new());
-    let inbox = keep_contracts(&config, inbox, &mut keepers, (alarms.clone(), overdue_out))?;
+    let told = (alarms.clone(), overdue_out);
+    let inbox = keep_contracts(&config, inbox, logs, &mut keepers, told)?;
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());
@@ -382,12 +477,10 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let parts =
         StatusParts { store: store_status, peers, inbox: inbox_seen, time, alarms, overdue };
     let reporter = tokio::spawn(report(config.clone(), listen.clone(), parts));
+    let signalled = signalled()?;
     tracing::info!(space = %config.id, %listen, "ready");
     let failed = tokio::select! {
-        outcome = signalled() => {
-            outcome?;
-            None
-        }
+        () = signalled => None,
         outcome = &mut runner => Some(outcome),
     };
     tracing::info!("stopping");
@@ -397,7 +490,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
         let _ = link.await;
     }
     reporter.abort();
-    keepers.abort_all();
+    keepers.shutdown().await;
     // The last senders go, so the store commits what is queued and comes to its end.
     drop(inbox);
     let _ = reporter.await;
@@ -408,15 +501,17 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     outcome.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(RunError::Stopped)
 }
 
-async fn signalled() -> Result<(), RunError> {
+/// Signals are caught from here on; the future ends with the first.
+fn signalled() -> Result<impl Future<Output = ()>, RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 struct StatusParts {

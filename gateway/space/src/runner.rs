@@ -1,16 +1,21 @@
 //! The task that owns the store: takes what the sessions queue, commits it in groups, answers.
 //!
-//! Invariant: a receipt is settled as durable only after the fdatasync that holds its item. On the real
-//! disk it runs on a thread of its own; in the simulator it is a task.
+//! Invariant: a receipt is settled as durable only after the fdatasync that holds its item. Heads of the
+//! space's log are signed here too, between commits. On the real disk it runs on a thread of its own; in
+//! the simulator it is a task.
 
+use crate::received::Tally;
 use crate::store::{
     Announcement, DatasetTotals, Judged, Store, StoreCounters, StoreError, StoredGap, StreamKey,
 };
-use guan_evidence::Checkpoint;
+use guan_evidence::{Checkpoint, LeafBody};
 use guan_link::driver::Receipt;
-use guan_model::{BatchSeq, BoxId, DatasetId, Digest, SpoolId, StreamId};
+use guan_log::LogHead;
+use guan_model::{BatchSeq, BoxId, DatasetId, Digest, Now, SpoolId, StreamId};
 use guan_spool::{Disk, JournalError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Most requests that wait for the store.
@@ -21,6 +26,11 @@ pub const QUEUED_BYTES_MAX: usize = 64 << 20;
 const COMMIT_REQUESTS_MAX: usize = 512;
 /// Most alarms that status shows; later ones push out earlier ones.
 const ALARMS_SHOWN: usize = 16;
+/// How often it is looked whether a head is to be signed, while leaves wait for one.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The store's clock.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// What sessions ask of the store.
 #[derive(Debug)]
@@ -49,6 +59,11 @@ pub enum Request {
         text: String,
         reply: oneshot::Sender<Result<u64, String>>,
     },
+    /// Something for the space's log. No answer: it is not there.
+    Note {
+        body: LeafBody,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// What the store looks like after a commit.
@@ -64,13 +79,15 @@ pub struct StoreStatus {
     /// The last commit failed because the disk was full.
     pub is_full: bool,
     pub alarms: Vec<String>,
+    /// Of the space's own log.
+    pub log: Option<LogHead>,
 }
 
 /// An answer that is due after the commit.
 enum Answer {
     Receipt(Receipt, Option<OwnedSemaphorePermit>),
     Cursors(BoxId, SpoolId, oneshot::Sender<BTreeMap<StreamId, BatchSeq>>),
-    Described(oneshot::Sender<()>),
+    Told(oneshot::Sender<()>),
     Checkpoint(oneshot::Sender<Result<u64, String>>, Result<u64, String>),
 }
 
@@ -79,47 +96,95 @@ pub async fn run<D: Disk>(
     mut store: Store<D>,
     mut requests: mpsc::Receiver<Request>,
     status: watch::Sender<StoreStatus>,
+    clock: Clock,
+    tally: Tally,
 ) -> Result<(), StoreError> {
-    publish(&store, &status, false);
+    let started = store.start(&clock());
+    commit(&mut store, started, &status)?;
     let mut batch = Vec::new();
-    while requests.recv_many(&mut batch, COMMIT_REQUESTS_MAX).await > 0 {
-        let mut answers = Vec::with_capacity(batch.len());
-        let mut outcome = Ok(());
-        for request in batch.drain(..) {
-            match stage(&mut store, request, &status) {
-                Ok(answer) => answers.extend(answer),
-                Err(fault) => outcome = Err(fault),
+    loop {
+        let received = requests.recv_many(&mut batch, COMMIT_REQUESTS_MAX);
+        let received = match store.is_unsigned() {
+            true => tokio::time::timeout(LOOK_INTERVAL, received).await.ok(),
+            false => Some(received.await),
+        };
+        match received {
+            Some(0) => break,
+            Some(_) => {
+                let now = clock();
+                let mut answers = Vec::with_capacity(batch.len());
+                let mut outcome = Ok(());
+                for request in batch.drain(..) {
+                    match stage(&mut store, &now, request, &status) {
+                        Ok(answer) => answers.extend(answer),
+                        Err(fault) => outcome = Err(fault),
+                    }
+                }
+                let is_through = match commit(&mut store, outcome, &status) {
+                    Ok(is_through) => is_through,
+                    Err(fault) => {
+                        let detail = "its disk cannot be trusted";
+                        answers.into_iter().for_each(|answer| fail(answer, detail));
+                        return Err(fault);
+                    }
+                };
+                tally.add(store.take_logged());
+                for answer in answers {
+                    match is_through {
+                        true => settle(&store, answer),
+                        false => fail(answer, "its disk is full"),
+                    }
+                }
             }
+            None => {}
         }
-        match outcome.and_then(|()| store.commit()) {
-            Ok(()) => {
-                publish(&store, &status, false);
-                answers.into_iter().for_each(|answer| settle(&store, answer));
-            }
-            // Undone: nothing is acknowledged, the boxes keep it and come again.
-            Err(StoreError::Journal(JournalError::NoSpace)) => {
-                tracing::error!("the disk of the space is full: free space in space.state_dir");
-                publish(&store, &status, true);
-                store.rollback();
-                answers.into_iter().for_each(|answer| fail(answer, "its disk is full"));
-            }
-            Err(fault) => {
-                answers.into_iter().for_each(|answer| fail(answer, "its disk cannot be trusted"));
-                return Err(fault);
-            }
-        }
+        let signed = store.sign_due(&clock()).map(drop);
+        unless_full(signed)?;
     }
-    Ok(())
+    let stopped = store.note(&clock(), LeafBody::Stop);
+    commit(&mut store, stopped, &status)?;
+    unless_full(store.sign(&clock()).map(drop))
+}
+
+/// Commits what was staged; `false` if the disk is full. Then it is undone: nothing is acknowledged, the
+/// boxes keep it and come again.
+fn commit<D: Disk>(
+    store: &mut Store<D>,
+    staged: Result<(), StoreError>,
+    status: &watch::Sender<StoreStatus>,
+) -> Result<bool, StoreError> {
+    match staged.and_then(|()| store.commit()) {
+        Ok(()) => {
+            publish(store, status, false);
+            Ok(true)
+        }
+        Err(StoreError::Journal(JournalError::NoSpace)) => {
+            tracing::error!("the disk of the space is full: free space in space.state_dir");
+            store.rollback();
+            publish(store, status, true);
+            Ok(false)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// A head that finds no room is signed later.
+fn unless_full(signed: Result<(), StoreError>) -> Result<(), StoreError> {
+    match signed {
+        Err(StoreError::Journal(JournalError::NoSpace)) => Ok(()),
+        other => other,
+    }
 }
 
 fn stage<D: Disk>(
     store: &mut Store<D>,
+    now: &Now,
     request: Request,
     status: &watch::Sender<StoreStatus>,
 ) -> Result<Option<Answer>, StoreError> {
     Ok(match request {
         Request::Cursors { box_id, spool, reply } => Some(Answer::Cursors(box_id, spool, reply)),
-        Request::Batch { judged, receipt, room } => match store.deliver(&judged)? {
+        Request::Batch { judged, receipt, room } => match store.deliver(now, &judged)? {
             Ok(_) => Some(Answer::Receipt(receipt, Some(room))),
             Err(refused) => {
                 receipt.failed(&refused.to_string());
@@ -135,7 +200,11 @@ fn stage<D: Disk>(
         },
         Request::Describe { announcement, reply } => {
             store.announce(&announcement)?;
-            Some(Answer::Described(reply))
+            Some(Answer::Told(reply))
+        }
+        Request::Note { body, reply } => {
+            store.note(now, body)?;
+            Some(Answer::Told(reply))
         }
         Request::Checkpoint { box_id, text, reply } => {
             let known = store.checkpoints().get(&box_id);
@@ -192,6 +261,7 @@ fn publish<D: Disk>(store: &Store<D>, status: &watch::Sender<StoreStatus>, is_fu
         }
         status.disk_bytes = store.disk_bytes();
         status.is_full = is_full;
+        status.log = Some(store.log_head());
     });
 }
 
@@ -205,7 +275,7 @@ fn settle<D: Disk>(store: &Store<D>, answer: Answer) {
         Answer::Cursors(box_id, spool, reply) => {
             let _ = reply.send(store.cursors(&box_id, spool));
         }
-        Answer::Described(reply) => {
+        Answer::Told(reply) => {
             let _ = reply.send(());
         }
         Answer::Checkpoint(reply, verdict) => {

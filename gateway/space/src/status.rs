@@ -43,6 +43,9 @@ pub struct SpaceStatus {
     pub commits: u64,
     pub store_bytes: u64,
     pub store_is_full: bool,
+    /// Entries of the space's own log.
+    #[serde(default)]
+    pub log_entries: u64,
     pub alarms: Vec<String>,
 }
 
@@ -134,6 +137,7 @@ pub fn compose(
         commits: store.counters.commits,
         store_bytes: store.disk_bytes,
         store_is_full: store.is_full,
+        log_entries: store.log.map_or(0, |head| head.size),
         alarms: store.alarms.clone(),
     }
 }

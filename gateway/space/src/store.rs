@@ -5,22 +5,30 @@
 //! - Batches of a box's stream are stored without holes; what comes again is dropped and counted.
 //! - `commit` is one fdatasync for everything that came in since the last one.
 //! - A batch is stored only if it decodes and is what it says it is.
+//! - A batch and the leaf of the space's log that says so are in one commit.
 //!
 //! Never here: connections, certificates, Parquet.
 
+mod log;
 mod record;
 
+pub use log::{HEAD_INTERVAL, HEAD_LEAVES_MAX, LogParts, Logged, log_origin};
 pub use record::{Announcement, DatasetTotals, Delivery, StoredGap, StoredRecord};
 
 use crate::retention::{Retention, RetentionFault};
+use bytes::Bytes;
 use guan_codec::DecodeFault;
-use guan_model::{BatchSeq, BoxId, DatasetId, Digest, SpoolId, StreamId};
+use guan_evidence::{LeafBody, Received};
+use guan_log::{EvidenceLogError, LogHead, SignedHead};
+use guan_model::{BatchSeq, BoxId, DatasetId, Digest, Now, SpoolId, StreamId};
 use guan_spool::{Disk, Journal, JournalConfig, JournalError, Salvage, Visit, journal};
+use log::SpaceLog;
 use record::{
-    KIND_BATCH, KIND_CHECKPOINT, KIND_DESCRIPTORS, KIND_GAP, Snapshot, encode_checkpoint,
-    encode_descriptors,
+    KIND_BATCH, KIND_CHECKPOINT, KIND_DESCRIPTORS, KIND_GAP, KIND_LEAF, LogTail, Snapshot,
+    encode_checkpoint, encode_descriptors, encode_tail,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 /// Most streams of all boxes together whose cursors are kept.
 pub const CURSORS_MAX: usize = 65_536;
@@ -32,6 +40,17 @@ pub enum StoreError {
     Journal(#[from] JournalError),
     #[error("a {what} record in the store cannot be read; it was written by another program")]
     Record { what: &'static str },
+    #[error(transparent)]
+    Log(EvidenceLogError),
+    #[error(
+        "the folder of the space's log has {have} leaves, the store knows of {expected}: put the \
+         folder `log` back beside the store"
+    )]
+    LogFolder { have: u64, expected: u64 },
+}
+
+pub(crate) fn is_full(fault: &io::Error) -> bool {
+    matches!(fault.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a delivery is not stored; the box that sent it is to blame.
@@ -120,6 +139,7 @@ pub struct Store<D: Disk> {
     /// With what is staged; equal to the durable state after each commit.
     state: Snapshot,
     durable: Snapshot,
+    log: SpaceLog<D>,
     counters: StoreCounters,
 }
 
@@ -128,12 +148,13 @@ impl<D: Disk> Store<D> {
         disk: D,
         segment_bytes_max: u64,
         id: [u8; 16],
+        log: LogParts<D>,
     ) -> Result<(Self, Salvage), StoreError> {
-        let mut state = Snapshot::default();
+        let (mut state, mut tail) = (Snapshot::default(), LogTail::new());
         let mut fault = None;
         let config = JournalConfig { segment_bytes_max };
         let (journal, salvage) = Journal::open(disk, config, id, &mut |visit| {
-            if let Err(bad) = replay(&mut state, visit) {
+            if let Err(bad) = replay(&mut state, &mut tail, visit) {
                 fault.get_or_insert(bad);
             }
         })?;
@@ -141,7 +162,9 @@ impl<D: Disk> Store<D> {
             return Err(fault);
         }
         let durable = state.clone();
-        Ok((Self { journal, state, durable, counters: StoreCounters::default() }, salvage))
+        let log = SpaceLog::open(log, tail, SpoolId(journal.id()))?;
+        let counters = StoreCounters::default();
+        Ok((Self { journal, state, durable, log, counters }, salvage))
     }
 
     /// How far each stream of a spool is durable.
@@ -162,8 +185,12 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Stages a batch.
-    pub fn deliver(&mut self, judged: &Judged) -> Result<Result<Taken, Refused>, StoreError> {
+    /// Stages a batch, and the leaf that says so.
+    pub fn deliver(
+        &mut self,
+        now: &Now,
+        judged: &Judged,
+    ) -> Result<Result<Taken, Refused>, StoreError> {
         let delivery = &judged.delivery;
         let key = (delivery.box_id.clone(), delivery.spool, delivery.stream);
         let through = self.through(&key);
@@ -178,7 +205,39 @@ impl<D: Disk> Store<D> {
         self.ensure_segment()?;
         self.journal.append(KIND_BATCH, &[&delivery.encode_head(), &delivery.bytes])?;
         self.state.note_batch(delivery);
+        let received = Received {
+            box_id: delivery.box_id.clone(),
+            spool: delivery.spool,
+            stream: delivery.stream,
+            seq: delivery.seq,
+            dataset: delivery.dataset.clone(),
+            contract: delivery.contract.clone(),
+            rows: u64::from(delivery.rows),
+            batch: delivery.digest,
+        };
+        self.note(now, LeafBody::Received(received))?;
         Ok(Ok(Taken::New))
+    }
+
+    /// Stages a leaf of the space's log.
+    pub fn note(&mut self, now: &Now, body: LeafBody) -> Result<(), StoreError> {
+        self.ensure_segment()?;
+        let leaves = self.log.append(now, body);
+        self.keep(leaves)
+    }
+
+    /// Stages the leaf with which a run begins. If its commit fails, it stands before the next one.
+    pub fn start(&mut self, now: &Now) -> Result<(), StoreError> {
+        self.ensure_segment()?;
+        let leaves = self.log.start(now);
+        self.keep(leaves)
+    }
+
+    fn keep(&mut self, leaves: LogTail) -> Result<(), StoreError> {
+        for (place, leaf) in leaves {
+            self.journal.append(KIND_LEAF, &[&place.to_be_bytes(), &leaf])?;
+        }
+        Ok(())
     }
 
     /// Stages a gap: these batches will never come.
@@ -215,12 +274,44 @@ impl<D: Disk> Store<D> {
         self.counters.batches += self.state.batches - self.durable.batches;
         self.counters.commits += 1;
         self.durable.clone_from(&self.state);
-        Ok(())
+        self.log.handle_committed();
+        match self.log.seal() {
+            // The commit stands: the leaves stay in the journal, and nothing new is taken before
+            // they are sealed.
+            Err(StoreError::Journal(JournalError::NoSpace)) => Ok(()),
+            sealed => sealed,
+        }
+    }
+
+    /// Signs the head of the log, if it is time.
+    pub fn sign_due(&mut self, now: &Now) -> Result<Option<SignedHead>, StoreError> {
+        self.log.sign_due(now)
+    }
+
+    /// Signs the head of the log, if it has moved.
+    pub fn sign(&mut self, now: &Now) -> Result<Option<SignedHead>, StoreError> {
+        self.log.sign(now)
+    }
+
+    /// Whether leaves wait for a signed head.
+    pub fn is_unsigned(&self) -> bool {
+        self.log.is_unsigned()
+    }
+
+    /// Size and root of the log after the last commit.
+    pub fn log_head(&self) -> LogHead {
+        self.log.head()
+    }
+
+    /// Leaves about batches, of all commits since the last call.
+    pub fn take_logged(&mut self) -> Vec<Logged> {
+        self.log.take_logged()
     }
 
     /// Forgets what is staged.
     pub fn rollback(&mut self) {
         self.journal.rollback();
+        self.log.rollback();
         self.state = self.durable.clone();
     }
 
@@ -271,18 +362,24 @@ impl<D: Disk> Store<D> {
     }
 
     fn ensure_segment(&mut self) -> Result<(), StoreError> {
+        if !self.journal.has_staged() && self.log.must_seal() {
+            self.log.seal()?;
+        }
         if self.journal.needs_segment() {
             // Segments change between commits only, so the state is the durable one here.
-            self.journal.begin(&[], self.durable.encode())?;
+            let tail = encode_tail(self.log.unsealed());
+            self.journal.begin(&[], [self.durable.encode(), tail].concat())?;
         }
         Ok(())
     }
 }
 
-fn replay(state: &mut Snapshot, visit: Visit<'_>) -> Result<(), StoreError> {
+fn replay(state: &mut Snapshot, tail: &mut LogTail, visit: Visit<'_>) -> Result<(), StoreError> {
     match visit {
         Visit::Sealed { .. } | Visit::Segment { snapshot: None, .. } => {}
-        Visit::Segment { snapshot: Some(snapshot), .. } => *state = Snapshot::decode(snapshot)?,
+        Visit::Segment { snapshot: Some(snapshot), .. } => {
+            (*state, *tail) = Snapshot::decode(snapshot)?;
+        }
         Visit::Frame { kind, payload, .. } => match StoredRecord::decode(kind, payload)? {
             StoredRecord::Batch(delivery) => state.note_batch(&delivery),
             StoredRecord::Gap(gap) => state.note_gap(&gap),
@@ -292,10 +389,23 @@ fn replay(state: &mut Snapshot, visit: Visit<'_>) -> Result<(), StoreError> {
             StoredRecord::Descriptors(table) => {
                 state.tables.insert(table.digest());
             }
+            StoredRecord::Leaf { place, bytes } => tail.push((place, bytes)),
             StoredRecord::Unknown => {}
         },
     }
     Ok(())
+}
+
+/// The leaves of the space's log that lie in the journal, while the daemon may be running.
+pub fn read_leaves(disk: &impl Disk) -> Result<Vec<(u64, Bytes)>, StoreError> {
+    let mut leaves = Vec::new();
+    read_all(disk, &mut |record| {
+        if let StoredRecord::Leaf { place, bytes } = record {
+            leaves.push((place, bytes));
+        }
+        Ok(())
+    })?;
+    Ok(leaves)
 }
 
 /// Reads everything that the store holds, in order, while the daemon may be running.

@@ -2,16 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use guan_identity::{KeyFile, certificate_request};
+use guan_evidence::Program;
+use guan_identity::{KeyFile, LogKeyFile, certificate_request};
 use guan_model::{
     Batch, BatchHeader, BatchSeq, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
-    DescriptorTable, PointDescriptor, PointId, PointName, Quality, Row, SpoolId, StreamId, Unit,
-    Value, ValueType, WallTime,
+    DescriptorTable, Now, PointDescriptor, PointId, PointName, Quality, Row, SpoolId, StreamId,
+    Unit, Value, ValueType, WallTime,
 };
-use guan_space::store::{Announcement, Delivery, Judged, Store};
+use guan_space::store::{Announcement, Delivery, Judged, LogParts, Store};
 use guan_spool::OsDisk;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 fn check(arguments: &[&str], success: bool, parts: &[&str]) -> String {
@@ -146,7 +148,15 @@ impl Space {
         let path = self.folder.path().join("state/store");
         std::fs::create_dir_all(&path).unwrap();
         let disk = OsDisk::open_exclusive(&path).unwrap();
-        let (mut store, _) = Store::open(disk, 1 << 20, [0; 16]).unwrap();
+        let log = self.folder.path().join("state/log");
+        std::fs::create_dir_all(&log).unwrap();
+        let (key, _) = LogKeyFile::generate("guan-space/space-1").unwrap();
+        let log = LogParts {
+            disk: OsDisk::open_exclusive(&log).unwrap(),
+            signer: Arc::new(key),
+            program: Program::parse("test").unwrap(),
+        };
+        let (mut store, _) = Store::open(disk, 1 << 20, [0; 16], log).unwrap();
         let (box_id, dataset) = (BoxId::parse("box-1").unwrap(), DatasetId::parse("d").unwrap());
         let point = PointDescriptor {
             id: PointId(1),
@@ -190,7 +200,12 @@ impl Space {
                 digest: encoded.digest,
                 bytes: encoded.bytes.into(),
             };
-            store.deliver(&Judged::judge(delivery).unwrap()).unwrap().unwrap();
+            let now = Now {
+                wall: delivery.received,
+                monotonic: std::time::Duration::from_secs(seq.into()),
+                quality: ClockQuality::Ntp,
+            };
+            store.deliver(&now, &Judged::judge(delivery).unwrap()).unwrap().unwrap();
         }
         store.commit().unwrap();
     }
@@ -339,4 +354,71 @@ fn lines_of_deletions_are_listed_and_checked() {
     space.check(&["deleted"], true, &["contract C-1", "3 readings"]);
     space.check(&["deleted", "--verify"], false, &["UNKNOWN KEY", "1 of 1 lines"]);
     space.check(&["deleted", "--verify", "--json"], false, &["\"verified\":false"]);
+}
+
+/// Runs the space until it is ready, stops it in order, and gives what it said.
+fn run_once(config: &str) -> String {
+    let mut space = Command::new(env!("CARGO_BIN_EXE_guan-space"))
+        .args(["run", "--config", config])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut said, mut is_ready) = (String::new(), false);
+    for line in BufReader::new(space.stderr.take().unwrap()).lines() {
+        said += &(line.unwrap() + "\n");
+        if said.contains("ready") && !is_ready {
+            is_ready = true;
+            let kill = Command::new("kill").args(["-TERM", &space.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+        }
+    }
+    assert!(space.wait().unwrap().success(), "{said}");
+    said
+}
+
+#[test]
+fn a_space_keeps_a_log_that_others_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display().to_string();
+    let init = ["init", "--dir", &dir, "--id", "space-1", "--host", "localhost"];
+    check(&[&init[..], &["--listen", "127.0.0.1:0"]].concat(), true, &[]);
+    let config = format!("{dir}/space.toml");
+    let with = |what: &'static [&'static str]| [what, &["--config", &config]].concat();
+    check(&with(&["log", "head"]), false, &["start `guan-space run`"]);
+    assert!(!run_once(&config).contains("is made"), "init makes the keys");
+    let head = check(&with(&["log", "head"]), true, &["guan-space/space-1\n2\n"]);
+    // An older space has no log and no keys for it.
+    for name in ["keys", "log", "store"] {
+        std::fs::remove_dir_all(folder.path().join("state").join(name)).unwrap();
+    }
+    let said = run_once(&config);
+    assert!(said.contains("a key of the space's log is made"), "{said}");
+    assert_ne!(check(&with(&["log", "head"]), true, &[]), head);
+    run_once(&config);
+    check(&with(&["log", "verify"]), true, &["4, 4 under a signed head", "\nverified"]);
+    check(&with(&["log", "verify", "--json"]), true, &["\"verified\":true"]);
+    check(&with(&["log", "show"]), true, &["guan-space 0.1.0", "stop"]);
+    check(&with(&["log", "show", "--kind", "stop", "--json"]), true, &["\"kind\":\"stop\""]);
+    check(&with(&["log", "boxes"]), true, &["no box"]);
+    check(&with(&["log", "head", "--box", "box-9"]), false, &["no such log"]);
+    let out = format!("{dir}/tiles");
+    let export = with(&["log", "export", "--out"]);
+    let export = [&export[..3], &[&out], &export[3..]].concat();
+    check(&export, true, &["4 entries of guan-space/space-1"]);
+    check(&export, false, &["not empty"]);
+    for name in ["checkpoint", "log.vkey", "tile/0/000.p/4", "tile/entries/000.p/4"] {
+        assert!(Path::new(&out).join(name).is_file(), "{name}");
+    }
+    check(&with(&["trace"]), false, &["name --box"]);
+    check(&with(&["trace", "--contract", "C-1"]), false, &["nothing of that kind"]);
+    check(&with(&["trace", "--batch", "12"]), false, &["64 hexadecimal"]);
+    let question = ["trace", "--box", "b", "--dataset", "d", "--at", "2026-11-27T08:30:00Z"];
+    check(&[&question[..], &["--config", &config]].concat(), false, &["nothing of that kind"]);
+    // A leaf that was changed is named.
+    let file = folder.path().join("state/store/seg-0000000000000001.gks");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    check(&with(&["log", "verify"]), false, &["FAULT", "NOT verified"]);
+    std::fs::write(&file, bytes).unwrap();
+    check(&with(&["log", "verify"]), true, &["\nverified"]);
 }

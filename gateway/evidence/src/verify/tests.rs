@@ -310,3 +310,26 @@ proptest! {
         prop_assert_eq!(report.is_valid(), leaves == good);
     }
 }
+
+/// A log that follows a lost one begins with what it follows, then with a start.
+#[test]
+fn an_epoch_begins_before_its_start() {
+    let epoch = LeafBody::EpochStart(crate::leaf::EpochStart {
+        previous: ORIGIN.to_owned(),
+        size: 1,
+        root: Digest([1; 32]),
+        signed: 2,
+        cosigned: 0,
+        reason: GapReason::Damage,
+    });
+    let check = |bodies: Vec<LeafBody>, faults: &[Fault]| {
+        let leaves = log(bodies);
+        let mut verifier = LogVerifier::new();
+        leaves.iter().for_each(|leaf| verifier.handle_leaf(leaf));
+        assert_eq!(verifier.finish(&[&head(&leaves, leaves.len())], &key()).faults, faults);
+    };
+    let boot = BootNumber(1);
+    check(vec![epoch.clone(), start(7)], &[]);
+    check(vec![epoch.clone(), LeafBody::Stop], &[Fault::NoStart { index: 1, boot }]);
+    check(vec![epoch.clone(), epoch], &[Fault::NoStart { index: 1, boot }]);
+}

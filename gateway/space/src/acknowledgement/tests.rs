@@ -1,8 +1,8 @@
 //! Periods, what is due in them, and what has been acknowledged.
 
 use super::*;
-use crate::store::tests::{announcement, delivery_under};
-use crate::store::{Judged, Store};
+use crate::store::Judged;
+use crate::store::tests::{announcement, delivery_under, now, open};
 use guan_identity::LogKeyFile;
 use guan_spool::disk::SimDisk;
 use serde_json::json;
@@ -44,12 +44,12 @@ fn period(from: i64, until: i64) -> Period {
 
 fn stored(seconds: &[i64]) -> SimDisk {
     let disk = SimDisk::new();
-    let (mut store, _) = Store::open(disk.clone(), 4096, [9; 16]).unwrap();
+    let mut store = open(&disk);
     store.announce(&announcement()).unwrap();
     for (seq, second) in (1..).zip(seconds) {
         let mut delivery = delivery_under("C-1", seq);
         delivery.received = at(*second);
-        store.deliver(&Judged::judge(delivery).unwrap()).unwrap().unwrap();
+        store.deliver(&now(0), &Judged::judge(delivery).unwrap()).unwrap().unwrap();
     }
     store.commit().unwrap();
     disk

@@ -6,11 +6,13 @@ mod catalogue;
 mod contract;
 mod deleted;
 mod enrol;
+mod log;
 mod meter;
 mod negotiate;
 mod release;
 mod show;
 mod token;
+mod trace;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -93,6 +95,11 @@ enum Command {
         #[arg(long)]
         verify: bool,
     },
+    /// The space's evidence log, and the copies of those of the boxes.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Where a reading, a batch or all of a contract came from, and what proves it.
+    Trace(trace::TraceArguments),
     /// Boxes that may deliver.
     #[command(subcommand)]
     Box(BoxCommand),
@@ -237,6 +244,8 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(common) => return show::status(common),
         Command::Meter { common, box_file } => return meter::execute(common, box_file.as_deref()),
         Command::Deleted { common, verify } => return deleted::execute(common, *verify),
+        Command::Log(command) => return log::execute(command),
+        Command::Trace(arguments) => return trace::execute(arguments),
         Command::Export { common, out, by_contract } => {
             show::export(common, out, *by_contract)?;
         }

@@ -37,6 +37,7 @@ fn print_status(status: &status::SpaceStatus) {
         "batches    {} stored, {} came twice, {} refused, {} commits (since the start)",
         status.batches_stored, status.duplicates_dropped, status.refused, status.commits
     );
+    println!("log        {} entries", status.log_entries);
     for one in &status.boxes {
         let state = match &one.address {
             Some(address) => format!("connected from {address}"),

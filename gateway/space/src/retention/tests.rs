@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::parties::Signed;
-use crate::store::tests::{announcement, delivery_under};
+use crate::store::tests::{announcement, delivery_under, now, open};
 use crate::store::{Judged, Store, StoredRecord, read_all};
 use guan_identity::LogKeyFile;
 use guan_model::BatchSeq;
@@ -39,7 +39,7 @@ impl Space {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let disk = SimDisk::new();
-        let (mut store, _) = Store::open(disk.clone(), 4096, [9; 16]).unwrap();
+        let mut store = open(&disk);
         store.announce(&announcement()).unwrap();
         let (key, _) = LogKeyFile::generate("space-1").unwrap();
         let retention = Retention::open(folder.path()).unwrap();
@@ -65,7 +65,7 @@ impl Space {
         delivery.seq = BatchSeq(1 + self.count_of(&delivery.box_id));
         let mut judged = Judged::judge(delivery).unwrap();
         judged.seal(&self.retention).unwrap();
-        self.store.deliver(&judged).unwrap().unwrap();
+        self.store.deliver(&now(0), &judged).unwrap().unwrap();
         self.store.commit().unwrap();
         self.stored().pop().unwrap()
     }

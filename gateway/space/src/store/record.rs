@@ -12,6 +12,11 @@ pub(super) const KIND_BATCH: u8 = 1;
 pub(super) const KIND_GAP: u8 = 2;
 pub(super) const KIND_CHECKPOINT: u8 = 3;
 pub(super) const KIND_DESCRIPTORS: u8 = 4;
+/// A leaf of the space's log, behind its place.
+pub(super) const KIND_LEAF: u8 = 5;
+
+/// Leaves of the space's log with their places, as the journal has them.
+pub(super) type LogTail = Vec<(u64, Bytes)>;
 
 /// One batch as it came from a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +69,10 @@ pub enum StoredRecord {
         text: String,
     },
     Descriptors(Announcement),
+    Leaf {
+        place: u64,
+        bytes: Bytes,
+    },
     /// Of a later program.
     Unknown,
 }
@@ -197,6 +206,18 @@ pub(super) fn encode_descriptors(table: &Announcement) -> Vec<u8> {
     out.finish()
 }
 
+/// Behind the snapshot: the leaves that need the journal still.
+pub(super) fn encode_tail<'a>(leaves: impl Iterator<Item = (u64, &'a Bytes)>) -> Vec<u8> {
+    let leaves: Vec<_> = leaves.collect();
+    let mut out = Writer::new();
+    out.varint(leaves.len() as u64);
+    for (place, leaf) in leaves {
+        out.u64(place);
+        out.bytes(leaf);
+    }
+    out.finish()
+}
+
 impl StoredRecord {
     pub(super) fn decode(kind: u8, payload: &[u8]) -> Result<Self, StoreError> {
         let owner =
@@ -215,6 +236,11 @@ impl StoredRecord {
                 let table = DescriptorTable::from_canonical_bytes(reader.rest());
                 let table = table.map_err(|_| bad("descriptor"))?;
                 Self::Descriptors(Announcement { box_id, table })
+            }
+            KIND_LEAF => {
+                let (place, leaf) = payload.split_first_chunk().ok_or(bad("leaf"))?;
+                let place = u64::from_be_bytes(*place);
+                Self::Leaf { place, bytes: Bytes::copy_from_slice(leaf) }
             }
             _ => Self::Unknown,
         })
@@ -264,9 +290,10 @@ impl Snapshot {
         out.finish()
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+    /// Older programs wrote no log: their snapshots end before its leaves.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, LogTail), StoreError> {
         let mut reader = Reader::new(bytes);
-        let mut parse = || -> Result<Option<Self>, ReadFault> {
+        let mut parse = || -> Result<Option<(Self, LogTail)>, ReadFault> {
             let mut snapshot = Self { batches: reader.u64()?, ..Self::default() };
             for _ in 0..reader.varint()? {
                 let place = read_place(&mut reader)?;
@@ -287,7 +314,12 @@ impl Snapshot {
                 let totals = DatasetTotals { batches, rows, batch_bytes: reader.u64()? };
                 snapshot.totals.insert(dataset, totals);
             }
-            Ok(Some(snapshot))
+            let mut tail = LogTail::new();
+            let leaves = if reader.left() == 0 { 0 } else { reader.varint()? };
+            for _ in 0..leaves {
+                tail.push((reader.u64()?, Bytes::copy_from_slice(reader.bytes()?)));
+            }
+            Ok(Some((snapshot, tail)))
         };
         parse().ok().flatten().ok_or(bad("snapshot"))
     }

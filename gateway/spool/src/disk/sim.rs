@@ -155,8 +155,9 @@ fn survivors(inode: &Inode, dice: &mut Dice) -> Vec<u8> {
     for start in (0..length).step_by(BLOCK) {
         let end = (start + BLOCK).min(length);
         let from = if dice.coin() { &inode.cached } else { &inode.durable };
-        let have = from.len().clamp(start, end);
-        bytes[start..have].copy_from_slice(&from[start..have]);
+        // Beyond its end a shorter state has nothing, and zeros stay.
+        let have = from.get(start..from.len().min(end)).unwrap_or_default();
+        bytes[start..start + have.len()].copy_from_slice(have);
     }
     bytes
 }

@@ -1,0 +1,244 @@
+//! `guan-space log`: the space's own log, and the copies of those of the boxes.
+
+use super::{Common, load, print_json, wall_time};
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use guan_configs::SpaceConfig;
+use guan_evidence::verify::LogVerifier;
+use guan_evidence::view::{LeafView, entry};
+use guan_evidence::{Checkpoint, Leaf, VerifierKey};
+use guan_log::{Bundles, LogReader};
+use guan_model::BoxId;
+use guan_space::logs::folders::{MIRROR_DIR, OsFolders, WITNESS_DIR, folder_of};
+use guan_space::logs::keys::LogKeys;
+use guan_space::logs::{export, mirror, witnesses};
+use guan_space::provenance::{BoxLog, box_logs};
+use guan_space::run::{LOG_DIR, STORE_DIR};
+use guan_space::store::read_leaves;
+use guan_spool::OsDisk;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Most entries that are shown at a time.
+const LAST_MAX: usize = 10_000;
+
+#[derive(clap::Args)]
+pub(super) struct Which {
+    #[command(flatten)]
+    common: Common,
+    /// The copy of this box's log instead of the space's own.
+    #[arg(long = "box", value_name = "BOX")]
+    box_id: Option<String>,
+    /// Name of the box's log, if it is not the newest.
+    #[arg(long, requires = "box_id")]
+    origin: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(super) enum LogCommand {
+    /// The newest signed head.
+    Head(Which),
+    /// Recompute the log from its entries and compare it with its signed head.
+    Verify(Which),
+    /// The last entries.
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+        /// Only entries of this kind, such as `data.received`.
+        #[arg(long)]
+        kind: Option<String>,
+    },
+    /// Write the log as files that programs of others read (C2SP tlog-tiles).
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// Folder for the files; it must be new or empty.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// The logs of the boxes: cosigned, copied, forked.
+    Boxes(Common),
+}
+
+/// A log and the key that signs it.
+struct Source {
+    reader: LogReader<OsDisk>,
+    key: VerifierKey,
+}
+
+pub(super) fn execute(command: &LogCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        LogCommand::Head(which) => head(which)?,
+        LogCommand::Verify(which) => return verify(which),
+        LogCommand::Show { which, last, kind } => show(which, *last, kind.as_deref())?,
+        LogCommand::Export { which, out } => write(which, out)?,
+        LogCommand::Boxes(common) => boxes(common)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn disk(path: &Path) -> anyhow::Result<OsDisk> {
+    OsDisk::open_read_only(path).with_context(|| {
+        format!("there is nothing in {}; start `guan-space run` first", path.display())
+    })
+}
+
+fn source(which: &Which) -> anyhow::Result<Source> {
+    let config = load(&which.common.config)?;
+    match &which.box_id {
+        Some(id) => of_box(&config, &BoxId::parse(id)?, which.origin.as_deref()),
+        None => {
+            let keys = LogKeys::open(&config.state_dir, config.id.as_str())?;
+            let leaves = read_leaves(&disk(&config.state_dir.join(STORE_DIR))?)?;
+            let reader = LogReader::open(disk(&config.state_dir.join(LOG_DIR))?, None, leaves)?;
+            Ok(Source { reader, key: keys.verifier()? })
+        }
+    }
+}
+
+fn of_box(config: &SpaceConfig, id: &BoxId, origin: Option<&str>) -> anyhow::Result<Source> {
+    let logs = box_logs(&config.state_dir, config.id.as_str())?;
+    let own = logs.into_iter().filter(|log| log.box_id == id.as_str());
+    let own = own.filter(|log| origin.is_none_or(|origin| log.origin == origin));
+    let newest = own.max_by_key(|log| (log.origin.len(), log.origin.clone()));
+    let newest = newest.with_context(|| format!("the space watches no such log of box {id}"))?;
+    let folders = OsFolders::new(&config.state_dir);
+    let name = folder_of(&newest.origin);
+    let (key, _) = witnesses::stored(&disk(&folders.path(&[WITNESS_DIR, id.as_str(), &name]))?)?
+        .context("the space watches no such log")?;
+    let copy = OsDisk::open_read_only(&folders.path(&[MIRROR_DIR, id.as_str(), &name]));
+    let copy = copy.with_context(|| format!("nothing of log {} is copied yet", newest.origin))?;
+    Ok(Source { reader: mirror::read(copy)?, key: VerifierKey::parse(&key)? })
+}
+
+fn signed(source: &Source) -> anyhow::Result<(Checkpoint, String)> {
+    let text = source.reader.checkpoint()?;
+    let text = text.context("no head has been signed yet; it follows the first entries")?;
+    Ok((Checkpoint::parse_and_verify(&text, &source.key)?, text))
+}
+
+fn head(which: &Which) -> anyhow::Result<()> {
+    let source = match &which.box_id {
+        Some(_) => source(which)?,
+        // The head alone, however large the store.
+        None => {
+            let config = load(&which.common.config)?;
+            let key = LogKeys::open(&config.state_dir, config.id.as_str())?.verifier()?;
+            let log = disk(&config.state_dir.join(LOG_DIR))?;
+            let epoch = Bundles::newest(log.clone())?.epoch();
+            Source { reader: LogReader::open(log, Some(epoch), Vec::new())?, key }
+        }
+    };
+    let (head, text) = signed(&source)?;
+    match which.common.json {
+        true => print_json(&json!({
+            "origin": head.origin, "size": head.size, "root": head.root.to_string(),
+            "key": source.key.to_string(), "checkpoint": text,
+        })),
+        false => {
+            print!("{text}");
+            Ok(())
+        }
+    }
+}
+
+fn verify(which: &Which) -> anyhow::Result<ExitCode> {
+    let source = source(which)?;
+    let mut verifier = LogVerifier::new();
+    source.reader.for_each(&mut |_, leaf| verifier.handle_leaf(leaf))?;
+    let head = source.reader.checkpoint()?;
+    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
+    let report = verifier.finish(&heads, &source.key);
+    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    if which.common.json {
+        print_json(&json!({
+            "verified": report.is_valid(), "origin": report.origin, "entries": report.entries,
+            "signed_entries": report.signed_entries, "root": report.root.to_string(),
+            "faults": faults, "faults_left_out": report.faults_left_out,
+        }))?;
+    } else {
+        println!("log        {}", report.origin.as_deref().unwrap_or("without a signed head"));
+        println!("entries    {}, {} under a signed head", report.entries, report.signed_entries);
+        println!("root       {}", report.root);
+        faults.iter().for_each(|fault| println!("FAULT      {fault}"));
+        println!("{}", if report.is_valid() { "verified" } else { "NOT verified: keep the disk" });
+    }
+    Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(which: &Which, last: usize, kind: Option<&str>) -> anyhow::Result<()> {
+    let (source, last) = (source(which)?, last.min(LAST_MAX));
+    let mut view = LeafView::new();
+    let mut entries: VecDeque<(Leaf, Value)> = VecDeque::new();
+    source.reader.for_each(&mut |_, bytes| {
+        let Ok(leaf) = Leaf::decode(bytes) else { return };
+        let json = view.leaf(&leaf);
+        if kind.is_none_or(|kind| leaf.body.kind_name() == kind) {
+            entries.push_back((leaf, json));
+        }
+        if entries.len() > last {
+            entries.pop_front();
+        }
+    })?;
+    if which.common.json {
+        let all: Vec<Value> = entries.into_iter().map(|(_, json)| json).collect();
+        return print_json(&json!({"entries": all}));
+    }
+    for (leaf, _) in &entries {
+        let (seq, kind) = (leaf.seq, leaf.body.kind_name());
+        let at = super::trace::moment(leaf.wall.millis());
+        println!("{seq:>8}  {at}  {kind:<16} {}", super::trace::line(&entry(&leaf.body)));
+    }
+    Ok(())
+}
+
+fn write(which: &Which, out: &Path) -> anyhow::Result<()> {
+    let source = source(which)?;
+    let (head, text) = signed(&source)?;
+    if out.exists() && std::fs::read_dir(out)?.next().is_some() {
+        bail!("{} is not empty; name a new folder with --out", out.display());
+    }
+    let files = export::write(&source.reader, head.size, &text, &source.key, out)?;
+    if which.common.json {
+        return print_json(&json!({
+            "origin": head.origin, "size": head.size, "root": head.root.to_string(),
+            "key": source.key.to_string(), "files": files, "out": out,
+        }));
+    }
+    println!("{} entries of {} -> {} files in {}", head.size, head.origin, files, out.display());
+    println!("key        {}", source.key);
+    println!("check it with any program that reads C2SP tlog-tiles and this key");
+    Ok(())
+}
+
+fn boxes(common: &Common) -> anyhow::Result<()> {
+    let config = load(&common.config)?;
+    let logs = box_logs(&config.state_dir, config.id.as_str())?;
+    if common.json {
+        return print_json(&json!({"logs": logs}));
+    }
+    println!(
+        "{:<16} {:<28} {:>10} {:>8} {:>10} {:>10} {:>5}",
+        "box", "log", "cosigned", "ago", "copied", "whole", "forks"
+    );
+    let now_s = wall_time().millis() / 1000;
+    for BoxLog { box_id, origin, cosigned, cosigned_s, mirrored, mirrored_whole, forks, .. } in
+        &logs
+    {
+        let ago = cosigned_s.and_then(|at| i64::try_from(at).ok());
+        let ago = ago.map_or_else(|| "-".to_owned(), |at| format!("{} s", (now_s - at).max(0)));
+        println!(
+            "{box_id:<16} {origin:<28} {cosigned:>10} {ago:>8} {mirrored:>10} {mirrored_whole:>10} \
+             {forks:>5}"
+        );
+    }
+    if logs.is_empty() {
+        println!("no box has shown its log yet");
+    }
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! The witness of all boxes' logs. What it knows of a log lies in `witness/<box>/<log>`: the key that may
+//! sign it, and the head that was cosigned last, which is durable before the cosignature leaves.
+//!
+//! The key of a log is the one that came first over the box's authenticated link. A box has one log, and
+//! its epochs after a loss: the newest closes those before it, whose heads get 403, for no key is trusted
+//! for them any more. The rollover of a key is not known here yet: another key gets 403 too.
+
+use super::folders::{FORKS_DIR, Folders, WITNESS_DIR, boxes, folder_of};
+use super::forks::{self, Kept};
+use super::rate::Rate;
+use guan_evidence::witness::{Fork, WitnessFault};
+use guan_evidence::{
+    AddCheckpoint, Checkpoint, CosignFault, Handled, Head, LeafBody, VerifierKey, Witness,
+    WitnessAnswer,
+};
+use guan_log::Epoch;
+use guan_model::{BoxId, Now, Signer};
+use guan_spool::{Disk, read_file, replace_file};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Most requests of one box in a minute.
+pub const WITNESS_PER_MINUTE_MAX: u32 = 30;
+/// Most logs of one box, epochs included: each epoch begins with a loss.
+pub const LOGS_PER_BOX_MAX: usize = 64;
+/// Longest verifier key.
+pub const KEY_BYTES_MAX: usize = 512;
+const HEAD_FILE: &str = "head";
+const KEY_FILE: &str = "key";
+const FILE_BYTES_MAX: usize = 64 << 10;
+/// Status of an answer that is none of `add-checkpoint`: come again later.
+const TOO_MANY: u16 = 429;
+const BROKEN: u16 = 500;
+
+/// Why the witness cannot work; its disk or clock is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessesFault {
+    #[error("the state of the witness cannot be read or written: check the disk")]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    Stored(#[from] WitnessFault),
+    #[error(transparent)]
+    Cosign(#[from] CosignFault),
+}
+
+/// What to answer, after what.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Witnessed {
+    pub status: u16,
+    pub body: String,
+    /// For the space's log, before the answer leaves.
+    pub leaf: Option<LeafBody>,
+    /// For an operator.
+    pub alarm: Option<String>,
+}
+
+impl Witnessed {
+    fn plain(status: u16, text: &str) -> Self {
+        Self { status, body: format!("{text}\n"), leaf: None, alarm: None }
+    }
+
+    fn of(answer: &WitnessAnswer) -> Self {
+        Self { status: answer.status(), body: answer.body(), leaf: None, alarm: None }
+    }
+}
+
+/// A log and its epochs, by the name of the first.
+#[derive(Debug)]
+struct Log {
+    box_id: BoxId,
+    key: String,
+    newest: Epoch,
+    epochs: usize,
+}
+
+/// All logs.
+pub struct Witnesses<F: Folders> {
+    folders: F,
+    signer: Arc<dyn Signer>,
+    logs: BTreeMap<String, Log>,
+    rate: Rate,
+}
+
+/// The body of a letter, in parts.
+struct Letter {
+    key: VerifierKey,
+    epoch: Epoch,
+    origin: String,
+    request: AddCheckpoint,
+}
+
+impl<F: Folders> Witnesses<F> {
+    /// Reads which logs there are.
+    pub fn open(folders: F, signer: Arc<dyn Signer>) -> Result<Self, WitnessesFault> {
+        let mut logs = BTreeMap::new();
+        for box_id in boxes(&folders, WITNESS_DIR)? {
+            for name in folders.list(&[WITNESS_DIR, box_id.as_str()])? {
+                let disk = folders.open(&[WITNESS_DIR, box_id.as_str(), &name])?;
+                let Some((key, head)) = stored(&disk)? else { continue };
+                let head = Checkpoint::parse_unverified(&head);
+                let head =
+                    head.map_err(|source| WitnessFault::Head { origin: name.clone(), source })?;
+                note(&mut logs, &box_id, &key, &head.origin);
+            }
+        }
+        Ok(Self { folders, signer, logs, rate: Rate::new(WITNESS_PER_MINUTE_MAX) })
+    }
+
+    /// Judges a letter. What it cosigns is durable when this returns.
+    pub fn handle(&mut self, now: &Now, box_id: &BoxId, letter: &[u8]) -> Witnessed {
+        if !self.rate.take(box_id, now.monotonic) {
+            return Witnessed::plain(TOO_MANY, "too many requests, come again in a minute");
+        }
+        let letter = match parse(letter) {
+            Ok(letter) => letter,
+            Err(answer) => return Witnessed::of(&answer),
+        };
+        if let Some(refused) = self.refuse(box_id, &letter) {
+            return refused;
+        }
+        self.witness(now, box_id, &letter).unwrap_or_else(|fault| {
+            let text = guan_link::driver::describe(&fault);
+            let alarm = Some(format!("log {} cannot be witnessed: {text}", letter.origin));
+            Witnessed { alarm, ..Witnessed::plain(BROKEN, "the witness cannot answer, come again") }
+        })
+    }
+
+    /// Why the log is not this box's, or may not be signed with this key.
+    fn refuse(&self, box_id: &BoxId, letter: &Letter) -> Option<Witnessed> {
+        let origin = &letter.origin;
+        let Some(log) = self.logs.get(letter.key.name()) else {
+            let (own, _) = self.logs.iter().find(|(_, log)| log.box_id == *box_id)?;
+            let alarm = Some(format!("it shows log {origin}; its own is {own}"));
+            return Some(Witnessed { alarm, ..Witnessed::of(&WitnessAnswer::UnknownLog) });
+        };
+        if log.box_id != *box_id {
+            let alarm = Some(format!("it shows log {origin}, which is box {}'s", log.box_id));
+            return Some(Witnessed { alarm, ..Witnessed::of(&WitnessAnswer::UnknownLog) });
+        }
+        let forbidden = |text: String| Some(Witnessed::of(&WitnessAnswer::Forbidden(text)));
+        if log.key != letter.key.to_string() {
+            let alarm = Some(format!("log {origin} comes with another key than it began with"));
+            let text = "another key was pinned for this log when it came first".to_owned();
+            return forbidden(text).map(|refused| Witnessed { alarm, ..refused });
+        }
+        if letter.epoch < log.newest {
+            let newest = log.newest.origin(letter.key.name());
+            return forbidden(format!("this log has ended, {newest} followed it"));
+        }
+        if letter.epoch > log.newest && log.epochs >= LOGS_PER_BOX_MAX {
+            return forbidden(format!("a box has at most {LOGS_PER_BOX_MAX} logs"));
+        }
+        None
+    }
+
+    fn witness(
+        &mut self,
+        now: &Now,
+        box_id: &BoxId,
+        letter: &Letter,
+    ) -> Result<Witnessed, WitnessesFault> {
+        let Letter { key, origin, request, .. } = letter;
+        let path = [WITNESS_DIR, box_id.as_str(), &folder_of(origin)];
+        // A log that nothing is known of gets no folder before it has signed a head.
+        let is_known = self.folders.list(&path[..2])?.iter().any(|name| name == path[2]);
+        let stored = match is_known {
+            true => read(&self.folders.open(&path)?, HEAD_FILE)?,
+            false => None,
+        };
+        let mut witness = Witness::new(origin, vec![key.clone()], stored.as_deref())?;
+        let known = witness.head().map_or(0, |head| head.size);
+        match witness.handle(request, now.wall, self.signer.as_ref())? {
+            Handled::Refused { answer, fork: None } => Ok(Witnessed::of(&answer)),
+            Handled::Refused { answer, fork: Some(fork) } => {
+                let witnessed = Witnessed::of(&answer);
+                self.keep_fork(box_id, letter, known, &fork, witnessed)
+            }
+            Handled::Pending(pending) => {
+                let disk = self.folders.open(&path)?;
+                if stored.is_none() {
+                    replace_file(&disk, KEY_FILE, key.to_string().as_bytes())?;
+                }
+                let head = pending.head().clone();
+                replace_file(&disk, HEAD_FILE, head.note.as_bytes())?;
+                let answer = pending.committed();
+                if stored.is_none() {
+                    note(&mut self.logs, box_id, &key.to_string(), origin);
+                }
+                let leaf = Head {
+                    box_id: box_id.clone(),
+                    log: origin.clone(),
+                    size: head.size,
+                    root: head.root,
+                };
+                Ok(Witnessed { leaf: Some(LeafBody::Head(leaf)), ..Witnessed::of(&answer) })
+            }
+        }
+    }
+
+    fn keep_fork(
+        &self,
+        box_id: &BoxId,
+        letter: &Letter,
+        known: u64,
+        fork: &Fork,
+        witnessed: Witnessed,
+    ) -> Result<Witnessed, WitnessesFault> {
+        let disk = self.folders.open(&[FORKS_DIR, box_id.as_str()])?;
+        let kept = forks::keep(&disk, fork)?;
+        let offered = Checkpoint::parse_unverified(&letter.request.checkpoint);
+        let offered = offered.map_or(0, |head| head.size);
+        let what = match fork.is_proven(std::slice::from_ref(&letter.key)) {
+            Ok(true) => "has two histories",
+            _ => "does not prove that it continues what was cosigned",
+        };
+        let origin = &letter.origin;
+        let alarm = Some(format!(
+            "log {origin} {what}: {known} entries were cosigned, {offered} were shown; see the folder \
+             {FORKS_DIR}"
+        ));
+        let leaf = match kept {
+            Kept::New(evidence) => Some(LeafBody::Fork(guan_evidence::Fork {
+                box_id: box_id.clone(),
+                log: origin.clone(),
+                known,
+                offered,
+                evidence,
+            })),
+            Kept::Known | Kept::Not => None,
+        };
+        Ok(Witnessed { leaf, alarm, ..witnessed })
+    }
+
+    /// The note of the last head of a log that was cosigned; `None`: it is no log of this box.
+    pub fn head(&self, box_id: &BoxId, origin: &str) -> io::Result<Option<String>> {
+        let is_own = |(base, log): (&String, &Log)| {
+            log.box_id == *box_id && epoch_of(base, origin).is_some_and(|epoch| epoch <= log.newest)
+        };
+        match self.logs.iter().any(is_own) {
+            true => read(
+                &self.folders.open(&[WITNESS_DIR, box_id.as_str(), &folder_of(origin)])?,
+                HEAD_FILE,
+            ),
+            false => Ok(None),
+        }
+    }
+}
+
+/// Key and last head of a log; `None`: its key was pinned, but nothing of it was ever cosigned.
+pub fn stored(disk: &impl Disk) -> io::Result<Option<(String, String)>> {
+    Ok(read(disk, KEY_FILE)?.zip(read(disk, HEAD_FILE)?))
+}
+
+fn note(logs: &mut BTreeMap<String, Log>, box_id: &BoxId, key: &str, origin: &str) {
+    let Ok(parsed) = VerifierKey::parse(key) else { return };
+    let Some(epoch) = epoch_of(parsed.name(), origin) else { return };
+    let begin = || Log { box_id: box_id.clone(), key: key.to_owned(), newest: epoch, epochs: 0 };
+    let log = logs.entry(parsed.name().to_owned()).or_insert_with(begin);
+    log.newest = log.newest.max(epoch);
+    log.epochs += 1;
+}
+
+/// Which epoch of a log bears this name.
+fn epoch_of(base: &str, origin: &str) -> Option<Epoch> {
+    if origin == base {
+        return Some(Epoch::FIRST);
+    }
+    let number = origin.strip_prefix(base)?.strip_prefix("/e")?.parse().ok()?;
+    Epoch::new(number).filter(|epoch| epoch.origin(base) == origin)
+}
+
+fn parse(letter: &[u8]) -> Result<Letter, WitnessAnswer> {
+    let malformed = |text: String| WitnessAnswer::Malformed(text);
+    let end = letter.iter().take(KEY_BYTES_MAX + 1).position(|byte| *byte == b'\n');
+    let (key, body) = letter.split_at(end.ok_or_else(|| malformed("no key".to_owned()))?);
+    let key = std::str::from_utf8(key).map_err(|_| malformed("no key".to_owned()))?;
+    let key = VerifierKey::parse(key).map_err(|fault| malformed(fault.to_string()))?;
+    let request = AddCheckpoint::parse(&body[1..]).map_err(|fault| malformed(fault.to_string()))?;
+    let origin = request.origin().ok_or_else(|| malformed("no checkpoint".to_owned()))?;
+    let epoch = epoch_of(key.name(), &origin).ok_or(WitnessAnswer::UnknownLog)?;
+    Ok(Letter { key, epoch, origin, request })
+}
+
+fn read(disk: &impl Disk, name: &str) -> io::Result<Option<String>> {
+    match read_file(disk, name, FILE_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,263 @@
+//! From the store back to both logs, on real folders.
+
+use super::*;
+use crate::logs::mirrors::{MirrorLetter, Mirrors};
+use crate::logs::tests::{BASE, LOG, Log, box_id, now};
+use crate::logs::witnesses::Witnesses;
+use crate::store::{Announcement, Delivery, Judged, LogParts, Store};
+use guan_evidence::{
+    BatchAccepted, ContractOutcome, DecisionSummary, Deleted, Policy, Program, TlogProof,
+};
+use guan_model::{
+    Batch, BatchHeader, BootNumber, Class, ClockQuality, DescriptorTable, Now, PointDescriptor,
+    PointId, PointName, Quality, Row, Unit, Value, ValueType,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SPOOL: SpoolId = SpoolId([1; 16]);
+
+fn contract() -> ContractId {
+    ContractId::parse("C-1").unwrap()
+}
+
+fn dataset() -> DatasetId {
+    DatasetId::parse("d").unwrap()
+}
+
+fn table() -> DescriptorTable {
+    let point = PointDescriptor {
+        id: PointId(1),
+        name: PointName::parse("t").unwrap(),
+        value_type: ValueType::I64,
+        unit: Unit::one(),
+        dataset: dataset(),
+        class: Class::General,
+        tags: BTreeSet::new(),
+    };
+    DescriptorTable::new(vec![point]).unwrap()
+}
+
+/// Batch `seq` has one reading, of second `seq`.
+fn delivery(seq: u64) -> Delivery {
+    let header = BatchHeader {
+        dataset: dataset(),
+        contract: Some(contract()),
+        descriptors: table().digest(),
+        boot: BootNumber(1),
+        monotonic: Duration::ZERO,
+        clock_quality: ClockQuality::Rtc,
+    };
+    let row = Row {
+        point: PointId(1),
+        source_time: None,
+        gateway_time: WallTime::from_seconds(i64::try_from(seq).unwrap()),
+        quality: Quality::GOOD,
+        value: Some(Value::I64(i64::try_from(seq).unwrap())),
+    };
+    let encoded = guan_codec::encode(&Batch::from_rows(header, [row]).unwrap());
+    Delivery {
+        box_id: box_id(1),
+        spool: SPOOL,
+        stream: StreamId(1),
+        seq: BatchSeq(seq),
+        received: WallTime::from_seconds(1000),
+        dataset: dataset(),
+        contract: contract(),
+        rows: encoded.rows,
+        digest: encoded.digest,
+        bytes: encoded.bytes.into(),
+    }
+}
+
+fn box_log(batches: u64) -> Log {
+    let mut log = Log::new(BASE, &LOG);
+    let digest = Digest([7; 32]);
+    let program = Program::parse("guan test").unwrap();
+    let mut add = |body| {
+        let leaf = Leaf::new(&now(0), log.leaves.len() as u64, BootNumber(1), body);
+        log.leaves.push(leaf.encode().into());
+    };
+    add(LeafBody::Start { program, spool: SPOOL });
+    add(LeafBody::ContractChange {
+        contract: contract(),
+        version: 3,
+        digest,
+        plan: digest,
+        outcome: ContractOutcome::Accepted,
+    });
+    for seq in 1..=batches {
+        add(LeafBody::Decision(DecisionSummary {
+            dataset: dataset(),
+            plan: digest,
+            permitted: 1,
+            masked: 0,
+            denied: BTreeMap::new(),
+        }));
+        add(LeafBody::Batch(BatchAccepted {
+            dataset: dataset(),
+            contract: contract(),
+            contract_digest: digest,
+            plan: digest,
+            batch: delivery(seq).digest,
+            rows: 1,
+            stream: StreamId(1),
+            seq: BatchSeq(seq),
+        }));
+    }
+    log
+}
+
+/// A space with `batches` batches stored, of which the box's log is copied up to `mirrored` leaves.
+fn space(state_dir: &Path, batches: u64, mirrored: u64) -> LogKeys {
+    let keys = LogKeys::open_or_create(state_dir, "space-1").unwrap();
+    let open = |name: &str| OsDisk::open_exclusive(&state_dir.join(name)).unwrap();
+    let program = Program::parse("guan-space test").unwrap();
+    let parts = LogParts { disk: open(LOG_DIR), signer: keys.log.clone(), program };
+    let (mut store, _) = Store::open(open(STORE_DIR), 1 << 20, [0; 16], parts).unwrap();
+    store.announce(&Announcement { box_id: box_id(1), table: table() }).unwrap();
+    let folders = OsFolders::new(state_dir);
+    let mut witnesses = Witnesses::open(folders.clone(), keys.witness.clone()).unwrap();
+    let mut mirrors = Mirrors::new(folders, keys.mirror.clone());
+    let log = box_log(batches);
+    let half = mirrored / 2;
+    for (minute, (old, size)) in (1..).zip([(0, half), (half, mirrored)]) {
+        let witnessed = witnesses.handle(&now(minute), &box_id(1), &log.letter(old, size));
+        assert_eq!(witnessed.status, 200, "{}", witnessed.body);
+        let wall = WallTime::from_seconds(2000 + i64::try_from(minute).unwrap());
+        store.note(&Now { wall, ..now(minute) }, witnessed.leaf.unwrap()).unwrap();
+    }
+    for first in (0..mirrored).step_by(200) {
+        let range = (usize::try_from(first).unwrap(), usize::try_from(mirrored.min(first + 200)));
+        let letter = MirrorLetter::parse(&log.mirror_letter(range.0, range.1.unwrap())).unwrap();
+        let head = witnesses.head(&box_id(1), BASE).unwrap();
+        mirrors.handle(&now(9), &box_id(1), &letter, head.as_deref()).unwrap().unwrap();
+    }
+    for seq in 1..=batches {
+        store.deliver(&now(9), &Judged::judge(delivery(seq)).unwrap()).unwrap().unwrap();
+    }
+    store.commit().unwrap();
+    store.sign(&now(9)).unwrap().unwrap();
+    let deleted = Deleted { contract: contract(), line: Digest([1; 32]) };
+    store.note(&now(9), LeafBody::Deleted(deleted)).unwrap();
+    store.commit().unwrap();
+    keys
+}
+
+fn ask(state_dir: &Path, question: &Question) -> Vec<Trace> {
+    let found = find(state_dir, question).unwrap();
+    Tracer::open(state_dir, "space-1", &found).unwrap().trace(found).unwrap()
+}
+
+#[test]
+fn a_reading_is_traced_to_both_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = space(folder.path(), 300, 602);
+    let at = WallTime(40_400_000_000);
+    let point = Some(PointName::parse("t").unwrap());
+    let question = Question::Reading { box_id: box_id(1), dataset: dataset(), point, at };
+    let traces = ask(folder.path(), &question);
+    let [trace] = traces.as_slice() else { panic!("{traces:?}") };
+    let reading = trace.reading.as_ref().unwrap();
+    assert_eq!(
+        (trace.batch_seq, reading.point.as_str(), reading.gateway_time_ns),
+        (40, "t", 40_000_000_000)
+    );
+    assert_eq!(reading.value.as_deref(), Some("40"));
+    assert_eq!((trace.contract.as_str(), trace.contract_version), ("C-1", Some(3)));
+    assert_eq!(trace.missing, Vec::<String>::new());
+    let kinds: Vec<_> = trace.box_log.iter().map(|one| (one.kind, one.index)).collect();
+    assert_eq!(kinds, [("contract.change", 1), ("decision.summary", 80), ("batch", 81)]);
+    assert_eq!(
+        (trace.witnessed.not_before_ms, trace.witnessed.not_after_ms),
+        (None, Some(2_001_000))
+    );
+    // Others check the proofs with the keys alone.
+    let log = VerifierKey::of(LOG.as_ref()).unwrap();
+    let (witness, mirror) =
+        (CosignatureKey::of(keys.witness.as_ref()), CosignatureKey::of(keys.mirror.as_ref()));
+    let (witness, mirror) = (witness.unwrap(), mirror.unwrap());
+    let policy =
+        format!("log {log}\nwitness w {witness}\nwitness m {mirror}\ngroup g 2 w m\nquorum g\n");
+    let leaves = box_log(300).leaves;
+    for one in &trace.box_log {
+        let proof = TlogProof::parse(one.proof.as_ref().unwrap()).unwrap();
+        let leaf = &leaves[usize::try_from(one.index).unwrap()];
+        proof.verify(leaf, &Policy::parse(&policy).unwrap()).unwrap();
+        assert!(one.witnessed_s.is_some() && one.mirrored_s.is_some());
+    }
+    let own = trace.space_log.as_ref().unwrap();
+    assert_eq!((own.kind, own.index, own.head_size), ("data.received", 42, Some(303)));
+    let proof = TlogProof::parse(own.proof.as_ref().unwrap()).unwrap();
+    let policy = Policy::of_logs(&[keys.verifier().unwrap()]).unwrap();
+    let leaves = read_leaves(&open_disk(&folder.path().join(STORE_DIR)).unwrap()).unwrap();
+    proof.verify(&leaves[42].1, &policy).unwrap();
+    let bracket = ask(folder.path(), &Question::Batch(delivery(299).digest))[0].witnessed;
+    assert_eq!((bracket.not_before_ms, bracket.not_after_ms), (Some(2_001_000), Some(2_002_000)));
+}
+
+#[test]
+fn a_contract_is_added_up_with_what_is_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    space(folder.path(), 10, 12);
+    let total = sum(&ask(folder.path(), &Question::Contract(contract())));
+    assert_eq!(
+        (total.batches, total.rows, total.proven_by_box, total.proven_by_space),
+        (10, 10, 5, 10)
+    );
+    let traces = ask(folder.path(), &Question::Batch(delivery(9).digest));
+    assert!(traces[0].missing[0].contains("not copied"), "{:?}", traces[0].missing);
+    assert!(ask(folder.path(), &Question::Batch(Digest([0; 32]))).is_empty());
+    let logs = box_logs(folder.path(), "space-1").unwrap();
+    let [log] = logs.as_slice() else { panic!("{logs:?}") };
+    assert_eq!(
+        (log.origin.as_str(), log.cosigned, log.mirrored, log.mirrored_whole),
+        (BASE, 12, 12, 12)
+    );
+    assert_eq!((log.forks, log.cosigned_s.is_some()), (0, true));
+}
+
+/// The box's log has ten batches, the store nine of them.
+#[test]
+fn batches_that_only_the_boxs_log_has_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    space(folder.path(), 10, 22);
+    let mut found = find(folder.path(), &Question::Contract(contract())).unwrap();
+    let none = absent(folder.path(), "space-1", &contract(), &found).unwrap();
+    assert_eq!(none, (0, Vec::new()));
+    found.remove(6);
+    let (count, listed) = absent(folder.path(), "space-1", &contract(), &found).unwrap();
+    let [one] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((count, one.batch_seq, one.index, one.rows), (1, 7, 15, 1));
+    let other = ContractId::parse("C-2").unwrap();
+    assert_eq!(absent(folder.path(), "space-1", &other, &[]).unwrap().0, 0);
+}
+
+/// A copy that was changed on the disk proves nothing.
+#[test]
+fn what_was_altered_is_not_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    space(folder.path(), 10, 22);
+    let tail = folder.path().join("mirror/box-1/guan%2Fbox-1/tail-0000000000000000");
+    let whole = std::fs::read(&tail).unwrap();
+    // The leaf of the contract says another version, and the frame is made to fit.
+    let mut log = box_log(10);
+    let Leaf { body, .. } = Leaf::decode(&log.leaves[1]).unwrap();
+    let LeafBody::ContractChange { contract, digest, plan, outcome, .. } = body else { panic!() };
+    let body = LeafBody::ContractChange { contract, version: 4, digest, plan, outcome };
+    log.leaves[1] = Leaf::new(&now(0), 1, BootNumber(1), body).encode().into();
+    let frames = log.leaves[..22].iter().flat_map(|leaf| {
+        let length = u16::try_from(leaf.len()).unwrap().to_be_bytes();
+        [&length[..], &leaf_hash(leaf).0[..8], leaf].concat()
+    });
+    let altered: Vec<u8> = frames.collect();
+    assert_eq!(altered.len(), whole.len());
+    std::fs::write(&tail, altered).unwrap();
+    let traces = ask(folder.path(), &Question::Batch(delivery(3).digest));
+    assert!(traces[0].box_log.iter().all(|one| !one.is_proven()));
+    assert!(
+        traces[0].missing.iter().any(|what| what.contains("box's log")),
+        "{:?}",
+        traces[0].missing
+    );
+}
