@@ -115,8 +115,11 @@ fn a_space_keeps_a_log_that_others_can_read() {
     let said = run_once(&config);
     assert!(said.contains("a key of the space's log is made"), "{said}");
     assert_ne!(check(&with(&["log", "head"]), true, &[]), head);
+    let deleted = "{\"deleted\":{\"contract\":\"C-1\"}}\n";
+    std::fs::write(folder.path().join("state/deleted.jsonl"), deleted).unwrap();
     run_once(&config);
-    check(&with(&["log", "verify"]), true, &["4, 4 under a signed head", "\nverified"]);
+    check(&with(&["log", "verify"]), true, &["5, 5 under a signed head", "\nverified"]);
+    check(&with(&["log", "show", "--kind", "data.deleted"]), true, &["contract C-1"]);
     check(&with(&["log", "verify", "--json"]), true, &["\"verified\":true"]);
     check(&with(&["log", "show"]), true, &["guan-space 0.1.0", "stop"]);
     check(&with(&["log", "show", "--kind", "stop", "--json"]), true, &["\"kind\":\"stop\""]);
@@ -125,9 +128,9 @@ fn a_space_keeps_a_log_that_others_can_read() {
     let out = format!("{dir}/tiles");
     let export = with(&["log", "export", "--out"]);
     let export = [&export[..3], &[&out], &export[3..]].concat();
-    check(&export, true, &["4 entries of guan-space/space-1"]);
+    check(&export, true, &["5 entries of guan-space/space-1"]);
     check(&export, false, &["not empty"]);
-    for name in ["checkpoint", "log.vkey", "tile/0/000.p/4", "tile/entries/000.p/4"] {
+    for name in ["checkpoint", "log.vkey", "tile/0/000.p/5", "tile/entries/000.p/5"] {
         assert!(Path::new(&out).join(name).is_file(), "{name}");
     }
     check(&with(&["trace"]), false, &["name --box"]);
