@@ -8,6 +8,7 @@ use crate::boot_logs::BootLogs;
 use crate::care::Care;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
+use crate::logs::deletions::{DELETIONS_DIR, Deletions};
 use crate::logs::desk::Desk;
 use crate::logs::folders::OsFolders;
 use crate::logs::keys::{LogKeys, LogKeysFault};
@@ -17,21 +18,21 @@ use crate::negotiating::{Mail, Negotiator};
 use crate::parties::PartyKeys;
 use crate::received::Tally;
 use crate::registry::Registry;
-use crate::retention::{Retention, RetentionFault};
+use crate::retention::{DELETED_FILE, Retention, RetentionFault};
 use crate::runner::{self, Clock, REQUESTS_MAX, Request, StoreStatus};
 use crate::sets::{SetFault, Sets};
 use crate::status;
 use crate::store::{LogParts, Store, StoreError};
 use bytes::Bytes;
 use guan_configs::{MakerConfig, SpaceConfig, Tier as AcceptedTier};
-use guan_evidence::{Deleted, LeafBody, Program};
+use guan_evidence::{LeafBody, Program};
 use guan_identity::join::Maker;
 use guan_identity::{
     CaFault, CertFault, KeyFault, KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, TlsFault,
 };
 use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TuningFault};
-use guan_model::{ClockQuality, ContractId, Digest, Now, Signer, WallTime};
-use guan_spool::OsDisk;
+use guan_model::{ClockQuality, Digest, Now, Signer, WallTime};
+use guan_spool::{Disk, OsDisk};
 use rustls_pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
@@ -276,17 +277,23 @@ impl Deleter {
     }
 }
 
-/// The space's log says what was deleted, by the digest of the signed line.
-async fn log_deletion(line: &serde_json::Value, requests: &mpsc::Sender<Request>) {
-    let contract = line["deleted"]["contract"].as_str().map(ContractId::parse);
-    let Some(Ok(contract)) = contract else { return };
-    let (reply, kept) = oneshot::channel();
-    let body =
-        LeafBody::Deleted(Deleted { contract, line: Digest::of(line.to_string().as_bytes()) });
-    let asked = requests.send(Request::Note { body, reply }).await;
-    if asked.is_err() || kept.await.is_err() {
-        tracing::error!(deleted = %line["deleted"], "the space's log does not have this deletion");
+/// The space's log says what was deleted, by the digest of each signed line.
+async fn log_deletions<D: Disk>(
+    deletions: &Deletions<D>,
+    requests: &mpsc::Sender<Request>,
+) -> io::Result<()> {
+    for one in deletions.unlogged()? {
+        if let Some(deleted) = one.deleted {
+            let (reply, kept) = oneshot::channel();
+            let body = LeafBody::Deleted(deleted);
+            let asked = requests.send(Request::Note { body, reply }).await;
+            if asked.is_err() || kept.await.is_err() {
+                return Err(io::Error::other("the space's log takes nothing now"));
+            }
+        }
+        deletions.set_logged(one.end)?;
     }
+    Ok(())
 }
 
 /// Says when a command has changed a set, and deletes what contracts want deleted by now.
@@ -295,7 +302,7 @@ async fn watch_sets(
     changed: watch::Sender<u64>,
     deleter: Arc<Deleter>,
     alarms: Alarms,
-    requests: mpsc::Sender<Request>,
+    (deletions, requests): (Deletions<OsDisk>, mpsc::Sender<Request>),
 ) {
     let mut known_fault = None;
     loop {
@@ -311,13 +318,15 @@ async fn watch_sets(
         let (lines, fault) = turned.unwrap_or_default();
         for line in lines {
             tracing::info!(deleted = %line["deleted"], "data was deleted");
-            log_deletion(&line, &requests).await;
         }
         if fault.is_some() && fault != known_fault {
             let text = fault.as_deref().unwrap_or_default();
             alarms.raise(&deleter.space, &format!("data that is due is not deleted: {text}"));
         }
         known_fault = fault;
+        if let Err(fault) = log_deletions(&deletions, &requests).await {
+            tracing::error!(%fault, "a deletion is not in the space's log yet");
+        }
         tokio::time::sleep(SETS_INTERVAL).await;
     }
 }
@@ -398,7 +407,7 @@ fn keep_logs(
 }
 
 /// What the space does about contracts beside the link: it keeps sets, negotiates and deletes.
-fn keep_contracts(
+async fn keep_contracts(
     config: &SpaceConfig,
     inbox: StoreInbox,
     logs: Logs,
@@ -415,7 +424,14 @@ fn keep_contracts(
         space: config.id.to_string(),
         signer: contract_signer(config)?,
     });
-    keepers.spawn(watch_sets(sets.clone(), rosters_out, deleter, alarms, logs.requests.clone()));
+    let disk = open_disk(config, DELETIONS_DIR)?;
+    let deletions = Deletions::new(config.state_dir.join(DELETED_FILE), disk);
+    // What a crash left out comes before anything new.
+    if let Err(fault) = log_deletions(&deletions, &logs.requests).await {
+        tracing::error!(%fault, "a deletion is not in the space's log yet");
+    }
+    let logged = (deletions, logs.requests.clone());
+    keepers.spawn(watch_sets(sets.clone(), rosters_out, deleter, alarms, logged));
     keepers.spawn(watch_uses(config.clone(), sets.clone(), overdue));
     let (mail, letters) = Mail::new();
     let mail = keep_logs(config, mail, logs, keepers)?;
@@ -456,7 +472,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let mut keepers = JoinSet::new();
     let (overdue_out, overdue) = watch::channel(Vec::new());
     let told = (alarms.clone(), overdue_out);
-    let inbox = keep_contracts(&config, inbox, logs, &mut keepers, told)?;
+    let inbox = keep_contracts(&config, inbox, logs, &mut keepers, told).await?;
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());

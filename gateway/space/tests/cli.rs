@@ -81,7 +81,7 @@ fn contracts_are_signed_or_refused_with_reasons() {
     run(&sample.display().to_string(), true, &["signed as space-1"]);
     let bad = format!("{dir}/bad.json");
     std::fs::write(&bad, r#"{"id":"C-1","version":0}"#).unwrap();
-    run(&bad, false, &["is not signed", "version"]);
+    run(&bad, false, &["is not signed", "contractId and strategies"]);
 }
 
 /// A space with a box that is enrolled, and a folder for files.
@@ -394,8 +394,11 @@ fn a_space_keeps_a_log_that_others_can_read() {
     let said = run_once(&config);
     assert!(said.contains("a key of the space's log is made"), "{said}");
     assert_ne!(check(&with(&["log", "head"]), true, &[]), head);
+    let deleted = "{\"deleted\":{\"contract\":\"C-1\"}}\n";
+    std::fs::write(folder.path().join("state/deleted.jsonl"), deleted).unwrap();
     run_once(&config);
-    check(&with(&["log", "verify"]), true, &["4, 4 under a signed head", "\nverified"]);
+    check(&with(&["log", "verify"]), true, &["5, 5 under a signed head", "\nverified"]);
+    check(&with(&["log", "show", "--kind", "data.deleted"]), true, &["contract C-1"]);
     check(&with(&["log", "verify", "--json"]), true, &["\"verified\":true"]);
     check(&with(&["log", "show"]), true, &["guan-space 0.1.0", "stop"]);
     check(&with(&["log", "show", "--kind", "stop", "--json"]), true, &["\"kind\":\"stop\""]);
@@ -404,9 +407,9 @@ fn a_space_keeps_a_log_that_others_can_read() {
     let out = format!("{dir}/tiles");
     let export = with(&["log", "export", "--out"]);
     let export = [&export[..3], &[&out], &export[3..]].concat();
-    check(&export, true, &["4 entries of guan-space/space-1"]);
+    check(&export, true, &["5 entries of guan-space/space-1"]);
     check(&export, false, &["not empty"]);
-    for name in ["checkpoint", "log.vkey", "tile/0/000.p/4", "tile/entries/000.p/4"] {
+    for name in ["checkpoint", "log.vkey", "tile/0/000.p/5", "tile/entries/000.p/5"] {
         assert!(Path::new(&out).join(name).is_file(), "{name}");
     }
     check(&with(&["trace"]), false, &["name --box"]);
