@@ -46,6 +46,9 @@ pub struct Cadence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     schema: u32,
+    /// Whose words these are: SHA-256 of the attestation key's point.
+    #[serde(with = "digest_hex")]
+    attestation_key: Digest,
     resets: u32,
     /// Value of the register before the first head of the trail.
     #[serde(with = "digest_hex")]
@@ -76,9 +79,9 @@ pub fn extended(before: &Digest, head: &Digest) -> Digest {
 
 impl Ledger {
     /// Of a log that no TPM knows yet, on a TPM that knows of no log.
-    pub fn new(resets: u32, trail: Digest) -> Self {
+    pub fn new(attestation_key: Digest, resets: u32, trail: Digest) -> Self {
         let (base, trail, chain, intent) = (trail, Vec::new(), None, None);
-        let kept = Kept { schema: SCHEMA, resets, base, trail, chain, intent };
+        let kept = Kept { schema: SCHEMA, attestation_key, resets, base, trail, chain, intent };
         Self { kept, extended: 0, anchored_at: None, chained_at: None, chained_size: 0 }
     }
 
@@ -88,7 +91,8 @@ impl Ledger {
         let is_sound = kept.schema == SCHEMA
             && kept.trail.len() <= TRAIL_MAX
             && kept.trail.windows(2).all(|pair| pair[0].size < pair[1].size);
-        is_sound.then(|| Self { kept, ..Self::new(0, Digest([0; 32])) })
+        let nothing = Digest([0; 32]);
+        is_sound.then(|| Self { kept, ..Self::new(nothing, 0, nothing) })
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -99,13 +103,20 @@ impl Ledger {
 
     /// Compares with what the TPM remembers at this start. `anchored` and `chained` are the heads that
     /// the last leaves of the log speak of: what they list need not be done again.
+    ///
+    /// Another attestation key is no suspicion: only the space lets one in, and the log names it.
     pub fn handle_start(
         &mut self,
+        attestation_key: Digest,
         clock: &TpmClock,
-        trail: Digest,
-        chain: Option<Digest>,
+        (trail, chain): (Digest, Option<Digest>),
         (anchored, chained): (Option<u64>, Option<u64>),
     ) -> Vec<Suspicion> {
+        if attestation_key != self.kept.attestation_key {
+            *self = Self::new(attestation_key, clock.resets, trail);
+            self.kept.chain = chain;
+            return Vec::new();
+        }
         let mut suspicions = Vec::new();
         suspicions.extend(self.compare_trail(clock.resets, trail, anchored));
         suspicions.extend(self.compare_chain(chain, chained));

@@ -76,8 +76,9 @@ pub fn begin(
     let known = read_ledger(&path);
     let (clock, trail, chain) = (found.clock, found.trail, found.chain);
     // Without a ledger the log is new, or an older program wrote it; then the chain must be new too.
-    let mut ledger = known.unwrap_or_else(|| Ledger::new(clock.resets, trail));
-    let suspicions = ledger.handle_start(&clock, trail, chain, last);
+    let key = key_digest(&found.attestation_key);
+    let mut ledger = known.unwrap_or_else(|| Ledger::new(key, clock.resets, trail));
+    let suspicions = ledger.handle_start(key, &clock, (trail, chain), last);
     let mut leaves = vec![LeafBody::TpmStart(tpm_start(&found))];
     if !suspicions.is_empty() {
         let reason = GapReason::RolledBack;

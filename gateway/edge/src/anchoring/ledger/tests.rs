@@ -4,6 +4,8 @@ use proptest::prelude::*;
 const CADENCE: Cadence =
     Cadence { anchor: Duration::from_secs(3600), chain: Duration::from_secs(6 * 3600) };
 
+const KEY: Digest = Digest([0xAA; 32]);
+
 fn head(size: u64) -> TrailHead {
     TrailHead { size, digest: Digest::of(&size.to_be_bytes()) }
 }
@@ -39,7 +41,7 @@ impl Outside {
     fn start(&self, disk: &[u8]) -> (Ledger, Vec<Suspicion>) {
         let mut ledger = Ledger::decode(disk).unwrap();
         let last = (self.anchored, self.chained);
-        let found = ledger.handle_start(&clock(self.resets), self.trail, self.chain, last);
+        let found = ledger.handle_start(KEY, &clock(self.resets), (self.trail, self.chain), last);
         (ledger, found)
     }
 }
@@ -47,7 +49,7 @@ impl Outside {
 #[test]
 fn heads_go_into_the_register_and_then_into_an_anchor() {
     let mut outside = Outside::new();
-    let mut ledger = Ledger::new(1, outside.trail);
+    let mut ledger = Ledger::new(KEY, 1, outside.trail);
     assert!(ledger.handle_head(head(3)) && ledger.handle_head(head(9)));
     assert!(!ledger.handle_head(head(9)), "known already");
     while let Some((before, digest)) = ledger.next_extend() {
@@ -71,7 +73,7 @@ fn heads_go_into_the_register_and_then_into_an_anchor() {
 
 #[test]
 fn a_full_trail_wants_an_anchor_and_takes_no_more() {
-    let mut ledger = Ledger::new(1, Digest([0; 32]));
+    let mut ledger = Ledger::new(KEY, 1, Digest([0; 32]));
     let mut value = Digest([0; 32]);
     ledger.handle_anchored(Duration::ZERO, 0);
     for size in 1..=TRAIL_MAX as u64 {
@@ -87,7 +89,7 @@ fn a_full_trail_wants_an_anchor_and_takes_no_more() {
 
 #[test]
 fn foreign_hands_are_seen() {
-    let mut ledger = Ledger::new(1, Digest([0; 32]));
+    let mut ledger = Ledger::new(KEY, 1, Digest([0; 32]));
     ledger.handle_head(head(1));
     assert_eq!(ledger.handle_extended(Digest([9; 32])), Some(Suspicion::Trail));
     // It goes on from where the register is.
@@ -105,12 +107,30 @@ fn foreign_hands_are_seen() {
     assert_eq!(outside.start(&disk).1, [Suspicion::Chain]);
 }
 
+/// A TPM that was cleared and joined again begins anew, with a key of its own.
+#[test]
+fn another_key_begins_anew() {
+    let mut ledger = Ledger::new(KEY, 7, Digest([0; 32]));
+    ledger.handle_head(head(1));
+    let found = (Digest([3; 32]), None);
+    let other = Digest([0xBB; 32]);
+    assert_eq!(ledger.handle_start(other, &clock(1), found, (None, None)), []);
+    assert_eq!(ledger.next_extend(), None);
+    let again = Ledger::decode(&ledger.encode()).unwrap().handle_start(
+        other,
+        &clock(1),
+        found,
+        (None, None),
+    );
+    assert_eq!(again, []);
+}
+
 #[test]
 fn damaged_ledgers_are_none() {
     let check = |text: &str| assert_eq!(Ledger::decode(text.as_bytes()), None, "{text}");
     check("");
     check("{}");
-    let whole = String::from_utf8(Ledger::new(1, Digest([0; 32])).encode()).unwrap();
+    let whole = String::from_utf8(Ledger::new(KEY, 1, Digest([0; 32])).encode()).unwrap();
     assert!(Ledger::decode(whole.as_bytes()).is_some());
     check(&whole.replace("\"schema\":1", "\"schema\":2"));
     check(&whole.replace(&"0".repeat(64), "00"));
@@ -122,7 +142,7 @@ proptest! {
     #[test]
     fn crashes_leave_no_suspicion(steps in prop::collection::vec(0_u8..7, 1..120)) {
         let mut outside = Outside::new();
-        let mut ledger = Ledger::new(1, outside.trail);
+        let mut ledger = Ledger::new(KEY, 1, outside.trail);
         let mut disk = ledger.encode();
         let mut size = 0;
         // What an auditor replays: the boot's first value, then the heads of each anchor.
