@@ -7,6 +7,7 @@
 
 mod attestation;
 mod contracts;
+mod evidence;
 mod rig;
 mod sealed;
 mod service;
