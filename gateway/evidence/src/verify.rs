@@ -4,13 +4,21 @@
 //! the tree it checks the product's own rules (`rules`): no batch without a decision, no hole in a
 //! stream that is not recorded. Memory grows by 64 bytes a leaf, lists of faults are bounded.
 
+mod attested;
+mod outside;
 mod rules;
+mod trust;
+
+pub use attested::StatementFault;
+pub use outside::{LOG_KEYS_MAX, Vouched};
+pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, head_text, rollover_text};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::leaf::{Leaf, LeafBody, LeafError};
 use crate::note::VerifierKey;
 use crate::tree::{Levels, leaf_hash};
 use guan_model::{BatchSeq, BootNumber, DatasetId, Digest, StreamId};
+use outside::Outside;
 use rules::ProductRules;
 use std::time::Duration;
 
@@ -58,6 +66,29 @@ pub enum Fault {
          or taken out"
     )]
     Altered { number: usize, from: u64, through: u64 },
+    #[error("what the TPM says in leaf {index} does not hold")]
+    Statement { index: u64, source: StatementFault },
+    #[error("leaf {index} names a TPM with the key {found}, which is none of those believed")]
+    OtherTpm { index: u64, found: Digest },
+    #[error(
+        "leaf {index}: the TPM was reset {found} times, and {last} times before: it was exchanged or cleared"
+    )]
+    ResetsBack { index: u64, found: u32, last: u32 },
+    #[error(
+        "leaf {index}: the TPM's digest over heads is {found:?} at this start, this log leads to \
+         {expected:?}: the disk was set back, or the chain made anew"
+    )]
+    ChainAtStart { index: u64, found: Option<Digest>, expected: Option<Digest> },
+    #[error("boot {boot} says nothing of the TPM that this box has (before leaf {index})")]
+    NoTpm { index: u64, boot: BootNumber },
+    #[error("leaf {index}: {witness:?} has not cosigned these {size} leaves")]
+    Cosigned { index: u64, witness: String, size: u64 },
+    #[error("leaf {index}: the key that signed until then does not hand over to this one")]
+    Rollover { index: u64 },
+    #[error("leaf {index}: the leaves before {first} are not those that were dropped")]
+    Pruned { index: u64, first: u64 },
+    #[error("leaf {index} says that the TPM remembers heads that this log does not have")]
+    RolledBack { index: u64 },
     #[error("no checkpoint signs any leaf of this log; ask for the log's signed head")]
     Unsigned,
 }
@@ -81,6 +112,11 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// Faults beyond those listed.
     pub faults_left_out: u64,
+    /// What others vouch for, as far as they are believed.
+    pub vouched: Vouched,
+    /// At most [`FAULTS_MAX`].
+    pub remarks: Vec<Remark>,
+    pub brackets: Vec<Bracket>,
 }
 
 impl Report {
@@ -114,11 +150,18 @@ pub struct LogVerifier {
     batches: u64,
     rows: u64,
     faults: Faults,
+    outside: Option<Outside>,
 }
 
 impl LogVerifier {
+    /// Asks nobody but the log's own key.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Asks those that are believed, too.
+    pub fn with_trust(trust: Trust) -> Self {
+        Self { outside: Some(Outside::new(trust)), ..Self::default() }
     }
 
     /// The next leaf, exactly as stored.
@@ -138,6 +181,9 @@ impl LogVerifier {
             self.rows = self.rows.saturating_add(batch.rows);
         }
         self.rules.handle(index, &leaf.body, &mut self.faults);
+        if let Some(outside) = &mut self.outside {
+            outside.handle(index, &leaf, &self.levels, &mut self.faults);
+        }
     }
 
     fn check_moment(&mut self, index: u64, leaf: &Leaf) {
@@ -161,12 +207,15 @@ impl LogVerifier {
         self.last = Some((boot, at));
     }
 
-    /// Compares with the signed heads, in any order. All must be of one log and signed by `key`.
+    /// Compares with the signed heads, in any order. All must be of one log and signed by `key`, or by
+    /// the key that took its place, where somebody is believed.
     pub fn finish(mut self, checkpoints: &[&str], key: &VerifierKey) -> Report {
         self.rules.finish(&mut self.faults);
         let mut origin: Option<String> = None;
         let mut heads: Vec<(usize, Checkpoint)> = Vec::new();
         for (number, text) in checkpoints.iter().enumerate() {
+            let size = Checkpoint::parse_unverified(text).map_or(0, |head| head.size);
+            let key = self.outside.as_ref().map_or(key, |outside| outside.key_at(size));
             match Checkpoint::parse_and_verify(text, key) {
                 Ok(head) => {
                     let expected = origin.get_or_insert_with(|| head.origin.clone());
@@ -201,6 +250,8 @@ impl LogVerifier {
         if entries > 0 && signed_entries == 0 {
             self.faults.add(Fault::Unsigned);
         }
+        let outside = self.outside.take().map(|one| one.finish(entries, &mut self.faults));
+        let (remarks, brackets, vouched) = outside.unwrap_or_default();
         Report {
             origin,
             entries,
@@ -211,9 +262,14 @@ impl LogVerifier {
             rows: self.rows,
             faults: self.faults.listed,
             faults_left_out: self.faults.left_out,
+            vouched,
+            remarks,
+            brackets,
         }
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

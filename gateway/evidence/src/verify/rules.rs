@@ -63,6 +63,7 @@ impl ProductRules {
                 faults.add(Fault::GapRange { index });
             }
             LeafBody::DataGap(gap) => self.record_gap(gap),
+            // Told of by itself, where somebody is believed; here it says that leaves are gone.
             LeafBody::LogGap { from, through, .. } => {
                 let (from, through) = (*from, *through);
                 faults.add(Fault::LeavesLost { index, from, through });

@@ -1,0 +1,221 @@
+//! What a TPM said in the log, held against its key and against the leaves themselves.
+
+use super::trust::{Trust, head_text};
+use crate::leaf::{Anchor, Chain, Statement, TRAIL_PCR, TpmStart};
+use crate::tpm::{Attestation, Attested, TpmBytesFault, TpmClock, TpmSignature, pcr_digest};
+use guan_model::{Digest, PublicKey};
+
+/// Why a statement of the TPM does not hold; whoever wrote the log, or its TPM, is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatementFault {
+    #[error("it is no statement of a TPM")]
+    Bytes(#[from] TpmBytesFault),
+    #[error("the attestation key did not sign it")]
+    Signature,
+    #[error("it is about something else")]
+    Kind,
+    #[error("it was made for other data than this head of the log")]
+    Qualifying,
+    #[error("it speaks of {size} leaves, the log has {entries} there")]
+    Size { size: u64, entries: u64 },
+    #[error("it covers other registers, or other values of them, than the leaf shows")]
+    Registers,
+    #[error("the register of heads has {found}, the heads of this log lead to {expected}")]
+    Trail { found: Digest, expected: Digest },
+    #[error("the digest over heads is {found}, the heads of this log lead to {expected}")]
+    ChainValue { found: Digest, expected: Digest },
+    #[error("it begins at {found:?} where the chain stood at {expected:?}")]
+    ChainBefore { found: Option<Digest>, expected: Option<Digest> },
+    #[error("the TPM was reset {found} times by then, and {expected} times when this boot began")]
+    Resets { found: u32, expected: u32 },
+    #[error("the TPM's clock went back from {last} ms to {found} ms within a boot")]
+    ClockBack { last: u64, found: u64 },
+    #[error("the place in the TPM's memory is another one than before")]
+    Place,
+    #[error("no TPM began this boot")]
+    NoStart,
+}
+
+fn extended(before: &Digest, head: &Digest) -> Digest {
+    Digest::of_parts(&[&before.0, &head.0])
+}
+
+/// One TPM in one boot.
+#[derive(Debug)]
+struct Boot {
+    resets: u32,
+    clock_ms: u64,
+    /// Value of the register of heads.
+    trail: Digest,
+    key: Option<PublicKey>,
+}
+
+/// Follows registers and chain through a log.
+#[derive(Debug, Default)]
+pub(super) struct TpmReplay {
+    boot: Option<Boot>,
+    /// The digest over all chained heads; `None` before anything was said of it.
+    chain: Option<Option<Digest>>,
+    /// What a start found in place of it: the chain leaf that explains it may follow.
+    claimed: Option<(u64, Option<Digest>)>,
+    place: Option<Vec<u8>>,
+}
+
+/// Size, and the roots of earlier sizes.
+pub(super) type RootAt<'a> = &'a dyn Fn(u64) -> Option<Digest>;
+
+impl TpmReplay {
+    /// How many resets went by without a word; `Err`: they went back from so many.
+    pub(super) fn handle_start(
+        &mut self,
+        index: u64,
+        start: &TpmStart,
+        trust: &Trust,
+    ) -> Result<u32, u32> {
+        let key = trust.attestation_key(&start.attestation_key).cloned();
+        let is_same = self.boot.as_ref().is_some_and(|boot| boot.key == key);
+        if !is_same {
+            // Another TPM, or another life of it: nothing of before can be held against it.
+            (self.boot, self.chain, self.claimed, self.place) = (None, None, None, None);
+        }
+        let before = self.boot.as_ref().map(|boot| boot.resets);
+        if before != Some(start.resets) {
+            let (resets, clock_ms, trail) = (start.resets, start.clock_ms, start.trail);
+            self.boot = Some(Boot { resets, clock_ms, trail, key });
+        }
+        match self.chain {
+            None => self.chain = Some(start.chain),
+            Some(known) if known == start.chain => self.claimed = None,
+            Some(_) => self.claimed = Some((index, start.chain)),
+        }
+        match before {
+            Some(before) if start.resets < before => Err(before),
+            Some(before) => Ok((start.resets - before).saturating_sub(1)),
+            None => Ok(0),
+        }
+    }
+
+    /// Whether nothing was said of a TPM yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.boot.is_none()
+    }
+
+    /// A start whose chain nothing explains, once no chain leaf can follow any more.
+    pub(super) fn unexplained(&self) -> Option<(u64, Option<Digest>, Option<Digest>)> {
+        let (index, found) = self.claimed?;
+        Some((index, found, self.chain.flatten()))
+    }
+
+    /// Signature, kind, qualifying data and time of a statement about the head of `size` leaves.
+    fn check_statement(
+        &mut self,
+        statement: &Statement,
+        (origin, size, entries): (&str, u64, u64),
+        root_at: RootAt<'_>,
+    ) -> Result<(Attestation, Digest), StatementFault> {
+        let said = Attestation::parse(statement.attested())?;
+        let signature = TpmSignature::parse(statement.signature())?;
+        let boot = self.boot.as_mut().ok_or(StatementFault::NoStart)?;
+        let key = boot.key.as_ref().ok_or(StatementFault::Signature)?;
+        if !signature.is_by(key, statement.attested()) {
+            return Err(StatementFault::Signature);
+        }
+        let root = root_at(size).ok_or(StatementFault::Size { size, entries })?;
+        let head = Digest::of(head_text(origin, size, &root).as_bytes());
+        if said.extra != head.0 {
+            return Err(StatementFault::Qualifying);
+        }
+        let TpmClock { clock_ms, resets, .. } = said.clock;
+        if resets != boot.resets {
+            let (found, expected) = (resets, boot.resets);
+            return Err(StatementFault::Resets { found, expected });
+        }
+        if clock_ms < boot.clock_ms {
+            let (last, found) = (boot.clock_ms, clock_ms);
+            return Err(StatementFault::ClockBack { last, found });
+        }
+        boot.clock_ms = clock_ms;
+        Ok((said, head))
+    }
+
+    /// A quote over the heads of this boot.
+    pub(super) fn handle_anchor(
+        &mut self,
+        anchor: &Anchor,
+        (origin, entries): (&str, u64),
+        root_at: RootAt<'_>,
+    ) -> Result<(), StatementFault> {
+        let trail = self.replay(anchor, origin, entries, root_at);
+        let found = anchor.pcrs.get(&TRAIL_PCR).copied();
+        if let (Some(boot), Some(found)) = (&mut self.boot, found) {
+            // Goes on from what the TPM has, so that one gap is one fault.
+            boot.trail = found;
+        }
+        let about = (origin, anchor.size, entries);
+        let (said, _) = self.check_statement(&anchor.quote, about, root_at)?;
+        let Attested::Quote { selected, digest } = said.attested else {
+            return Err(StatementFault::Kind);
+        };
+        let is_shown = selected.iter().eq(anchor.pcrs.keys());
+        if !is_shown || digest != pcr_digest(&anchor.pcrs).0 {
+            return Err(StatementFault::Registers);
+        }
+        let (found, expected) = (found.ok_or(StatementFault::Registers)?, trail?);
+        if found != expected {
+            return Err(StatementFault::Trail { found, expected });
+        }
+        Ok(())
+    }
+
+    fn replay(
+        &self,
+        anchor: &Anchor,
+        origin: &str,
+        entries: u64,
+        root_at: RootAt<'_>,
+    ) -> Result<Digest, StatementFault> {
+        let mut value = self.boot.as_ref().ok_or(StatementFault::NoStart)?.trail;
+        for size in &anchor.trail {
+            let root = root_at(*size).ok_or(StatementFault::Size { size: *size, entries })?;
+            let head = Digest::of(head_text(origin, *size, &root).as_bytes());
+            value = extended(&value, &head);
+        }
+        Ok(value)
+    }
+
+    /// A head that joined the digest over all boots.
+    pub(super) fn handle_chain(
+        &mut self,
+        chain: &Chain,
+        (origin, entries): (&str, u64),
+        root_at: RootAt<'_>,
+    ) -> Result<(), StatementFault> {
+        let known = self.chain;
+        let about = (origin, chain.size, entries);
+        let checked = self.check_statement(&chain.certified, about, root_at);
+        // Whatever is wrong with it, the next link is measured against what this one says.
+        let said = Attestation::parse(chain.certified.attested())?;
+        let Attested::Nv { index_name, contents, .. } = said.attested else {
+            return Err(StatementFault::Kind);
+        };
+        let found = <[u8; 32]>::try_from(&contents[..]).map_err(|_| StatementFault::Kind)?;
+        let found = Digest(found);
+        self.chain = Some(Some(found));
+        self.claimed = self.claimed.filter(|(_, claimed)| *claimed != Some(found));
+        let (_, head) = checked?;
+        let place = self.place.get_or_insert_with(|| index_name.clone());
+        if *place != index_name {
+            return Err(StatementFault::Place);
+        }
+        let expected = extended(&chain.before.unwrap_or(Digest([0; 32])), &head);
+        if found != expected {
+            return Err(StatementFault::ChainValue { found, expected });
+        }
+        match known {
+            Some(expected) if expected != chain.before => {
+                Err(StatementFault::ChainBefore { found: chain.before, expected })
+            }
+            _ => Ok(()),
+        }
+    }
+}
