@@ -32,7 +32,7 @@ pub(crate) fn wait_for_at_most(seconds: u64, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folder = own.ancestors().nth(2).unwrap().to_path_buf();
     let guan = folder.join("guan");

@@ -11,6 +11,7 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod dossier;
 pub mod leaf;
 pub mod note;
 pub mod policy;

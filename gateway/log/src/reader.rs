@@ -61,6 +61,13 @@ impl<D: Disk> LogReader<D> {
         self.bundles.checkpoint()
     }
 
+    /// Leaves of the newest signed head; 0 before the first.
+    pub fn checkpoint_size(&self) -> Result<u64, LogFileFault> {
+        let text = self.checkpoint()?;
+        let head = text.and_then(|text| guan_evidence::Checkpoint::parse_unverified(&text).ok());
+        Ok(head.map_or(0, |head| head.size))
+    }
+
     /// The hashes of all bundles, pruned ones included.
     pub fn subtrees(&self) -> &Subtrees {
         &self.subtrees

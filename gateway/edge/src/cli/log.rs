@@ -4,9 +4,10 @@ use super::{Common, load, print_json};
 use anyhow::Context;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
-use guan_evidence::verify::LogVerifier;
-use guan_evidence::{Leaf, LeafBody, VerifierKey};
+use guan_evidence::verify::{LogVerifier, Report, Trust};
+use guan_evidence::{CosignatureKey, Leaf, LeafBody, VerifierKey};
 use guan_identity::LogKeyFile;
+use guan_link::driver::describe;
 use guan_log::LogReader;
 use guan_spool::{OsDisk, spool};
 use serde_json::json;
@@ -20,7 +21,7 @@ fn disk(config: &EdgeConfig, folder: &str) -> anyhow::Result<OsDisk> {
     })
 }
 
-fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
+pub(super) fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
     let sealed = guan_edge::sealing::public_file(&config.identity.log_key_file);
     if config.identity.seal.is_some() {
         let text = std::fs::read_to_string(&sealed).with_context(|| {
@@ -31,6 +32,37 @@ fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
     let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)
         .context("the key of the log cannot be used; `guan identity init` makes one")?;
     Ok(VerifierKey::of(&key)?)
+}
+
+/// The key that signs heads, where it lies in a file.
+pub(super) fn log_signer(config: &EdgeConfig) -> anyhow::Result<LogKeyFile> {
+    Ok(LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)?)
+}
+
+/// The TPM's key, as `guan join` and each start leave it.
+pub(super) fn attestation_key_pem(config: &EdgeConfig) -> Option<String> {
+    let folder = config.state_dir.join(guan_edge::prover::ATTESTATION_DIR);
+    std::fs::read_to_string(folder.join("ak.pem")).ok()
+}
+
+/// The space's witness, as it first showed itself to this box.
+pub(super) fn witness_keys(config: &EdgeConfig) -> Vec<CosignatureKey> {
+    let text = std::fs::read_to_string(config.state_dir.join(guan_edge::run::SPACE_KEYS_FILE));
+    let text = text.unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("witness "));
+    lines.filter_map(|key| CosignatureKey::parse(key).ok()).collect()
+}
+
+/// Those that this box itself can name. An auditor takes them from elsewhere.
+fn trust(config: &EdgeConfig, origin: &str, key: &VerifierKey) -> Trust {
+    let pem = attestation_key_pem(config);
+    let attestation_key = pem.as_deref().and_then(guan_identity::decode_public_p256);
+    Trust {
+        attestation_keys: attestation_key.into_iter().collect(),
+        witnesses: witness_keys(config),
+        anchor_interval: config.evidence.anchor_interval * 2,
+        ..Trust::of_key(origin, key.clone())
+    }
 }
 
 /// The newest epoch of the log, as it is on the disk now.
@@ -63,20 +95,26 @@ fn count_denied(denied: &mut BTreeMap<String, BTreeMap<String, u64>>, leaf: &[u8
 pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let key = verifier_key(&config)?;
-    let mut verifier = LogVerifier::new();
+    let log = reader(&config)?;
+    if log.first()? > 0 {
+        return verify_pruned(common, &log, &key);
+    }
+    let origin = log.epoch().origin(&config.evidence.origin);
+    let mut verifier = LogVerifier::with_trust(trust(&config, &origin, &key));
     let mut denied = BTreeMap::new();
     let mut contracts: BTreeMap<String, u64> = BTreeMap::new();
-    read_leaves(&config, &mut |leaf| {
+    log.for_each(&mut |_, leaf| {
         verifier.handle_leaf(leaf);
         if let Ok(Leaf { body: LeafBody::Batch(batch), .. }) = Leaf::decode(leaf) {
             *contracts.entry(batch.contract.to_string()).or_default() += batch.rows;
         }
         count_denied(&mut denied, leaf);
     })?;
-    let head = reader(&config)?.checkpoint()?;
+    let head = log.checkpoint()?;
     let heads: Vec<&str> = head.iter().map(String::as_str).collect();
     let report = verifier.finish(&heads, &key);
-    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    let faults: Vec<String> = report.faults.iter().map(|one| describe(one)).collect();
+    let remarks: Vec<String> = report.remarks.iter().map(ToString::to_string).collect();
     let denied_total: u64 = denied.values().flat_map(BTreeMap::values).sum();
     if common.json {
         print_json(&json!({
@@ -84,7 +122,8 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
             "signed_entries": report.signed_entries, "root": report.root.to_string(),
             "batches": report.batches, "rows": report.rows, "denied": denied,
             "denied_rows": denied_total, "contracts": contracts, "faults": faults,
-            "faults_left_out": report.faults_left_out,
+            "faults_left_out": report.faults_left_out, "remarks": remarks,
+            "vouched": vouched(&report),
         }))?;
     } else {
         println!(
@@ -101,6 +140,14 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
                 println!("denied     {rows} readings of {dataset}: {reason}");
             }
         }
+        let others = report.vouched;
+        println!(
+            "vouched    {} quotes and {} chained heads of the TPM, {} cosignatures hold",
+            others.anchors, others.chained, others.cosigned
+        );
+        for remark in &remarks {
+            println!("remark     {remark}");
+        }
         for fault in &faults {
             println!("FAULT      {fault}");
         }
@@ -114,6 +161,59 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn vouched(report: &Report) -> serde_json::Value {
+    let others = report.vouched;
+    let brackets = report.brackets.iter().map(|one| {
+        json!({
+            "boot": one.boot.0, "not_before_s": one.not_before_s, "not_after_s": one.not_after_s,
+        })
+    });
+    json!({
+        "anchors": others.anchors, "anchored_size": others.anchored_size,
+        "chained": others.chained, "cosigned": others.cosigned,
+        "cosigned_size": others.cosigned_size, "boots": brackets.collect::<Vec<_>>(),
+    })
+}
+
+/// What is left of a log that was pruned: its bundles fit their hashes, and those lead to the signed head. The
+/// rules over all leaves need the mirror's copy.
+fn verify_pruned(
+    common: &Common,
+    log: &LogReader<OsDisk>,
+    key: &VerifierKey,
+) -> anyhow::Result<ExitCode> {
+    let first = log.first()?;
+    let text = log.checkpoint()?.context("no head has been signed yet")?;
+    let head = guan_evidence::Checkpoint::parse_and_verify(&text, key)?;
+    let mut faults = Vec::new();
+    for number in first / 256..log.subtrees().bundles() {
+        let mut tree = guan_evidence::Tree::new();
+        for leaf in log.bundle(number)? {
+            tree.append(guan_evidence::leaf_hash(&leaf));
+        }
+        if log.subtrees().bundle(number) != Some(tree.root()) {
+            faults.push(format!("bundle {number} is not the one that was sealed"));
+        }
+    }
+    let root = log.with_nodes(|nodes| guan_evidence::root_at(head.size, nodes))?;
+    if root != head.root {
+        faults.push("the hashes of the bundles do not lead to the signed head".to_owned());
+    }
+    let is_valid = faults.is_empty();
+    if common.json {
+        print_json(&json!({
+            "verified": is_valid, "origin": head.origin, "entries": log.size()?,
+            "signed_entries": head.size, "pruned_before": first, "faults": faults,
+        }))?;
+    } else {
+        println!("log        {} entries, {} under a signed head", log.size()?, head.size);
+        println!("pruned     before {first}; `guan-space log verify --box` has all of them");
+        faults.iter().for_each(|fault| println!("FAULT      {fault}"));
+        println!("{}", if is_valid { "verified, as far as it is here" } else { "NOT verified" });
+    }
+    Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {

@@ -12,6 +12,7 @@ mod import;
 mod join;
 mod log;
 mod log_entries;
+mod log_export;
 mod meter;
 mod negotiate;
 mod show;
@@ -198,6 +199,10 @@ enum SpoolCommand {
 
 #[derive(Subcommand)]
 enum LogCommand {
+    /// Write entries with proofs into a bundle that others can check, or the whole log as tiles.
+    Export(log_export::ExportArguments),
+    /// Print a proof that an entry is in the log (C2SP tlog-proof).
+    Prove(log_export::ProveArguments),
     /// Print entries, oldest first.
     Show {
         #[command(flatten)]
@@ -372,6 +377,8 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Meter(common) => meter::execute(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
+        Command::Log(LogCommand::Export(arguments)) => log_export::export(arguments),
+        Command::Log(LogCommand::Prove(arguments)) => log_export::prove(arguments),
         Command::Log(LogCommand::Show { common, last, kind }) => {
             log_entries::show(common, *last, kind.as_deref())
         }

@@ -45,6 +45,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+pub use witnessing::{COSIGNED_FILE, SPACE_KEYS_FILE};
 
 /// How long drivers may take to say goodbye.
 const STOP_WAIT: Duration = Duration::from_secs(5);

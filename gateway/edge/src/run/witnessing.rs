@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Keys of the space, one line each, as they first came.
-pub(super) const SPACE_KEYS_FILE: &str = "space-log-keys";
+pub const SPACE_KEYS_FILE: &str = "space-log-keys";
+/// The newest head with the line of the witness; any later one takes its place.
+pub const COSIGNED_FILE: &str = "cosigned-head";
 /// How often the link and the heads are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// An answer that has not come by then will not come in this session.
@@ -54,6 +56,7 @@ pub(super) struct Witnessing {
     own_key: VerifierKey,
     interval: Duration,
     keys_file: PathBuf,
+    cosigned_file: PathBuf,
     keys: Option<SpaceKeys>,
     /// `None` while a thread reads bundles with it.
     mirroring: Option<Mirroring>,
@@ -86,6 +89,7 @@ impl Witnessing {
             letters,
             own_key,
             interval,
+            cosigned_file: keys_file.with_file_name(COSIGNED_FILE),
             keys_file,
             keys,
             mirroring: Some(mirroring),
@@ -195,6 +199,10 @@ impl Witnessing {
                 let leaf = cosigned_leaf(&keys.witness, &note, size);
                 let leaf = leaf.expect("the client has verified the line");
                 let at_s = leaf.timestamp_s;
+                if let Err(fault) = crate::upkeep::replace(&self.cosigned_file, &note) {
+                    let path = self.cosigned_file.display();
+                    self.board.alarm(format!("{path} cannot be written: {fault}"));
+                }
                 if self.scribe.note(LeafBody::Cosigned(leaf)).await {
                     self.tell(|status| status.cosigned = Some((size, at_s)));
                     self.cosigned = Some(request.checkpoint);

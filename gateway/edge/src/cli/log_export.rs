@@ -1,0 +1,228 @@
+//! `guan log export` and `guan log prove`: entries with proofs, for people who trust no program of ours.
+
+use super::log::{attestation_key_pem, log_signer, reader, verifier_key, witness_keys};
+use super::{Common, load, print_json};
+use anyhow::{Context, bail};
+use clap::Args;
+use guan_configs::EdgeConfig;
+use guan_edge::run::COSIGNED_FILE;
+use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make};
+use guan_evidence::tile::{TileRow, tiles};
+use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, bundle};
+use guan_log::LogReader;
+use guan_model::Signer;
+use guan_spool::OsDisk;
+use serde_json::json;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Which entries, and where to.
+#[derive(Args)]
+pub(super) struct ExportArguments {
+    #[command(flatten)]
+    common: Common,
+    /// The bundle, as a tar file.
+    #[arg(long, required_unless_present = "tiles")]
+    out: Option<PathBuf>,
+    /// The whole log as C2SP tlog-tiles, in this new folder, instead of a bundle.
+    #[arg(long, conflicts_with_all = ["out", "from", "through", "contract", "kind"])]
+    tiles: Option<PathBuf>,
+    /// First entry.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Last entry.
+    #[arg(long)]
+    through: Option<u64>,
+    /// Only what a witness has cosigned by now.
+    #[arg(long, conflicts_with = "through")]
+    cosigned: bool,
+    /// Only what speaks of this contract.
+    #[arg(long)]
+    contract: Option<String>,
+    /// Only entries of this kind, as `guan log show` names them.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Who collects the evidence, for the record of custody.
+    #[arg(long, default_value = "not said")]
+    by: String,
+}
+
+/// Which entry.
+#[derive(Args)]
+pub(super) struct ProveArguments {
+    #[command(flatten)]
+    common: Common,
+    /// The entry's place in the log.
+    #[arg(long)]
+    index: u64,
+}
+
+/// The head that proofs lead to: the newest that a witness cosigned, unless that is too old for `needed`
+/// leaves.
+fn head(
+    config: &EdgeConfig,
+    reader: &LogReader<OsDisk>,
+    needed: u64,
+) -> anyhow::Result<(String, Checkpoint)> {
+    let cosigned = fs::read_to_string(config.state_dir.join(COSIGNED_FILE)).ok();
+    let own = reader.checkpoint()?;
+    for text in [cosigned, own].into_iter().flatten() {
+        let head = Checkpoint::parse_unverified(&text)?;
+        let is_known = head.origin == reader.epoch().origin(&config.evidence.origin);
+        if is_known && head.size >= needed && head.size <= reader.size()? {
+            return Ok((text, head));
+        }
+    }
+    bail!("no head over {needed} entries has been signed yet; it follows within seconds of them")
+}
+
+fn speaks_of(body: &LeafBody, contract: &str) -> bool {
+    match body {
+        LeafBody::Batch(batch) => batch.contract.as_str() == contract,
+        LeafBody::ContractChange { contract: found, .. } => found.as_str() == contract,
+        _ => false,
+    }
+}
+
+pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
+    let config = load(&arguments.common.config)?;
+    let reader = reader(&config)?;
+    if let Some(folder) = &arguments.tiles {
+        return export_tiles(&config, &reader, folder, arguments.common.json);
+    }
+    let Some(out) = &arguments.out else { bail!("--out or --tiles says where to") };
+    let newest = match arguments.cosigned {
+        true => head(&config, &reader, 1)?.1.size,
+        false => reader.checkpoint_size()?,
+    };
+    let last = arguments.through.unwrap_or(u64::MAX).min(newest.saturating_sub(1));
+    let mut leaves: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut count = 0;
+    reader.for_each(&mut |index, bytes| {
+        if index < arguments.from || index > last {
+            return;
+        }
+        let Ok(leaf) = Leaf::decode(bytes) else { return };
+        let is_of_kind = arguments.kind.as_deref().is_none_or(|kind| leaf.body.kind_name() == kind);
+        let contract = arguments.contract.as_deref();
+        if is_of_kind && contract.is_none_or(|contract| speaks_of(&leaf.body, contract)) {
+            count += 1;
+            if leaves.len() < ENTRIES_MAX {
+                leaves.push((index, bytes.to_vec()));
+            }
+        }
+    })?;
+    if count > ENTRIES_MAX {
+        bail!("{count} entries fit that; the limit is {ENTRIES_MAX}, so name a smaller range");
+    }
+    let needed = leaves.last().map_or(1, |(index, _)| index + 1);
+    let (text, signed) = head(&config, &reader, needed)?;
+    let files = bundle_of(&config, &reader, &text, &arguments.by, &leaves)?;
+    write_tar(&files, out)?;
+    if arguments.common.json {
+        print_json(&json!({
+            "out": out.display().to_string(), "entries": leaves.len(), "files": files.len(),
+            "origin": signed.origin, "size": signed.size,
+            "receipts": files.keys().any(|name| name.starts_with("receipts/")),
+        }))?;
+    } else {
+        println!("{}: {} entries of {}", out.display(), leaves.len(), signed.origin);
+        println!("check it with: guan-verify {}", out.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bundle_of(
+    config: &EdgeConfig,
+    reader: &LogReader<OsDisk>,
+    checkpoint: &str,
+    by: &str,
+    leaves: &[(u64, Vec<u8>)],
+) -> anyhow::Result<Files> {
+    // Sealed under a TPM the key is not at hand here; then there are no receipts.
+    let signer = log_signer(config).ok();
+    let now = time::OffsetDateTime::now_utc();
+    let custody = Custody {
+        collected_by: by.to_owned(),
+        collected_at: now.format(&time::format_description::well_known::Rfc3339)?,
+        tool: concat!("guan ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let pem = attestation_key_pem(config);
+    reader.with_nodes(|nodes| {
+        let material = Material {
+            log_key: &verifier_key(config)?,
+            witnesses: &witness_keys(config),
+            attestation_key: pem.as_deref(),
+            checkpoint,
+            nodes,
+            signer: signer.as_ref().map(|key| key as &dyn Signer),
+            custody: &custody,
+        };
+        Ok(make(&material, leaves)?)
+    })
+}
+
+fn write_tar(files: &Files, out: &Path) -> anyhow::Result<()> {
+    let file = File::create_new(out)
+        .with_context(|| format!("{} cannot be made; is it there already?", out.display()))?;
+    let mut archive = tar::Builder::new(file);
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes.as_slice())?;
+    }
+    archive.into_inner()?.sync_all()?;
+    Ok(())
+}
+
+/// Files that a web server could show to everybody, and that Go's sumdb/tlog reads.
+fn export_tiles(
+    config: &EdgeConfig,
+    reader: &LogReader<OsDisk>,
+    folder: &Path,
+    is_json: bool,
+) -> anyhow::Result<ExitCode> {
+    fs::create_dir(folder).with_context(|| format!("{} must be a new folder", folder.display()))?;
+    let (text, signed) = head(config, reader, 1)?;
+    let write = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))
+    };
+    write("checkpoint", text.as_bytes())?;
+    write("log.vkey", format!("{}\n", verifier_key(config)?).as_bytes())?;
+    let first = reader.first()?;
+    for tile in tiles(signed.size) {
+        let is_pruned = tile.index * bundle::BUNDLE_LEAVES_MAX as u64 + 256 <= first;
+        let bytes = match tile.row {
+            TileRow::Entries | TileRow::Hashes(0) if is_pruned => continue,
+            TileRow::Entries => {
+                let mut leaves = reader.bundle(tile.index)?;
+                leaves.truncate(usize::from(tile.width()));
+                bundle::encode(&leaves)?
+            }
+            TileRow::Hashes(_) => reader.with_nodes(|nodes| tile.hashes(nodes))?,
+        };
+        write(&tile.to_string(), &bytes)?;
+    }
+    match is_json {
+        true => print_json(&json!({"out": folder.display().to_string(), "size": signed.size}))?,
+        false => println!("{}: {} entries of {}", folder.display(), signed.size, signed.origin),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a C2SP tlog-proof.
+pub(super) fn prove(arguments: &ProveArguments) -> anyhow::Result<ExitCode> {
+    let config = load(&arguments.common.config)?;
+    let reader = reader(&config)?;
+    let (text, _) = head(&config, &reader, arguments.index + 1)?;
+    let proof = reader.with_nodes(|nodes| TlogProof::make(arguments.index, &text, nodes))?;
+    match arguments.common.json {
+        true => print_json(&json!({"index": arguments.index, "proof": proof.to_string()}))?,
+        false => print!("{proof}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

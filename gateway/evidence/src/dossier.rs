@@ -1,0 +1,198 @@
+//! An evidence bundle: what a person who has only public tools needs to check entries of a log.
+//!
+//! Pure: names and bytes of files. `README` says which tool checks which file. Everything in it is derived
+//! from the log and its signed heads; whom to believe (`policy`, `ak.pem`) must be compared with what the
+//! space and the box's maker publish, and the README says so.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `policy` | keys of log and witnesses, C2SP tlog-policy |
+//! | `checkpoint` | the signed head that all proofs lead to |
+//! | `entries/N.cbor`, `.json` | a leaf, and the same for people |
+//! | `proofs/N.tlog-proof` | C2SP tlog-proof |
+//! | `receipts/N.cbor` | COSE Receipt (RFC 9942), where the log's key was at hand |
+//! | `anchors/N.msg`, `.sig`, `.qualifying` | a quote of the TPM, as `tpm2_checkquote` takes it |
+//! | `anchors/N.head`, `.consistency` | the head that it is about, and that `checkpoint` continues it |
+//! | `ak.pem` | the key of the TPM |
+//! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
+
+mod read;
+
+pub use read::{Dossier, DossierFault, Finding};
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::cosignature::CosignatureKey;
+use crate::leaf::{Leaf, LeafBody, LeafError};
+use crate::note::VerifierKey;
+use crate::proof::{ProofFault, prove_consistency, prove_inclusion};
+use crate::receipt::{ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
+use crate::subtrees::{Nodes, root_at};
+use crate::tlog_proof::{TlogProof, TlogProofFault};
+use crate::verify::head_text;
+use crate::view::LeafView;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use guan_model::{Digest, Signer};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Most entries of one bundle.
+pub const ENTRIES_MAX: usize = 10_000;
+/// Most files, and largest file, of one bundle.
+pub const FILES_MAX: usize = 8 * ENTRIES_MAX;
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+const README: &str = include_str!("dossier/readme.txt");
+
+/// Files by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Why no bundle can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeFault {
+    #[error("{count} entries are asked for; the limit is {ENTRIES_MAX}, name fewer")]
+    TooMany { count: usize },
+    #[error("entry {index} cannot be read")]
+    Leaf { index: u64, source: LeafError },
+    #[error("entry {index} is not under the head of {size} leaves; wait for the next one")]
+    Unsigned { index: u64, size: u64 },
+    #[error("the head cannot be read")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("a proof cannot be made")]
+    Proof(#[from] ProofFault),
+    #[error("a proof cannot be made")]
+    TlogProof(#[from] TlogProofFault),
+    #[error("a receipt cannot be issued")]
+    Receipt(#[from] ReceiptFault),
+}
+
+/// Who collected the bundle, when and with what: terms of ISO/IEC 27037.
+#[derive(Debug, Clone)]
+pub struct Custody {
+    pub collected_by: String,
+    /// RFC 3339.
+    pub collected_at: String,
+    pub tool: String,
+}
+
+/// What a bundle is made from.
+pub struct Material<'a> {
+    pub log_key: &'a VerifierKey,
+    pub witnesses: &'a [CosignatureKey],
+    /// SubjectPublicKeyInfo in PEM.
+    pub attestation_key: Option<&'a str>,
+    /// The head, with the cosignatures that there are.
+    pub checkpoint: &'a str,
+    pub nodes: &'a dyn Nodes,
+    /// Issues receipts; `None`: there are none.
+    pub signer: Option<&'a dyn Signer>,
+    pub custody: &'a Custody,
+}
+
+/// The files of a bundle about these leaves, which stand at these indices of the log.
+pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files, MakeFault> {
+    if leaves.len() > ENTRIES_MAX {
+        return Err(MakeFault::TooMany { count: leaves.len() });
+    }
+    let head = Checkpoint::parse_unverified(material.checkpoint)?;
+    let mut files = Files::new();
+    let mut view = LeafView::new();
+    for (index, bytes) in leaves {
+        let index = *index;
+        if index >= head.size {
+            return Err(MakeFault::Unsigned { index, size: head.size });
+        }
+        let leaf = Leaf::decode(bytes).map_err(|source| MakeFault::Leaf { index, source })?;
+        let mut json = view.leaf(&leaf).to_string();
+        json.push('\n');
+        files.insert(format!("entries/{index}.cbor"), bytes.clone());
+        files.insert(format!("entries/{index}.json"), json.into_bytes());
+        let proof = TlogProof::make(index, material.checkpoint, material.nodes)?;
+        files.insert(format!("proofs/{index}.tlog-proof"), proof.to_string().into_bytes());
+        if let Some(signer) = material.signer {
+            let receipt = receipt(material, &head, index, signer)?;
+            files.insert(format!("receipts/{index}.cbor"), receipt);
+        }
+        put_anchor(material, &head, index, &leaf, &mut files)?;
+    }
+    files.insert("README".to_owned(), README.as_bytes().to_vec());
+    files.insert("checkpoint".to_owned(), material.checkpoint.as_bytes().to_vec());
+    files.insert("policy".to_owned(), policy(material).into_bytes());
+    if let Some(pem) = material.attestation_key {
+        files.insert("ak.pem".to_owned(), pem.as_bytes().to_vec());
+    }
+    files.insert("custody.json".to_owned(), custody(material, &head, leaves.len()));
+    let manifest: String =
+        files.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes))).collect();
+    files.insert("manifest.sha256".to_owned(), manifest.into_bytes());
+    Ok(files)
+}
+
+fn receipt(
+    material: &Material<'_>,
+    head: &Checkpoint,
+    index: u64,
+    signer: &dyn Signer,
+) -> Result<Vec<u8>, MakeFault> {
+    let (issuer, subject) = (head.origin.clone(), format!("{}/{index}", head.origin));
+    let path = prove_inclusion(index, head.size, material.nodes)?;
+    let proof = ReceiptProof::Inclusion { size: head.size, index, path };
+    Ok(issue_receipt(&ReceiptClaims { issuer, subject }, &proof, &head.root, signer)?)
+}
+
+/// A quote in the files that `tpm2_checkquote` takes, with the head that it is about.
+fn put_anchor(
+    material: &Material<'_>,
+    head: &Checkpoint,
+    index: u64,
+    leaf: &Leaf,
+    files: &mut Files,
+) -> Result<(), MakeFault> {
+    let LeafBody::Anchor(anchor) = &leaf.body else { return Ok(()) };
+    let root = root_at(anchor.size, material.nodes)?;
+    let text = head_text(&head.origin, anchor.size, &root);
+    let digest = Digest::of(text.as_bytes()).to_string();
+    let proof = prove_consistency(anchor.size, head.size, material.nodes)?;
+    let proof: String = proof.iter().map(|hash| STANDARD.encode(hash.0) + "\n").collect();
+    let mut put = |ending: &str, bytes: Vec<u8>| {
+        files.insert(format!("anchors/{index}.{ending}"), bytes);
+    };
+    put("msg", anchor.quote.attested().to_vec());
+    put("sig", anchor.quote.signature().to_vec());
+    put("qualifying", digest.into_bytes());
+    put("head", text.into_bytes());
+    put("consistency", proof.into_bytes());
+    Ok(())
+}
+
+/// Asks for one witness, if there is one that signed this very head.
+fn policy(material: &Material<'_>) -> String {
+    let mut text = format!("log {}\n", material.log_key);
+    let note = crate::note::Note::parse(material.checkpoint);
+    let has_signed = |key: &CosignatureKey| {
+        note.as_ref().is_ok_and(|note| note.statements(key).is_ok_and(|found| !found.is_empty()))
+    };
+    let mut quorum = "none".to_owned();
+    for (number, key) in material.witnesses.iter().enumerate() {
+        text += &format!("witness w{number} {key}\n");
+        if has_signed(key) {
+            quorum = format!("w{number}");
+        }
+    }
+    text + &format!("quorum {quorum}\n")
+}
+
+fn custody(material: &Material<'_>, head: &Checkpoint, entries: usize) -> Vec<u8> {
+    let Custody { collected_by, collected_at, tool } = material.custody;
+    let record = json!({
+        "schema": 1,
+        "identified": {"log": head.origin, "size": head.size, "root": head.root.to_string()},
+        "collected": {"by": collected_by, "at": collected_at, "entries": entries},
+        "acquired": {"tool": tool},
+        "preserved": {"digests": "manifest.sha256", "algorithm": "SHA-256"},
+    });
+    (record.to_string() + "\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests;
