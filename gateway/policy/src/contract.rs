@@ -16,7 +16,7 @@ pub mod tds;
 
 pub use crate::object::parse_moment;
 pub(crate) use reader::{
-    Document, SignatureEntry, check_party, plain_name, read_document, schema_of, signature,
+    Asked, Document, SignatureEntry, check_party, plain_name, read_document, schema_of, signature,
 };
 
 use crate::action::ActionSet;
@@ -143,7 +143,7 @@ impl Contract {
     /// by unknown keys do not count; one by a trusted key that does not fit refuses the file.
     pub fn parse(json: &[u8], keys: &TrustedKeys) -> Result<Self, ContractError> {
         let mut faults = Faults::default();
-        let document = read_document(json, true, &mut faults);
+        let document = read_document(json, Asked::Whole, &mut faults);
         if let Some(document) = &document
             && let Some(contract) = &document.contract
         {
@@ -156,7 +156,15 @@ impl Contract {
     /// offers. What it grants is nothing until [`Contract::parse`] has read the signed file.
     pub fn draft(json: &[u8]) -> Result<Self, ContractError> {
         let mut faults = Faults::default();
-        let document = read_document(json, false, &mut faults);
+        let document = read_document(json, Asked::Draft, &mut faults);
+        faults.finish(document.and_then(|document| document.contract))
+    }
+
+    /// As `draft`, and refuses what makes no sense, as signing does: rules that can never hold, and
+    /// permissions of which prohibitions leave nothing.
+    pub fn lint(json: &[u8]) -> Result<Self, ContractError> {
+        let mut faults = Faults::default();
+        let document = read_document(json, Asked::Sense, &mut faults);
         faults.finish(document.and_then(|document| document.contract))
     }
 

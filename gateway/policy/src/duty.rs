@@ -6,7 +6,7 @@
 //! one transformation of each step; two would contradict each other.
 
 use crate::constraint::{METRES_PER_DEGREE, Period};
-use guan_model::WallTime;
+use guan_model::{PointName, WallTime};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,6 +201,12 @@ impl PointPatterns {
     }
 }
 
+/// Whether a text is a pattern that can be about a point: a name, a path with `.*`, or `*`. Any other
+/// `*` would be about nothing, and what protects nothing lets everything go.
+pub(crate) fn is_point_pattern(text: &str) -> bool {
+    text == "*" || PointName::parse(text.strip_suffix(".*").unwrap_or(text)).is_ok()
+}
+
 /// Whether a pattern of the contract is about a point.
 pub(crate) fn pattern_covers(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
@@ -286,5 +292,16 @@ mod tests {
         check("Vessel.*", "Vessels.Speed", false);
         check("Vessel.Speed", "Vessel.Speed", true);
         check("Vessel.Speed", "Vessel.Speed.Mean", false);
+    }
+
+    #[test]
+    fn what_is_a_pattern() {
+        for pattern in ["*", "Vessel.*", "Vessel.Speed", "a-b_c.*"] {
+            assert!(is_point_pattern(pattern), "{pattern}");
+        }
+        for pattern in ["", ".*", "*.Speed", "Vessel.*.Speed", "Vessel*", "**", "Vessel.**", "a b"]
+        {
+            assert!(!is_point_pattern(pattern), "{pattern}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::action::Action;
 use crate::constraint::{Foreign, Operator, operand_names};
+use crate::contract::odrl::CONTEXTS;
 use crate::contract::{NAMESPACE, PROFILE, tds};
 use serde_json::{Map, Value, json};
 
@@ -247,7 +248,7 @@ pub fn schema() -> Value {
         "title": "A contract in the profile urn:guankou:odrl:1",
         "type": "object",
         "properties": {
-            "@context": {}, "@type": {"enum": types}, "@id": {"type": "string"},
+            "@context": one_or_many(&json!({"enum": CONTEXTS})), "@type": {"enum": types}, "@id": {"type": "string"},
             "profile": {"const": PROFILE}, "version": {"type": "integer", "minimum": 1},
             "conflict": {"enum": ["prohibit", "odrl:prohibit"]},
             "title": {"type": "string"}, "assigner": {"type": "string"},
@@ -441,7 +442,7 @@ mod tests {
         for folder in ["contracts/examples", "demo/contracts"] {
             for entry in std::fs::read_dir(configs.join(folder)).unwrap() {
                 let path = entry.unwrap().path();
-                let draft = Contract::draft(&std::fs::read(&path).unwrap());
+                let draft = Contract::lint(&std::fs::read(&path).unwrap());
                 draft.unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
                 count += 1;
             }

@@ -4,7 +4,7 @@ mod writer;
 
 pub(super) use writer::duties_json;
 
-use crate::constraint::Period;
+use crate::constraint::{Period, pattern};
 use crate::duty::{
     Axis, BUCKET_EDGES_MAX, Duty, Grid, MICRO, Mechanism, Noise, NotifyOn, PointPatterns,
     SAMPLE_MAX, Statistic, Transform, Treatment, WINDOW_MAX,
@@ -115,8 +115,7 @@ impl<'v> Parameters<'v> {
             return PointPatterns::every();
         };
         let names = member.one_or_many(POINTS_MAX, faults);
-        let names = names.iter().filter_map(|name| name.text(faults)).map(str::to_owned);
-        PointPatterns::of(names.collect())
+        PointPatterns::of(names.iter().filter_map(|name| pattern(name, faults)).collect())
     }
 
     /// A decimal within bounds, the lower one excluded when it is zero.
@@ -278,9 +277,14 @@ fn grid(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
 /// The outer `None`: the action is no duty.
 fn duty(action: &str, p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Option<Duty>> {
     Some(match action {
-        "delete" => match p.optional("by") {
-            Some(member) => member.moment(faults).map(Duty::DeleteBy),
-            None => span(p, "after", faults).map(Duty::DeleteAfter),
+        "delete" => match (p.optional("by"), p.left.contains_key("after")) {
+            (Some(by), true) => {
+                p.optional("after");
+                faults.add(&by.pointer, Problem::TwoDeadlines);
+                None
+            }
+            (Some(member), false) => member.moment(faults).map(Duty::DeleteBy),
+            (None, _) => span(p, "after", faults).map(Duty::DeleteAfter),
         },
         "retain" => span(p, "atLeast", faults).map(Duty::Retain),
         "notify" => {

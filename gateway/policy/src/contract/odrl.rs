@@ -38,6 +38,16 @@ const OPTIONAL: [&str; 13] = [
     "timestamp",
     "particulars",
 ];
+/// Where the context of our profile is published.
+pub(crate) const CONTEXT: &str = "https://guankou.example/contracts/context.jsonld";
+/// The contexts that a contract may name: ODRL's, ours, and those of the Dataspace Protocol.
+pub(crate) const CONTEXTS: [&str; 5] = [
+    "http://www.w3.org/ns/odrl.jsonld",
+    "https://www.w3.org/ns/odrl.jsonld",
+    CONTEXT,
+    "https://w3id.org/dspace/2025/1/context.jsonld",
+    "https://w3id.org/dspace/2025/1/odrl-profile.jsonld",
+];
 /// Longest title, in bytes: 128 characters, of which each may have four.
 const TITLE_BYTES_MAX: usize = 512;
 /// Longest id of a rule, in bytes.
@@ -53,6 +63,7 @@ pub(super) fn contract(
 ) -> Option<Contract> {
     let object = Object::open_with(value, pointer, &REQUIRED, &OPTIONAL, faults)?;
     fixed_terms(&object, faults);
+    contexts(&object, faults);
     let id = object.name("@id", |text| ContractId::parse(strip_urn(text)), faults);
     let version = super::first::version(&object, faults);
     let provider = object.name("assigner", plain_name, faults);
@@ -133,6 +144,17 @@ fn fixed_terms(object: &Object<'_>, faults: &mut Faults) {
     if let Some(member) = object.member("conflict") {
         let known = "prohibit: a prohibition always wins here";
         member.word(&[("prohibit", ()), ("odrl:prohibit", ())], known, faults);
+    }
+}
+
+/// No context is ever loaded; one that is not known could give the words another meaning.
+fn contexts(object: &Object<'_>, faults: &mut Faults) {
+    let Some(member) = object.member("@context") else { return };
+    for member in member.one_or_many(CONTEXTS.len(), faults) {
+        let Some(text) = member.text(faults) else { continue };
+        if !CONTEXTS.contains(&text) {
+            faults.add(&member.pointer, Problem::Context { found: shown(text), own: CONTEXT });
+        }
     }
 }
 

@@ -430,7 +430,7 @@ fn rules_decide_by_point_and_by_reading() {
         ],
     );
     check_odrl(
-        |o| rule(o, r#"[{"leftOperand":"purpose","operator":"isA","rightOperand":"sale"}]"#),
+        |o| rule(o, r#"[{"leftOperand":"dataField","operator":"eq","rightOperand":"Other"}]"#),
         &["6 point-not-covered C-2026-002"],
     );
     // No fix: a permission is not given, a prohibition fires.
