@@ -208,6 +208,12 @@ impl Contract {
         &self.rules
     }
 
+    /// As it is, but for rules with these ids.
+    pub(crate) fn without_rules(&self, ids: &BTreeSet<&Arc<str>>) -> Self {
+        let rules = self.rules.iter().filter(|rule| !ids.contains(&rule.id));
+        Self { rules: rules.cloned().collect(), ..self.clone() }
+    }
+
     /// What somebody must do whether or not data is used.
     pub fn obligations(&self) -> &[Duty] {
         &self.obligations

@@ -162,6 +162,11 @@ impl Transform {
         }
     }
 
+    /// Whether data would tell more without it; the others only thin it out or bring it into bounds.
+    pub fn protects(&self) -> bool {
+        !matches!(self, Self::Sample { .. } | Self::Clamp { .. })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Drop => "drop",
