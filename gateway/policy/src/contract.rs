@@ -99,6 +99,13 @@ pub struct Rule {
     pub duties: Vec<Duty>,
 }
 
+impl Rule {
+    /// Its forms and duties, each in one line for people.
+    pub fn duty_texts(&self) -> Vec<String> {
+        duties::texts(&self.treatments, &self.duties)
+    }
+}
+
 /// In which form a contract was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireForm {
@@ -219,6 +226,11 @@ impl Contract {
         &self.obligations
     }
 
+    /// As [`Rule::duty_texts`].
+    pub fn obligation_texts(&self) -> Vec<String> {
+        duties::texts(&[], &self.obligations)
+    }
+
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -231,6 +243,11 @@ impl Contract {
     /// When the parties say that they agreed; decides nothing.
     pub fn agreed_at(&self) -> Option<WallTime> {
         self.agreed_at
+    }
+
+    /// Whether its id is a number as TC609-6-2025-14 has them.
+    pub fn is_numbered(&self) -> bool {
+        tds::Identifier::of(&self.id).is_some()
     }
 
     pub fn form(&self) -> WireForm {

@@ -28,7 +28,7 @@ pub(super) fn check(contract: &Contract, faults: &mut Faults) {
     for permission in permissions() {
         let forbids = |rule: &&Rule| {
             rule.kind == RuleKind::Prohibition
-                && forbids_all_actions(rule, permission)
+                && permission.actions.iter().all(|action| rule.actions.covers(action))
                 && (rule.constraint.is_always()
                     || is_same(&rule.constraint, &permission.constraint))
         };
@@ -80,9 +80,7 @@ fn check_meaning(contract: &Contract, faults: &mut Faults) {
         }
         let forbids: Vec<_> = expanded
             .iter()
-            .filter(|(other, _)| {
-                other.kind == RuleKind::Prohibition && forbids_all_actions(other, rule)
-            })
+            .filter(|(other, _)| other.kind == RuleKind::Prohibition && forbids_all(other, rule))
             .flat_map(|(other, all)| all.iter().flatten().map(move |one| (*other, one)))
             .collect();
         let mut stops = |one| {
@@ -99,12 +97,11 @@ fn check_meaning(contract: &Contract, faults: &mut Faults) {
     }
 }
 
-/// Whether a prohibition that holds leaves none of a permission's actions.
-fn forbids_all_actions(prohibition: &Rule, permission: &Rule) -> bool {
-    let stops_box = binds_the_box(prohibition);
-    permission.actions.iter().all(|action| {
-        prohibition.actions.forbids(action) || (action == Action::Deliver && stops_box)
-    })
+/// Whether a prohibition that holds leaves nothing of a permission. What the box does not deliver is
+/// nowhere for anything else that is permitted.
+fn forbids_all(prohibition: &Rule, permission: &Rule) -> bool {
+    let stops_delivery = binds_the_box(prohibition) && binds_the_box(permission);
+    stops_delivery || permission.actions.iter().all(|action| prohibition.actions.forbids(action))
 }
 
 /// Nobody can keep data for longer than it may have it.

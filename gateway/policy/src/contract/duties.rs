@@ -2,7 +2,7 @@
 
 mod writer;
 
-pub(super) use writer::duties_json;
+pub(super) use writer::{duties_json, texts};
 
 use crate::constraint::{Period, pattern};
 use crate::duty::{
@@ -197,9 +197,15 @@ fn aggregate(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
     let known = "count, min, max, mean, p05, p50, p90, p95 or p99";
     let statistic = p.required("statistic", faults);
     let statistic = statistic.and_then(|member| member.word(&Statistic::WORDS, known, faults));
-    let contributors_min = match p.optional("contributors") {
-        Some(member) => member.whole(faults)?,
-        None => 1,
+    // A window is one point's, so what stands behind it are readings; the older name says less.
+    let contributors_min = match (p.optional("minReadings"), p.optional("contributors")) {
+        (Some(_), Some(older)) => {
+            let (first, second) = ("minReadings", "contributors");
+            faults.add(&older.pointer, Problem::TwoSpellings { first, second });
+            return None;
+        }
+        (Some(member), None) | (None, Some(member)) => member.whole(faults)?,
+        (None, None) => 1,
     };
     Some(Transform::Aggregate { window: window?, statistic: statistic?, contributors_min })
 }

@@ -149,6 +149,14 @@ fn prohibitions_of_wider_actions_stop_delivery() {
     for action in ["sell", "give", "read", "export"] {
         with(json!(action), &[]);
     }
+    // What is not delivered cannot be read either.
+    let mut object = contract(json!([]), json!([]));
+    object["permission"][0]["action"] = json!(["deliver", "read"]);
+    object["prohibition"][0]["action"] = json!("distribute");
+    check(&object, DEAD);
+    // To others than the consumer it may be forbidden.
+    object["prohibition"][0]["constraint"] = test("recipient", "neq", json!("insurer-1"));
+    check(&object, &[]);
 }
 
 #[test]
