@@ -9,7 +9,7 @@ use guan_configs::EdgeConfig;
 use guan_model::{
     Batch, BatchHeader, BootNumber, ClockQuality, DatasetId, Now, Row, Value, WallTime,
 };
-use guan_policy::{Contract, Means, Permitted, Plan, Situation, Usage};
+use guan_policy::{Contract, Means, Permitted, Plan, Ruling, Situation, Usage};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -122,6 +122,8 @@ pub struct Outcome {
     pub points: BTreeMap<String, PointOutcome>,
     /// Readings that did not leave, by reason and rule.
     pub refused: BTreeMap<String, u64>,
+    /// Readings by verdict and the rule that gave it; what a window gives counts, too.
+    pub rulings: BTreeMap<(Ruling, Option<String>), u64>,
     pub batches: u64,
     pub batch_bytes: u64,
     /// Batches that must wait for something when they leave, by the permission that let them in.
@@ -133,6 +135,7 @@ pub struct Simulation<'s> {
     config: &'s EdgeConfig,
     decoder: &'s Decoder,
     plan: Plan,
+    contracts: &'s [Contract],
     usage: Usage,
     situation: Situation,
     heard: Heard,
@@ -141,13 +144,14 @@ pub struct Simulation<'s> {
 }
 
 impl<'s> Simulation<'s> {
-    pub fn new(config: &'s EdgeConfig, decoder: &'s Decoder, contracts: &[Contract]) -> Self {
+    pub fn new(config: &'s EdgeConfig, decoder: &'s Decoder, contracts: &'s [Contract]) -> Self {
         let now = Now { wall: WallTime(0), monotonic: Duration::ZERO, quality: ClockQuality::Ntp };
         let surroundings = crate::wiring::surroundings(config);
         Self {
             config,
             decoder,
             plan: Plan::compile(contracts, &config.descriptors),
+            contracts,
             usage: Usage::default(),
             situation: Situation::at(now),
             heard: Heard::of(surroundings),
@@ -237,6 +241,9 @@ impl<'s> Simulation<'s> {
                 let rule = refusal.reason.rule().map_or(String::new(), |rule| format!(" ({rule})"));
                 let reason = format!("{}{rule}", refusal.reason.name());
                 *self.outcome.refused.entry(reason).or_default() += refusal.rows;
+                let by = (Ruling::of_refusal(&refusal.reason), refusal.reason.rule());
+                let by = (by.0, by.1.map(str::to_owned));
+                *self.outcome.rulings.entry(by).or_default() += refusal.rows;
             }
             decision.permitted.into_iter().for_each(|permitted| self.note(&permitted));
         }
@@ -278,9 +285,14 @@ impl<'s> Simulation<'s> {
             let rule = permitted.terms.permission().to_string();
             *self.outcome.on_terms.entry(rule).or_default() += 1;
         }
+        let contract = self.contracts.iter().find(|one| *one.id() == permitted.contract);
+        let contract = contract.expect("the plan was made of these contracts");
+        let rule = permitted.terms.permission();
         for row in permitted.batch.iter_rows() {
             let point = self.config.descriptors.point(row.point);
             let name = point.expect("decisions add no points").name.to_string();
+            let by = (contract.ruling(rule, &name), Some(rule.to_string()));
+            *self.outcome.rulings.entry(by).or_default() += 1;
             let outcome = self.outcome.points.entry(name).or_default();
             outcome.rows_out += 1;
             outcome.masked += u64::from(row.value.is_none());

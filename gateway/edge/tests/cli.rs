@@ -93,6 +93,17 @@ fn drafts_of_contracts_are_linted() {
     let path = path.display().to_string();
     check(&["contract", "lint", &path], false, &["/profile: \"urn:cx:1\"", "/assigner: missing"]);
     check(&["contract", "lint", "--json", &path], false, &["\"pointer\":\"/assigner\""]);
+    // What is asked in return, and what is hardly meant so.
+    let battery = configs().join("contracts/examples/battery.en.json");
+    let shown = battery.display().to_string();
+    let parts = ["duty aggregate dataField battery.*, window PT5M", "duty retain atLeast P180D"];
+    check(&["contract", "lint", &shown], true, &parts);
+    let text = std::fs::read_to_string(&battery).unwrap().replace("2027-12", "2025-12");
+    std::fs::write(&path, text.replace("2026-12", "2024-12")).unwrap();
+    check(&["contract", "lint", &path], true, &["warning: the validity ended at 2025-12-01"]);
+    check(&["contract", "lint", "--json", &path], true, &["\"warnings\":[\"the validity ended"]);
+    std::fs::write(&path, " ".repeat(5_000_000)).unwrap();
+    check(&["contract", "lint", &path], false, &["more than 262144 bytes"]);
     check(&["contract", "lint", "/nowhere"], false, &["/nowhere cannot be read"]);
 }
 
@@ -106,12 +117,19 @@ fn contracts_change_their_form() {
     let (odrl, tds) = (path("odrl.json"), path("tds.json"));
     check(&["contract", "convert", &example, "--to", "odrl", "--out", &odrl], true, &[]);
     check(&["contract", "lint", &odrl], true, &["depot-2026-01 v1 is well formed"]);
-    let printed = check(&["contract", "convert", &odrl, "--to", "tds"], true, &["\"contractId\""]);
+    let convert = ["contract", "convert", &odrl, "--to", "tds"];
+    check(&convert, false, &["depot-2026-01 is no number of 47", "--unnumbered"]);
+    let unnumbered = [&convert[..], &["--unnumbered"]].concat();
+    let printed = check(&unnumbered, true, &["\"contractId\": \"\""]);
     assert!(!printed.contains("signatures"), "{printed}");
     let signed = configs().join("../gateway/policy/tests/golden/contract-v1.json");
     let signed = signed.display().to_string();
     let told = ["signatures were left out"];
-    check(&["contract", "convert", &signed, "--to", "tds", "--out", &tds], true, &told);
+    let convert = ["contract", "convert", &signed, "--to", "tds", "--unnumbered", "--out", &tds];
+    check(&convert, true, &told);
+    // Spelling and order are no differences.
+    check(&["contract", "diff", &example, &odrl], true, &["are equal"]);
+    check(&["contract", "diff", &signed, &tds], true, &["are equal"]);
     check(&["contract", "lint", &tds], true, &["C-2026-001 v1 is well formed"]);
     check(&["contract", "convert", "/nowhere", "--to", "tds"], false, &["cannot be read"]);
     check(&["contract", "vocabulary"], true, &["TC609-6-2025-14", "08=isNoneOf"]);
@@ -140,6 +158,13 @@ fn contracts_are_tried_before_anyone_signs() {
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["points"]["machine.temperature"]["leaves"], 4);
     assert_eq!(said["stays"]["prohibited (normal)"], 6);
+    let verdicts = said["verdicts"].to_string();
+    let conditional =
+        r#"{"chinese":"有条件允许","readings":4,"rule":"alarms","verdict":"conditional allow"}"#;
+    let denied = r#"{"chinese":"拒绝","readings":6,"rule":"normal","verdict":"deny"}"#;
+    assert!(verdicts.contains(conditional) && verdicts.contains(denied), "{verdicts}");
+    let table = [&simulate[..5], &["--config", &config]].concat();
+    check(&table, true, &["拒绝 deny: 6 readings by rule normal"]);
     assert!(std::fs::read_to_string(plot).unwrap().starts_with("<svg"));
 
     let table = r#"[
@@ -155,8 +180,14 @@ fn contracts_are_tried_before_anyone_signs() {
     check(
         &[&explain[..], &asked].concat(),
         true,
-        &["leaves as 95 by rule alarms", "value lteq 95"],
+        &["有条件允许 conditional allow: leaves as 95 by rule alarms", "value lteq 95"],
     );
+    let low = ["--point", "machine.temperature", "--value", "94"];
+    check(&[&explain[..], &low].concat(), true, &["拒绝 deny: stays: prohibited by rule normal"]);
+    let json = check(&[&explain[..], &low, &["--json"]].concat(), true, &[]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let ruling = serde_json::json!({"english": "deny", "chinese": "拒绝", "rule": "normal"});
+    assert_eq!(json["contracts"][0]["ruling"], ruling);
     check(&["contract", "diff", &regulator, &insurer], false, &["~ /assignee", "+ /permission"]);
     check(&["contract", "diff", &insurer, &insurer], true, &["are equal"]);
 }

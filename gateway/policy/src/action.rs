@@ -123,6 +123,16 @@ impl ActionSet {
         self.covered & action.bit() != 0
     }
 
+    /// Whether a prohibition of these stops an action. As `covers`, and delivery is a transfer and
+    /// distributes: whoever forbids these does not want it. A permission of them grants no delivery.
+    pub fn forbids(self, action: Action) -> bool {
+        let wider: &[Action] = match action {
+            Action::Deliver => &[Action::Transfer, Action::Distribute],
+            _ => &[],
+        };
+        self.covers(action) || self.covers_any(wider)
+    }
+
     pub fn covers_any(self, actions: &[Action]) -> bool {
         actions.iter().any(|action| self.covers(*action))
     }
@@ -168,5 +178,21 @@ mod tests {
         check(&[Action::Read], Action::Use, false);
         check(&[], Action::Read, false);
         check(&[Action::Use, Action::Transfer], Action::Give, true);
+    }
+
+    #[test]
+    fn prohibitions_of_what_delivery_is_stop_it() {
+        let check = |rule: &[Action], asked: Action, expect: bool| {
+            let set = ActionSet::of(rule.iter().copied());
+            assert_eq!(set.forbids(asked), expect, "{rule:?} and {asked:?}");
+        };
+        for stops in [Action::Deliver, Action::Use, Action::Transfer, Action::Distribute] {
+            check(&[stops], Action::Deliver, true);
+        }
+        for other in [Action::Sell, Action::Give, Action::Read, Action::Store] {
+            check(&[other], Action::Deliver, false);
+        }
+        check(&[Action::Transfer], Action::Read, false);
+        check(&[Action::Deliver], Action::Transfer, false);
     }
 }

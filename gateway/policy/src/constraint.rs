@@ -17,8 +17,8 @@ pub(crate) use operand::Operand;
 pub use operand::{Foreign, Operator, operand_names};
 pub use quota::{Period, QuotaKey, QuotaKind, Rate};
 pub(crate) use reader::{
-    Asked, CONSTRAINTS_MAX, TestReader, check_moments, plain, read_constraint, read_constraints,
-    spend, term,
+    Asked, CONSTRAINTS_MAX, TestReader, check_moments, flat, pattern, read_constraint,
+    read_constraints, spend, term,
 };
 pub use window::TimeWindow;
 pub(crate) use writer::{Written, constraint_json, write as write_test};

@@ -12,12 +12,11 @@ mod first;
 pub(crate) mod odrl;
 mod particulars;
 mod reader;
-mod sense;
 pub mod tds;
 
 pub use crate::object::parse_moment;
 pub(crate) use reader::{
-    Document, SignatureEntry, check_party, plain_name, read_document, schema_of, signature,
+    Asked, Document, SignatureEntry, check_party, plain_name, read_document, schema_of, signature,
 };
 
 use crate::action::ActionSet;
@@ -100,6 +99,13 @@ pub struct Rule {
     pub duties: Vec<Duty>,
 }
 
+impl Rule {
+    /// Its forms and duties, each in one line for people.
+    pub fn duty_texts(&self) -> Vec<String> {
+        duties::texts(&self.treatments, &self.duties)
+    }
+}
+
 /// In which form a contract was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireForm {
@@ -144,7 +150,7 @@ impl Contract {
     /// by unknown keys do not count; one by a trusted key that does not fit refuses the file.
     pub fn parse(json: &[u8], keys: &TrustedKeys) -> Result<Self, ContractError> {
         let mut faults = Faults::default();
-        let document = read_document(json, true, &mut faults);
+        let document = read_document(json, Asked::Whole, &mut faults);
         if let Some(document) = &document
             && let Some(contract) = &document.contract
         {
@@ -157,7 +163,15 @@ impl Contract {
     /// offers. What it grants is nothing until [`Contract::parse`] has read the signed file.
     pub fn draft(json: &[u8]) -> Result<Self, ContractError> {
         let mut faults = Faults::default();
-        let document = read_document(json, false, &mut faults);
+        let document = read_document(json, Asked::Draft, &mut faults);
+        faults.finish(document.and_then(|document| document.contract))
+    }
+
+    /// As `draft`, and refuses what makes no sense, as signing does: rules that can never hold, and
+    /// permissions of which prohibitions leave nothing.
+    pub fn lint(json: &[u8]) -> Result<Self, ContractError> {
+        let mut faults = Faults::default();
+        let document = read_document(json, Asked::Sense, &mut faults);
         faults.finish(document.and_then(|document| document.contract))
     }
 
@@ -201,9 +215,20 @@ impl Contract {
         &self.rules
     }
 
+    /// As it is, but for rules with these ids.
+    pub(crate) fn without_rules(&self, ids: &BTreeSet<&Arc<str>>) -> Self {
+        let rules = self.rules.iter().filter(|rule| !ids.contains(&rule.id));
+        Self { rules: rules.cloned().collect(), ..self.clone() }
+    }
+
     /// What somebody must do whether or not data is used.
     pub fn obligations(&self) -> &[Duty] {
         &self.obligations
+    }
+
+    /// As [`Rule::duty_texts`].
+    pub fn obligation_texts(&self) -> Vec<String> {
+        duties::texts(&[], &self.obligations)
     }
 
     pub fn lease(&self) -> &Lease {
@@ -218,6 +243,11 @@ impl Contract {
     /// When the parties say that they agreed; decides nothing.
     pub fn agreed_at(&self) -> Option<WallTime> {
         self.agreed_at
+    }
+
+    /// Whether its id is a number as TC609-6-2025-14 has them.
+    pub fn is_numbered(&self) -> bool {
+        tds::Identifier::of(&self.id).is_some()
     }
 
     pub fn form(&self) -> WireForm {

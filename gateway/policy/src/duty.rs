@@ -6,7 +6,7 @@
 //! one transformation of each step; two would contradict each other.
 
 use crate::constraint::{METRES_PER_DEGREE, Period};
-use guan_model::WallTime;
+use guan_model::{PointName, WallTime};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +162,11 @@ impl Transform {
         }
     }
 
+    /// Whether data would tell more without it; the others only thin it out or bring it into bounds.
+    pub fn protects(&self) -> bool {
+        !matches!(self, Self::Sample { .. } | Self::Clamp { .. })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Drop => "drop",
@@ -199,6 +204,12 @@ impl PointPatterns {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
+}
+
+/// Whether a text is a pattern that can be about a point: a name, a path with `.*`, or `*`. Any other
+/// `*` would be about nothing, and what protects nothing lets everything go.
+pub(crate) fn is_point_pattern(text: &str) -> bool {
+    text == "*" || PointName::parse(text.strip_suffix(".*").unwrap_or(text)).is_ok()
 }
 
 /// Whether a pattern of the contract is about a point.
@@ -286,5 +297,16 @@ mod tests {
         check("Vessel.*", "Vessels.Speed", false);
         check("Vessel.Speed", "Vessel.Speed", true);
         check("Vessel.Speed", "Vessel.Speed.Mean", false);
+    }
+
+    #[test]
+    fn what_is_a_pattern() {
+        for pattern in ["*", "Vessel.*", "Vessel.Speed", "a-b_c.*"] {
+            assert!(is_point_pattern(pattern), "{pattern}");
+        }
+        for pattern in ["", ".*", "*.Speed", "Vessel.*.Speed", "Vessel*", "**", "Vessel.**", "a b"]
+        {
+            assert!(!is_point_pattern(pattern), "{pattern}");
+        }
     }
 }

@@ -49,7 +49,10 @@ impl Contract {
             let counted = usage.map(|usage| Counted { contract: self.id(), rule: &rule.id, usage });
             let live = Live { situation, reading, counted };
             let truth = |constraint: &Constraint| fixed.compile(constraint).truth(live);
-            let covers_action = rule.actions.covers(action);
+            let covers_action = match rule.kind {
+                RuleKind::Permission => rule.actions.covers(action),
+                RuleKind::Prohibition => rule.actions.forbids(action),
+            };
             let constraint = truth(&rule.constraint);
             let duty_violated = situation.is_violated(self.id(), &rule.id);
             let leaves = rule.constraint.leaves().into_iter();

@@ -122,6 +122,17 @@ pub enum Problem {
          vertices [latitude, longitude] that does not span the date line"
     )]
     Area { vertices_max: usize },
+    #[error("a {shape} has no such member; remove it, or correct the type")]
+    OtherShape { shape: &'static str },
+    #[error("all corners lie on one line, so nothing lies inside; correct them")]
+    Line,
+    #[error("both by and after are given; keep one")]
+    TwoDeadlines,
+    #[error(
+        "{found:?} is no name of a point; write a name, a path that ends in .*, or * alone: a * \
+         elsewhere is about nothing"
+    )]
+    Pattern { found: String },
     #[error("low is not below high")]
     EmptyRange,
     #[error("edges must be numbers that grow")]
@@ -140,25 +151,32 @@ pub enum Problem {
     Unsatisfiable,
     #[error("the prohibition {prohibition} forbids all that this permits; remove one of them")]
     Contradiction { prohibition: String },
-    #[error("a rate bounds what a permission lets in; write it there, or forbid by a quota")]
-    RateForbids,
-    #[error("assigner and assignee are the same party; a contract is between two")]
-    OneSided,
-    #[error("no rule and no obligation: it would grant nothing and forbid nothing; add one")]
-    NoRule,
+    #[error("provider and consumer are the same; a contract binds two parties")]
+    SameParty,
+    #[error("no rule permits or forbids anything; add a permission")]
+    NoRules,
+    #[error("retain asks to keep the data for longer than delete allows; correct one of them")]
+    RetainBeyondDelete,
     #[error(
-        "what is to be retained must be deleted before; make the deletion later or the retention shorter"
+        "a rate cannot be part of a prohibition: what is forbidden uses none of it up, so it would \
+         never change; put `rate lteq` into the permission"
     )]
-    Retention,
-    #[error("{found:?} is not a context of ours or of ODRL; terms of others are not read")]
-    Context { found: String },
-    #[error("{member} means nothing for a {kind}; remove it")]
-    AreaMember { member: &'static str, kind: &'static str },
+    RateInProhibition,
     #[error(
-        "of no form that is known: a contract in ODRL has @type and profile, one of TC609-6-2025-14 \
-         has contractId and strategies, one of the first release has schema 1"
+        "neither of the three forms of a contract: ODRL (with @type, profile, assigner), \
+         TC609-6-2025-14 (with contractId) or schema 1 (with id, provider, points); see \
+         `guan contract vocabulary`"
     )]
     Form,
+    #[error(
+        "{found:?} is no context that is known here; use http://www.w3.org/ns/odrl.jsonld or \
+         {own}: another could give the words another meaning"
+    )]
+    Context { found: String, own: &'static str },
+    #[error("the file has more than {limit} bytes; split it")]
+    FileTooLong { limit: usize },
+    #[error("a fraction cannot be signed as a number; write it as the text \"{found}\"")]
+    Fraction { found: String },
     #[error("two rules have the id {found:?}; give each its own")]
     DuplicateRule { found: String },
     #[error("transformations belong to a permission: they are the form in which it lets data go")]
@@ -238,6 +256,19 @@ impl Faults {
 
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    /// Whether something is said about this very place.
+    pub(crate) fn is_at(&self, pointer: &str) -> bool {
+        self.faults.iter().any(|fault| fault.pointer == pointer)
+    }
+
+    /// Whether something is said about a place or what stands in it.
+    pub(crate) fn is_within(&self, pointer: &str) -> bool {
+        self.faults.iter().any(|fault| {
+            let rest = fault.pointer.strip_prefix(pointer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -122,14 +122,14 @@ impl Shaping<'_, '_> {
 
     /// The steps from a place on that follow after aggregating.
     pub(crate) fn finish(&mut self, form: &[Transform], from: usize, series: Series) -> Formed {
-        let range = noise::sensitivity(form);
+        let sensitivity = sensitivity(form);
         let mut masked = 0;
         let (mut series, mut spent) = (series, None);
         for transform in &form[from..] {
             match transform {
                 Transform::Noise(_) if matches!(series.values, Column::Absent) => {}
                 Transform::Noise(noise) => {
-                    let (kept, lost) = self.add_noise(noise, range, series);
+                    let (kept, lost) = self.add_noise(noise, sensitivity, series);
                     masked += lost.as_ref().map_or(0, |lost: &Series| lost.rows() as u64);
                     spent = lost;
                     match kept {
@@ -216,7 +216,7 @@ impl Shaping<'_, '_> {
     fn add_noise(
         &mut self,
         noise: &Noise,
-        range: f64,
+        sensitivity: f64,
         series: Series,
     ) -> (Option<Series>, Option<Series>) {
         let key = CellKey::Budget {
@@ -235,7 +235,7 @@ impl Shaping<'_, '_> {
                 .filter(|_| self.means.usage.charge(&key, period, noise.epsilon_micro).is_ok());
             match charged {
                 Some(value) => {
-                    values.push(noise::add(noise, value, range, self.means.entropy));
+                    values.push(noise::add(noise, value, sensitivity, self.means.entropy));
                     kept.push(row);
                 }
                 None => lost.push(row),
@@ -265,4 +265,53 @@ pub(crate) fn result_of(mut window: Window, point: PointId, at: WallTime) -> Opt
         qualities: vec![Quality::new(Severity::Uncertain, Reason::PolicyReduced)],
         values: Column::F64(vec![result]),
     })
+}
+
+/// How much one reading can change what noise is added to.
+#[allow(clippy::cast_precision_loss, reason = "a contract names few readings")]
+fn sensitivity(form: &[Transform]) -> f64 {
+    let range = form.iter().find_map(|transform| match transform {
+        Transform::Clamp { low, high } => Some(high - low),
+        _ => None,
+    });
+    // Without a clamp nothing bounds a reading; the noise then drowns it.
+    let range = range.unwrap_or(f64::INFINITY);
+    let aggregate = form.iter().find_map(|transform| match transform {
+        Transform::Aggregate { statistic, contributors_min, .. } => {
+            Some((*statistic, *contributors_min))
+        }
+        _ => None,
+    });
+    match aggregate {
+        Some((Statistic::Count, _)) => 1.0,
+        // A mean of fewer does not leave.
+        Some((Statistic::Mean, readings_min)) => range / readings_min.max(1) as f64,
+        Some((Statistic::Min | Statistic::Max | Statistic::Percentile(_), _)) | None => range,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_reading_changes() {
+        let check = |statistic: Option<(Statistic, u64)>, expect: f64| {
+            let clamp = Transform::Clamp { low: -50.0, high: 150.0 };
+            let aggregate = statistic.map(|(statistic, contributors_min)| Transform::Aggregate {
+                window: Duration::from_secs(60),
+                statistic,
+                contributors_min,
+            });
+            let form: Vec<Transform> = std::iter::once(clamp).chain(aggregate).collect();
+            assert_eq!(sensitivity(&form).to_bits(), expect.to_bits(), "{statistic:?}");
+        };
+        check(None, 200.0);
+        check(Some((Statistic::Count, 10)), 1.0);
+        check(Some((Statistic::Mean, 0)), 200.0);
+        check(Some((Statistic::Mean, 10)), 20.0);
+        check(Some((Statistic::Min, 10)), 200.0);
+        check(Some((Statistic::Max, 10)), 200.0);
+        check(Some((Statistic::Percentile(95), 10)), 200.0);
+    }
 }

@@ -3,7 +3,7 @@
 //! Only texts, integers within 2^53 - 1, booleans, lists and objects with unique keys occur. Whatever
 //! two readers could understand differently is refused, so that both parties signed what we read.
 
-use crate::fault::{Faults, Problem, child};
+use crate::fault::{Faults, Problem, child, shown};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -78,8 +78,11 @@ impl<'de> Visitor<'de> for Strict<'_> {
         }
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(self.refuse(Problem::NotCanonical))
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(self.refuse(match value.fract() == 0.0 {
+            true => Problem::NotCanonical,
+            false => Problem::Fraction { found: shown(&value.to_string()) },
+        }))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -246,7 +249,7 @@ With Dagesh","1":"One","\ud83d\ude00":"Emoji: Grinning Face","\u0080":"Control",
     fn all_faults_are_reported() {
         let expect = [
             ("/a/0", Problem::NotCanonical),
-            ("/a/1", Problem::NotCanonical),
+            ("/a/1", Problem::Fraction { found: "0.5".to_owned() }),
             ("/a", Problem::DuplicateKey),
         ];
         check(r#"{"a":[null,0.5],"a":1}"#, Err(&expect));

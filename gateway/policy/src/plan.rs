@@ -18,16 +18,19 @@ pub(crate) use program::{Counted, Fixed, Live, Program};
 
 use crate::constraint::Test;
 use crate::contract::{Contract, Lease, RuleKind};
-use crate::duty::{Duty, NotifyOn, pattern_covers};
+use crate::duty::{Duty, NotifyOn, Treatment, pattern_covers};
 use crate::told::Quota;
 use guan_model::bytes_io::Writer;
 use guan_model::descriptor::PointDescriptor;
 use guan_model::{ContractId, DatasetId, DescriptorTable, Digest, PointId, WallTime};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Most contracts in force on one box.
 pub const CONTRACTS_MAX: usize = 1024;
+/// Most points that a warning names.
+const POINTS_SHOWN_MAX: usize = 4;
 
 /// Something that an operator should look at; the rest of the plan stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +53,12 @@ pub enum PlanWarning {
          this box; if the name is wrong, nothing is done to the value"
     )]
     UnknownTreatment { contract: ContractId, point: String, transform: &'static str },
+    #[error(
+        "rule {rule} of contract {contract} has a {transform} for {points} alone, and no dataset of \
+         the contract has such a point on this box; the rule grants nothing here, lest what is to be \
+         protected leaves as it is; correct the name, or give boxes without the point another contract"
+    )]
+    Unprotected { contract: ContractId, rule: Arc<str>, transform: &'static str, points: String },
     #[error(
         "contract {contract} divides the points of {dataset} into too many kinds; it grants \
          nothing there"
@@ -158,10 +167,16 @@ impl Plan {
             points_of.entry(&point.dataset).or_default().push(point);
         }
         let known: BTreeSet<DatasetId> = points_of.keys().map(|id| (*id).clone()).collect();
+        let safe: Vec<Cow<'_, Contract>> = in_force
+            .iter()
+            .map(|contract| {
+                warn_of_unknown(contract, descriptors, &known, &mut warnings);
+                without_unprotected(contract, descriptors, &known, &mut warnings)
+            })
+            .collect();
         let mut datasets: BTreeMap<DatasetId, DatasetPlan> = BTreeMap::new();
         let table = descriptors.digest();
-        for contract in &in_force {
-            warn_of_unknown(contract, descriptors, &known, &mut warnings);
+        for contract in safe.iter().map(AsRef::as_ref) {
             for dataset in contract.datasets() {
                 let Some(points) = points_of.get(dataset) else { continue };
                 let plan = datasets.entry(dataset.clone()).or_insert_with(|| DatasetPlan {
@@ -173,7 +188,7 @@ impl Plan {
                         && other.datasets().contains(dataset)
                         && other.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition)
                 };
-                let others: Vec<&Contract> = in_force.iter().copied().filter(same).collect();
+                let others: Vec<&Contract> = safe.iter().map(AsRef::as_ref).filter(same).collect();
                 match Grant::of(contract, &others, points, (&table, collections)) {
                     Some(grant) => plan.grants.push(grant),
                     None => warnings.push(PlanWarning::TooManyKinds {
@@ -261,6 +276,46 @@ fn in_force<'c>(contracts: &'c [Contract], warnings: &mut Vec<PlanWarning>) -> V
     }
     in_force.truncate(CONTRACTS_MAX);
     in_force
+}
+
+/// The contract without permissions whose protection is about no point here: with a wrong name, what
+/// it was to protect would leave as it is. Boxes that lack a whole dataset cannot know the names in it.
+fn without_unprotected<'c>(
+    contract: &'c Contract,
+    descriptors: &DescriptorTable,
+    known: &BTreeSet<DatasetId>,
+    warnings: &mut Vec<PlanWarning>,
+) -> Cow<'c, Contract> {
+    if !contract.datasets().is_subset(known) {
+        return Cow::Borrowed(contract);
+    }
+    let is_idle = |treatment: &&Treatment| {
+        let mut points = descriptors.iter();
+        treatment.transform.protects()
+            && !points.any(|point| {
+                contract.datasets().contains(&point.dataset)
+                    && treatment.points.covers(point.name.as_str())
+            })
+    };
+    let mut gone = BTreeSet::new();
+    for rule in contract.rules() {
+        let Some(treatment) = rule.treatments.iter().find(is_idle) else { continue };
+        let mut points: Vec<&str> = treatment.points.iter().take(POINTS_SHOWN_MAX + 1).collect();
+        if points.len() > POINTS_SHOWN_MAX {
+            points[POINTS_SHOWN_MAX] = "and more";
+        }
+        warnings.push(PlanWarning::Unprotected {
+            contract: contract.id().clone(),
+            rule: rule.id.clone(),
+            transform: treatment.transform.name(),
+            points: points.join(", "),
+        });
+        gone.insert(&rule.id);
+    }
+    match gone.is_empty() {
+        true => Cow::Borrowed(contract),
+        false => Cow::Owned(contract.without_rules(&gone)),
+    }
 }
 
 fn warn_of_unknown(

@@ -3,7 +3,7 @@
 //! Ed25519 or ECDSA P-256 over the line `guan-contract/1` and the canonical bytes of the contract object. The line
 //! keeps a signature from being used for anything else that the same key signs.
 
-use crate::contract::{Contract, Document, SignatureEntry, WireForm, read_document};
+use crate::contract::{Asked, Contract, Document, SignatureEntry, WireForm, read_document};
 use crate::fault::{ContractError, Faults, Problem};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -227,7 +227,7 @@ pub fn sign(
     signer: &dyn Signer,
 ) -> Result<Vec<u8>, ContractError> {
     let mut faults = Faults::default();
-    let document = read_document(contract_json, false, &mut faults);
+    let document = read_document(contract_json, Asked::Sense, &mut faults);
     let contract = document.as_ref().and_then(|document| document.contract.as_ref());
     if let Some(contract) = contract
         && ![contract.provider(), contract.consumer()].contains(&party)
@@ -255,7 +255,7 @@ pub fn sign(
     });
     let bytes = format!("{file:#}\n").into_bytes();
     // What nobody could read back is not handed out.
-    read_document(&bytes, true, &mut faults);
+    read_document(&bytes, Asked::Whole, &mut faults);
     faults.finish(Some(bytes))
 }
 

@@ -3,6 +3,7 @@
 
 use crate::action::Action;
 use crate::constraint::{Foreign, Operator, operand_names};
+use crate::contract::odrl::CONTEXTS;
 use crate::contract::{NAMESPACE, PROFILE, tds};
 use serde_json::{Map, Value, json};
 
@@ -92,9 +93,10 @@ pub const DUTIES: [DutyWord; 18] = [
     word(
         "aggregate",
         &["window", "statistic"],
-        &["contributors", "dataField"],
-        "one row a window leaves",
-        "窗口聚合",
+        &["minReadings", "contributors", "dataField"],
+        "one row a window and point leaves, if so many of its readings stand behind it (contributors: \
+         the same)",
+        "按点窗口聚合，读数不足不输出",
     ),
     word(
         "noise",
@@ -123,6 +125,13 @@ pub const DUTIES: [DutyWord; 18] = [
     word("compensate", &[], &[], "payment by the terms", "付费"),
 ];
 
+/// What counters count, in English and Chinese.
+pub const COUNTED: [&str; 2] = [
+    "count, dataSize and rate count the readings that a permission takes in, before sample, aggregate \
+     and drop of its own: what goes in, not the rows that leave",
+    "count、dataSize、rate 按许可规则接收的读数计算，在抽样、聚合之前计数，而不是按输出的行数计算",
+];
+
 /// Units of counters and rates.
 const UNITS: [&str; 12] =
     ["1", "1/s", "1/min", "1/h", "1/d", "1/mo", "By", "By/min", "By/h", "By/d", "By/mo", "m"];
@@ -143,6 +152,7 @@ pub fn vocabulary() -> Value {
         "actions": Action::all().map(Action::name).collect::<Vec<_>>(),
         "duties": duties.collect::<Vec<_>>(),
         "units": UNITS,
+        "counted": COUNTED,
         "tds": document_vocabulary(),
     })
 }
@@ -247,7 +257,7 @@ pub fn schema() -> Value {
         "title": "A contract in the profile urn:guankou:odrl:1",
         "type": "object",
         "properties": {
-            "@context": {}, "@type": {"enum": types}, "@id": {"type": "string"},
+            "@context": one_or_many(&json!({"enum": CONTEXTS})), "@type": {"enum": types}, "@id": {"type": "string"},
             "profile": {"const": PROFILE}, "version": {"type": "integer", "minimum": 1},
             "conflict": {"enum": ["prohibit", "odrl:prohibit"]},
             "title": {"type": "string"}, "assigner": {"type": "string"},
@@ -441,7 +451,7 @@ mod tests {
         for folder in ["contracts/examples", "demo/contracts"] {
             for entry in std::fs::read_dir(configs.join(folder)).unwrap() {
                 let path = entry.unwrap().path();
-                let draft = Contract::draft(&std::fs::read(&path).unwrap());
+                let draft = Contract::lint(&std::fs::read(&path).unwrap());
                 draft.unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
                 count += 1;
             }

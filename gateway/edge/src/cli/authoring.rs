@@ -1,28 +1,36 @@
 //! `guan contract simulate`, `explain`, `test` and `diff`: for whoever writes or reads a contract.
 
+mod diff;
 mod plot;
+
+pub(super) use diff::diff;
 
 use super::log::read_leaves;
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use guan_configs::EdgeConfig;
 use guan_edge::contracts::read_contracts;
+use guan_edge::leaving::Envelope;
 use guan_edge::run::contracts_of_space;
 use guan_edge::simulation::{Message, Outcome, Simulation, read_capture};
 use guan_edge::system_clock::wall_time;
 use guan_edge::wiring;
-use guan_evidence::{Leaf, LeafBody};
+use guan_evidence::{BatchAccepted, Leaf, LeafBody};
 use guan_model::{
     Batch, BatchHeader, BootNumber, ClockQuality, Now, PointDescriptor, Quality, Row, Value,
     WallTime,
 };
 use guan_policy::action::Action;
+use guan_policy::contract::{Rule, RuleKind};
 use guan_policy::explain::Question;
 use guan_policy::{
-    CONTRACT_BYTES_MAX, Collections, Contract, Decision, Plan, Reading, Situation, Usage,
+    CONTRACT_BYTES_MAX, Collections, Contract, Decision, Plan, Reading, Ruling, Situation, Terms,
+    Usage,
 };
+use guan_spool::{OsDisk, spool};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -118,6 +126,10 @@ fn print_outcome(outcome: &Outcome) {
             shown(one.first_out.as_ref())
         );
     }
+    for ((ruling, rule), rows) in &outcome.rulings {
+        let rule = rule.as_ref().map_or("no rule".to_owned(), |rule| format!("rule {rule}"));
+        println!("verdict    {ruling}: {rows} readings by {rule}");
+    }
     for (reason, rows) in &outcome.refused {
         println!("stays      {rows} readings: {reason}");
     }
@@ -142,8 +154,14 @@ fn outcome_json(outcome: &Outcome) -> Json {
         });
         (name.clone(), point)
     });
+    let verdicts = outcome.rulings.iter().map(|((ruling, rule), rows)| {
+        json!({
+            "verdict": ruling.english(), "chinese": ruling.chinese(), "rule": rule,
+            "readings": rows,
+        })
+    });
     json!({
-        "messages": outcome.messages, "undecoded": outcome.undecoded,
+        "verdicts": verdicts.collect::<Vec<_>>(), "messages": outcome.messages, "undecoded": outcome.undecoded,
         "points": points.collect::<serde_json::Map<_, _>>(), "stays": outcome.refused,
         "on_terms": outcome.on_terms, "batches": outcome.batches,
         "batch_bytes": outcome.batch_bytes,
@@ -233,22 +251,7 @@ pub(super) fn explain(
         });
         let plan = Plan::compile(std::slice::from_ref(contract), &config.descriptors);
         let decision = asked.decide(&plan, &config)?;
-        let verdict = match (decision.permitted.first(), decision.refused.first()) {
-            (Some(permitted), _) => {
-                let leaves = permitted.batch.iter_rows().next().and_then(|row| row.value);
-                format!(
-                    "leaves as {} by rule {}",
-                    shown(leaves.as_ref()),
-                    permitted.terms.permission()
-                )
-            }
-            (None, Some(refusal)) => {
-                let rule =
-                    refusal.reason.rule().map_or(String::new(), |rule| format!(" by rule {rule}"));
-                format!("stays: {}{rule}", refusal.reason.name())
-            }
-            (None, None) => "stays".to_owned(),
-        };
+        let told = Told::of(contract, asked.point, &decision);
         let rules = reports.iter().map(|report| {
             let tests = report
                 .tests
@@ -261,7 +264,11 @@ pub(super) fn explain(
         });
         all.push(json!({
             "contract": contract.id().as_str(), "version": contract.version(),
-            "consumer": contract.consumer(), "verdict": verdict,
+            "consumer": contract.consumer(), "verdict": told.outcome,
+            "ruling": {
+                "english": told.ruling.english(), "chinese": told.ruling.chinese(),
+                "rule": told.rule,
+            },
             "rules": rules.collect::<Vec<_>>(),
         }));
     }
@@ -272,9 +279,45 @@ pub(super) fn explain(
     Ok(ExitCode::SUCCESS)
 }
 
+/// What was decided about one reading.
+struct Told {
+    ruling: Ruling,
+    /// The rule that decided, or came closest.
+    rule: Option<String>,
+    outcome: String,
+}
+
+impl Told {
+    fn of(contract: &Contract, point: &str, decision: &Decision) -> Self {
+        match (decision.permitted.first(), decision.refused.first()) {
+            (Some(permitted), _) => {
+                let leaves = permitted.batch.iter_rows().next().and_then(|row| row.value);
+                let rule = permitted.terms.permission();
+                Self {
+                    ruling: contract.ruling(rule, point),
+                    rule: Some(rule.to_string()),
+                    outcome: format!("leaves as {} by rule {rule}", shown(leaves.as_ref())),
+                }
+            }
+            (None, Some(refusal)) => {
+                let rule = refusal.reason.rule().map(str::to_owned);
+                let by = rule.as_ref().map_or(String::new(), |rule| format!(" by rule {rule}"));
+                Self {
+                    ruling: Ruling::of_refusal(&refusal.reason),
+                    outcome: format!("stays: {}{by}", refusal.reason.name()),
+                    rule,
+                }
+            }
+            (None, None) => {
+                Self { ruling: Ruling::DefaultDeny, rule: None, outcome: "stays".to_owned() }
+            }
+        }
+    }
+}
+
 fn print_explanation(point: &str, contracts: &[Json]) {
     if contracts.is_empty() {
-        println!("no contract speaks of the dataset of {point}: it stays");
+        println!("no contract speaks of the dataset of {point}: {}, it stays", Ruling::DefaultDeny);
     }
     for one in contracts {
         let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
@@ -286,7 +329,8 @@ fn print_explanation(point: &str, contracts: &[Json]) {
                 println!("    {:<8} {}", test["answer"].as_str().unwrap_or_default(), test["test"]);
             }
         }
-        println!("  => {}", text("verdict"));
+        let ruling = |key: &str| one["ruling"][key].as_str().unwrap_or_default().to_owned();
+        println!("  => {} {}: {}", ruling("chinese"), ruling("english"), text("verdict"));
     }
     println!("nothing counts as used up: quotas and rates are as on the first reading");
     println!("place and what is asked at leaving are unknown here and count as such");
@@ -303,16 +347,21 @@ fn in_force(config: &EdgeConfig) -> anyhow::Result<Vec<Contract>> {
     Ok(contracts)
 }
 
-/// What the log says of a batch: under which version of which contract, by which plan it was kept.
+/// What the log says of a batch: under which version of which contract, by which plan it was kept; and
+/// by which rule, which the spool says as long as it has the batch.
 pub(super) fn explain_batch(common: &Common, digest: &str) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
-    let mut found = None;
+    let (mut found, mut versions) = (None, BTreeMap::new());
     read_leaves(&config, &mut |bytes| {
         let Ok(leaf) = Leaf::decode(bytes) else { return };
-        if let LeafBody::Batch(batch) = &leaf.body
-            && batch.batch.to_string().starts_with(digest)
-        {
-            found = Some((leaf.seq, batch.clone()));
+        match &leaf.body {
+            LeafBody::Batch(batch) if batch.batch.to_string().starts_with(digest) => {
+                found = Some((leaf.seq, batch.clone()));
+            }
+            LeafBody::ContractChange { version, digest, .. } => {
+                versions.insert(*digest, *version);
+            }
+            _ => {}
         }
     })?;
     let Some((seq, batch)) = found else {
@@ -320,12 +369,18 @@ pub(super) fn explain_batch(common: &Common, digest: &str) -> anyhow::Result<Exi
     };
     let contracts = in_force(&config)?;
     let contract = contracts.iter().find(|one| one.digest() == batch.contract_digest);
+    // A version that is no longer here stands in the log since it came.
     let version = contract.map(Contract::version);
+    let version = version.or_else(|| versions.get(&batch.contract_digest).copied());
+    let rules = rules_of(&config, &batch, contract)?;
+    let ruling = rules.ruling(contract, &config, &batch);
     let json = json!({
         "entry": seq, "batch": batch.batch.to_string(), "dataset": batch.dataset.as_str(),
         "rows": batch.rows, "contract": batch.contract.as_str(), "version": version,
         "contract_digest": batch.contract_digest.to_string(), "plan": batch.plan.to_string(),
         "stream": batch.stream.0, "place": batch.seq.0,
+        "rules": rules.ids, "rule_is_certain": rules.ids.len() == 1,
+        "ruling": ruling.map(|one| json!({"english": one.english(), "chinese": one.chinese()})),
     });
     if common.json {
         print_json(&json)?;
@@ -334,12 +389,73 @@ pub(super) fn explain_batch(common: &Common, digest: &str) -> anyhow::Result<Exi
     println!("batch     {} ({} readings of {})", batch.batch, batch.rows, batch.dataset);
     println!("entry     {seq} of the log, place {} of stream {}", batch.seq, batch.stream);
     let version = version.map_or_else(
-        || "a version that is no longer here".to_owned(),
+        || "a version that is neither here nor in the log".to_owned(),
         |version| format!("version {version}"),
     );
     println!("contract  {} ({version}, {})", batch.contract, batch.contract_digest);
+    match rules.ids.as_slice() {
+        [] => println!("rule      not known: the spool has sent the batch, the contract is gone"),
+        [rule] => println!("rule      {rule}"),
+        several => {
+            println!("rule      one of {}: the spool has sent the batch", several.join(", "))
+        }
+    }
+    match ruling {
+        Some(ruling) => println!("verdict   {ruling}"),
+        None => println!("verdict   {} or {}", Ruling::Allow, Ruling::Conditional),
+    }
     println!("plan      {}", batch.plan);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The permissions that may have let a batch go.
+struct Rules {
+    ids: Vec<String>,
+}
+
+impl Rules {
+    /// The verdict, if it is the same for all of them and for all points of the dataset.
+    fn ruling(
+        &self,
+        contract: Option<&Contract>,
+        config: &EdgeConfig,
+        batch: &BatchAccepted,
+    ) -> Option<Ruling> {
+        let points = || config.descriptors.iter().filter(|point| point.dataset == batch.dataset);
+        let contract = contract?;
+        let mut rulings = self
+            .ids
+            .iter()
+            .flat_map(|rule| points().map(move |point| contract.ruling(rule, point.name.as_str())));
+        let first = rulings.next()?;
+        rulings.all(|one| one == first).then_some(first)
+    }
+}
+
+/// The rule by the terms that the spool keeps with the batch; else all permissions that it could be.
+fn rules_of(
+    config: &EdgeConfig,
+    batch: &BatchAccepted,
+    contract: Option<&Contract>,
+) -> anyhow::Result<Rules> {
+    let path = config.state_dir.join(guan_edge::run::SPOOL_DIR);
+    let disk = OsDisk::open_read_only(&path)
+        .with_context(|| format!("there is no spool in {}", path.display()))?;
+    let mut terms = None;
+    spool::batches(&disk, &mut |stream, seq, meta| {
+        if (stream, seq, meta.digest) == (batch.stream, batch.seq, batch.batch) {
+            terms = Some(meta.terms.clone());
+        }
+    })?;
+    let envelope = terms.and_then(|terms| Envelope::decode(&terms).ok().flatten());
+    let terms = envelope.and_then(|envelope| Terms::decode(&envelope.terms).ok().flatten());
+    if let Some(terms) = terms {
+        return Ok(Rules { ids: vec![terms.permission().to_string()] });
+    }
+    let permits =
+        |rule: &&Rule| rule.kind == RuleKind::Permission && rule.actions.covers(Action::Deliver);
+    let rules = contract.into_iter().flat_map(Contract::rules).filter(permits);
+    Ok(Rules { ids: rules.map(|rule| rule.id.to_string()).collect() })
 }
 
 /// One row of a table of cases.
@@ -396,49 +512,4 @@ pub(super) fn test(common: &Common, file: &Path, cases: &Path) -> anyhow::Result
         println!("{} passed, {failed} failed", table.len() - failed);
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-pub(super) fn diff(old: &Path, new: &Path, is_json: bool) -> anyhow::Result<ExitCode> {
-    let object = |path: &Path| -> anyhow::Result<Json> {
-        let (_, bytes) = read_draft(path)?;
-        let value: Json = serde_json::from_slice(&bytes)?;
-        Ok(value.get("contract").cloned().unwrap_or(value))
-    };
-    let mut differences = Vec::new();
-    compare("", Some(&object(old)?), Some(&object(new)?), &mut differences);
-    if is_json {
-        print_json(&json!({"differences": differences}))?;
-    } else {
-        for one in &differences {
-            let pointer = one["pointer"].as_str().unwrap_or_default();
-            match (&one["old"], &one["new"]) {
-                (Json::Null, new) => println!("+ {pointer}: {new}"),
-                (old, Json::Null) => println!("- {pointer}: {old}"),
-                (old, new) => println!("~ {pointer}: {old} -> {new}"),
-            }
-        }
-        if differences.is_empty() {
-            println!("the contracts are equal");
-        }
-    }
-    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Notes each place at which two values differ. Neither has null: no contract may.
-fn compare(pointer: &str, old: Option<&Json>, new: Option<&Json>, found: &mut Vec<Json>) {
-    match (old, new) {
-        (Some(old), Some(new)) if old == new => {}
-        (Some(Json::Object(old)), Some(Json::Object(new))) => {
-            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            for key in keys {
-                compare(&format!("{pointer}/{key}"), old.get(key), new.get(key), found);
-            }
-        }
-        (Some(Json::Array(old)), Some(Json::Array(new))) => {
-            for place in 0..old.len().max(new.len()) {
-                compare(&format!("{pointer}/{place}"), old.get(place), new.get(place), found);
-            }
-        }
-        (old, new) => found.push(json!({"pointer": pointer, "old": old, "new": new})),
-    }
 }

@@ -7,6 +7,7 @@ use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::wiring;
 use guan_link::driver::describe;
 use guan_policy::contract::RuleKind;
+use guan_policy::duty::Transform;
 use guan_policy::{CONTRACT_BYTES_MAX, Contract};
 use serde_json::json;
 use std::io::Read;
@@ -59,7 +60,7 @@ pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
 
 /// Prints the words, or what is published about them.
 pub(super) fn vocabulary(schema: bool, context: bool, json: bool) -> anyhow::Result<ExitCode> {
-    use guan_policy::vocabulary::{DUTIES, context as ld, schema as of, vocabulary};
+    use guan_policy::vocabulary::{COUNTED, DUTIES, context as ld, schema as of, vocabulary};
     let words = vocabulary();
     match (schema, context, json) {
         (true, ..) => println!("{:#}", of()),
@@ -85,6 +86,7 @@ pub(super) fn vocabulary(schema: bool, context: bool, json: bool) -> anyhow::Res
                     duty.chinese
                 );
             }
+            COUNTED.iter().for_each(|text| println!("counted    {text}"));
             print_document(&words["tds"]);
         }
     }
@@ -114,9 +116,30 @@ fn print_document(words: &serde_json::Value) {
     }
 }
 
-/// Says what a draft means, or everything that is wrong with it. Asks nobody's signature.
-/// What is well formed and may still not do what its author wants.
+/// What is well formed and hardly meant so.
 fn warnings(contract: &Contract) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if guan_edge::system_clock::wall_time() >= contract.not_after() {
+        let until = guan_policy::object::moment_text(contract.not_after());
+        warnings.push(format!("the validity ended at {until}; it grants nothing any more"));
+    }
+    for rule in contract.rules() {
+        for treatment in &rule.treatments {
+            if let Transform::Aggregate { contributors_min: 2.., .. } = &treatment.transform {
+                warnings.push(format!(
+                    "rule {} asks for readings behind each row of its aggregate: a window is one \
+                     point's, so they are not different sources",
+                    rule.id
+                ));
+            }
+        }
+    }
+    warnings.extend(secure_boot_warnings(contract));
+    warnings
+}
+
+/// What only some boxes can answer.
+fn secure_boot_warnings(contract: &Contract) -> Vec<String> {
     let rules = contract.asks_secure_boot().map(|rule| {
         let effect = match rule.kind {
             RuleKind::Permission => "never holds",
@@ -131,12 +154,14 @@ fn warnings(contract: &Contract) -> Vec<String> {
     rules.collect()
 }
 
+/// Says what a draft means, or everything that is wrong with it. Asks nobody's signature.
 pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let unreadable = || format!("{} cannot be read", file.display());
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).with_context(unreadable)?;
     opened.take(CONTRACT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).with_context(unreadable)?;
-    let draft = Contract::draft(&bytes);
+    let draft = Contract::lint(&bytes);
+    let warnings = draft.as_ref().map_or_else(|_| Vec::new(), warnings);
     if json {
         let faults: Vec<_> = draft.as_ref().err().map_or_else(Vec::new, |error| {
             let one = |fault: &guan_policy::ContractFault| {
@@ -144,7 +169,6 @@ pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
             };
             error.faults.iter().map(one).collect()
         });
-        let warnings = draft.as_ref().map(warnings).unwrap_or_default();
         print_json(&json!({"is_valid": draft.is_ok(), "faults": faults, "warnings": warnings}))?;
     }
     match draft {
@@ -155,8 +179,10 @@ pub(super) fn lint(file: &Path, json: bool) -> anyhow::Result<ExitCode> {
                     rule.constraint.leaves().iter().map(|leaf| leaf.text.to_string()).collect();
                 let when = if tests.is_empty() { "always".to_owned() } else { tests.join("; ") };
                 println!("  {:?} {}: {when}", rule.kind, rule.id);
+                rule.duty_texts().iter().for_each(|duty| println!("    duty {duty}"));
             }
-            warnings(&contract).iter().for_each(|warning| println!("warning: {warning}"));
+            contract.obligation_texts().iter().for_each(|duty| println!("  Obligation {duty}"));
+            warnings.iter().for_each(|text| println!("warning: {text}"));
             Ok(ExitCode::SUCCESS)
         }
         Ok(_) => Ok(ExitCode::SUCCESS),

@@ -1,8 +1,9 @@
 //! `guan contract convert`: a contract or draft in its other wire form, without signatures.
 
 use super::authoring::read_draft;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
+use guan_policy::contract::tds::IDENTIFIER_CHARS;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,8 +16,20 @@ pub(super) enum Form {
     Odrl,
 }
 
-pub(super) fn convert(file: &Path, to: Form, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(super) fn convert(
+    file: &Path,
+    (to, unnumbered): (Form, bool),
+    out: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
     let (contract, bytes) = read_draft(file)?;
+    if to == Form::Tds && !contract.is_numbered() && !unnumbered {
+        bail!(
+            "the id {} is no number of {IDENTIFIER_CHARS} characters as TC609-6-2025-14 wants it, and \
+             only a platform can give one; make that number the id of the contract, or convert with \
+             --unnumbered, which leaves contractId empty and keeps the id in our extension",
+            contract.id()
+        );
+    }
     let object = match to {
         Form::Tds => contract.to_tds(),
         Form::Odrl => contract.to_odrl(),

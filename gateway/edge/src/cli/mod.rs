@@ -304,6 +304,9 @@ enum ContractCommand {
         /// The form to write.
         #[arg(long, value_enum)]
         to: convert::Form,
+        /// Write the form of TC609-6-2025-14 without a number, for a platform that will give one.
+        #[arg(long)]
+        unnumbered: bool,
         /// Where to; by default it is printed.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -455,7 +458,9 @@ fn contract_command(command: &ContractCommand) -> anyhow::Result<ExitCode> {
         ContractCommand::Vocabulary { schema, context, json } => {
             contract::vocabulary(*schema, *context, *json)
         }
-        ContractCommand::Convert { file, to, out } => convert::convert(file, *to, out.as_deref()),
+        ContractCommand::Convert { file, to, unnumbered, out } => {
+            convert::convert(file, (*to, *unnumbered), out.as_deref())
+        }
         ContractCommand::Lint { file, json } => contract::lint(file, *json),
     }
 }

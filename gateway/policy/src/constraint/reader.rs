@@ -5,6 +5,7 @@ mod places;
 
 use super::operand::{Foreign, Operand, Operator};
 use super::{Constraint, Leaf, NameTest, QuotaKind, Relation, ReleaseVersion, Test};
+use crate::duty::is_point_pattern;
 use crate::fault::{Faults, Problem, shown};
 use crate::interval::Comparison;
 use crate::object::{Member, Object};
@@ -43,13 +44,17 @@ pub(crate) fn read_constraints(
     Constraint::And(parts)
 }
 
-/// What must hold within what must hold, must hold: so each part can be of a moment of its own.
-fn flat(parts: Vec<Constraint>) -> Vec<Constraint> {
-    let parts = parts.into_iter().flat_map(|part| match part {
-        Constraint::And(inner) if !inner.is_empty() => flat(inner),
-        other => vec![other],
-    });
-    parts.collect()
+/// The parts of an `and` in an `and` that belong to several moments are parts of the outer one; others
+/// stay as they were written, and are written again so.
+pub(crate) fn flat(parts: Vec<Constraint>) -> Vec<Constraint> {
+    let inner = |part: Constraint| {
+        let is_mixed = part.phases().len() > 1;
+        match part {
+            Constraint::And(parts) if is_mixed => flat(parts),
+            other => vec![other],
+        }
+    };
+    parts.into_iter().flat_map(inner).collect()
 }
 
 /// Each part that must hold belongs to one moment.
@@ -391,8 +396,10 @@ impl TestReader<'_> {
         );
         let members = self.right.one_or_many(if many { NAMES_MAX } else { 1 }, faults);
         let mut names = BTreeSet::new();
+        let is_point = matches!(self.operand, Asked::Here(Operand::Point));
         for member in &members {
-            let Some(name) = plain(member, faults) else { continue };
+            let name = if is_point { pattern(member, faults) } else { plain(member, faults) };
+            let Some(name) = name else { continue };
             if let Some(twice) = names.replace(name) {
                 faults.add(&self.right.pointer, Problem::Duplicate { found: shown(&twice) });
             }
@@ -495,22 +502,24 @@ fn release(member: &Member<'_>, faults: &mut Faults) -> Option<ReleaseVersion> {
     version
 }
 
-/// A name, or a pattern in the one form that is understood: a star anywhere else would match nothing, and
-/// a prohibition that matches nothing lets everything through.
-pub(crate) fn is_pattern(text: &str) -> bool {
-    let name = text.strip_suffix(".*").unwrap_or(if text == "*" { "all" } else { text });
-    !name.is_empty()
-        && text.len() <= NAME_BYTES_MAX
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c))
+/// A name of a point, or of many; see `is_point_pattern`.
+pub(crate) fn pattern(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+    let text = member.text(faults)?;
+    let is_pattern = is_point_pattern(text);
+    if !is_pattern {
+        faults.add(&member.pointer, Problem::Pattern { found: shown(text) });
+    }
+    is_pattern.then(|| text.to_owned())
 }
 
-/// A name of a party, purpose, dataset or point; points may end in `.*`.
-pub(crate) fn plain(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
+/// A name of a party, purpose or dataset.
+fn plain(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
     let text = member.text(faults)?;
-    let is_plain = is_pattern(text);
+    let is_plain = !text.is_empty()
+        && text.len() <= NAME_BYTES_MAX
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:".contains(c));
     if !is_plain {
-        let known = "a name of letters, digits, '.', ':', '-' and '_', of at most 128 bytes, with a \
-                     '*' only alone or as a last part of its own, such as `press.*`";
+        let known = "a name of letters, digits, '.', ':', '-' and '_', of at most 128 bytes";
         faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });
     }
     is_plain.then(|| text.to_owned())

@@ -48,6 +48,11 @@ impl TimeWindow {
         [text(self.from_s), text(self.until_s)]
     }
 
+    /// Seconds of the day at which the answer can change.
+    pub(crate) fn edges(&self) -> [i64; 2] {
+        [self.from_s, self.until_s % DAY_S]
+    }
+
     pub(crate) fn zone_name(&self) -> &str {
         self.zone.iana_name().expect("zones come from the database by name")
     }
@@ -74,7 +79,11 @@ impl TimeWindow {
         };
         let offset_s = i64::from(self.zone.to_offset(timestamp).seconds());
         let local_s = moment.0.div_euclid(1_000_000_000) + offset_s;
-        let (day, second) = (local_s.div_euclid(DAY_S), local_s.rem_euclid(DAY_S));
+        self.contains_local(local_s.div_euclid(DAY_S), local_s.rem_euclid(DAY_S))
+    }
+
+    /// A day since 1970 and a second of it, in the window's own zone.
+    pub(crate) fn contains_local(&self, day: i64, second: i64) -> bool {
         if self.from_s < self.until_s {
             return self.opens_on(day) && (self.from_s..self.until_s).contains(&second);
         }

@@ -1,45 +1,148 @@
 //! What makes a contract that is well formed refuse to make sense: it is said before anyone signs.
+//!
+//! `check` is for every file; `check_sense` for whoever is about to sign: what was signed before it
+//! was asked stays in force, and a rule that says nothing grants nothing.
 
-use super::{Contract, Rule, RuleKind, sense};
+mod implication;
+
+use super::{Contract, Rule, RuleKind, WireForm};
 use crate::action::Action;
 use crate::constraint::{Constraint, Test};
 use crate::duty::{Duty, PointPatterns, Statistic, Transform};
-use crate::fault::{Faults, Problem};
+use crate::fault::{Faults, Problem, child};
 use crate::interval::{Comparison, IntervalSet};
+use implication::{Reasoner, disjuncts};
+use std::time::Duration;
 
 pub(super) fn check(contract: &Contract, faults: &mut Faults) {
     let permissions = || contract.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
     for rule in &contract.rules {
         let at = &*rule.pointer;
-        if !is_satisfiable(contract, &rule.constraint) || !sense::can_hold(&rule.constraint) {
+        if !is_satisfiable(contract, &rule.constraint) {
             faults.add(at, Problem::Unsatisfiable);
         }
         check_treatments(rule, faults);
         check_foreign(rule, faults);
         check_rates(rule, faults);
     }
-    // Where something could not be read, what is missing may be just that.
-    let is_whole = faults.is_empty();
-    if is_whole && contract.provider == contract.consumer {
-        faults.add("", Problem::OneSided);
-    }
-    if is_whole && contract.rules.is_empty() && contract.obligations.is_empty() {
-        faults.add("", Problem::NoRule);
-    }
-    check_retention(contract, faults);
     for permission in permissions() {
         let forbids = |rule: &&Rule| {
             rule.kind == RuleKind::Prohibition
-                && permission.actions.iter().all(|action| {
-                    let is_delivery = action == Action::Deliver && binds_the_box(rule);
-                    is_delivery || rule.actions.covers(action)
-                })
-                && sense::implies(&permission.constraint, &rule.constraint)
+                && permission.actions.iter().all(|action| rule.actions.covers(action))
+                && (rule.constraint.is_always()
+                    || is_same(&rule.constraint, &permission.constraint))
         };
         if let Some(prohibition) = contract.rules.iter().find(forbids) {
             let prohibition = prohibition.id.to_string();
             faults.add(&permission.pointer, Problem::Contradiction { prohibition });
         }
+    }
+}
+
+/// What can be seen only by what rules mean together. `pointer`: where the contract stands.
+pub(super) fn check_sense(contract: &Contract, pointer: &str, faults: &mut Faults) {
+    if contract.provider == contract.consumer {
+        let key = match contract.form {
+            WireForm::Odrl => "assignee",
+            WireForm::Tds => "signatoryEntities",
+            WireForm::First => "consumer",
+        };
+        faults.add(&child(pointer, key), Problem::SameParty);
+    }
+    if contract.rules.is_empty() && contract.obligations.is_empty() {
+        faults.add(pointer, Problem::NoRules);
+    }
+    for rule in &contract.rules {
+        check_retention(rule, contract, faults);
+    }
+    check_meaning(contract, faults);
+}
+
+/// Whether each rule can hold, and whether prohibitions leave anything of each permission.
+fn check_meaning(contract: &Contract, faults: &mut Faults) {
+    let mut reasoner = Reasoner::new(contract);
+    let expanded: Vec<_> =
+        contract.rules.iter().map(|rule| (rule, disjuncts(&rule.constraint))).collect();
+    for (rule, all) in &expanded {
+        let Some(all) = all else { continue };
+        let binds = binds_the_box(rule);
+        // A prohibition may name what the contract must never be about.
+        let is_own = binds && rule.kind == RuleKind::Permission;
+        let possible: Vec<_> = all.iter().filter(|one| reasoner.is_possible(one, is_own)).collect();
+        if possible.is_empty() {
+            if is_satisfiable(contract, &rule.constraint) {
+                faults.add(&rule.pointer, Problem::Unsatisfiable);
+            }
+            continue;
+        }
+        if rule.kind == RuleKind::Prohibition {
+            continue;
+        }
+        let forbids: Vec<_> = expanded
+            .iter()
+            .filter(|(other, _)| other.kind == RuleKind::Prohibition && forbids_all(other, rule))
+            .flat_map(|(other, all)| all.iter().flatten().map(move |one| (*other, one)))
+            .collect();
+        let mut stops = |one| {
+            forbids.iter().find(|(_, wide)| reasoner.implies(one, wide, binds)).map(|(by, _)| *by)
+        };
+        let by: Option<Vec<&Rule>> = possible.into_iter().map(&mut stops).collect();
+        let is_new = !faults.is_at(&rule.pointer);
+        if let Some(prohibition) = by.and_then(|by| by.first().copied())
+            && is_new
+        {
+            let prohibition = prohibition.id.to_string();
+            faults.add(&rule.pointer, Problem::Contradiction { prohibition });
+        }
+    }
+}
+
+/// Whether a prohibition that holds leaves nothing of a permission. What the box does not deliver is
+/// nowhere for anything else that is permitted.
+fn forbids_all(prohibition: &Rule, permission: &Rule) -> bool {
+    let stops_delivery = binds_the_box(prohibition) && binds_the_box(permission);
+    stops_delivery || permission.actions.iter().all(|action| prohibition.actions.forbids(action))
+}
+
+/// Nobody can keep data for longer than it may have it.
+fn check_retention(rule: &Rule, contract: &Contract, faults: &mut Faults) {
+    let duties = || rule.duties.iter().chain(&contract.obligations);
+    let kept = duties().filter_map(|duty| match duty {
+        Duty::Retain(span) => Some(*span),
+        _ => None,
+    });
+    let kept = kept.max().unwrap_or(Duration::ZERO);
+    let is_too_long = |duty: &Duty| match duty {
+        Duty::DeleteAfter(span) => kept > *span,
+        Duty::DeleteBy(moment) => contract.not_before.saturating_add(kept) > *moment,
+        _ => false,
+    };
+    if !kept.is_zero() && duties().any(is_too_long) {
+        faults.add(&rule.pointer, Problem::RetainBeyondDelete);
+    }
+}
+
+/// The bucket of a rate empties with what a permission lets go; a prohibition lets nothing go.
+fn check_rates(rule: &Rule, faults: &mut Faults) {
+    if rule.kind == RuleKind::Prohibition && binds_the_box(rule) {
+        for leaf in rule.constraint.leaves() {
+            if let Test::Rate(_) = &leaf.test {
+                faults.add(&leaf.pointer, Problem::RateInProhibition);
+            }
+        }
+    }
+}
+
+/// Equal but for the places where they stand.
+fn is_same(a: &Constraint, b: &Constraint) -> bool {
+    match (a, b) {
+        (Constraint::Test(a), Constraint::Test(b)) => a.test == b.test,
+        (Constraint::And(a), Constraint::And(b))
+        | (Constraint::Or(a), Constraint::Or(b))
+        | (Constraint::Xone(a), Constraint::Xone(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
+        _ => false,
     }
 }
 
@@ -103,22 +206,21 @@ fn check_treatments(rule: &Rule, faults: &mut Faults) {
             }
         }
         if matches!(one.transform, Transform::Noise(_)) {
+            // A count says the same whatever the values are.
+            let is_bound = |transform: &Transform| {
+                matches!(
+                    transform,
+                    Transform::Clamp { .. }
+                        | Transform::Aggregate { statistic: Statistic::Count, .. }
+                )
+            };
             let clamps = |pattern: &str| {
                 rule.treatments.iter().any(|other| {
-                    matches!(other.transform, Transform::Clamp { .. })
+                    is_bound(&other.transform)
                         && other.points.iter().any(|clamp| includes(clamp, pattern))
                 })
             };
-            // How often something happened changes by one with one reading.
-            let is_count = |one: &Transform| {
-                matches!(one, Transform::Aggregate { statistic: Statistic::Count, .. })
-            };
-            let counts = |pattern: &str| {
-                let counted = rule.treatments.iter().filter(|other| is_count(&other.transform));
-                counted.flat_map(|other| other.points.iter()).any(|one| includes(one, pattern))
-            };
-            let is_bounded = |pattern: &str| clamps(pattern) || counts(pattern);
-            if let Some(point) = one.points.iter().find(|pattern| !is_bounded(pattern)) {
+            if let Some(point) = one.points.iter().find(|pattern| !clamps(pattern)) {
                 let point = point.to_owned();
                 faults.add(&one.pointer, Problem::NoiseUnbounded { point });
             }
@@ -135,37 +237,6 @@ fn check_foreign(rule: &Rule, faults: &mut Faults) {
         if let Test::Elsewhere { operand, .. } = &leaf.test {
             faults.add(&leaf.pointer, Problem::Elsewhere { operand: operand.name() });
         }
-    }
-}
-
-/// A rate is used up by what a permission lets in; a prohibition lets nothing in, so its rate would always
-/// be within its limit and fire for ever.
-fn check_rates(rule: &Rule, faults: &mut Faults) {
-    if rule.kind == RuleKind::Prohibition {
-        for leaf in rule.constraint.leaves() {
-            if matches!(leaf.test, Test::Rate(_)) {
-                faults.add(&leaf.pointer, Problem::RateForbids);
-            }
-        }
-    }
-}
-
-/// What must be kept longer than it may be kept.
-fn check_retention(contract: &Contract, faults: &mut Faults) {
-    let duties = contract.rules.iter().flat_map(|rule| &rule.duties);
-    let duties: Vec<&Duty> = duties.chain(&contract.obligations).collect();
-    let longest = duties.iter().filter_map(|duty| match duty {
-        Duty::Retain(duration) => Some(*duration),
-        _ => None,
-    });
-    let shortest = duties.iter().filter_map(|duty| match duty {
-        Duty::DeleteAfter(duration) => Some(*duration),
-        _ => None,
-    });
-    if let (Some(keep), Some(delete)) = (longest.max(), shortest.min())
-        && keep > delete
-    {
-        faults.add("", Problem::Retention);
     }
 }
 
@@ -198,15 +269,11 @@ pub(crate) fn binds_the_box(rule: &Rule) -> bool {
     match rule.kind {
         RuleKind::Permission => rule.actions.covers(Action::Deliver),
         RuleKind::Prohibition => {
-            // Delivery is a transfer, and to distribute is to deliver further: forbidding either forbids it.
-            const BOUND: [Action; 5] = [
-                Action::Collect,
-                Action::Store,
-                Action::Deliver,
-                Action::Transfer,
-                Action::Distribute,
-            ];
-            rule.actions.covers_any(&BOUND)
+            let steps = [Action::Collect, Action::Store, Action::Deliver];
+            steps.into_iter().any(|step| rule.actions.forbids(step))
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! From one wire form to the other. What is written is read back and compared before anyone gets it.
 
 use super::odrl::odrl_json;
-use super::reader::read_document;
+use super::reader::{Asked, read_document};
 use super::tds::tds_json;
 use super::{CONTRACT_BYTES_MAX, CONTRACT_SCHEMA, Contract, Rule, WireForm};
 use crate::constraint::{Constraint, Leaf};
@@ -42,7 +42,7 @@ impl Contract {
                 faults.add("", Problem::TooLong { length, limit: CONTRACT_BYTES_MAX });
                 None
             }
-            false => read_document(&bytes, true, &mut faults),
+            false => read_document(&bytes, Asked::Whole, &mut faults),
         };
         if faults.is_empty() {
             let contract = document.and_then(|document| document.contract);

@@ -2,10 +2,9 @@
 
 mod writer;
 
-pub(super) use writer::duties_json;
+pub(super) use writer::{duties_json, texts};
 
-use crate::constraint::Period;
-use crate::constraint::plain;
+use crate::constraint::{Period, pattern};
 use crate::duty::{
     Axis, BUCKET_EDGES_MAX, Duty, Grid, MICRO, Mechanism, Noise, NotifyOn, PointPatterns,
     SAMPLE_MAX, Statistic, Transform, Treatment, WINDOW_MAX,
@@ -116,8 +115,7 @@ impl<'v> Parameters<'v> {
             return PointPatterns::every();
         };
         let names = member.one_or_many(POINTS_MAX, faults);
-        let names = names.iter().filter_map(|name| plain(name, faults));
-        PointPatterns::of(names.collect())
+        PointPatterns::of(names.iter().filter_map(|name| pattern(name, faults)).collect())
     }
 
     /// A decimal within bounds, the lower one excluded when it is zero.
@@ -199,9 +197,15 @@ fn aggregate(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
     let known = "count, min, max, mean, p05, p50, p90, p95 or p99";
     let statistic = p.required("statistic", faults);
     let statistic = statistic.and_then(|member| member.word(&Statistic::WORDS, known, faults));
-    let contributors_min = match p.optional("contributors") {
-        Some(member) => member.whole(faults)?,
-        None => 1,
+    // A window is one point's, so what stands behind it are readings; the older name says less.
+    let contributors_min = match (p.optional("minReadings"), p.optional("contributors")) {
+        (Some(_), Some(older)) => {
+            let (first, second) = ("minReadings", "contributors");
+            faults.add(&older.pointer, Problem::TwoSpellings { first, second });
+            return None;
+        }
+        (Some(member), None) | (None, Some(member)) => member.whole(faults)?,
+        (None, None) => 1,
     };
     Some(Transform::Aggregate { window: window?, statistic: statistic?, contributors_min })
 }
@@ -279,9 +283,14 @@ fn grid(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
 /// The outer `None`: the action is no duty.
 fn duty(action: &str, p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Option<Duty>> {
     Some(match action {
-        "delete" => match p.optional("by") {
-            Some(member) => member.moment(faults).map(Duty::DeleteBy),
-            None => span(p, "after", faults).map(Duty::DeleteAfter),
+        "delete" => match (p.optional("by"), p.left.contains_key("after")) {
+            (Some(by), true) => {
+                p.optional("after");
+                faults.add(&by.pointer, Problem::TwoDeadlines);
+                None
+            }
+            (Some(member), false) => member.moment(faults).map(Duty::DeleteBy),
+            (None, _) => span(p, "after", faults).map(Duty::DeleteAfter),
         },
         "retain" => span(p, "atLeast", faults).map(Duty::Retain),
         "notify" => {

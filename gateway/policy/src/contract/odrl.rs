@@ -38,14 +38,16 @@ const OPTIONAL: [&str; 13] = [
     "timestamp",
     "particulars",
 ];
-/// Contexts whose words are built in.
-const CONTEXTS: [&str; 4] = [
+/// Where the context of our profile is published.
+pub(crate) const CONTEXT: &str = "https://guankou.example/contracts/context.jsonld";
+/// The contexts that a contract may name: ODRL's, ours, and those of the Dataspace Protocol.
+pub(crate) const CONTEXTS: [&str; 5] = [
     "http://www.w3.org/ns/odrl.jsonld",
     "https://www.w3.org/ns/odrl.jsonld",
+    CONTEXT,
     "https://w3id.org/dspace/2025/1/context.jsonld",
-    "https://guankou.example/contracts/context.jsonld",
+    "https://w3id.org/dspace/2025/1/odrl-profile.jsonld",
 ];
-const CONTEXTS_MAX: usize = 8;
 /// Longest title, in bytes: 128 characters, of which each may have four.
 const TITLE_BYTES_MAX: usize = 512;
 /// Longest id of a rule, in bytes.
@@ -123,18 +125,6 @@ pub(super) fn contract(
     })
 }
 
-/// Contexts give words their meaning, and none is ever fetched: of others we would not know what a contract
-/// says.
-fn contexts(object: &Object<'_>, faults: &mut Faults) {
-    let Some(member) = object.member("@context") else { return };
-    for one in member.one_or_many(CONTEXTS_MAX, faults) {
-        let Some(found) = one.text(faults) else { continue };
-        if !CONTEXTS.contains(&found) {
-            faults.add(&one.pointer, Problem::Context { found: shown(found) });
-        }
-    }
-}
-
 /// Members that allow one value only.
 fn fixed_terms(object: &Object<'_>, faults: &mut Faults) {
     const TYPES: [(&str, ()); 6] = [
@@ -154,6 +144,17 @@ fn fixed_terms(object: &Object<'_>, faults: &mut Faults) {
     if let Some(member) = object.member("conflict") {
         let known = "prohibit: a prohibition always wins here";
         member.word(&[("prohibit", ()), ("odrl:prohibit", ())], known, faults);
+    }
+}
+
+/// No context is ever loaded; one that is not known could give the words another meaning.
+fn contexts(object: &Object<'_>, faults: &mut Faults) {
+    let Some(member) = object.member("@context") else { return };
+    for member in member.one_or_many(CONTEXTS.len(), faults) {
+        let Some(text) = member.text(faults) else { continue };
+        if !CONTEXTS.contains(&text) {
+            faults.add(&member.pointer, Problem::Context { found: shown(text), own: CONTEXT });
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{CONTRACT_BYTES_MAX, CONTRACT_SCHEMA, Contract, SIGNATURES_MAX, WireForm};
 use crate::fault::{Faults, Problem, shown};
 use crate::json;
-use crate::object::{Object, entries};
+use crate::object::{Object, add_type, entries};
 use crate::signature::Algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,16 +32,28 @@ pub(crate) struct SignatureEntry {
     pub(crate) signature: Vec<u8>,
 }
 
-/// Reads a file. Without `whole`, the bare contract object will do, too.
-pub(crate) fn read_document(bytes: &[u8], whole: bool, faults: &mut Faults) -> Option<Document> {
+/// What is asked of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A whole file: it was signed.
+    Whole,
+    /// The bare contract object will do, too.
+    Draft,
+    /// As a draft, and it must make sense: somebody is about to sign it. What was signed before that
+    /// was asked stays in force.
+    Sense,
+}
+
+/// Reads a file or, unless a whole one is asked for, the bare contract object.
+pub(crate) fn read_document(bytes: &[u8], asked: Asked, faults: &mut Faults) -> Option<Document> {
     if bytes.len() > CONTRACT_BYTES_MAX {
-        let limit = CONTRACT_BYTES_MAX;
-        faults.add("", Problem::TooLong { length: bytes.len(), limit });
+        // Whoever reads files stops behind the limit, so the true length is not known here.
+        faults.add("", Problem::FileTooLong { limit: CONTRACT_BYTES_MAX });
         return None;
     }
     let value = json::read(bytes, faults)?;
-    if !whole && value.get("contract").is_none() {
-        return Some(document(value, "", Vec::new(), faults));
+    if asked != Asked::Whole && value.get("contract").is_none() {
+        return Some(document(value, ("", asked), Vec::new(), faults));
     }
     let Object { members, .. } =
         Object::open(&value, "", &["schema", "contract", "signatures"], faults)?;
@@ -59,22 +71,22 @@ pub(crate) fn read_document(bytes: &[u8], whole: bool, faults: &mut Faults) -> O
         let entries = entries(list, "/signatures", SIGNATURES_MAX, faults);
         entries.iter().filter_map(|(at, entry)| signature(entry, at, faults)).collect()
     });
-    Some(document(object, "/contract", signatures, faults))
+    Some(document(object, ("/contract", asked), signatures, faults))
 }
 
 /// The schema whose files hold contracts of this form.
 pub(crate) fn schema_of(contract: &Value) -> i64 {
-    if form_of(contract) == WireForm::First { FIRST_SCHEMA } else { CONTRACT_SCHEMA }
+    if form_of(contract) == Some(WireForm::First) { FIRST_SCHEMA } else { CONTRACT_SCHEMA }
 }
 
 fn document(
     object: Value,
-    pointer: &str,
+    (pointer, asked): (&str, Asked),
     signatures: Vec<SignatureEntry>,
     faults: &mut Faults,
 ) -> Document {
     let canonical = json::canonical_json(&object);
-    let contract = contract(&object, pointer, Digest::of(&canonical), faults);
+    let contract = contract(&object, (pointer, asked), Digest::of(&canonical), faults);
     Document { contract, object, canonical, signatures }
 }
 
@@ -92,29 +104,47 @@ pub(crate) fn check_party(text: &str) -> Result<(), IdFault> {
     })
 }
 
-/// Which form the object has is seen by a member that only this form has.
-fn form_of(contract: &Value) -> WireForm {
-    let has = |key: &str| contract.get(key).is_some();
-    match () {
-        () if ["@type", "profile", "assigner", "permission"].iter().any(|key| has(key)) => {
-            WireForm::Odrl
-        }
-        () if has(super::tds::MARK) => WireForm::Tds,
-        () => WireForm::First,
-    }
+/// Which form the object has is seen by members that only this form has, the surest first.
+fn form_of(contract: &Value) -> Option<WireForm> {
+    const MARKS: [(&[&str], WireForm); 4] = [
+        (&["@type"], WireForm::Odrl),
+        (&[super::tds::MARK, "contractPolicies", "strategy", "strategies"], WireForm::Tds),
+        (&["profile", "assigner", "assignee", "permission", "@id", "@context"], WireForm::Odrl),
+        (
+            &["provider", "consumer", "points", "datasets", "allow", "mask", "schema"],
+            WireForm::First,
+        ),
+    ];
+    let has = |key: &&str| contract.get(key).is_some();
+    MARKS.iter().find(|(keys, _)| keys.iter().any(has)).map(|(_, form)| *form)
 }
 
-fn contract(value: &Value, pointer: &str, digest: Digest, faults: &mut Faults) -> Option<Contract> {
+fn contract(
+    value: &Value,
+    (pointer, asked): (&str, Asked),
+    digest: Digest,
+    faults: &mut Faults,
+) -> Option<Contract> {
+    if !value.is_object() {
+        add_type(value, pointer, "an object", faults);
+        return None;
+    }
     let contract = match form_of(value) {
-        WireForm::Odrl => super::odrl::contract(value, pointer, digest, faults),
-        WireForm::Tds => super::tds::contract(value, pointer, digest, faults),
-        WireForm::First if value.get("provider").is_none() && value.get("points").is_none() => {
+        Some(WireForm::Odrl) => super::odrl::contract(value, pointer, digest, faults),
+        Some(WireForm::Tds) => super::tds::contract(value, pointer, digest, faults),
+        Some(WireForm::First) => super::first::contract(value, pointer, digest, faults),
+        None => {
             faults.add(pointer, Problem::Form);
             None
         }
-        WireForm::First => super::first::contract(value, pointer, digest, faults),
     }?;
-    super::check::check(&contract, faults);
+    // Without a part that could not be read, rules would seem to say what they do not.
+    if faults.is_empty() {
+        super::check::check(&contract, faults);
+        if asked == Asked::Sense {
+            super::check::check_sense(&contract, pointer, faults);
+        }
+    }
     Some(contract)
 }
 

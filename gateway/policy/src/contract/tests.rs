@@ -122,7 +122,8 @@ fn every_term_is_known_or_refused() {
     check("note", json!("x"), "/note", Problem::UnknownKey);
     check("version", json!(0), "/version", Problem::Version { found: 0 });
     check("version", json!("1"), "/version", Problem::Type { expected: "an integer" });
-    check("version", json!(1.5), "/version", Problem::NotCanonical);
+    check("version", json!(1.5), "/version", Problem::Fraction { found: "1.5".to_owned() });
+    check("version", json!(1e300), "/version", Problem::NotCanonical);
     check("purpose", json!(""), "/purpose", name("name is empty; give it 1 to 64 characters"));
     check("datasets", json!([]), "/datasets", Problem::Empty);
     check("datasets", json!("all"), "/datasets", Problem::Type { expected: "a list" });
@@ -164,7 +165,7 @@ fn limits_are_exact() {
     assert!(Contract::parse(padded(CONTRACT_BYTES_MAX).as_bytes(), &trusted()).is_ok());
     let length = CONTRACT_BYTES_MAX + 1;
     let error = Contract::parse(padded(length).as_bytes(), &trusted()).unwrap_err();
-    let expect = Problem::TooLong { length, limit: CONTRACT_BYTES_MAX };
+    let expect = Problem::FileTooLong { limit: CONTRACT_BYTES_MAX };
     assert_eq!(error.faults[0].problem, expect);
 
     let mut file: Value = serde_json::from_str(GOLDEN).unwrap();

@@ -1,49 +1,39 @@
 //! Noise for differential privacy.
 //!
 //! Every result is a multiple of a power of two not below the scale of the noise, so that the low bits
-//! of a double betray nothing of the value (Mironov 2012, the snapping mechanism). The sensitivity is
-//! the range to which the contract clamps the values, or one for a count.
+//! of a double betray nothing of the value (Mironov 2012, the snapping mechanism). The caller
+//! says the sensitivity: how much one reading can change the value.
 
-use crate::duty::{MICRO, Mechanism, Noise, Statistic, Transform};
-
-/// By how much one reading can change the result of a form: a count by one, everything else by the range
-/// to which values are clamped.
-pub(super) fn sensitivity(form: &[Transform]) -> f64 {
-    let is_count =
-        |one: &Transform| matches!(one, Transform::Aggregate { statistic: Statistic::Count, .. });
-    if form.iter().any(is_count) {
-        return 1.0;
-    }
-    let range = form.iter().find_map(|transform| match transform {
-        Transform::Clamp { low, high } => Some(high - low),
-        _ => None,
-    });
-    range.unwrap_or(f64::INFINITY)
-}
+use crate::duty::{MICRO, Mechanism, Noise};
 
 /// A value with noise.
-pub(super) fn add(noise: &Noise, value: f64, range: f64, entropy: &mut dyn FnMut() -> u64) -> f64 {
-    let scale = scale(noise, range);
+pub(super) fn add(
+    noise: &Noise,
+    value: f64,
+    sensitivity: f64,
+    entropy: &mut dyn FnMut() -> u64,
+) -> f64 {
+    let scale = scale(noise, sensitivity);
     let drawn = match noise.mechanism {
         Mechanism::Laplace => laplace(entropy),
         Mechanism::Gaussian { .. } => gaussian(entropy),
     };
     let grid = scale.log2().ceil().exp2();
     let noisy = ((value + scale * drawn) / grid).round() * grid;
-    // Only a range near the largest double gets here.
+    // Only a sensitivity near the largest double gets here.
     if noisy.is_finite() { noisy } else { 0.0 }
 }
 
 /// Laplace's b, or the standard deviation.
 #[allow(clippy::cast_precision_loss, reason = "budgets are far below 2^53 millionths")]
-fn scale(noise: &Noise, range: f64) -> f64 {
+fn scale(noise: &Noise, sensitivity: f64) -> f64 {
     let epsilon = noise.epsilon_micro as f64 / MICRO;
     match noise.mechanism {
-        Mechanism::Laplace => range / epsilon,
+        Mechanism::Laplace => sensitivity / epsilon,
         Mechanism::Gaussian { delta_pico } => {
             // The classical bound holds up to epsilon 1; beyond, more noise than needed is drawn.
             let delta = delta_pico as f64 / (MICRO * MICRO);
-            range * (2.0 * (1.25 / delta).ln()).sqrt() / epsilon.min(1.0)
+            sensitivity * (2.0 * (1.25 / delta).ln()).sqrt() / epsilon.min(1.0)
         }
     }
 }

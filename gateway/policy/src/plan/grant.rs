@@ -125,9 +125,10 @@ impl PointRules {
         let programs = programs.chain(self.forbids.iter().map(|one| &one.program));
         let asks = programs.map(Program::asks).max().unwrap_or_default();
         match self.permits.iter().any(|one| !one.rates.is_empty()) {
-            // A rate is used up by every reading that the permission lets in, even where it is not asked.
-            true if asks == Asks::Rows => Asks::Counters,
-            _ => asks,
+            // A rate is used up by every reading that the permission lets in, even where contract and
+            // descriptor have answered the rule without it.
+            true => Asks::Counters,
+            false => asks,
         }
     }
 

@@ -430,7 +430,7 @@ fn rules_decide_by_point_and_by_reading() {
         ],
     );
     check_odrl(
-        |o| rule(o, r#"[{"leftOperand":"purpose","operator":"isA","rightOperand":"sale"}]"#),
+        |o| rule(o, r#"[{"leftOperand":"dataField","operator":"eq","rightOperand":"Other"}]"#),
         &["6 point-not-covered C-2026-002"],
     );
     // No fix: a permission is not given, a prohibition fires.
@@ -530,4 +530,54 @@ fn rows_beyond_a_block_are_judged() {
         let rows: Vec<usize> = permitted.flat_map(|one| one.rows().collect::<Vec<_>>()).collect();
         assert_eq!(rows, (60..usize::try_from(count).unwrap()).collect::<Vec<_>>(), "of {count}");
     }
+}
+
+/// A bucket that is not charged would let more through where contract and descriptor answered the rule.
+#[test]
+fn rates_are_used_up_where_they_are_not_asked() {
+    let rate = json!({"leftOperand": "rate", "operator": "lteq", "rightOperand": 1, "unit": "1/s"});
+    let speed =
+        json!({"leftOperand": "dataField", "operator": "eq", "rightOperand": "Vessel.Speed"});
+    let mut object = crate::contract::odrl::tests::agreement();
+    object["permission"][0] = json!({"action": "deliver", "constraint": [{"or": [speed, rate]}]});
+    object.as_object_mut().unwrap().remove("prohibition");
+    let plan = Plan::compile(&[crate::contract::odrl::tests::signed(&object)], &descriptors());
+    let mut usage = crate::Usage::default();
+    for (point, expect) in [(SPEED, 1), (POSITION, 0)] {
+        let mut verdicts = Verdicts::default();
+        let rows = [row(point, Some(Value::U64(1)))];
+        let batch = Batch::from_rows(header("vessel-bus"), rows).unwrap();
+        plan.judge(&Situation::at(now("2027")), &mut usage, &batch, &mut verdicts);
+        let permitted = verdicts.iter().filter(Judged::is_permitted).count();
+        assert_eq!((permitted, usage.len()), (expect, 1), "for {point:?}");
+    }
+}
+
+/// A wrong name in what protects must not let values go as they are.
+#[test]
+fn a_protection_of_nothing_grants_nothing() {
+    let check = |action: &str, names: Json, target: Json, expect: u64| {
+        let mut object = crate::contract::odrl::tests::agreement();
+        let field =
+            json!([{"leftOperand": "dataField", "operator": "isAnyOf", "rightOperand": names}]);
+        object["permission"][0] =
+            json!({"action": "deliver", "duty": [{"action": action, "refinement": field}]});
+        object["target"] = target;
+        object.as_object_mut().unwrap().remove("prohibition");
+        let plan = Plan::compile(&[crate::contract::odrl::tests::signed(&object)], &descriptors());
+        let decision = plan.decide_afresh(&Situation::at(now("2027")), batch());
+        assert_eq!(decision.permitted_rows(), expect, "{object} {:?}", plan.warnings());
+        let is_said = |warning: &PlanWarning| matches!(warning, PlanWarning::Unprotected { .. });
+        assert_eq!(plan.warnings().iter().any(is_said), expect == 0, "{:?}", plan.warnings());
+    };
+    let bus = || json!(["vessel-bus"]);
+    check("mask", json!(["Vessel.Position"]), bus(), 6);
+    check("mask", json!(["vessel.position"]), bus(), 0);
+    check("pseudonymise", json!(["Vessels.*"]), bus(), 0);
+    // One right name shows that it is about this box, and cargo is in another dataset.
+    check("mask", json!(["Vessel.Position", "Vessel.Crew"]), bus(), 6);
+    check("mask", json!(["Cargo.Weight"]), bus(), 0);
+    check("mask", json!(["Cargo.Weight"]), json!(["vessel-bus", "cargo"]), 6);
+    // The names of a dataset that is not here are not known.
+    check("mask", json!(["Crane.Driver"]), json!(["vessel-bus", "crane"]), 6);
 }

@@ -17,7 +17,7 @@ mod status;
 pub use reader::{Item, SpoolReader, StoredBatch};
 pub use record::{BatchMeta, GapReason, GapRecord};
 pub use recovery::Recovered;
-pub use status::{SpoolStatus, StreamStatus, VerifyReport, verify};
+pub use status::{SpoolStatus, StreamStatus, VerifyReport, batches, verify};
 
 use crate::disk::Disk;
 use crate::journal::{Journal, JournalError, SNAPSHOT_BYTES_MAX};

@@ -1,6 +1,6 @@
 //! What an operator wants to know of the spool.
 
-use super::record::{BatchHead, KIND_GAP, KIND_LEAF, Position, is_batch};
+use super::record::{BatchHead, BatchMeta, KIND_GAP, KIND_LEAF, Position, is_batch};
 use super::{Spool, SpoolError};
 use crate::disk::Disk;
 use crate::journal::{Salvage, Visit, survey};
@@ -87,6 +87,22 @@ impl VerifyReport {
     pub fn is_clean(&self) -> bool {
         self.holes == 0 && self.salvage.damaged_places == 0
     }
+}
+
+/// Shows every batch that the spool holds, without its readings.
+pub fn batches(
+    disk: &impl Disk,
+    handle: &mut dyn FnMut(StreamId, BatchSeq, &BatchMeta),
+) -> Result<(), SpoolError> {
+    survey(disk, &mut |visit| {
+        if let Visit::Frame { kind, payload, .. } = visit
+            && is_batch(kind)
+            && let Ok((head, _)) = BatchHead::decode(kind, payload)
+        {
+            handle(head.stream, head.seq, &head.meta);
+        }
+    })?;
+    Ok(())
 }
 
 /// Reads the whole spool without changing it; `handle_leaf` is shown every leaf that it holds.

@@ -48,22 +48,28 @@ pub(super) fn area(member: &Member<'_>, faults: &mut Faults) -> Option<Area> {
     let optional = ["latitude", "longitude", "radius_m", "vertices", "datum"];
     let object = Object::open_with(member.value, &member.pointer, &["type"], &optional, faults)?;
     if let Some(datum) = object.member("datum") {
+        // BeiDou gives its positions in CGCS2000.
         const DATUMS: [(&str, ()); 4] =
             [("WGS-84", ()), ("CGCS2000", ()), ("BeiDou", ()), ("BDS", ())];
-        let known = "WGS-84, CGCS2000 or BeiDou; convert GCJ-02 or BD-09 coordinates first";
+        let known = "WGS-84 or CGCS2000 (BeiDou, BDS); convert GCJ-02 or BD-09 coordinates first";
         datum.word(&DATUMS, known, faults);
     }
     let kinds = [("circle", true), ("polygon", false)];
     let is_circle = object.member("type")?.word(&kinds, "circle or polygon", faults)?;
-    let (kind, others): (_, &[&'static str]) = match is_circle {
+    let (shape, others): (_, &[&str]) = match is_circle {
         true => ("circle", &["vertices"]),
         false => ("polygon", &["latitude", "longitude", "radius_m"]),
     };
-    for member in others.iter().copied().filter(|member| object.member(member).is_some()) {
-        faults.add(&object.at(member), Problem::AreaMember { member, kind });
+    let before = faults.len();
+    for other in others.iter().filter_map(|key| object.member(key)) {
+        faults.add(&other.pointer, Problem::OtherShape { shape });
+    }
+    if faults.len() > before {
+        return None;
     }
     let area = if is_circle { circle(&object, faults) } else { polygon(&object, faults) };
-    if area.is_none() {
+    // A number that cannot be signed was noted when the text was parsed.
+    if area.is_none() && !faults.is_within(&member.pointer) {
         faults.add(&member.pointer, Problem::Area { vertices_max: VERTICES_MAX });
     }
     area
@@ -72,7 +78,7 @@ pub(super) fn area(member: &Member<'_>, faults: &mut Faults) -> Option<Area> {
 fn circle(object: &Object<'_>, faults: &mut Faults) -> Option<Area> {
     let mut decimal = |key: &str| object.member(key).and_then(|member| member.decimal(faults));
     let (latitude, longitude) = (decimal("latitude"), decimal("longitude"));
-    let radius_m = decimal("radius_m").filter(|radius| (0.0..=RADIUS_M_MAX).contains(radius));
+    let radius_m = decimal("radius_m").filter(|radius| *radius > 0.0 && *radius <= RADIUS_M_MAX);
     Some(Area::Circle { centre: Position::new(latitude?, longitude?)?, radius_m: radius_m? })
 }
 
@@ -85,5 +91,24 @@ fn polygon(object: &Object<'_>, faults: &mut Faults) -> Option<Area> {
     };
     let corners: Option<Vec<Position>> =
         corners.iter().map(|member| corner(member, faults)).collect();
-    Area::polygon(corners?)
+    let corners = corners?;
+    // In a polygon without inside lies nothing: a prohibition about it would forbid nothing.
+    if corners.len() >= 3 && is_line(&corners) {
+        faults.add(&object.at("vertices"), Problem::Line);
+        return None;
+    }
+    Area::polygon(corners)
+}
+
+/// Whether all corners lie on one line.
+fn is_line(corners: &[Position]) -> bool {
+    /// Square degrees; 0.1 mm beside a line of 100 km.
+    const AREA_MIN: f64 = 1e-9;
+    let from = corners[0];
+    let legs =
+        || corners.iter().map(|at| (at.latitude - from.latitude, at.longitude - from.longitude));
+    let length = |(a, b): &(f64, f64)| a * a + b * b;
+    let longest = legs().max_by(|a, b| length(a).total_cmp(&length(b)));
+    let (north, east) = longest.expect("a list of corners is not empty");
+    legs().all(|leg| (north * leg.1 - east * leg.0).abs() < AREA_MIN)
 }

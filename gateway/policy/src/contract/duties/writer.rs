@@ -125,6 +125,27 @@ fn duty_json(duty: &Duty) -> Value {
     action(duty.name(), parameters)
 }
 
+/// Each in one line: its action, then its refinements with their values.
+pub(in crate::contract) fn texts(treatments: &[Treatment], duties: &[Duty]) -> Vec<String> {
+    let shown = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => {
+            let texts =
+                values.iter().map(|one| one.as_str().map_or(one.to_string(), str::to_owned));
+            texts.collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    };
+    let line = |duty: &Value| {
+        let refinement = duty["refinement"].as_array().into_iter().flatten();
+        let parts = refinement
+            .map(|one| format!("{} {}", shown(&one["leftOperand"]), shown(&one["rightOperand"])));
+        let parts: Vec<String> = parts.collect();
+        format!("{} {}", shown(&duty["action"]), parts.join(", ")).trim_end().to_owned()
+    };
+    duties_json(treatments, duties).iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 use super::codes::{self, Due, Form, Name, Word};
 use super::constraint::{self, Setting};
 use crate::action::{Action, ActionSet};
-use crate::constraint::{CONSTRAINTS_MAX, Constraint, check_moments, term};
+use crate::constraint::{CONSTRAINTS_MAX, Constraint, check_moments, flat, term};
 use crate::contract::duties::{Duties, read_duties};
 use crate::contract::odrl::rule_id;
 use crate::contract::particulars::{self, NAME_CHARS_MAX, Product, SUMMARY_CHARS_MAX, Side};
@@ -253,6 +253,7 @@ impl<'z> Policies<'z> {
                 None => faults.add_if_none_since(before, &member.pointer),
             }
         }
+        let parts = flat(parts);
         check_moments(&parts, &list.pointer, faults);
         Constraint::And(parts)
     }
