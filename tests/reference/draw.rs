@@ -213,7 +213,7 @@ impl Draw {
             .collect();
         let prohibitions: Vec<Json> = (0..self.below(3))
             .map(|_| {
-                let action = self.pick(&["deliver", "collect", "store", "sell"]);
+                let action = self.pick(&["deliver", "collect", "store", "sell", "transfer"]);
                 json!({"uid": name("f"), "action": action, "constraint": self.constraints()})
             })
             .collect();

@@ -178,11 +178,31 @@ impl World<'_> {
         let asked = self.asked((contract, rule), came, self.comes);
         let actions: &[Action] = match rule.kind {
             RuleKind::Permission => &[Action::Deliver],
-            RuleKind::Prohibition => &[Action::Collect, Action::Store, Action::Deliver],
+            RuleKind::Prohibition => &[
+                Action::Collect,
+                Action::Store,
+                Action::Deliver,
+                Action::Transfer,
+                Action::Distribute,
+            ],
         };
         let never = [false, true].map(|later| settled(&parts(rule, later), &asked));
         actions.iter().any(|action| rule.actions.covers(*action))
             && !never.contains(&Some(Some(false)))
+            && !self.protects_nothing(contract, rule)
+    }
+
+    /// Whether a form that hides something is about none of the points that the contract has here; told
+    /// only when every dataset of the contract is here.
+    fn protects_nothing(&self, contract: &Contract, rule: &Rule) -> bool {
+        let points = || self.points.iter().filter(|one| contract.datasets().contains(&one.dataset));
+        let is_here = |dataset: &DatasetId| points().any(|one| one.dataset == *dataset);
+        contract.datasets().iter().all(is_here)
+            && rule.treatments.iter().any(|one| {
+                let only_thins =
+                    matches!(one.transform, Transform::Sample { .. } | Transform::Clamp { .. });
+                !only_thins && !points().any(|point| one.points.covers(point.name.as_str()))
+            })
     }
 
     /// The prohibitions that bind a contract: its own, then those of its consumer's other contracts in

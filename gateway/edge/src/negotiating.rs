@@ -63,7 +63,7 @@ impl Provider {
     /// Judges what the consumer wants.
     fn judge(&self, now: Now, negotiation: &mut Negotiation) -> Result<(), CommandFault> {
         let Some(proposal) = negotiation.proposal() else { return Ok(()) };
-        let contract = match Contract::draft(&proposal.to_json()) {
+        let contract = match Contract::lint(&proposal.to_json()) {
             Ok(contract) => contract,
             Err(fault) => {
                 let reasons = vec![guan_link::driver::describe(&fault)];

@@ -1,36 +1,31 @@
 //! `guan contract simulate`, `explain`, `test` and `diff`: for whoever writes or reads a contract.
 
+mod batch;
 mod diff;
 mod plot;
 
+pub(super) use batch::explain_batch;
 pub(super) use diff::diff;
 
-use super::log::read_leaves;
 use super::{Common, load, print_json};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use guan_configs::EdgeConfig;
 use guan_edge::contracts::read_contracts;
-use guan_edge::leaving::Envelope;
 use guan_edge::run::contracts_of_space;
 use guan_edge::simulation::{Message, Outcome, Simulation, read_capture};
 use guan_edge::system_clock::wall_time;
 use guan_edge::wiring;
-use guan_evidence::{BatchAccepted, Leaf, LeafBody};
 use guan_model::{
     Batch, BatchHeader, BootNumber, ClockQuality, Now, PointDescriptor, Quality, Row, Value,
     WallTime,
 };
 use guan_policy::action::Action;
-use guan_policy::contract::{Rule, RuleKind};
 use guan_policy::explain::Question;
 use guan_policy::{
-    CONTRACT_BYTES_MAX, Collections, Contract, Decision, Plan, Reading, Ruling, Situation, Terms,
-    Usage,
+    CONTRACT_BYTES_MAX, Collections, Contract, Decision, Plan, Reading, Ruling, Situation, Usage,
 };
-use guan_spool::{OsDisk, spool};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -265,18 +260,25 @@ pub(super) fn explain(
         all.push(json!({
             "contract": contract.id().as_str(), "version": contract.version(),
             "consumer": contract.consumer(), "verdict": told.outcome,
-            "ruling": {
-                "english": told.ruling.english(), "chinese": told.ruling.chinese(),
-                "rule": told.rule,
-            },
+            "ruling": ruling_json(told.ruling, told.rule.as_deref()),
             "rules": rules.collect::<Vec<_>>(),
         }));
     }
     match common.json {
-        true => print_json(&json!({"point": asked.point, "contracts": all, "counters": "unused"}))?,
+        true => {
+            let mut json = json!({"point": asked.point, "contracts": all, "counters": "unused"});
+            if all.is_empty() {
+                json["ruling"] = ruling_json(Ruling::DefaultDeny, None);
+            }
+            print_json(&json)?;
+        }
         false => print_explanation(asked.point, &all),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn ruling_json(ruling: Ruling, rule: Option<&str>) -> Json {
+    json!({"english": ruling.english(), "chinese": ruling.chinese(), "rule": rule})
 }
 
 /// What was decided about one reading.
@@ -345,117 +347,6 @@ fn in_force(config: &EdgeConfig) -> anyhow::Result<Vec<Contract>> {
     }
     contracts.extend(contracts_of_space(config, &keys));
     Ok(contracts)
-}
-
-/// What the log says of a batch: under which version of which contract, by which plan it was kept; and
-/// by which rule, which the spool says as long as it has the batch.
-pub(super) fn explain_batch(common: &Common, digest: &str) -> anyhow::Result<ExitCode> {
-    let config = load(&common.config)?;
-    let (mut found, mut versions) = (None, BTreeMap::new());
-    read_leaves(&config, &mut |bytes| {
-        let Ok(leaf) = Leaf::decode(bytes) else { return };
-        match &leaf.body {
-            LeafBody::Batch(batch) if batch.batch.to_string().starts_with(digest) => {
-                found = Some((leaf.seq, batch.clone()));
-            }
-            LeafBody::ContractChange { version, digest, .. } => {
-                versions.insert(*digest, *version);
-            }
-            _ => {}
-        }
-    })?;
-    let Some((seq, batch)) = found else {
-        bail!("no batch of the log has a digest that begins with {digest}; see `guan log show`");
-    };
-    let contracts = in_force(&config)?;
-    let contract = contracts.iter().find(|one| one.digest() == batch.contract_digest);
-    // A version that is no longer here stands in the log since it came.
-    let version = contract.map(Contract::version);
-    let version = version.or_else(|| versions.get(&batch.contract_digest).copied());
-    let rules = rules_of(&config, &batch, contract)?;
-    let ruling = rules.ruling(contract, &config, &batch);
-    let json = json!({
-        "entry": seq, "batch": batch.batch.to_string(), "dataset": batch.dataset.as_str(),
-        "rows": batch.rows, "contract": batch.contract.as_str(), "version": version,
-        "contract_digest": batch.contract_digest.to_string(), "plan": batch.plan.to_string(),
-        "stream": batch.stream.0, "place": batch.seq.0,
-        "rules": rules.ids, "rule_is_certain": rules.ids.len() == 1,
-        "ruling": ruling.map(|one| json!({"english": one.english(), "chinese": one.chinese()})),
-    });
-    if common.json {
-        print_json(&json)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("batch     {} ({} readings of {})", batch.batch, batch.rows, batch.dataset);
-    println!("entry     {seq} of the log, place {} of stream {}", batch.seq, batch.stream);
-    let version = version.map_or_else(
-        || "a version that is neither here nor in the log".to_owned(),
-        |version| format!("version {version}"),
-    );
-    println!("contract  {} ({version}, {})", batch.contract, batch.contract_digest);
-    match rules.ids.as_slice() {
-        [] => println!("rule      not known: the spool has sent the batch, the contract is gone"),
-        [rule] => println!("rule      {rule}"),
-        several => {
-            println!("rule      one of {}: the spool has sent the batch", several.join(", "))
-        }
-    }
-    match ruling {
-        Some(ruling) => println!("verdict   {ruling}"),
-        None => println!("verdict   {} or {}", Ruling::Allow, Ruling::Conditional),
-    }
-    println!("plan      {}", batch.plan);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The permissions that may have let a batch go.
-struct Rules {
-    ids: Vec<String>,
-}
-
-impl Rules {
-    /// The verdict, if it is the same for all of them and for all points of the dataset.
-    fn ruling(
-        &self,
-        contract: Option<&Contract>,
-        config: &EdgeConfig,
-        batch: &BatchAccepted,
-    ) -> Option<Ruling> {
-        let points = || config.descriptors.iter().filter(|point| point.dataset == batch.dataset);
-        let contract = contract?;
-        let mut rulings = self
-            .ids
-            .iter()
-            .flat_map(|rule| points().map(move |point| contract.ruling(rule, point.name.as_str())));
-        let first = rulings.next()?;
-        rulings.all(|one| one == first).then_some(first)
-    }
-}
-
-/// The rule by the terms that the spool keeps with the batch; else all permissions that it could be.
-fn rules_of(
-    config: &EdgeConfig,
-    batch: &BatchAccepted,
-    contract: Option<&Contract>,
-) -> anyhow::Result<Rules> {
-    let path = config.state_dir.join(guan_edge::run::SPOOL_DIR);
-    let disk = OsDisk::open_read_only(&path)
-        .with_context(|| format!("there is no spool in {}", path.display()))?;
-    let mut terms = None;
-    spool::batches(&disk, &mut |stream, seq, meta| {
-        if (stream, seq, meta.digest) == (batch.stream, batch.seq, batch.batch) {
-            terms = Some(meta.terms.clone());
-        }
-    })?;
-    let envelope = terms.and_then(|terms| Envelope::decode(&terms).ok().flatten());
-    let terms = envelope.and_then(|envelope| Terms::decode(&envelope.terms).ok().flatten());
-    if let Some(terms) = terms {
-        return Ok(Rules { ids: vec![terms.permission().to_string()] });
-    }
-    let permits =
-        |rule: &&Rule| rule.kind == RuleKind::Permission && rule.actions.covers(Action::Deliver);
-    let rules = contract.into_iter().flat_map(Contract::rules).filter(permits);
-    Ok(Rules { ids: rules.map(|rule| rule.id.to_string()).collect() })
 }
 
 /// One row of a table of cases.

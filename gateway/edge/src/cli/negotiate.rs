@@ -66,7 +66,7 @@ pub(super) fn execute(command: &NegotiateCommand) -> anyhow::Result<ExitCode> {
             let bytes = std::fs::read(file)
                 .with_context(|| format!("{} cannot be read", file.display()))?;
             let what = || format!("{} is no draft of a contract", file.display());
-            Contract::draft(&bytes).with_context(what)?;
+            Contract::lint(&bytes).with_context(what)?;
             let terms = Terms::read(&bytes).with_context(what)?.to_offer();
             change(one, |negotiation| negotiation.offer(now(), terms))
         }

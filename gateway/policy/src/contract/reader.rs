@@ -111,7 +111,7 @@ fn form_of(contract: &Value) -> Option<WireForm> {
         (&[super::tds::MARK, "contractPolicies", "strategy", "strategies"], WireForm::Tds),
         (&["profile", "assigner", "assignee", "permission", "@id", "@context"], WireForm::Odrl),
         (
-            &["provider", "consumer", "points", "datasets", "allow", "mask", "schema"],
+            &["id", "provider", "consumer", "points", "datasets", "allow", "mask", "schema"],
             WireForm::First,
         ),
     ];

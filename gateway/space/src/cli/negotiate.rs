@@ -74,7 +74,7 @@ fn draft(file: &Path) -> anyhow::Result<Terms> {
     let bytes =
         std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let what = || format!("{} is no draft of a contract", file.display());
-    Contract::draft(&bytes).with_context(what)?;
+    Contract::lint(&bytes).with_context(what)?;
     Ok(Terms::read(&bytes).with_context(what)?.to_offer())
 }
 

@@ -39,6 +39,24 @@ fn push(spool: &mut Spool<SimDisk>, wall: WallTime) -> Result<BatchSeq, PushErro
     spool.push_batch(DATA, wall, &meta(), text.as_bytes())
 }
 
+#[test]
+fn batches_are_shown_with_their_terms() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    for number in 1..=50 {
+        let meta = BatchMeta { terms: vec![number], digest: Digest([number; 32]), ..meta() };
+        spool.push_batch(DATA, T0, &meta, b"rows").unwrap();
+        spool.commit().unwrap();
+    }
+    let mut seen = Vec::new();
+    batches(&disk, &mut |stream, seq, meta| {
+        seen.push((stream, seq.0, meta.terms.clone(), meta.digest));
+    })
+    .unwrap();
+    let expect = (1..=50_u8).map(|n| (DATA, u64::from(n), vec![n], Digest([n; 32])));
+    assert_eq!(seen, expect.collect::<Vec<_>>());
+}
+
 /// What the link would see after `after`: numbers of batches, and gaps as ranges.
 fn drain(spool: &Spool<SimDisk>, after: BatchSeq) -> Vec<(u64, u64)> {
     let mut reader = spool.reader();
