@@ -18,7 +18,10 @@ fn size(value: &Value) -> u64 {
 
 #[test]
 fn a_log_is_anchored_cosigned_and_mirrored() {
-    let Some(mut rig) = Rig::with_tpm() else { return };
+    let often = |text: String| {
+        format!("{text}\n[evidence]\nwitness_interval_s = 1\ncheckpoint_interval_s = 1\n")
+    };
+    let Some(mut rig) = Rig::with_tpm_and(often) else { return };
     rig.stage.join().unwrap();
     rig.start_guan();
     for number in 1..=3 {
@@ -27,8 +30,14 @@ fn a_log_is_anchored_cosigned_and_mirrored() {
         }
     }
     rig.wait_for_rows(DATASET, 3);
+    // The batches are in the mirror, with what the box wrote about the first heads.
     wait_for("everybody to vouch", || {
         let found = evidence(&rig);
+        let batches = rig.stage.guan_json(&["log", "show", "--kind", "batch"]).unwrap();
+        let last = batches["entries"].as_array().and_then(|all| all.last()?["seq"].as_u64());
+        if size(&found["mirrored"]) <= last.unwrap_or(u64::MAX) {
+            return false;
+        }
         ["anchored", "chained", "cosigned", "mirrored"].iter().all(|who| size(&found[*who]) > 0)
     });
     assert_eq!(evidence(&rig)["suspect"], Value::Null);
@@ -50,6 +59,8 @@ fn a_log_is_anchored_cosigned_and_mirrored() {
     }
     check_bundle(&rig);
     check_tiles(&rig);
+    // Its last head is signed when it stops.
+    rig.stop_space();
     check_trace(&rig);
 }
 
@@ -172,7 +183,10 @@ fn check_trace(rig: &Rig) {
     assert!(trace.contains(id), "{id} is not in {trace}");
     let digest = batch["entry"]["digest"].as_str().unwrap();
     let trace = rig.stage.space_json(&["trace", "--batch", digest]).unwrap();
-    println!("{trace:#}");
+    let batch = &trace["batches"][0];
+    assert!(batch["box_log"][0]["proof"].is_string(), "{trace:#}");
+    assert!(batch["space_log"]["proof"].is_string(), "{trace:#}");
+    assert!(batch["witnessed"]["not_after_ms"].is_number(), "{trace:#}");
     let verified = rig.stage.space_json(&["log", "verify"]).unwrap();
     assert_eq!(verified["verified"], true, "{verified}");
 }

@@ -3,6 +3,7 @@
 use crate::credentials::Credentials;
 use crate::upkeep::Upkeep;
 use bytes::Bytes;
+use guan_evidence::verify::ATTESTATION_KEYS_MAX;
 use guan_identity::Tier;
 use guan_identity::attest::{
     Binding, Claims, EVENT_LOG_BYTES_MAX, Evidence, IMA_BYTES_MAX, ImaPlace, PCRS_REQUIRED,
@@ -24,6 +25,9 @@ const BOOT_LOG_FILE: &str = "/sys/kernel/security/tpm0/binary_bios_measurements"
 const IMA_FILE: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
 /// Folder of the last evidence in `box.state_dir`, for `tpm2_checkquote`.
 pub const ATTESTATION_DIR: &str = "attestation";
+
+/// The public half of today's attestation key in it.
+const ATTESTATION_KEY_FILE: &str = "ak.pem";
 
 /// Size and root of the evidence log, whenever it is asked for.
 pub type LogHeadSource = Arc<dyn Fn() -> (u64, Digest) + Send + Sync>;
@@ -266,9 +270,27 @@ fn keep(folder: &Path, files: &[(&str, &[u8])]) {
 
 /// The attestation key in PEM, beside the quotes that it makes.
 pub fn keep_attestation_key(tpm_dir: &Path, state_dir: &Path) {
-    if let Ok(pem) = KeySlot::Attestation.public_pem(tpm_dir) {
-        keep(&state_dir.join(ATTESTATION_DIR), &[("ak.pem", pem.as_bytes())]);
+    let folder = state_dir.join(ATTESTATION_DIR);
+    let Ok(pem) = KeySlot::Attestation.public_pem(tpm_dir) else { return };
+    // A box that joined again has another key; what the old one signed in the log stays checkable.
+    if let Ok(known) = std::fs::read_to_string(folder.join(ATTESTATION_KEY_FILE))
+        && known != pem
+    {
+        let name = format!("ak-{}.pem", &Digest::of(known.as_bytes()).to_string()[..8]);
+        keep(&folder, &[(name.as_str(), known.as_bytes())]);
     }
+    keep(&folder, &[(ATTESTATION_KEY_FILE, pem.as_bytes())]);
+}
+
+/// All attestation keys that this box has had, the one of today first.
+pub fn known_attestation_keys(state_dir: &Path) -> Vec<String> {
+    let folder = state_dir.join(ATTESTATION_DIR);
+    let today = std::fs::read_to_string(folder.join(ATTESTATION_KEY_FILE)).ok();
+    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let is_old = |name: &str| name.starts_with("ak-") && name.ends_with(".pem");
+    let old = files.filter(|file| file.file_name().to_str().is_some_and(is_old));
+    let old = old.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+    today.into_iter().chain(old).take(ATTESTATION_KEYS_MAX).collect()
 }
 
 #[cfg(test)]

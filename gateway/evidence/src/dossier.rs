@@ -28,11 +28,12 @@ use crate::proof::{ProofFault, prove_consistency, prove_inclusion};
 use crate::receipt::{ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
 use crate::subtrees::{Nodes, root_at};
 use crate::tlog_proof::{TlogProof, TlogProofFault};
+use crate::tpm::TpmSignature;
 use crate::verify::head_text;
 use crate::view::LeafView;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use guan_model::{Digest, Signer};
+use guan_model::{Digest, PublicKey, Signer};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -149,6 +150,15 @@ fn put_anchor(
     files: &mut Files,
 ) -> Result<(), MakeFault> {
     let LeafBody::Anchor(anchor) = &leaf.body else { return Ok(()) };
+    // What an earlier key of the box signed cannot be checked with the one that is beside it.
+    let key = material.attestation_key.and_then(|pem| read::attestation_key(pem.as_bytes()));
+    let signature = TpmSignature::parse(anchor.quote.signature());
+    let is_by = |key: &PublicKey| {
+        signature.as_ref().is_ok_and(|signature| signature.is_by(key, anchor.quote.attested()))
+    };
+    if !key.as_ref().is_some_and(is_by) {
+        return Ok(());
+    }
     let root = root_at(anchor.size, material.nodes)?;
     let text = head_text(&head.origin, anchor.size, &root);
     let digest = Digest::of(text.as_bytes()).to_string();

@@ -39,12 +39,6 @@ pub(super) fn log_signer(config: &EdgeConfig) -> anyhow::Result<LogKeyFile> {
     Ok(LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)?)
 }
 
-/// The TPM's key, as `guan join` and each start leave it.
-pub(super) fn attestation_key_pem(config: &EdgeConfig) -> Option<String> {
-    let folder = config.state_dir.join(guan_edge::prover::ATTESTATION_DIR);
-    std::fs::read_to_string(folder.join("ak.pem")).ok()
-}
-
 /// The space's witness, as it first showed itself to this box.
 pub(super) fn witness_keys(config: &EdgeConfig) -> Vec<CosignatureKey> {
     let text = std::fs::read_to_string(config.state_dir.join(guan_edge::run::SPACE_KEYS_FILE));
@@ -55,10 +49,10 @@ pub(super) fn witness_keys(config: &EdgeConfig) -> Vec<CosignatureKey> {
 
 /// Those that this box itself can name. An auditor takes them from elsewhere.
 fn trust(config: &EdgeConfig, origin: &str, key: &VerifierKey) -> Trust {
-    let pem = attestation_key_pem(config);
-    let attestation_key = pem.as_deref().and_then(guan_identity::decode_public_p256);
+    let keys = guan_edge::prover::known_attestation_keys(&config.state_dir);
+    let keys = keys.iter().filter_map(|pem| guan_identity::decode_public_p256(pem));
     Trust {
-        attestation_keys: attestation_key.into_iter().collect(),
+        attestation_keys: keys.collect(),
         witnesses: witness_keys(config),
         anchor_interval: config.evidence.anchor_interval * 2,
         ..Trust::of_key(origin, key.clone())

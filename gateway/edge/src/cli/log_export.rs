@@ -1,6 +1,6 @@
 //! `guan log export` and `guan log prove`: entries with proofs, for people who trust no program of ours.
 
-use super::log::{attestation_key_pem, log_signer, reader, verifier_key, witness_keys};
+use super::log::{log_signer, reader, verifier_key, witness_keys};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -148,7 +148,7 @@ fn bundle_of(
         collected_at: now.format(&time::format_description::well_known::Rfc3339)?,
         tool: concat!("guan ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    let pem = attestation_key_pem(config);
+    let pem = guan_edge::prover::known_attestation_keys(&config.state_dir).into_iter().next();
     reader.with_nodes(|nodes| {
         let material = Material {
             log_key: &verifier_key(config)?,

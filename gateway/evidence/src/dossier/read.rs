@@ -91,7 +91,7 @@ fn text<'f>(files: &'f Files, name: &'static str) -> Result<&'f str, DossierFaul
 }
 
 /// The point of a P-256 key in PEM.
-fn attestation_key(pem: &[u8]) -> Option<PublicKey> {
+pub(super) fn attestation_key(pem: &[u8]) -> Option<PublicKey> {
     let text = std::str::from_utf8(pem).ok()?;
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
     let der = STANDARD.decode(body.trim()).ok()?;
