@@ -4,6 +4,8 @@
 use super::{DATASET, TOPIC, payload};
 use crate::rig::programs;
 use crate::rig::{Rig, mosquitto_pub, wait_for};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::process::Command;
 
@@ -123,12 +125,46 @@ fn check_bundle(rig: &Rig) {
         &in_folder("entries/4.cbor"),
         &folder,
     );
+    check_with_openssl(&folder);
     let entry = in_folder("entries/3.cbor");
     let mut bytes = std::fs::read(&entry).unwrap();
     bytes[10] ^= 1;
     std::fs::write(&entry, bytes).unwrap();
     let (holds, text) = run(&verify, &[&folder]).unwrap();
     assert!(!holds && text.contains("entries/3.cbor is not what the manifest lists"), "{text}");
+}
+
+/// OpenSSL checks the line of the log in the signed head, and no other text under it.
+fn check_with_openssl(folder: &str) {
+    let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    let (policy, checkpoint) = (read("policy"), read("checkpoint"));
+    let key = policy.lines().find_map(|line| line.strip_prefix("log ")).unwrap();
+    let encoded = key.splitn(3, '+').nth(2).unwrap();
+    let line = checkpoint.lines().find(|line| line.starts_with('\u{2014}')).unwrap();
+    let key = STANDARD.decode(encoded).unwrap();
+    let signature = STANDARD.decode(line.rsplit(' ').next().unwrap()).unwrap();
+    let (text, _) = checkpoint.split_once("\n\n").unwrap();
+    // SubjectPublicKeyInfo of Ed25519 (RFC 8410) before the 32 bytes.
+    let spki = [&[0x30, 0x2A, 0x30, 5, 6, 3, 0x2B, 0x65, 0x70, 3, 0x21, 0][..], &key[1..]].concat();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = format!("{folder}/../{name}");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let (key, signature) = (file("log.der", &spki), file("head.sig", &signature[4..]));
+    let verify = |text: &str| {
+        let text = file("head.txt", text.as_bytes());
+        let key = ["-verify", "-pubin", "-inkey", &key, "-keyform", "DER"];
+        let rest = ["-rawin", "-in", &text, "-sigfile", &signature];
+        run("openssl", &[&["pkeyutl"][..], &key, &rest].concat())
+    };
+    match verify(&format!("{text}\n")) {
+        Some((holds, said)) => {
+            assert!(holds, "{said}");
+            assert!(!verify(&format!("{text}\n1\n")).unwrap().0, "another head passes");
+        }
+        None => println!("SKIP: openssl is not installed"),
+    }
 }
 
 /// scitt-cose, which we did not write, reads the COSE receipt.

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const MUTATIONS: usize = 10_000;
-/// What a box that nobody knows yet can send to a space is tried more often.
+/// What a box that nobody knows yet can send to a space, and what anybody can hand to an auditor, is tried more often.
 const MUTATIONS_OF_STRANGERS: usize = 1_000_000;
-const STRANGERS: [&str; 5] = ["boot_log", "ima_list", "tpm", "evidence", "draft"];
+const STRANGERS: [&str; 7] = ["boot_log", "ima_list", "tpm", "evidence", "draft", "log", "proof"];
 /// Documents of TC609-6-2025-14, which are part of the corpus of contracts, are tried alone, too.
 const MUTATIONS_OF_TDS: usize = 20_000;
 /// What a box that the space knows can send to it, and costs more to read.

@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 21] = [
+pub const ALL: [Target; 22] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "table", run: table },
@@ -42,6 +42,7 @@ pub const ALL: [Target; 21] = [
     Target { name: "config", run: config },
     Target { name: "mqtt", run: mqtt },
     Target { name: "log", run: log },
+    Target { name: "proof", run: proof },
     Target { name: "payload", run: payload },
     Target { name: "boot_log", run: boot_log },
     Target { name: "ima_list", run: ima_list },
@@ -161,6 +162,29 @@ pub fn log(data: &[u8]) -> bool {
     if let Ok(text) = std::str::from_utf8(data) {
         any |= guan_evidence::Checkpoint::parse_unverified(text).is_ok();
         any |= guan_evidence::VerifierKey::parse(text).is_ok();
+    }
+    any
+}
+
+/// What others send about logs: notes, witness requests, proofs, policies, receipts.
+pub fn proof(data: &[u8]) -> bool {
+    let mut any = false;
+    if let Ok(request) = guan_evidence::AddCheckpoint::parse(data) {
+        let again = guan_evidence::AddCheckpoint::parse(request.to_string().as_bytes());
+        assert_eq!(again.as_ref(), Ok(&request));
+        any = true;
+    }
+    any |= guan_evidence::Receipt::decode(data).is_ok();
+    let Ok(text) = std::str::from_utf8(data) else { return any };
+    any |= guan_evidence::Note::parse(text).is_ok();
+    any |= guan_evidence::Tile::parse(text).is_ok();
+    if let Ok(proof) = guan_evidence::TlogProof::parse(text) {
+        assert_eq!(guan_evidence::TlogProof::parse(&proof.to_string()).as_ref(), Ok(&proof));
+        any = true;
+    }
+    if let Ok(policy) = guan_evidence::Policy::parse(text) {
+        assert_eq!(guan_evidence::Policy::parse(&policy.to_string()).as_ref(), Ok(&policy));
+        any = true;
     }
     any
 }

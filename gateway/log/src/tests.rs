@@ -220,3 +220,48 @@ fn bundles_are_cut_from_the_end() {
     let tree = sealed_tree(&bundles.recover_subtrees().unwrap());
     assert_eq!((tree.size(), Some(tree.root())), (512, log.root_at(512)));
 }
+
+/// Every flipped bit of a bundle or of the hashes is told, or the leaves are what they were.
+#[test]
+fn flipped_bits_are_told() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 600);
+    log.seal().unwrap();
+    let root = log.root_at(512).unwrap();
+    let leaves: Vec<Vec<Bytes>> =
+        (0..2).map(|number| rig.reader(None).bundle(number).unwrap()).collect();
+    let mut seen = 0;
+    let mut unseen = 0;
+    for name in ["entries-0000000000000000", "entries-0000000000000001", "subtrees"] {
+        let whole = guan_spool::read_file(&rig.disk, name, 1 << 20).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            rig.disk.put(name, &bytes);
+            let reader = rig.reader(None);
+            let read: Vec<_> = (0..2).map(|number| reader.bundle(number)).collect();
+            let is_whole = read
+                .iter()
+                .zip(&leaves)
+                .all(|(read, known)| read.as_ref().is_ok_and(|read| read == known));
+            let fits = reader.with_nodes(|nodes| guan_evidence::root_at(512, nodes)) == Ok(root)
+                && read.iter().enumerate().all(|(number, read)| {
+                    let Ok(read) = read else { return false };
+                    let mut tree = guan_evidence::Tree::new();
+                    for leaf in read {
+                        tree.append(leaf_hash(leaf));
+                    }
+                    reader.subtrees().bundle(number as u64) == Some(tree.root())
+                });
+            assert!(is_whole || !fits, "bit {bit} of {name} changes leaves unseen");
+            match fits {
+                true => unseen += 1,
+                false => seen += 1,
+            }
+        }
+        rig.disk.put(name, &whole);
+    }
+    // Some bits of a compressed frame mean nothing; then nothing is changed either.
+    assert!(seen > 10_000 && unseen * 100 < seen, "{seen} told, {unseen} without effect");
+}
