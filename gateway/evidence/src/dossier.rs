@@ -11,37 +11,34 @@
 //! | `entries/N.cbor`, `.json` | a leaf, and the same for people |
 //! | `proofs/N.tlog-proof` | C2SP tlog-proof |
 //! | `receipts/N.cbor` | COSE Receipt (RFC 9942), where the log's key was at hand |
-//! | `anchors/N.msg`, `.sig`, `.qualifying` | a quote of the TPM, as `tpm2_checkquote` takes it |
-//! | `anchors/N.head`, `.consistency` | the head that it is about, and that `checkpoint` continues it |
+//! | `anchors/N.msg`, `.sig`, `.qualifying`, `.pcrs` | a quote of the TPM, as `tpm2_checkquote` takes it |
+//! | `chain/N.msg`, `.sig`, `.qualifying`, `.der` | its digest over all boots, certified; `.der` for OpenSSL |
+//! | `anchors/N.head`, `.consistency`, and in `chain/` | the head that it is about, and that `checkpoint` continues it |
 //! | `ak.pem` | the key of the TPM |
 //! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
 
+mod budget;
 mod read;
+mod statements;
 
-pub use read::{Dossier, DossierFault, Finding};
+pub use budget::{BUNDLE_BYTES_MAX, Budget, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX};
+pub use read::{Believed, Dossier, DossierFault, Finding, attestation_key};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::CosignatureKey;
-use crate::leaf::{Leaf, LeafBody, LeafError};
+use crate::leaf::{Leaf, LeafError};
 use crate::note::VerifierKey;
-use crate::proof::{ProofFault, prove_consistency, prove_inclusion};
+use crate::proof::{ProofFault, prove_inclusion};
 use crate::receipt::{ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
-use crate::subtrees::{Nodes, root_at};
+use crate::subtrees::Nodes;
 use crate::tlog_proof::{TlogProof, TlogProofFault};
-use crate::tpm::TpmSignature;
-use crate::verify::head_text;
 use crate::view::LeafView;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use guan_model::{Digest, PublicKey, Signer};
+use guan_model::{Digest, Signer};
 use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Most entries of one bundle.
 pub const ENTRIES_MAX: usize = 10_000;
-/// Most files, and largest file, of one bundle.
-pub const FILES_MAX: usize = 8 * ENTRIES_MAX;
-pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 const README: &str = include_str!("dossier/readme.txt");
 
@@ -65,6 +62,8 @@ pub enum MakeFault {
     TlogProof(#[from] TlogProofFault),
     #[error("a receipt cannot be issued")]
     Receipt(#[from] ReceiptFault),
+    #[error("the bundle would be over a limit; name fewer entries")]
+    Limit(#[from] DossierFault),
 }
 
 /// Who collected the bundle, when and with what: terms of ISO/IEC 27037.
@@ -96,6 +95,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
         return Err(MakeFault::TooMany { count: leaves.len() });
     }
     let head = Checkpoint::parse_unverified(material.checkpoint)?;
+    let key = material.attestation_key.and_then(|pem| attestation_key(pem.as_bytes()));
     let mut files = Files::new();
     let mut view = LeafView::new();
     for (index, bytes) in leaves {
@@ -114,7 +114,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
             let receipt = receipt(material, &head, index, signer)?;
             files.insert(format!("receipts/{index}.cbor"), receipt);
         }
-        put_anchor(material, &head, index, &leaf, &mut files)?;
+        statements::put(&mut files, (index, &leaf), &head, material.nodes, key.as_ref())?;
     }
     files.insert("README".to_owned(), README.as_bytes().to_vec());
     files.insert("checkpoint".to_owned(), material.checkpoint.as_bytes().to_vec());
@@ -126,6 +126,8 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     let manifest: String =
         files.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes))).collect();
     files.insert("manifest.sha256".to_owned(), manifest.into_bytes());
+    let mut budget = Budget::default();
+    files.iter().try_for_each(|(name, bytes)| budget.admit(name, bytes.len() as u64))?;
     Ok(files)
 }
 
@@ -139,40 +141,6 @@ fn receipt(
     let path = prove_inclusion(index, head.size, material.nodes)?;
     let proof = ReceiptProof::Inclusion { size: head.size, index, path };
     Ok(issue_receipt(&ReceiptClaims { issuer, subject }, &proof, &head.root, signer)?)
-}
-
-/// A quote in the files that `tpm2_checkquote` takes, with the head that it is about.
-fn put_anchor(
-    material: &Material<'_>,
-    head: &Checkpoint,
-    index: u64,
-    leaf: &Leaf,
-    files: &mut Files,
-) -> Result<(), MakeFault> {
-    let LeafBody::Anchor(anchor) = &leaf.body else { return Ok(()) };
-    // What an earlier key of the box signed cannot be checked with the one that is beside it.
-    let key = material.attestation_key.and_then(|pem| read::attestation_key(pem.as_bytes()));
-    let signature = TpmSignature::parse(anchor.quote.signature());
-    let is_by = |key: &PublicKey| {
-        signature.as_ref().is_ok_and(|signature| signature.is_by(key, anchor.quote.attested()))
-    };
-    if !key.as_ref().is_some_and(is_by) {
-        return Ok(());
-    }
-    let root = root_at(anchor.size, material.nodes)?;
-    let text = head_text(&head.origin, anchor.size, &root);
-    let digest = Digest::of(text.as_bytes()).to_string();
-    let proof = prove_consistency(anchor.size, head.size, material.nodes)?;
-    let proof: String = proof.iter().map(|hash| STANDARD.encode(hash.0) + "\n").collect();
-    let mut put = |ending: &str, bytes: Vec<u8>| {
-        files.insert(format!("anchors/{index}.{ending}"), bytes);
-    };
-    put("msg", anchor.quote.attested().to_vec());
-    put("sig", anchor.quote.signature().to_vec());
-    put("qualifying", digest.into_bytes());
-    put("head", text.into_bytes());
-    put("consistency", proof.into_bytes());
-    Ok(())
 }
 
 /// Asks for one witness, if there is one that signed this very head.

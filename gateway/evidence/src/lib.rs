@@ -39,7 +39,7 @@ pub use leaf::{
     TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
-pub use policy::{Distrust, Policy, PolicyFault, Trusted};
+pub use policy::{Distrust, POLICY_BYTES_MAX, Policy, PolicyFault, Trusted};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
 pub use proof::{prove_consistency, prove_inclusion};
 pub use proof::{verify_consistency, verify_inclusion};

@@ -1,7 +1,7 @@
 //! The files of a bundle, from a tar file or a folder. Limits before memory; links and odd names are refused.
 
 use anyhow::{Context, bail};
-use guan_evidence::dossier::{FILE_BYTES_MAX, FILES_MAX, Files};
+use guan_evidence::dossier::{Budget, Files};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path};
@@ -14,8 +14,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Files> {
     let metadata = fs::metadata(path).with_context(context)?;
     match metadata.is_dir() {
         true => {
-            let mut files = Files::new();
-            read_folder(path, "", &mut files).with_context(context)?;
+            let (mut files, mut budget) = (Files::new(), Budget::default());
+            read_folder(path, "", &mut files, &mut budget).with_context(context)?;
             Ok(files)
         }
         false => read_tar(File::open(path).with_context(context)?).with_context(context),
@@ -28,14 +28,18 @@ fn name_of(path: &Path) -> anyhow::Result<String> {
     name.map(str::to_owned).with_context(|| format!("{path:?} is no name for a file of a bundle"))
 }
 
-fn put(files: &mut Files, name: String, content: impl Read) -> anyhow::Result<()> {
-    if files.len() >= FILES_MAX {
-        bail!("it has more than {FILES_MAX} files");
-    }
+/// The budget is asked before anything is read; a file that grows meanwhile is cut at what was admitted.
+fn put(
+    (files, budget): (&mut Files, &mut Budget),
+    name: String,
+    length: u64,
+    content: impl Read,
+) -> anyhow::Result<()> {
+    budget.admit(&name, length)?;
     let mut bytes = Vec::new();
-    content.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        bail!("{name} has more than {FILE_BYTES_MAX} bytes");
+    content.take(length).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != length {
+        bail!("{name} ends after {} of {length} bytes", bytes.len());
     }
     if files.insert(name.clone(), bytes).is_some() {
         bail!("{name} stands twice in it");
@@ -44,9 +48,10 @@ fn put(files: &mut Files, name: String, content: impl Read) -> anyhow::Result<()
 }
 
 fn read_tar(file: impl Read) -> anyhow::Result<Files> {
-    let mut files = Files::new();
+    let (mut files, mut budget) = (Files::new(), Budget::default());
     let mut archive = tar::Archive::new(file);
-    for entry in archive.entries()? {
+    // Raw: else the crate reads the extensions that others write, as long as they like, into memory.
+    for entry in archive.entries()?.raw(true) {
         let entry = entry?;
         let kind = entry.header().entry_type();
         if kind.is_dir() {
@@ -54,14 +59,23 @@ fn read_tar(file: impl Read) -> anyhow::Result<Files> {
         }
         let name = name_of(&entry.path()?)?;
         if !kind.is_file() {
-            bail!("{name} is no plain file");
+            bail!(
+                "{name} is no plain file of a tar file as `guan log export` writes it; \
+                unpack it and name the folder"
+            );
         }
-        put(&mut files, name, entry)?;
+        let length = entry.header().entry_size()?;
+        put((&mut files, &mut budget), name, length, entry)?;
     }
     Ok(files)
 }
 
-fn read_folder(folder: &Path, prefix: &str, files: &mut Files) -> anyhow::Result<()> {
+fn read_folder(
+    folder: &Path,
+    prefix: &str,
+    files: &mut Files,
+    budget: &mut Budget,
+) -> anyhow::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().into_string();
@@ -69,9 +83,11 @@ fn read_folder(folder: &Path, prefix: &str, files: &mut Files) -> anyhow::Result
         let name = format!("{prefix}{name}");
         let kind = entry.file_type()?;
         if kind.is_dir() && prefix.is_empty() {
-            read_folder(&entry.path(), &format!("{name}/"), files)?;
+            read_folder(&entry.path(), &format!("{name}/"), files, budget)?;
         } else if kind.is_file() {
-            put(files, name, File::open(entry.path())?)?;
+            let file = File::open(entry.path())?;
+            let length = file.metadata()?.len();
+            put((files, budget), name, length, file)?;
         } else {
             bail!("{name} is no plain file");
         }

@@ -9,11 +9,12 @@ mod bundle;
 
 use anyhow::Context;
 use clap::Parser;
-use guan_evidence::Policy;
-use guan_evidence::dossier::{Dossier, Files};
+use guan_evidence::dossier::{Believed, Dossier, Files, attestation_key};
 use guan_evidence::view::LeafView;
+use guan_evidence::{POLICY_BYTES_MAX, Policy};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const CANNOT_BE_JUDGED: u8 = 2;
@@ -28,6 +29,9 @@ struct Arguments {
     /// Whom to believe (C2SP tlog-policy), instead of the keys that the bundle itself names.
     #[arg(long)]
     policy: Option<PathBuf>,
+    /// The public key of the box's TPM in PEM, instead of `ak.pem` in the bundle.
+    #[arg(long)]
+    ak: Option<PathBuf>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -51,17 +55,21 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let files = bundle::read(&arguments.bundle)?;
     let policy = arguments.policy.as_ref().map(|path| {
-        let text = std::fs::read_to_string(path);
-        let text = text.with_context(|| format!("{} cannot be read", path.display()))?;
-        Policy::parse(&text).with_context(|| format!("{} is no policy", path.display()))
+        Policy::parse(&read_text(path)?).with_context(|| format!("{} is no policy", path.display()))
     });
     let policy = policy.transpose()?;
-    let dossier = Dossier::check(&files, policy.as_ref())
+    let key = arguments.ak.as_ref().map(|path| {
+        attestation_key(read_text(path)?.as_bytes())
+            .with_context(|| format!("{} holds no public key of P-256 in PEM", path.display()))
+    });
+    let key = key.transpose()?;
+    let believed = Believed { policy: policy.as_ref(), attestation_key: key.as_ref() };
+    let dossier = Dossier::check(&files, believed)
         .with_context(|| format!("{} is no evidence bundle", arguments.bundle.display()))?;
     let findings: Vec<String> = dossier.findings.iter().map(|one| described(one)).collect();
     match arguments.json {
-        true => println!("{}", as_json(&files, &dossier, &findings, policy.is_some())),
-        false => print(&files, &dossier, &findings, policy.is_some()),
+        true => println!("{}", as_json(&files, &dossier, &findings, believed)),
+        false => print(&files, &dossier, &findings, believed),
     }
     Ok(dossier.holds())
 }
@@ -71,6 +79,15 @@ fn described(fault: &dyn std::error::Error) -> String {
         Some(source) => format!("{fault}: {}", described(source)),
         None => fault.to_string(),
     }
+}
+
+/// A file that the auditor names; it is small, or it is the wrong one.
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let context = || format!("{} cannot be read", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).with_context(context)?;
+    file.take(POLICY_BYTES_MAX as u64 + 1).read_to_string(&mut text).with_context(context)?;
+    Ok(text)
 }
 
 /// Keys that the bundle itself names, which somebody has to compare.
@@ -88,7 +105,12 @@ fn moment(seconds: u64) -> String {
     text.unwrap_or_else(|| "an impossible time".to_owned())
 }
 
-fn as_json(files: &Files, dossier: &Dossier, findings: &[String], from_outside: bool) -> Value {
+/// Before this a witness cosigned the head, and with it every entry. Witnesses that are believed count.
+fn not_after(dossier: &Dossier) -> Option<u64> {
+    dossier.cosigned.iter().map(|(_, cosigned)| cosigned.seconds).min()
+}
+
+fn as_json(files: &Files, dossier: &Dossier, findings: &[String], believed: Believed<'_>) -> Value {
     let head = dossier.checkpoint.as_ref().map(
         |head| json!({"origin": head.origin, "size": head.size, "root": head.root.to_string()}),
     );
@@ -100,12 +122,17 @@ fn as_json(files: &Files, dossier: &Dossier, findings: &[String], from_outside: 
     json!({
         "schema": 1, "holds": dossier.holds(), "head": head,
         "cosigned": cosigned.collect::<Vec<_>>(), "entries": entries,
-        "receipts": dossier.receipts, "quotes": dossier.quotes, "findings": findings,
-        "trust": if from_outside { "policy" } else { "bundle" }, "keys": own_keys(files),
+        "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
+        "findings": findings, "keys": own_keys(files), "not_after_s": not_after(dossier),
+        "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
+        "attestation_key": dossier.attestation_key.map(|key| json!({
+            "sha256": key.to_string(),
+            "trust": if believed.attestation_key.is_some() { "ak" } else { "bundle" },
+        })),
     })
 }
 
-fn print(files: &Files, dossier: &Dossier, findings: &[String], from_outside: bool) {
+fn print(files: &Files, dossier: &Dossier, findings: &[String], believed: Believed<'_>) {
     if let Some(head) = &dossier.checkpoint {
         println!("log         {}, {} entries", head.origin, head.size);
         println!("root        {}", head.root);
@@ -113,21 +140,35 @@ fn print(files: &Files, dossier: &Dossier, findings: &[String], from_outside: bo
     for (name, cosigned) in &dossier.cosigned {
         println!("cosigned    by {name} at {}", moment(cosigned.seconds));
     }
+    match not_after(dossier) {
+        Some(seconds) => println!("time        every entry was there by {}", moment(seconds)),
+        None => {
+            println!("time        no witness says when; the times in entries are the box's own")
+        }
+    }
     println!(
-        "checked     {} entries with their proofs, {} receipts, {} quotes of the TPM",
+        "checked     {} entries with their proofs, {} receipts, {} quotes of the TPM, {} of its digest",
         dossier.entries.len(),
         dossier.receipts,
-        dossier.quotes
+        dossier.quotes,
+        dossier.chained
     );
     for leaf in &dossier.entries {
         println!("entry       {:>8}  {}", leaf.seq, leaf.body.kind_name());
     }
-    if !from_outside {
+    if believed.policy.is_none() {
         println!(
             "believed    the keys that the bundle itself names. Compare them with those that the"
         );
         println!("            space and the box's operator publish, or give them with --policy:");
         own_keys(files).iter().for_each(|line| println!("            {line}"));
+    }
+    if let Some(key) = dossier.attestation_key.filter(|_| believed.attestation_key.is_none()) {
+        println!(
+            "believed    the key of the TPM that the bundle itself holds. Compare it with the one that"
+        );
+        println!("            the space enrolled, or give that with --ak; SHA-256 of its DER:");
+        println!("            {key}");
     }
     findings.iter().for_each(|finding| println!("FINDING     {finding}"));
     match dossier.holds() {

@@ -1,15 +1,14 @@
 //! Checks a bundle from its files alone.
 
-use super::{ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, Files};
+use super::statements::{self, Said};
+use super::{BUNDLE_BYTES_MAX, Budget, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, Files};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::Cosignature;
 use crate::leaf::{Leaf, LeafError};
 use crate::policy::{Distrust, Policy, PolicyFault};
-use crate::proof::{PROOF_HASHES_MAX, ProofFault, verify_consistency};
+use crate::proof::ProofFault;
 use crate::receipt::{Receipt, ReceiptFault};
 use crate::tlog_proof::{TlogProof, TlogProofFault};
-use crate::tpm::{Attestation, Attested, TpmSignature};
-use crate::verify::head_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use guan_model::{Digest, PublicKey};
@@ -24,10 +23,12 @@ const POINT_BYTES: usize = 65;
 /// Why a bundle cannot be judged at all; whoever made or carried it is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DossierFault {
-    #[error("the bundle has {count} files; the limit is {FILES_MAX}")]
-    TooMany { count: usize },
+    #[error("the bundle has more than {FILES_MAX} files")]
+    TooMany,
     #[error("{name} has {length} bytes; the limit is {FILE_BYTES_MAX}")]
-    TooLong { name: String, length: usize },
+    TooLong { name: String, length: u64 },
+    #[error("with {name} the bundle has more than {BUNDLE_BYTES_MAX} bytes")]
+    TooLarge { name: String },
     #[error("{name} is missing; a bundle has it")]
     Missing { name: &'static str },
     #[error("{name} is no text")]
@@ -65,12 +66,20 @@ pub enum Finding {
     OtherHead { index: u64 },
     #[error("entry {index}: the receipt does not hold")]
     Receipt { index: u64, source: ReceiptFault },
-    #[error("entry {index}: the quote of the TPM does not hold: {what}")]
-    Quote { index: u64, what: &'static str },
+    #[error("entry {index}: what the TPM says does not hold: {what}")]
+    Statement { index: u64, what: &'static str },
     #[error("entry {index}: the head that the TPM saw is not of this log")]
     Consistency { index: u64, source: ProofFault },
     #[error("entry {index}: the head that the TPM saw cannot be read")]
     AnchorHead { index: u64, source: CheckpointError },
+}
+
+/// Whom to believe instead of those that the bundle itself names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Believed<'a> {
+    pub policy: Option<&'a Policy>,
+    /// The key of the box's TPM, a point on P-256.
+    pub attestation_key: Option<&'a PublicKey>,
 }
 
 /// What was checked, and what came of it.
@@ -81,7 +90,11 @@ pub struct Dossier {
     pub cosigned: Vec<(String, Cosignature)>,
     pub entries: Vec<Leaf>,
     pub receipts: u64,
+    /// Quotes of the TPM, and certificates of its digest over all boots.
     pub quotes: u64,
+    pub chained: u64,
+    /// SHA-256 of the DER of the TPM's key that was believed.
+    pub attestation_key: Option<Digest>,
     pub findings: Vec<Finding>,
 }
 
@@ -91,7 +104,7 @@ fn text<'f>(files: &'f Files, name: &'static str) -> Result<&'f str, DossierFaul
 }
 
 /// The point of a P-256 key in PEM.
-pub(super) fn attestation_key(pem: &[u8]) -> Option<PublicKey> {
+pub fn attestation_key(pem: &[u8]) -> Option<PublicKey> {
     let text = std::str::from_utf8(pem).ok()?;
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
     let der = STANDARD.decode(body.trim()).ok()?;
@@ -99,21 +112,26 @@ pub(super) fn attestation_key(pem: &[u8]) -> Option<PublicKey> {
     (point.len() == POINT_BYTES).then(|| PublicKey::EcdsaP256(point.to_vec()))
 }
 
+/// SHA-256 of the SubjectPublicKeyInfo in DER, as `openssl pkey -pubin -outform DER | sha256sum` says it.
+fn fingerprint(key: &PublicKey) -> Digest {
+    match key {
+        PublicKey::EcdsaP256(point) => Digest::of_parts(&[&SPKI_P256, point]),
+        PublicKey::Ed25519(point) => Digest::of(point),
+    }
+}
+
 impl Dossier {
-    /// Checks all that there is. `policy`: whom to believe instead of those that the bundle names.
-    pub fn check(files: &Files, policy: Option<&Policy>) -> Result<Self, DossierFault> {
-        if files.len() > FILES_MAX {
-            return Err(DossierFault::TooMany { count: files.len() });
-        }
-        if let Some((name, bytes)) = files.iter().find(|(_, bytes)| bytes.len() > FILE_BYTES_MAX) {
-            return Err(DossierFault::TooLong { name: name.clone(), length: bytes.len() });
-        }
+    /// Checks all that there is.
+    pub fn check(files: &Files, believed: Believed<'_>) -> Result<Self, DossierFault> {
+        let mut budget = Budget::default();
+        files.iter().try_for_each(|(name, bytes)| budget.admit(name, bytes.len() as u64))?;
         let own = Policy::parse(text(files, "policy")?)?;
-        let policy = policy.unwrap_or(&own);
-        let key = match files.get("ak.pem") {
+        let policy = believed.policy.unwrap_or(&own);
+        let own_key = match files.get("ak.pem") {
             Some(pem) => Some(attestation_key(pem).ok_or(DossierFault::AttestationKey)?),
             None => None,
         };
+        let key = believed.attestation_key.or(own_key.as_ref());
         let mut findings = Vec::new();
         check_manifest(files, text(files, "manifest.sha256")?, &mut findings);
         let trusted = policy.check(text(files, "checkpoint")?);
@@ -124,14 +142,24 @@ impl Dossier {
                 (None, Vec::new())
             }
         };
-        let (entries, receipts, quotes) = (Vec::new(), 0, 0);
-        let mut dossier = Self { checkpoint, cosigned, entries, receipts, quotes, findings };
+        let attestation_key = key.map(fingerprint);
+        let (entries, receipts, quotes, chained) = (Vec::new(), 0, 0, 0);
+        let mut dossier = Self {
+            checkpoint,
+            cosigned,
+            entries,
+            receipts,
+            quotes,
+            chained,
+            attestation_key,
+            findings,
+        };
         for name in files.keys() {
             let Some(rest) = name.strip_prefix("entries/") else { continue };
             let Some(number) = rest.strip_suffix(".cbor") else { continue };
             let index = number.parse().ok().filter(|index: &u64| index.to_string() == number);
             match index.filter(|_| dossier.entries.len() < ENTRIES_MAX) {
-                Some(index) => dossier.check_entry(files, index, policy, key.as_ref()),
+                Some(index) => dossier.check_entry(files, index, policy, key),
                 None => dossier.findings.push(Finding::Name { name: name.clone() }),
             }
         }
@@ -150,6 +178,7 @@ impl Dossier {
                 if leaf.seq != index {
                     self.findings.push(Finding::Seq { index, seq: leaf.seq });
                 }
+                self.check_statement(files, index, &leaf, key);
                 self.entries.push(leaf);
             }
             Err(source) => self.findings.push(Finding::Entry { index, source }),
@@ -175,11 +204,27 @@ impl Dossier {
                 Err(source) => self.findings.push(Finding::Receipt { index, source }),
             }
         }
-        if files.contains_key(&format!("anchors/{index}.msg")) {
-            match self.check_quote(files, index, key) {
-                Ok(()) => self.quotes += 1,
-                Err(finding) => self.findings.push(finding),
+    }
+
+    /// What the TPM says, where the key that is believed said it or the bundle claims so.
+    fn check_statement(&mut self, files: &Files, index: u64, leaf: &Leaf, key: Option<&PublicKey>) {
+        let is_here = |folder: &str| files.contains_key(&format!("{folder}/{index}.msg"));
+        let said = Said::of(leaf);
+        let own_folder = said.as_ref().map(Said::folder);
+        for folder in ["anchors", "chain"] {
+            if is_here(folder) && own_folder != Some(folder) {
+                let what = "the entry has no such statement";
+                self.findings.push(Finding::Statement { index, what });
             }
+        }
+        let Some(said) = said else { return };
+        if !is_here(said.folder()) && !key.is_some_and(|key| said.is_by(key)) {
+            return;
+        }
+        match statements::check(files, index, &said, self.checkpoint.as_ref(), key) {
+            Ok(()) if matches!(said, Said::Quote { .. }) => self.quotes += 1,
+            Ok(()) => self.chained += 1,
+            Err(finding) => self.findings.push(finding),
         }
     }
 
@@ -197,44 +242,6 @@ impl Dossier {
             }
             Err(source) => self.findings.push(Finding::Proof { index, source }),
         }
-    }
-
-    fn check_quote(
-        &self,
-        files: &Files,
-        index: u64,
-        key: Option<&PublicKey>,
-    ) -> Result<(), Finding> {
-        let quote = |what| Finding::Quote { index, what };
-        let file = |ending: &str| files.get(&format!("anchors/{index}.{ending}"));
-        let (Some(message), Some(signature), Some(head)) = (file("msg"), file("sig"), file("head"))
-        else {
-            return Err(quote("a file of it is missing"));
-        };
-        let key = key.ok_or(quote("ak.pem is missing"))?;
-        let said = Attestation::parse(message).map_err(|_| quote("it is no statement of a TPM"))?;
-        let signature = TpmSignature::parse(signature).map_err(|_| quote("it has no signature"))?;
-        if !signature.is_by(key, message) {
-            return Err(quote("the key in ak.pem did not sign it"));
-        }
-        if !matches!(said.attested, Attested::Quote { .. }) || said.extra != Digest::of(head).0 {
-            return Err(quote("it is about something else than the head beside it"));
-        }
-        let text = String::from_utf8_lossy(head);
-        let seen = Checkpoint::parse_unverified(&format!("{text}\n\u{2014}"))
-            .map_err(|source| Finding::AnchorHead { index, source })?;
-        let newest =
-            self.checkpoint.as_ref().ok_or(quote("the head of the bundle is not trusted"))?;
-        if head_text(&newest.origin, seen.size, &seen.root).as_bytes() != head.as_slice() {
-            return Err(quote("the head beside it is of another log"));
-        }
-        let lines = file("consistency").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let proof = lines.as_deref().unwrap_or_default().lines().take(PROOF_HASHES_MAX + 1);
-        let proof: Option<Vec<Digest>> =
-            proof.map(|line| STANDARD.decode(line).ok()?.try_into().ok().map(Digest)).collect();
-        let proof = proof.ok_or(quote("its consistency proof cannot be read"))?;
-        verify_consistency((seen.size, &seen.root), (newest.size, &newest.root), &proof)
-            .map_err(|source| Finding::Consistency { index, source })
     }
 }
 

@@ -2,24 +2,61 @@ use super::*;
 use crate::Policy;
 use crate::checkpoint::tests::TestSigner;
 use crate::leaf::tests::{outside_samples, samples};
+use crate::leaf::{Anchor, Chain, LeafBody, Statement};
 use crate::tree::{Levels, leaf_hash};
 use crate::{append_lines, cosign};
-use guan_model::WallTime;
+use guan_model::{PublicKey, WallTime};
 
 const ORIGIN: &str = "guan/box-7";
 
 fn bundle(entries: std::ops::Range<usize>) -> Files {
+    bundle_of(samples().into_iter().chain(outside_samples()).collect(), entries, None)
+}
+
+pub(super) fn hex(text: &str) -> Vec<u8> {
+    let digits = (0..text.len()).step_by(2);
+    digits.map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+const TPM_KEY: &str = include_str!("../../tests/golden/tpm-statements-v1.ak.pem");
+
+/// A log about whose first three leaves an emulated TPM (swtpm 0.7, tpm2-tools 5.4) made a quote and
+/// certified its digest over heads.
+fn attested_log() -> Vec<Leaf> {
+    let lines = include_str!("../../tests/golden/tpm-statements-v1.hex").lines().map(hex);
+    let [quote, quote_by, chained, chained_by] = lines.collect::<Vec<_>>().try_into().unwrap();
+    let trail = hex("36b35bbae2eddd09db1ff461dcd384fb5a32555bd23e211bd38b44380434613d");
+    let trail = Digest(trail.try_into().unwrap());
+    let zero = Digest([0; 32]);
+    let quote = LeafBody::Anchor(Anchor {
+        size: 3,
+        trail: vec![3],
+        pcrs: BTreeMap::from([(0, zero), (7, zero), (13, trail)]),
+        quote: Statement::new(quote, quote_by).unwrap(),
+    });
+    let certified = Statement::new(chained, chained_by).unwrap();
+    let chained = LeafBody::Chain(Chain { size: 3, before: None, certified });
+    let mut leaves = samples();
+    for (at, body) in [(3, quote), (4, chained)] {
+        leaves.insert(at, Leaf { body, ..leaves[at].clone() });
+    }
+    leaves
+}
+
+fn attested_bundle() -> Files {
+    bundle_of(attested_log(), 1..6, Some(TPM_KEY))
+}
+
+fn bundle_of(log_of: Vec<Leaf>, entries: std::ops::Range<usize>, key: Option<&str>) -> Files {
     let log = TestSigner::new(ORIGIN, 9);
     let witness = TestSigner::new("space-1/witness", 5);
     let mut leaves = Vec::new();
     let mut levels = Levels::default();
-    for (seq, leaf) in samples().into_iter().chain(outside_samples()).enumerate() {
+    for (seq, leaf) in log_of.into_iter().enumerate() {
         let bytes = Leaf { seq: seq as u64, ..leaf }.encode();
         levels.append(leaf_hash(&bytes));
         leaves.push((seq as u64, bytes));
     }
-    // The sample of an anchor speaks of more leaves than there are.
-    leaves.retain(|(_, bytes)| !matches!(Leaf::decode(bytes).unwrap().body, LeafBody::Anchor(_)));
     let root = levels.root_at(levels.size()).unwrap();
     let head = Checkpoint::sign(ORIGIN, levels.size(), &root, &log).unwrap();
     let text = crate::note::Note::parse(&head).unwrap().text().to_owned();
@@ -33,7 +70,7 @@ fn bundle(entries: std::ops::Range<usize>) -> Files {
     let material = Material {
         log_key: &VerifierKey::of(&log).unwrap(),
         witnesses: &[CosignatureKey::of(&witness).unwrap()],
-        attestation_key: None,
+        attestation_key: key,
         checkpoint: &checkpoint,
         nodes: &levels,
         signer: Some(&log),
@@ -45,7 +82,7 @@ fn bundle(entries: std::ops::Range<usize>) -> Files {
 #[test]
 fn a_bundle_holds_and_says_who_vouches() {
     let files = bundle(2..8);
-    let dossier = Dossier::check(&files, None).unwrap();
+    let dossier = Dossier::check(&files, Believed::default()).unwrap();
     assert!(dossier.holds(), "{:?}", dossier.findings);
     assert_eq!((dossier.entries.len(), dossier.receipts), (6, 6));
     assert_eq!(dossier.cosigned.len(), 1);
@@ -61,35 +98,37 @@ fn every_changed_file_is_told() {
     for name in files.keys().filter(|name| *name != "manifest.sha256") {
         let mut other = files.clone();
         other.get_mut(name).unwrap()[0] ^= 1;
-        let found = Dossier::check(&other, None);
+        let found = Dossier::check(&other, Believed::default());
         assert!(!found.is_ok_and(|dossier| dossier.holds()), "{name} was changed");
         let mut other = files.clone();
         other.remove(name);
-        let found = Dossier::check(&other, None);
+        let found = Dossier::check(&other, Believed::default());
         assert!(!found.is_ok_and(|dossier| dossier.holds()), "{name} was taken out");
     }
     let mut other = files.clone();
     other.insert("entries/1.cbor".to_owned(), vec![1]);
-    assert!(!Dossier::check(&other, None).unwrap().holds());
+    assert!(!Dossier::check(&other, Believed::default()).unwrap().holds());
+}
+
+/// Makes the manifest anew, as whoever changes a bundle can.
+fn seal(files: &mut Files) {
+    files.remove("manifest.sha256");
+    let lines = files.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes)));
+    let manifest: String = lines.collect();
+    files.insert("manifest.sha256".to_owned(), manifest.into_bytes());
 }
 
 /// Whoever makes the manifest anew still cannot make the proofs.
 #[test]
 fn entries_stand_by_their_proofs_alone() {
-    let seal = |files: &mut Files| {
-        files.remove("manifest.sha256");
-        let lines = files.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes)));
-        let manifest: String = lines.collect();
-        files.insert("manifest.sha256".to_owned(), manifest.into_bytes());
-    };
     let mut files = bundle(3..6);
     seal(&mut files);
-    assert!(Dossier::check(&files, None).unwrap().holds(), "the twin");
+    assert!(Dossier::check(&files, Believed::default()).unwrap().holds(), "the twin");
     let check = |change: &dyn Fn(&mut Files), expect: &dyn Fn(&Finding) -> bool| {
         let mut other = files.clone();
         change(&mut other);
         seal(&mut other);
-        let found = Dossier::check(&other, None).unwrap().findings;
+        let found = Dossier::check(&other, Believed::default()).unwrap().findings;
         assert!(found.iter().any(expect), "{found:?}");
     };
     let swap = |files: &mut Files| {
@@ -114,7 +153,8 @@ fn whom_to_believe_is_for_the_auditor() {
     let files = bundle(3..6);
     let stranger = TestSigner::new(ORIGIN, 10);
     let policy = Policy::of_logs(&[VerifierKey::of(&stranger).unwrap()]).unwrap();
-    let dossier = Dossier::check(&files, Some(&policy)).unwrap();
+    let dossier =
+        Dossier::check(&files, Believed { policy: Some(&policy), ..Believed::default() }).unwrap();
     assert!(matches!(dossier.findings[0], Finding::Head(_)), "{:?}", dossier.findings);
 }
 
@@ -122,9 +162,102 @@ fn whom_to_believe_is_for_the_auditor() {
 fn limits_are_exact() {
     let mut files = bundle(3..4);
     files.insert("large".to_owned(), vec![0; FILE_BYTES_MAX + 1]);
-    let fault = Dossier::check(&files, None).unwrap_err();
-    assert!(matches!(fault, DossierFault::TooLong { length, .. } if length == FILE_BYTES_MAX + 1));
+    let fault = Dossier::check(&files, Believed::default()).unwrap_err();
+    assert!(
+        matches!(fault, DossierFault::TooLong { length, .. } if length == FILE_BYTES_MAX as u64 + 1)
+    );
     let mut files = bundle(3..4);
     files.insert("large".to_owned(), vec![0; FILE_BYTES_MAX]);
-    assert!(Dossier::check(&files, None).is_ok());
+    assert!(Dossier::check(&files, Believed::default()).is_ok());
+}
+
+/// The golden file is never written again: bundles with these bytes exist. Only the README may be newer.
+#[test]
+fn golden_bundle() {
+    let golden = include_str!("../../tests/golden/bundle-v1.hex");
+    let golden: Files = golden
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, bytes)| (name.to_owned(), hex(bytes)))
+        .collect();
+    let dossier = Dossier::check(&golden, Believed::default()).unwrap();
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    assert_eq!((dossier.entries.len(), dossier.receipts), (5, 5));
+    assert_eq!((dossier.quotes, dossier.chained, dossier.cosigned.len()), (1, 1, 1));
+    let newer = ["README", "manifest.sha256"];
+    let lasting = |files: Files| -> Files {
+        files.into_iter().filter(|(name, _)| !newer.contains(&name.as_str())).collect()
+    };
+    assert_eq!(lasting(attested_bundle()), lasting(golden));
+}
+
+/// What the TPM said is bound to entry, head, registers and key, whoever makes the manifest.
+#[test]
+fn statements_of_the_tpm_stand_by_themselves() {
+    let files = attested_bundle();
+    assert!(Dossier::check(&files, Believed::default()).unwrap().holds(), "the twin");
+    let refused = |files: &Files, believed: Believed<'_>, entry: u64| {
+        let found = Dossier::check(files, believed).unwrap();
+        let is_told = found.findings.iter().any(|one| {
+            matches!(one, Finding::Statement { index, .. } | Finding::Consistency { index, .. }
+                if *index == entry)
+        });
+        assert!(is_told, "{:?}", found.findings);
+        assert!(found.quotes + found.chained < 2);
+    };
+    let endings = ["msg", "sig", "qualifying", "pcrs", "der", "head", "consistency"];
+    let all = [("anchors", 3), ("chain", 4)].into_iter();
+    let all = all.flat_map(|(folder, index)| endings.map(|end| (folder, index, end)));
+    let all =
+        all.filter(|(folder, index, end)| files.contains_key(&format!("{folder}/{index}.{end}")));
+    let all: Vec<_> = all.collect();
+    assert_eq!(all.len(), 12);
+    for (folder, index, end) in all {
+        let name = format!("{folder}/{index}.{end}");
+        let mut other = files.clone();
+        *other.get_mut(&name).unwrap().last_mut().unwrap() ^= 1;
+        seal(&mut other);
+        refused(&other, Believed::default(), index);
+        let mut other = files.clone();
+        other.remove(&name);
+        seal(&mut other);
+        refused(&other, Believed::default(), index);
+    }
+    let mut other = files.clone();
+    other.insert("anchors/5.msg".to_owned(), files["anchors/3.msg"].clone());
+    seal(&mut other);
+    let found = Dossier::check(&other, Believed::default()).unwrap().findings;
+    assert!(matches!(found[..], [Finding::Statement { index: 5, .. }]), "{found:?}");
+}
+
+/// A key of the TPM from elsewhere counts, not the one in the bundle.
+#[test]
+fn the_key_of_the_tpm_is_for_the_auditor_too() {
+    let files = attested_bundle();
+    let real = attestation_key(TPM_KEY.as_bytes()).unwrap();
+    let check = |key: &PublicKey, holds: bool| {
+        let believed = Believed { attestation_key: Some(key), ..Believed::default() };
+        let dossier = Dossier::check(&files, believed).unwrap();
+        assert_eq!(dossier.holds(), holds, "{:?}", dossier.findings);
+        assert_ne!(dossier.quotes, u64::from(!holds));
+    };
+    check(&real, true);
+    let PublicKey::EcdsaP256(mut point) = real else { panic!("a point") };
+    point[40] ^= 1;
+    check(&PublicKey::EcdsaP256(point), false);
+}
+
+/// The fullest entries that there can be stay under what a checker takes.
+#[test]
+fn an_entry_has_no_more_files_than_counted() {
+    let files = attested_bundle();
+    for index in 1..6 {
+        let about = |name: &&String| {
+            name.split(['/', '.']).nth(1).is_some_and(|part| part == index.to_string())
+        };
+        assert!(files.keys().filter(about).count() <= FILES_PER_ENTRY_MAX);
+    }
+    let count =
+        |index: u64| files.keys().filter(|name| name.contains(&format!("/{index}."))).count();
+    assert_eq!(count(3), FILES_PER_ENTRY_MAX);
 }

@@ -1,0 +1,63 @@
+//! How much a bundle may be: asked before each file is read or kept, by whoever makes or reads one.
+
+use super::{DossierFault, ENTRIES_MAX};
+
+/// Most files about one entry: two of itself, proof, receipt, and six of a statement of the TPM.
+pub const FILES_PER_ENTRY_MAX: usize = 10;
+/// Files that are about no single entry.
+const FILES_BESIDE_MAX: usize = 8;
+/// Most files, and largest file, of one bundle.
+pub const FILES_MAX: usize = FILES_PER_ENTRY_MAX * ENTRIES_MAX + FILES_BESIDE_MAX;
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of all files; the most entries with long proofs take half of it.
+pub const BUNDLE_BYTES_MAX: usize = 256 << 20;
+
+/// What was admitted so far.
+#[derive(Debug, Default)]
+pub struct Budget {
+    files: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Admits one more file, or says which limit it is over.
+    pub fn admit(&mut self, name: &str, length: u64) -> Result<(), DossierFault> {
+        let fits = usize::try_from(length).ok().filter(|length| *length <= FILE_BYTES_MAX);
+        let Some(length) = fits else {
+            return Err(DossierFault::TooLong { name: name.to_owned(), length });
+        };
+        if self.files >= FILES_MAX {
+            return Err(DossierFault::TooMany);
+        }
+        if self.bytes + length > BUNDLE_BYTES_MAX {
+            return Err(DossierFault::TooLarge { name: name.to_owned() });
+        }
+        self.files += 1;
+        self.bytes += length;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_exact() {
+        let largest = FILE_BYTES_MAX as u64;
+        let mut budget = Budget::default();
+        let over = budget.admit("a", largest + 1).unwrap_err();
+        assert_eq!(over, DossierFault::TooLong { name: "a".to_owned(), length: largest + 1 });
+        assert!(budget.admit("a", u64::MAX).is_err());
+        for _ in 0..BUNDLE_BYTES_MAX / FILE_BYTES_MAX {
+            budget.admit("a", largest).unwrap();
+        }
+        assert_eq!(budget.admit("b", 0), Ok(()));
+        let over = budget.admit("b", 1).unwrap_err();
+        assert_eq!(over, DossierFault::TooLarge { name: "b".to_owned() });
+
+        let mut budget = Budget::default();
+        (0..FILES_MAX).for_each(|_| budget.admit("a", 1).unwrap());
+        assert_eq!(budget.admit("a", 1), Err(DossierFault::TooMany));
+    }
+}
