@@ -107,8 +107,11 @@ fn check_bundle(rig: &Rig) {
     let quote = |qualifying: &str| {
         let file = |ending: &str| in_folder(&format!("anchors/{anchor}.{ending}"));
         let (key, message, signature) = (in_folder("ak.pem"), file("msg"), file("sig"));
-        let arguments =
-            ["-u", &key, "-m", &message, "-s", &signature, "-g", "sha256", "-q", qualifying];
+        let (registers, hash) = (file("pcrs"), "sha256");
+        let arguments = [
+            "-u", &key, "-m", &message, "-s", &signature, "-f", &registers, "-g", hash, "-q",
+            qualifying,
+        ];
         run("tpm2_checkquote", &arguments)
     };
     match quote(&qualifying) {

@@ -30,7 +30,7 @@ use crate::leaf::{Leaf, LeafError};
 use crate::note::VerifierKey;
 use crate::proof::{ProofFault, prove_inclusion};
 use crate::receipt::{ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
-use crate::subtrees::Nodes;
+use crate::subtrees::{Nodes, root_at};
 use crate::tlog_proof::{TlogProof, TlogProofFault};
 use crate::view::LeafView;
 use guan_model::{Digest, Signer};
@@ -56,6 +56,8 @@ pub enum MakeFault {
     Unsigned { index: u64, size: u64 },
     #[error("the head cannot be read")]
     Checkpoint(#[from] CheckpointError),
+    #[error("the head of {size} leaves has another root than the log; see `guan log verify`")]
+    OtherRoot { size: u64 },
     #[error("a proof cannot be made")]
     Proof(#[from] ProofFault),
     #[error("a proof cannot be made")]
@@ -81,7 +83,7 @@ pub struct Material<'a> {
     pub witnesses: &'a [CosignatureKey],
     /// SubjectPublicKeyInfo in PEM.
     pub attestation_key: Option<&'a str>,
-    /// The head, with the cosignatures that there are.
+    /// The head, with the cosignatures that there are. It must be one of `log_key` over `nodes`.
     pub checkpoint: &'a str,
     pub nodes: &'a dyn Nodes,
     /// Issues receipts; `None`: there are none.
@@ -94,7 +96,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     if leaves.len() > ENTRIES_MAX {
         return Err(MakeFault::TooMany { count: leaves.len() });
     }
-    let head = Checkpoint::parse_unverified(material.checkpoint)?;
+    let head = signed_head(material.checkpoint, material.log_key, material.nodes)?;
     let key = material.attestation_key.and_then(|pem| attestation_key(pem.as_bytes()));
     let mut files = Files::new();
     let mut view = LeafView::new();
@@ -111,7 +113,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
         let proof = TlogProof::make(index, material.checkpoint, material.nodes)?;
         files.insert(format!("proofs/{index}.tlog-proof"), proof.to_string().into_bytes());
         if let Some(signer) = material.signer {
-            let receipt = receipt(material, &head, index, signer)?;
+            let receipt = receipt(&head, index, material.nodes, signer)?;
             files.insert(format!("receipts/{index}.cbor"), receipt);
         }
         statements::put(&mut files, (index, &leaf), &head, material.nodes, key.as_ref())?;
@@ -131,14 +133,28 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     Ok(files)
 }
 
-fn receipt(
-    material: &Material<'_>,
+/// A head that the log's key signed over these very leaves: nothing else may get receipts by that key.
+pub fn signed_head(
+    text: &str,
+    key: &VerifierKey,
+    nodes: &dyn Nodes,
+) -> Result<Checkpoint, MakeFault> {
+    let head = Checkpoint::parse_and_verify(text, key)?;
+    match root_at(head.size, nodes)? == head.root {
+        true => Ok(head),
+        false => Err(MakeFault::OtherRoot { size: head.size }),
+    }
+}
+
+/// A COSE Receipt of an entry. The log's key signs the head's root: whoever calls this has checked the head.
+pub fn receipt(
     head: &Checkpoint,
     index: u64,
+    nodes: &dyn Nodes,
     signer: &dyn Signer,
 ) -> Result<Vec<u8>, MakeFault> {
     let (issuer, subject) = (head.origin.clone(), format!("{}/{index}", head.origin));
-    let path = prove_inclusion(index, head.size, material.nodes)?;
+    let path = prove_inclusion(index, head.size, nodes)?;
     let proof = ReceiptProof::Inclusion { size: head.size, index, path };
     Ok(issue_receipt(&ReceiptClaims { issuer, subject }, &proof, &head.root, signer)?)
 }

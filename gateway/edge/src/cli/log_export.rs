@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use guan_configs::EdgeConfig;
 use guan_edge::run::COSIGNED_FILE;
-use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make};
+use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make, receipt, signed_head};
 use guan_evidence::tile::{TileRow, tiles};
 use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, bundle};
 use guan_log::LogReader;
@@ -14,6 +14,7 @@ use guan_model::Signer;
 use guan_spool::OsDisk;
 use serde_json::json;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -56,6 +57,12 @@ pub(super) struct ProveArguments {
     /// The entry's place in the log.
     #[arg(long)]
     index: u64,
+    /// Into this new file instead of the terminal.
+    #[arg(long, required_if_eq("receipt", "true"))]
+    out: Option<PathBuf>,
+    /// A COSE Receipt (RFC 9942) instead of a C2SP tlog-proof; it is signed here, with the log's key.
+    #[arg(long)]
+    receipt: bool,
 }
 
 /// The head that proofs lead to: the newest that a witness cosigned, unless that is too old for `needed`
@@ -67,10 +74,15 @@ fn head(
 ) -> anyhow::Result<(String, Checkpoint)> {
     let cosigned = fs::read_to_string(config.state_dir.join(COSIGNED_FILE)).ok();
     let own = reader.checkpoint()?;
+    let key = verifier_key(config)?;
     for text in [cosigned, own].into_iter().flatten() {
         let head = Checkpoint::parse_unverified(&text)?;
         let is_known = head.origin == reader.epoch().origin(&config.evidence.origin);
         if is_known && head.size >= needed && head.size <= reader.size()? {
+            let checked = reader.with_nodes(|nodes| signed_head(&text, &key, nodes));
+            let head = checked.with_context(|| {
+                format!("a head in {} is not of this log", config.state_dir.display())
+            })?;
             return Ok((text, head));
         }
     }
@@ -103,10 +115,13 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         if index < arguments.from || index > last {
             return;
         }
-        let Ok(leaf) = Leaf::decode(bytes) else { return };
-        let is_of_kind = arguments.kind.as_deref().is_none_or(|kind| leaf.body.kind_name() == kind);
-        let contract = arguments.contract.as_deref();
-        if is_of_kind && contract.is_none_or(|contract| speaks_of(&leaf.body, contract)) {
+        let (kind, contract) = (arguments.kind.as_deref(), arguments.contract.as_deref());
+        // What cannot be read may be what was asked for: making the bundle then names it.
+        let is_asked_for = Leaf::decode(bytes).map_or(true, |leaf| {
+            kind.is_none_or(|kind| leaf.body.kind_name() == kind)
+                && contract.is_none_or(|contract| speaks_of(&leaf.body, contract))
+        });
+        if is_asked_for {
             count += 1;
             if leaves.len() < ENTRIES_MAX {
                 leaves.push((index, bytes.to_vec()));
@@ -120,14 +135,22 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let (text, signed) = head(&config, &reader, needed)?;
     let files = bundle_of(&config, &reader, &text, &arguments.by, &leaves)?;
     write_tar(&files, out)?;
+    let has_receipts = files.keys().any(|name| name.starts_with("receipts/"));
+    let first = reader.first()?;
     if arguments.common.json {
         print_json(&json!({
             "out": out.display().to_string(), "entries": leaves.len(), "files": files.len(),
-            "origin": signed.origin, "size": signed.size,
-            "receipts": files.keys().any(|name| name.starts_with("receipts/")),
+            "origin": signed.origin, "size": signed.size, "receipts": has_receipts,
+            "pruned_before": first,
         }))?;
     } else {
         println!("{}: {} entries of {}", out.display(), leaves.len(), signed.origin);
+        if first > arguments.from {
+            println!("entries before {first} left this disk; the space's mirror has them");
+        }
+        if !has_receipts && !leaves.is_empty() {
+            println!("no receipts: they need the log's key, which lies in no file here");
+        }
         println!("check it with: guan-verify {}", out.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -214,15 +237,39 @@ fn export_tiles(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a C2SP tlog-proof.
+/// A C2SP tlog-proof, or a COSE Receipt.
 pub(super) fn prove(arguments: &ProveArguments) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.common.config)?;
     let reader = reader(&config)?;
-    let (text, _) = head(&config, &reader, arguments.index + 1)?;
-    let proof = reader.with_nodes(|nodes| TlogProof::make(arguments.index, &text, nodes))?;
+    let index = arguments.index;
+    let needed = index.checked_add(1).context("no log is that long")?;
+    let (text, signed) = head(&config, &reader, needed)?;
+    if arguments.receipt {
+        let key = log_signer(&config).context("receipts need the log's key in a file")?;
+        let bytes = reader.with_nodes(|nodes| receipt(&signed, index, nodes, &key))?;
+        return put_proof(arguments, &bytes);
+    }
+    let proof = reader.with_nodes(|nodes| TlogProof::make(index, &text, nodes))?.to_string();
+    if arguments.out.is_some() {
+        return put_proof(arguments, proof.as_bytes());
+    }
     match arguments.common.json {
-        true => print_json(&json!({"index": arguments.index, "proof": proof.to_string()}))?,
+        true => print_json(&json!({"index": index, "proof": proof}))?,
         false => print!("{proof}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn put_proof(arguments: &ProveArguments, bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    let Some(out) = &arguments.out else { bail!("--out says where a receipt goes") };
+    let file = File::create_new(out);
+    let mut file =
+        file.with_context(|| format!("{} cannot be made; is it there already?", out.display()))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    match arguments.common.json {
+        true => print_json(&json!({"index": arguments.index, "out": out.display().to_string()}))?,
+        false => println!("{}: entry {}", out.display(), arguments.index),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -48,6 +48,15 @@ fn attested_bundle() -> Files {
 }
 
 fn bundle_of(log_of: Vec<Leaf>, entries: std::ops::Range<usize>, key: Option<&str>) -> Files {
+    try_bundle_of(log_of, entries, key, &|head| head).unwrap()
+}
+
+fn try_bundle_of(
+    log_of: Vec<Leaf>,
+    entries: std::ops::Range<usize>,
+    key: Option<&str>,
+    change_head: &dyn Fn(String) -> String,
+) -> Result<Files, MakeFault> {
     let log = TestSigner::new(ORIGIN, 9);
     let witness = TestSigner::new("space-1/witness", 5);
     let mut leaves = Vec::new();
@@ -61,7 +70,7 @@ fn bundle_of(log_of: Vec<Leaf>, entries: std::ops::Range<usize>, key: Option<&st
     let head = Checkpoint::sign(ORIGIN, levels.size(), &root, &log).unwrap();
     let text = crate::note::Note::parse(&head).unwrap().text().to_owned();
     let line = cosign(&text, WallTime::from_seconds(1_800_000_000), &witness).unwrap();
-    let checkpoint = append_lines(&head, &line).unwrap();
+    let checkpoint = change_head(append_lines(&head, &line).unwrap());
     let custody = Custody {
         collected_by: "auditor".to_owned(),
         collected_at: "2026-11-27T19:00:00Z".to_owned(),
@@ -76,7 +85,7 @@ fn bundle_of(log_of: Vec<Leaf>, entries: std::ops::Range<usize>, key: Option<&st
         signer: Some(&log),
         custody: &custody,
     };
-    make(&material, &leaves[entries]).unwrap()
+    make(&material, &leaves[entries])
 }
 
 #[test]
@@ -260,4 +269,56 @@ fn an_entry_has_no_more_files_than_counted() {
     let count =
         |index: u64| files.keys().filter(|name| name.contains(&format!("/{index}."))).count();
     assert_eq!(count(3), FILES_PER_ENTRY_MAX);
+}
+
+/// A box may write into a leaf what its TPM did not say; the bundle is made, and its check tells.
+#[test]
+fn an_entry_says_of_a_statement_what_the_tpm_said() {
+    let check = |entry: u64, what: &str, change: &dyn Fn(&mut LeafBody)| {
+        let mut leaves = attested_log();
+        change(&mut leaves[usize::try_from(entry).unwrap()].body);
+        let files = bundle_of(leaves, 1..6, Some(TPM_KEY));
+        let found = Dossier::check(&files, Believed::default()).unwrap();
+        let told: Vec<String> = found.findings.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].contains(what), "{what}: {told:?}");
+        assert_eq!(found.quotes + found.chained, 1, "the other one holds");
+    };
+    fn anchor(change: impl Fn(&mut Anchor)) -> impl Fn(&mut LeafBody) {
+        move |body| match body {
+            LeafBody::Anchor(anchor) => change(anchor),
+            other => panic!("{other:?}"),
+        }
+    }
+    let sized =
+        |size: u64| move |found: &mut Anchor| (found.size, found.trail) = (size, vec![size]);
+    check(3, "registers", &anchor(|found| found.pcrs.extend([(0, Digest([1; 32]))])));
+    check(3, "registers", &anchor(|found| found.pcrs.retain(|pcr, _| *pcr != 7)));
+    check(3, "something else than the head", &anchor(sized(2)));
+    for missing in [0, 13, 700, u64::MAX] {
+        check(3, "a file of it is missing", &anchor(sized(missing)));
+    }
+    check(4, "does not follow", &|body| match body {
+        LeafBody::Chain(chain) => chain.before = Some(Digest([1; 32])),
+        other => panic!("{other:?}"),
+    });
+    let LeafBody::Anchor(quote) = attested_log()[3].body.clone() else { panic!("an anchor") };
+    check(4, "another kind", &|body| match body {
+        LeafBody::Chain(chain) => chain.certified = quote.quote.clone(),
+        other => panic!("{other:?}"),
+    });
+}
+
+/// Nobody gets the log's signature on a receipt over a root of their own.
+#[test]
+fn only_heads_of_this_log_get_receipts() {
+    let make = |head: &dyn Fn(String) -> String| try_bundle_of(samples(), 1..3, None, head);
+    assert!(make(&|head| head).is_ok(), "the twin");
+    let by = |seed: u8| {
+        let signer = TestSigner::new(ORIGIN, seed);
+        move |_| Checkpoint::sign(ORIGIN, 10, &Digest([3; 32]), &signer).unwrap()
+    };
+    let fault = make(&by(10)).unwrap_err();
+    assert!(matches!(fault, MakeFault::Checkpoint(_)), "{fault:?}");
+    let fault = make(&by(9)).unwrap_err();
+    assert!(matches!(fault, MakeFault::OtherRoot { size: 10 }), "{fault:?}");
 }

@@ -1,0 +1,193 @@
+//! `guan log export` and `guan log prove` on a log that lies on the disk, with no daemon.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use bytes::Bytes;
+use guan_edge::run::{COSIGNED_FILE, LOG_DIR, SPOOL_DIR};
+use guan_evidence::dossier::{Believed, Dossier, Files};
+use guan_evidence::receipt::Receipt;
+use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, Tree, VerifierKey, leaf_hash};
+use guan_identity::LogKeyFile;
+use guan_log::{Bundles, Epoch};
+use guan_model::{BootNumber, ClockQuality, Digest, WallTime};
+use guan_spool::OsDisk;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+const ORIGIN: &str = "guan/demo-box";
+
+struct Box {
+    folder: tempfile::TempDir,
+    config: String,
+    leaves: Vec<Bytes>,
+    key: LogKeyFile,
+}
+
+impl Box {
+    /// A log of one full bundle, signed.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/demo/edge.toml");
+        let text = fs::read_to_string(sample).unwrap().replace(&"0".repeat(64), KEY);
+        let config = folder.path().join("edge.toml");
+        fs::write(&config, text).unwrap();
+        let config = config.display().to_string();
+        let made = Command::new(env!("CARGO_BIN_EXE_guan"))
+            .args(["identity", "init", "--config", &config])
+            .output()
+            .unwrap();
+        assert!(made.status.success());
+        let key = LogKeyFile::load(&folder.path().join("identity/log-key.pem"), ORIGIN).unwrap();
+        let leaves = (0..256).map(|seq| {
+            let body = match seq % 2 {
+                0 => LeafBody::Stop,
+                _ => LeafBody::ClockStep {
+                    from: WallTime::from_millis(0),
+                    to: WallTime::from_millis(seq),
+                },
+            };
+            let leaf = Leaf {
+                seq: seq.unsigned_abs(),
+                wall: WallTime::from_millis(1_800_000_000_000 + seq),
+                boot: BootNumber(1),
+                monotonic: Duration::from_millis(seq.unsigned_abs()),
+                clock_quality: ClockQuality::Ntp,
+                body,
+            };
+            Bytes::from(leaf.encode())
+        });
+        let made = Self { leaves: leaves.collect(), folder, config, key };
+        fs::create_dir_all(made.state(SPOOL_DIR)).unwrap();
+        let disk = OsDisk::open_exclusive(&made.state(LOG_DIR)).unwrap();
+        let bundles = Bundles::of(disk, Epoch::FIRST);
+        bundles.seal(&mut bundles.recover_subtrees().unwrap(), &made.leaves).unwrap();
+        let mut tree = Tree::new();
+        made.leaves.iter().for_each(|leaf| _ = tree.append(leaf_hash(leaf)));
+        bundles.set_checkpoint(&made.head(&tree.root())).unwrap();
+        made
+    }
+
+    fn head(&self, root: &Digest) -> String {
+        Checkpoint::sign(ORIGIN, 256, root, &self.key).unwrap()
+    }
+
+    fn state(&self, name: &str) -> PathBuf {
+        self.folder.path().join("state").join(name)
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn check(&self, arguments: &[&str], success: bool, part: &str) -> String {
+        let guan = Command::new(env!("CARGO_BIN_EXE_guan"))
+            .arg("log")
+            .args(arguments)
+            .args(["--config", &self.config])
+            .output()
+            .unwrap();
+        let text = String::from_utf8([guan.stdout, guan.stderr].concat()).unwrap();
+        assert_eq!(guan.status.success(), success, "{arguments:?}: {text}");
+        assert!(text.contains(part), "{arguments:?} does not say {part}: {text}");
+        text
+    }
+}
+
+fn files(tar: &Path) -> Files {
+    let mut archive = tar::Archive::new(fs::File::open(tar).unwrap());
+    let read = |entry: std::io::Result<tar::Entry<'_, fs::File>>| {
+        let mut entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (entry.path().unwrap().display().to_string(), bytes)
+    };
+    archive.entries().unwrap().map(read).collect()
+}
+
+#[test]
+fn a_bundle_without_a_daemon() {
+    let a_box = Box::new();
+    let tar = a_box.out("b.tar");
+    let out = tar.display().to_string();
+    let only = ["--from", "10", "--through", "19", "--kind", "clock.step"];
+    a_box.check(&[&["export", "--out", &out][..], &only].concat(), true, "5 entries of guan/demo");
+    a_box.check(&["export", "--out", &out], false, "is it there already");
+    let files = files(&tar);
+    let dossier = Dossier::check(&files, Believed::default()).unwrap();
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    assert_eq!((dossier.entries.len(), dossier.receipts), (5, 5));
+    let seqs: Vec<u64> = dossier.entries.iter().map(|leaf| leaf.seq).collect();
+    assert_eq!(seqs, [11, 13, 15, 17, 19]);
+}
+
+/// Sealed under a TPM the log's key lies in no file: there are no receipts, and that is said.
+#[test]
+fn a_bundle_without_receipts_says_so() {
+    let a_box = Box::new();
+    let file = a_box.folder.path().join("identity/log-key.pem");
+    fs::remove_file(&file).unwrap();
+    let public = VerifierKey::of(&a_box.key).unwrap();
+    fs::write(file.with_extension("pub"), format!("{public}\n")).unwrap();
+    let sealed = "tier = \"emulated\"\ntpm = \"swtpm:host=127.0.0.1,port=2321\"\n\
+                  store_policies = \"policies\"\nstore_policy_key = \"release.pem\"";
+    let text = fs::read_to_string(&a_box.config).unwrap();
+    fs::write(&a_box.config, text.replace("tier = \"unattested\"", sealed)).unwrap();
+    let tar = a_box.out("b.tar");
+    let out = tar.display().to_string();
+    a_box.check(&["export", "--through", "4", "--out", &out], true, "no receipts: they need");
+    let dossier = Dossier::check(&files(&tar), Believed::default()).unwrap();
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    assert_eq!((dossier.entries.len(), dossier.receipts), (5, 0));
+    let receipt = a_box.out("r").display().to_string();
+    let arguments = ["prove", "--index", "1", "--receipt", "--out", &receipt];
+    a_box.check(&arguments, false, "receipts need the log's key in a file");
+    a_box.check(&["prove", "--index", "1"], true, "index 1");
+}
+
+#[test]
+fn a_proof_and_a_receipt_of_one_entry() {
+    let a_box = Box::new();
+    let key = VerifierKey::of(&a_box.key).unwrap();
+    let policy = guan_evidence::Policy::of_logs(std::slice::from_ref(&key)).unwrap();
+    let printed = a_box.check(&["prove", "--index", "255"], true, "index 255");
+    let (proof, receipt) = (a_box.out("p"), a_box.out("r"));
+    let (p, r) = (proof.display().to_string(), receipt.display().to_string());
+    a_box.check(&["prove", "--index", "255", "--out", &p], true, "entry 255");
+    let written = fs::read_to_string(&proof).unwrap();
+    assert_eq!(written, printed);
+    TlogProof::parse(&written).unwrap().verify(&a_box.leaves[255], &policy).unwrap();
+    a_box.check(&["prove", "--index", "255", "--receipt", "--out", &r], true, "entry 255");
+    let receipt = Receipt::decode(&fs::read(&receipt).unwrap()).unwrap();
+    receipt.verify_inclusion(&a_box.leaves[255], &key).unwrap();
+    assert!(receipt.verify_inclusion(&a_box.leaves[254], &key).is_err());
+    a_box.check(&["prove", "--index", "1", "--receipt"], false, "--out");
+    a_box.check(&["prove", "--index", "1", "--out", &p], false, "is it there already");
+    a_box.check(&["prove", "--index", "256"], false, "no head over 257 entries");
+    a_box.check(&["prove", "--index", &u64::MAX.to_string()], false, "no log is that long");
+}
+
+/// Whoever can write a file beside the log gets no signature of the log's key on a root of their own.
+#[test]
+fn nothing_is_handed_out_under_a_head_of_another_log() {
+    let a_box = Box::new();
+    let out = a_box.out("r").display().to_string();
+    let root = Digest([7; 32]);
+    let forged = Checkpoint::sign(ORIGIN, 256, &root, &a_box.key).unwrap();
+    let (text, _) = forged.split_once("\n\n").unwrap();
+    let unsigned = format!("{text}\n\n\u{2014} {ORIGIN} AAAAAAAA\n");
+    for head in [forged, unsigned] {
+        fs::write(a_box.state(COSIGNED_FILE), head).unwrap();
+        for arguments in [
+            &["prove", "--index", "3", "--receipt", "--out", &out][..],
+            &["prove", "--index", "3"],
+            &["export", "--out", &out],
+        ] {
+            a_box.check(arguments, false, "is not of this log");
+            assert!(!Path::new(&out).exists());
+        }
+    }
+}
