@@ -14,15 +14,18 @@
 //! | `anchors/N.msg`, `.sig`, `.qualifying`, `.pcrs` | a quote of the TPM, as `tpm2_checkquote` takes it |
 //! | `chain/N.msg`, `.sig`, `.qualifying`, `.der` | its digest over all boots, certified; `.der` for OpenSSL |
 //! | `anchors/N.head`, `.consistency`, and in `chain/` | the head that it is about, and that `checkpoint` continues it |
+//! | `witness/N.note`, `.consistency` | an earlier head that a witness cosigned, and that `checkpoint` continues it |
 //! | `ak.pem` | the key of the TPM |
 //! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
 
 mod budget;
 mod read;
 mod statements;
+mod witnessed;
 
 pub use budget::{BUNDLE_BYTES_MAX, Budget, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX};
 pub use read::{Believed, Dossier, DossierFault, Finding, attestation_key};
+pub use witnessed::Witnessed;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::CosignatureKey;
@@ -117,6 +120,8 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
             files.insert(format!("receipts/{index}.cbor"), receipt);
         }
         statements::put(&mut files, (index, &leaf), &head, material.nodes, key.as_ref())?;
+        let (nodes, witnesses) = (material.nodes, material.witnesses);
+        witnessed::put(&mut files, (index, &leaf), &head, nodes, witnesses)?;
     }
     files.insert("README".to_owned(), README.as_bytes().to_vec());
     files.insert("checkpoint".to_owned(), material.checkpoint.as_bytes().to_vec());

@@ -9,7 +9,7 @@ mod bundle;
 
 use anyhow::Context;
 use clap::Parser;
-use guan_evidence::dossier::{Believed, Dossier, Files, attestation_key};
+use guan_evidence::dossier::{Believed, Dossier, Files, Witnessed, attestation_key};
 use guan_evidence::view::LeafView;
 use guan_evidence::{POLICY_BYTES_MAX, Policy};
 use serde_json::{Value, json};
@@ -105,11 +105,6 @@ fn moment(seconds: u64) -> String {
     text.unwrap_or_else(|| "an impossible time".to_owned())
 }
 
-/// Before this a witness cosigned the head, and with it every entry. Witnesses that are believed count.
-fn not_after(dossier: &Dossier) -> Option<u64> {
-    dossier.cosigned.iter().map(|(_, cosigned)| cosigned.seconds).min()
-}
-
 fn as_json(files: &Files, dossier: &Dossier, findings: &[String], believed: Believed<'_>) -> Value {
     let head = dossier.checkpoint.as_ref().map(
         |head| json!({"origin": head.origin, "size": head.size, "root": head.root.to_string()}),
@@ -118,12 +113,21 @@ fn as_json(files: &Files, dossier: &Dossier, findings: &[String], believed: Beli
         json!({"witness": name, "at_s": cosigned.seconds, "at": moment(cosigned.seconds)})
     });
     let mut view = LeafView::new();
-    let entries: Vec<Value> = dossier.entries.iter().map(|leaf| view.leaf(leaf)).collect();
+    let entries = dossier.entries.iter().map(|leaf| {
+        let mut entry = view.leaf(leaf);
+        entry["not_after_s"] = json!(dossier.not_after_s(leaf.seq));
+        entry
+    });
+    let entries: Vec<Value> = entries.collect();
+    let witnessed = dossier.witnessed.iter().map(|one| {
+        json!({"index": one.index, "witness": one.witness, "size": one.size, "at_s": one.seconds})
+    });
     json!({
         "schema": 1, "holds": dossier.holds(), "head": head,
         "cosigned": cosigned.collect::<Vec<_>>(), "entries": entries,
         "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
-        "findings": findings, "keys": own_keys(files), "not_after_s": not_after(dossier),
+        "findings": findings, "keys": own_keys(files),
+        "witnessed": witnessed.collect::<Vec<_>>(),
         "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
         "attestation_key": dossier.attestation_key.map(|key| json!({
             "sha256": key.to_string(),
@@ -140,11 +144,8 @@ fn print(files: &Files, dossier: &Dossier, findings: &[String], believed: Believ
     for (name, cosigned) in &dossier.cosigned {
         println!("cosigned    by {name} at {}", moment(cosigned.seconds));
     }
-    match not_after(dossier) {
-        Some(seconds) => println!("time        every entry was there by {}", moment(seconds)),
-        None => {
-            println!("time        no witness says when; the times in entries are the box's own")
-        }
+    for Witnessed { index, witness, size, seconds } in &dossier.witnessed {
+        println!("cosigned    {size} entries by {witness} at {}, entry {index}", moment(*seconds));
     }
     println!(
         "checked     {} entries with their proofs, {} receipts, {} quotes of the TPM, {} of its digest",
@@ -154,7 +155,13 @@ fn print(files: &Files, dossier: &Dossier, findings: &[String], believed: Believ
         dossier.chained
     );
     for leaf in &dossier.entries {
-        println!("entry       {:>8}  {}", leaf.seq, leaf.body.kind_name());
+        let (seq, kind) = (leaf.seq, leaf.body.kind_name());
+        match dossier.not_after_s(seq) {
+            Some(seconds) => {
+                println!("entry       {seq:>8}  {kind:<16} there by {}", moment(seconds))
+            }
+            None => println!("entry       {seq:>8}  {kind:<16} no witness says when"),
+        }
     }
     if believed.policy.is_none() {
         println!(

@@ -1,6 +1,7 @@
 //! Checks a bundle from its files alone.
 
 use super::statements::{self, Said};
+use super::witnessed::{self, Witnessed};
 use super::{BUNDLE_BYTES_MAX, Budget, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, Files};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::Cosignature;
@@ -68,6 +69,8 @@ pub enum Finding {
     Receipt { index: u64, source: ReceiptFault },
     #[error("entry {index}: what the TPM says does not hold: {what}")]
     Statement { index: u64, what: &'static str },
+    #[error("entry {index}: the note of the witness does not hold: {what}")]
+    Witness { index: u64, what: &'static str },
     #[error("entry {index}: the head that the TPM saw is not of this log")]
     Consistency { index: u64, source: ProofFault },
     #[error("entry {index}: the head that the TPM saw cannot be read")]
@@ -93,6 +96,8 @@ pub struct Dossier {
     /// Quotes of the TPM, and certificates of its digest over all boots.
     pub quotes: u64,
     pub chained: u64,
+    /// Earlier heads that believed witnesses cosigned.
+    pub witnessed: Vec<Witnessed>,
     /// SHA-256 of the DER of the TPM's key that was believed.
     pub attestation_key: Option<Digest>,
     pub findings: Vec<Finding>,
@@ -151,6 +156,7 @@ impl Dossier {
             receipts,
             quotes,
             chained,
+            witnessed: Vec::new(),
             attestation_key,
             findings,
         };
@@ -171,6 +177,12 @@ impl Dossier {
         self.findings.is_empty() && self.checkpoint.is_some()
     }
 
+    /// When this entry was there at the latest, by the clocks of witnesses that are believed.
+    pub fn not_after_s(&self, index: u64) -> Option<u64> {
+        let under = self.witnessed.iter().filter(|one| index < one.size).map(|one| one.seconds);
+        under.chain(self.cosigned.iter().map(|(_, cosigned)| cosigned.seconds)).min()
+    }
+
     fn check_entry(&mut self, files: &Files, index: u64, policy: &Policy, key: Option<&PublicKey>) {
         let bytes = &files[&format!("entries/{index}.cbor")];
         match Leaf::decode(bytes) {
@@ -179,6 +191,11 @@ impl Dossier {
                     self.findings.push(Finding::Seq { index, seq: leaf.seq });
                 }
                 self.check_statement(files, index, &leaf, key);
+                let newest = self.checkpoint.as_ref();
+                match witnessed::check(files, (index, &leaf), newest, policy) {
+                    Ok(found) => self.witnessed.extend(found),
+                    Err(finding) => self.findings.push(finding),
+                }
                 self.entries.push(leaf);
             }
             Err(source) => self.findings.push(Finding::Entry { index, source }),

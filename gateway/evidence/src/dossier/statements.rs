@@ -134,6 +134,17 @@ fn pcr_file(pcrs: &Pcrs) -> Vec<u8> {
     bytes
 }
 
+/// That `newest` continues the head of `size` leaves: one hash in base64 a line.
+pub(super) fn consistency(
+    size: u64,
+    newest: &Checkpoint,
+    nodes: &dyn Nodes,
+) -> Result<Vec<u8>, MakeFault> {
+    let proof = prove_consistency(size, newest.size, nodes)?;
+    let lines: String = proof.iter().map(|hash| STANDARD.encode(hash.0) + "\n").collect();
+    Ok(lines.into_bytes())
+}
+
 /// Puts the files of a statement beside the entry that holds it.
 pub(super) fn put(
     files: &mut Files,
@@ -149,14 +160,13 @@ pub(super) fn put(
         return Ok(());
     }
     let text = head_text(&head.origin, said.size(), &root_at(said.size(), nodes)?);
-    let proof = prove_consistency(said.size(), head.size, nodes)?;
-    let proof: String = proof.iter().map(|hash| STANDARD.encode(hash.0) + "\n").collect();
+    let proof = consistency(said.size(), head, nodes)?;
     let mut put = |ending: &str, bytes: Vec<u8>| {
         files.insert(format!("{}/{index}.{ending}", said.folder()), bytes);
     };
     said.files(text.as_bytes()).into_iter().for_each(|(ending, bytes)| put(ending, bytes));
     put("head", text.into_bytes());
-    put("consistency", proof.into_bytes());
+    put("consistency", proof);
     Ok(())
 }
 
@@ -180,15 +190,27 @@ pub(super) fn check(
         return Err(refuse("a file of it is missing, or is not what the entry says"));
     }
     said.check_words(head).map_err(refuse)?;
+    check_head(index, head, said.size(), newest, file("consistency"))
+}
+
+/// Whether this text is the head of `size` leaves of the log whose newest head is trusted.
+pub(super) fn check_head(
+    index: u64,
+    head: &[u8],
+    size: u64,
+    newest: Option<&Checkpoint>,
+    proof: Option<&Vec<u8>>,
+) -> Result<(), Finding> {
+    let refuse = |what| Finding::Statement { index, what };
     let text = String::from_utf8_lossy(head);
     let seen = Checkpoint::parse_unverified(&format!("{text}\n\u{2014}"))
         .map_err(|source| Finding::AnchorHead { index, source })?;
     let newest = newest.ok_or(refuse("the head of the bundle is not trusted"))?;
-    let is_named = head_text(&newest.origin, seen.size, &seen.root).as_bytes() == head.as_slice();
-    if !is_named || seen.size != said.size() {
+    let is_named = head_text(&newest.origin, seen.size, &seen.root).as_bytes() == head;
+    if !is_named || seen.size != size {
         return Err(refuse("the head beside it is another one"));
     }
-    let lines = file("consistency").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let lines = proof.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let proof = lines.as_deref().unwrap_or_default().lines().take(PROOF_HASHES_MAX + 1);
     let proof: Option<Vec<Digest>> =
         proof.map(|line| STANDARD.decode(line).ok()?.try_into().ok().map(Digest)).collect();

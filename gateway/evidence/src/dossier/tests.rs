@@ -322,3 +322,113 @@ fn only_heads_of_this_log_get_receipts() {
     let fault = make(&by(9)).unwrap_err();
     assert!(matches!(fault, MakeFault::OtherRoot { size: 10 }), "{fault:?}");
 }
+
+/// Entry 4 keeps a cosignature over three leaves, older than that of the newest head.
+fn witnessed_log(seconds: i64, seed: u8, size: u64) -> Vec<Leaf> {
+    let mut leaves = samples();
+    let mut levels = Levels::default();
+    for (seq, leaf) in leaves.iter().take(3).enumerate() {
+        levels.append(leaf_hash(&Leaf { seq: seq as u64, ..leaf.clone() }.encode()));
+    }
+    let text = crate::verify::head_text(ORIGIN, 3, &levels.root_at(3).unwrap());
+    let witness = TestSigner::new("space-1/witness", seed);
+    let line = cosign(&text, WallTime::from_seconds(seconds), &witness).unwrap();
+    let key = CosignatureKey::of(&witness).unwrap();
+    let cosigned = crate::cosigned_leaf(&key, &format!("{text}\n{line}"), size).unwrap();
+    leaves.insert(4, Leaf { body: LeafBody::Cosigned(cosigned), ..leaves[4].clone() });
+    leaves
+}
+
+#[test]
+fn earlier_cosignatures_bound_the_time_of_what_is_under_them() {
+    const EARLIER: i64 = 1_799_000_000;
+    let files = bundle_of(witnessed_log(EARLIER, 5, 3), 1..6, None);
+    let dossier = Dossier::check(&files, Believed::default()).unwrap();
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    let times: Vec<_> = (1..6).map(|index| dossier.not_after_s(index)).collect();
+    let (early, late) = (Some(1_799_000_000), Some(1_800_000_000));
+    assert_eq!(times, [early, early, late, late, late]);
+    let is_here = |files: &Files| files.contains_key("witness/4.note");
+    assert!(is_here(&files));
+    // Of another witness, and about a head that is not there or another one: no note is made.
+    for log in [(6, 3), (5, 2), (5, 0), (5, 700)] {
+        assert!(!is_here(&bundle_of(witnessed_log(EARLIER, log.0, log.1), 1..6, None)), "{log:?}");
+    }
+    let check = |change: &dyn Fn(&mut Files), is_told: &dyn Fn(&Dossier) -> bool| {
+        let mut other = files.clone();
+        change(&mut other);
+        seal(&mut other);
+        let found = Dossier::check(&other, Believed::default()).unwrap();
+        assert!(is_told(&found), "{:?}", found.findings);
+        assert_eq!(found.not_after_s(1), late, "what does not hold bounds nothing");
+    };
+    let name = "witness/4.note";
+    let refused = |found: &Dossier| !found.holds();
+    let edit = |from: &'static str, to: &'static str| {
+        move |files: &mut Files| {
+            let text = String::from_utf8(files[name].clone()).unwrap();
+            assert!(text.contains(from));
+            files.insert(name.to_owned(), text.replace(from, to).into_bytes());
+        }
+    };
+    check(&edit("\n3\n", "\n5\n"), &refused);
+    check(&edit("guan/box-7", "guan/box-8"), &refused);
+    check(&edit("space-1", "space-2"), &refused);
+    check(&edit("\n\n", "\n"), &refused);
+    check(&|files| drop(files.insert(name.to_owned(), vec![0xFF])), &refused);
+    check(&|files| drop(files.remove("witness/4.consistency")), &refused);
+    let elsewhere = |files: &mut Files| {
+        let note = files[name].clone();
+        files.insert("witness/3.note".to_owned(), note);
+        files.remove(name);
+    };
+    check(&elsewhere, &|found| matches!(found.findings[..], [Finding::Witness { index: 3, .. }]));
+    // Without the note nothing false is said.
+    check(&|files| drop(files.remove(name)), &Dossier::holds);
+}
+
+/// A witness that the auditor does not know says nothing, and is no fault of the bundle.
+#[test]
+fn witnesses_are_for_the_auditor_too() {
+    let files = bundle_of(witnessed_log(1_799_000_000, 5, 3), 1..6, None);
+    let policy = Policy::of_logs(&[VerifierKey::of(&TestSigner::new(ORIGIN, 9)).unwrap()]).unwrap();
+    let believed = Believed { policy: Some(&policy), ..Believed::default() };
+    let dossier = Dossier::check(&files, believed).unwrap();
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    assert_eq!(dossier.not_after_s(1), None);
+}
+
+/// A good cosignature of a smaller head, or of another log, bounds no more than it says.
+#[test]
+fn a_cosignature_counts_for_its_own_head_only() {
+    let log = witnessed_log(1_799_000_000, 5, 3);
+    let LeafBody::Cosigned(good) = log[4].body.clone() else { panic!("a cosignature") };
+    let check = |body: crate::leaf::Cosigned, note: &dyn Fn(&str) -> String| {
+        let mut log = log.clone();
+        log.insert(5, Leaf { body: LeafBody::Cosigned(body), ..log[5].clone() });
+        let mut files = bundle_of(log, 1..7, None);
+        assert!(!files.contains_key("witness/5.note"), "nobody honest makes it");
+        let text = String::from_utf8(files["witness/4.note"].clone()).unwrap();
+        files.insert("witness/5.note".to_owned(), note(&text).into_bytes());
+        let proof = files["witness/4.consistency"].clone();
+        files.insert("witness/5.consistency".to_owned(), proof);
+        seal(&mut files);
+        let found = Dossier::check(&files, Believed::default()).unwrap();
+        assert!(
+            matches!(found.findings[..], [Finding::Statement { index: 5, .. }]),
+            "{:?}",
+            found.findings
+        );
+        assert_eq!(found.witnessed.len(), 1, "the twin");
+    };
+    check(crate::leaf::Cosigned { size: 5, ..good.clone() }, &str::to_owned);
+    let witness = TestSigner::new("space-1/witness", 5);
+    let key = CosignatureKey::of(&witness).unwrap();
+    let files = bundle_of(log.clone(), 4..5, None);
+    let text = String::from_utf8(files["witness/4.note"].clone()).unwrap();
+    let text = text.split_once("\n\n").unwrap().0.replace(ORIGIN, "guan/box-8") + "\n";
+    let line = cosign(&text, WallTime::from_seconds(1_799_000_000), &witness).unwrap();
+    let note = format!("{text}\n{line}");
+    let body = crate::cosigned_leaf(&key, &note, 3).unwrap();
+    check(body, &|_| note.clone());
+}
