@@ -95,6 +95,8 @@ pub struct Standing {
     pub listed: BTreeSet<ContractId>,
     pub suspended: BTreeSet<ContractId>,
     pub revoked: BTreeSet<ContractId>,
+    /// When the set was signed, by the space's clock: it is later than that now, whatever this box's clock says.
+    pub issued: Option<WallTime>,
     /// Some contracts could not be read: what is not there has not ended for that.
     pub is_uncertain: bool,
 }
@@ -259,9 +261,12 @@ impl State {
             return Some(Held::Suspended);
         }
         if now.quality == ClockQuality::Unset {
-            // The space has just said, by its own clock, that the contract is not over.
+            // The space has just said, by its own clock, that the contract is not over; and that it has
+            // begun only if the set was signed after that.
             let is_listed = self.standing.listed.contains(&lane.contract);
-            return (!is_listed).then_some(Held::ClockNotSet);
+            let issued = self.standing.issued;
+            let has_begun = issued.is_some_and(|issued| issued >= lane.not_before);
+            return (!(is_listed && has_begun)).then_some(Held::ClockNotSet);
         }
         if now.wall >= lane.ends() {
             return Some(Held::Ended);
@@ -334,9 +339,15 @@ mod tests {
         door.set_standing(Standing { revoked: contracts, ..Standing::default() });
         check(contract, 5000, Rtc, Some(Held::Ended));
         let listed = BTreeSet::from([ContractId::parse("C").unwrap()]);
-        door.set_standing(Standing { listed, ..Standing::default() });
+        let issued = |second| Some(WallTime::from_seconds(second));
+        let standing = |issued| Standing { listed: listed.clone(), issued, ..Standing::default() };
+        door.set_standing(standing(issued(1000)));
         check(contract, 5000, Rtc, None);
         check(contract, 1, Unset, None);
+        door.set_standing(standing(issued(999)));
+        check(contract, 1, Unset, Some(Held::ClockNotSet));
+        door.set_standing(standing(None));
+        check(contract, 1, Unset, Some(Held::ClockNotSet));
         door.set_standing(Standing::default());
         door.handle_session();
         check(contract, 5000, Rtc, Some(Held::Unconfirmed));

@@ -41,6 +41,11 @@ pub enum StandingFault {
          again, or the space was restored from a backup (`guan-space contract renew` then helps)"
     )]
     Old { found: u64, known: u64 },
+    #[error(
+        "the space sent another contract set under epoch {epoch}, which this box has: its store was set back, \
+         and what was revoked since may stand again; `guan-space contract renew` makes a set that counts"
+    )]
+    Forked { epoch: u64 },
     #[error("the space no longer knows of the contracts that it had set (epoch {known})")]
     Forgotten { known: u64 },
     #[error("a contract of the space is refused")]
@@ -344,6 +349,7 @@ impl Book {
         InForce {
             plan: Arc::new(Plan::compile(&standing, &self.descriptors)),
             standing: Standing {
+                issued: self.roster.as_ref().map(|roster| roster.issued),
                 listed: with(ContractState::Active),
                 suspended: with(ContractState::Suspended),
                 revoked: with(ContractState::Revoked),
@@ -376,6 +382,9 @@ impl Book {
         let (found, known) = (roster.epoch, self.metadata.epoch()?);
         if found < known {
             return Err(StandingFault::Old { found, known });
+        }
+        if self.roster.as_ref().is_some_and(|kept| kept.epoch == found && *kept != roster) {
+            return Err(StandingFault::Forked { epoch: found });
         }
         Ok(roster)
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 /// Folder in `space.state_dir`.
 pub const SETS_DIR: &str = "contracts";
 const SET_FILE: &str = "set.json";
+const LOCK_FILE: &str = "lock";
 
 /// Why a set cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,7 @@ impl Sets {
         let contract = signed.contract();
         let (id, version) = (contract.id().clone(), contract.version());
         refuse_over(contract, now)?;
+        let _turn = self.turn(box_id)?;
         let mut roster = self.begun(box_id, now)?;
         let known = roster.entries.iter().position(|one| one.contract == id);
         if let Some(known) = known.map(|place| &roster.entries[place]) {
@@ -158,6 +160,8 @@ impl Sets {
         now: WallTime,
     ) -> Result<Roster, SetFault> {
         let unknown = || SetFault::Unknown { box_id: box_id.clone(), contract: contract.clone() };
+        self.roster(box_id)?.ok_or_else(unknown)?;
+        let _turn = self.turn(box_id)?;
         let mut roster = self.roster(box_id)?.ok_or_else(unknown)?;
         let mut entries = roster.entries.iter_mut();
         let entry = entries.find(|one| one.contract == *contract).ok_or_else(unknown)?;
@@ -168,6 +172,7 @@ impl Sets {
 
     /// Signs the set anew under a much higher epoch, for a space that was restored from a backup.
     pub fn renew(&self, box_id: &BoxId, now: WallTime) -> Result<Roster, SetFault> {
+        let _turn = self.turn(box_id)?;
         let mut roster = self.begun(box_id, now)?;
         // The time is above any epoch that was counted.
         roster.epoch = roster.epoch.max(now.0.div_euclid(1_000_000_000).unsigned_abs());
@@ -176,6 +181,10 @@ impl Sets {
 
     /// Ends what is over by the space's clock. Gives the file to send.
     pub fn current(&self, box_id: &BoxId, now: WallTime) -> Result<Option<Vec<u8>>, SetFault> {
+        if self.roster(box_id)?.is_none() {
+            return Ok(None);
+        }
+        let _turn = self.turn(box_id)?;
         let Some(mut roster) = self.roster(box_id)? else { return Ok(None) };
         let mut has_changed = false;
         for entry in roster.entries.iter_mut().filter(|one| !one.state.is_final()) {
@@ -237,6 +246,17 @@ impl Sets {
         make_dir(&self.folder.join(roster.box_id.as_str()))?;
         write(&self.path(&roster.box_id), &file)?;
         Ok(roster)
+    }
+
+    /// Sets are read, changed and written by commands and by the daemon: one after the other, or a change
+    /// would be lost, and two sets would have one epoch. Ends when it is dropped.
+    fn turn(&self, box_id: &BoxId) -> Result<File, SetFault> {
+        let folder = self.folder.join(box_id.as_str());
+        make_dir(&folder)?;
+        let path = folder.join(LOCK_FILE);
+        let file = File::options().create(true).append(true).open(&path);
+        let locked = file.and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| SetFault::File { path, source })
     }
 
     fn path(&self, box_id: &BoxId) -> PathBuf {

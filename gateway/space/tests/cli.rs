@@ -81,7 +81,7 @@ fn contracts_are_signed_or_refused_with_reasons() {
     run(&sample.display().to_string(), true, &["signed as space-1"]);
     let bad = format!("{dir}/bad.json");
     std::fs::write(&bad, r#"{"id":"C-1","version":0}"#).unwrap();
-    run(&bad, false, &["is not signed", "contractId and strategies"]);
+    run(&bad, false, &["is not signed", "version"]);
 }
 
 /// A space with a box that is enrolled, and a folder for files.

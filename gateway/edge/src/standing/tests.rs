@@ -217,6 +217,7 @@ fn old_foreign_wrongly_addressed_and_forgotten_sets_do_not_count() {
         assert_eq!(book.roster().unwrap().epoch, 5);
     };
     check(&mut book, &world.set("box-1", 4, &[]), "epoch 4");
+    check(&mut book, &world.set("box-1", 5, &[]), "epoch 5");
     check(&mut book, &world.set("box-2", 6, &[]), "for box box-2");
     check(&mut book, b"", "no longer knows");
     check(&mut book, b"{}", "refused");

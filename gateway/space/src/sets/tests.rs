@@ -95,3 +95,32 @@ fn a_changed_file_is_no_set() {
     fs::write(&path, text.replace("active", "revoked")).unwrap();
     assert!(matches!(sets.roster(&box_id), Err(SetFault::Set { .. })));
 }
+
+/// Commands and the daemon change a set at the same time; nothing of it is lost.
+#[test]
+fn changes_come_one_after_the_other() {
+    const CHANGES: u64 = 25;
+    let folder = tempfile::tempdir().unwrap();
+    let sets = sets(folder.path());
+    let box_id = BoxId::parse("box-1").unwrap();
+    for id in ["C-1", "C-2"] {
+        sets.issue(&box_id, &signed(id, 1), NOW).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for id in ["C-1", "C-2"] {
+            let (sets, box_id) = (&sets, &box_id);
+            scope.spawn(move || {
+                let id = ContractId::parse(id).unwrap();
+                for number in 0..CHANGES {
+                    let state = match number % 2 {
+                        0 => ContractState::Suspended,
+                        _ => ContractState::Active,
+                    };
+                    sets.set_state(box_id, &id, state, NOW).unwrap();
+                }
+            });
+        }
+        scope.spawn(|| (0..CHANGES).for_each(|_| drop(sets.current(&box_id, NOW).unwrap())));
+    });
+    assert_eq!(sets.roster(&box_id).unwrap().unwrap().epoch, 2 + 2 * CHANGES);
+}
