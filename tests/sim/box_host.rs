@@ -89,11 +89,11 @@ fn engine_config(boot: u32) -> EngineConfig {
     }
 }
 
-/// The space's set names the contract, so a wrong clock holds nothing back.
+/// The space's set names the contract and was signed after it began, so a wrong clock holds nothing back.
 fn door(now: Now, boot: BootNumber, plan: &Plan) -> Door {
     let door = Door::new(now, boot, None);
     let listed = plan.contracts().iter().map(|one| one.contract.clone()).collect();
-    door.set_standing(Standing { listed, ..Standing::default() });
+    door.set_standing(Standing { listed, issued: Some(T0), ..Standing::default() });
     door
 }
 
