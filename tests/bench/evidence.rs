@@ -60,6 +60,7 @@ fn body(number: u64) -> LeafBody {
         rows: 1024,
         stream: StreamId(1),
         seq: BatchSeq(number / 2 + 1),
+        permission: None,
     })
 }
 

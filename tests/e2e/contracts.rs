@@ -1,8 +1,9 @@
 //! Contracts over the link: they come, are suspended, end, and what they say holds over kill -9.
 
-use super::rig::{Rig, mosquitto_pub, wait_for, wait_for_at_most};
+use super::rig::{Rig, mosquitto_pub, programs, wait_for, wait_for_at_most};
 use super::{DATASET, TOPIC, payload};
 use serde_json::{Value, json};
+use std::io::Write as _;
 
 /// Between the owner of the data and one consumer, about the temperatures of the machine.
 pub(crate) fn agreement(id: &str, version: u64, change: impl FnOnce(&mut Value)) -> Value {
@@ -92,14 +93,112 @@ fn contracts_come_are_suspended_and_revoked_over_the_link() {
     }
     rig.check_log();
     rig.wait_for_rows(DATASET, 5);
-    // Log, box and space agree on what is to be paid for.
-    let says = rig.stage.folder.join("meter.json");
-    let meter = rig.stage.guan_json(&["meter"]).unwrap();
-    std::fs::write(&says, meter.to_string()).unwrap();
-    let said = rig.stage.space_json(&["meter", "--box", &says.display().to_string()]).unwrap();
-    let one = &said["contracts"][0];
-    assert_eq!(said["agrees"], true, "{said}");
-    assert_eq!((&one["kept"]["rows"], &one["given_up"]["rows"]), (&json!(8), &json!(3)));
+    // The box, its log and the space agree on what is to be paid for.
+    wait_for("the space's receipts", || {
+        let says = rig.stage.guan_json(&["meter"]).unwrap();
+        let own = &says["lines"][0];
+        own["kept"]["rows"] == json!(8) && own["sent"]["rows"] == json!(5)
+    });
+    wait_for("the log's copy", || {
+        let Ok(said) = rig.stage.space_json(&["meter", "--box", "demo-box"]) else { return false };
+        let one = &said["boxes"]["demo-box"]["lines"][0];
+        let rows = ["kept", "proven", "sent", "received"].map(|name| one[name]["rows"].clone());
+        said["agrees"] == json!(true)
+            && rows == [json!(8), json!(8), json!(5), json!(5)]
+            && one["given_up"]["shredded"]["rows"] == json!(3)
+    });
+    check_destruction(&rig);
+}
+
+/// An outsider sees what was kept, what the space has, that the rest was shredded and its key destroyed.
+fn check_destruction(rig: &Rig) {
+    let bundle = rig.stage.folder.join("destruction.tar").display().to_string();
+    let arguments = ["log", "export", "--contract", "C-1", "--cosigned", "--out", &bundle];
+    wait_for("a cosigned head over all of it", || {
+        let _ = std::fs::remove_file(&bundle);
+        rig.stage.guan_json(&arguments).is_ok_and(|made| made["not_yet_signed"] == json!(0))
+    });
+    let verify = std::process::Command::new(programs().join("guan-verify"))
+        .args([&bundle, "--json"])
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&verify.stdout).unwrap();
+    assert_eq!(said["holds"], json!(true), "{said}");
+    let one = &said["contracts"]["C-1"];
+    let rows = ["kept", "sent"].map(|name| one[name]["rows"].clone());
+    assert_eq!(rows, [json!(8), json!(5)], "{one}");
+    assert_eq!(one["given_up"]["shredded"]["rows"], json!(3), "{one}");
+    assert!(one["destroyed_entry"].is_u64(), "{one}");
+}
+
+/// Messages come as fast as they are taken, until the returned flag is dropped.
+fn flow(rig: &Rig) -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>) {
+    let mut publisher = std::process::Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &rig.port().to_string(), "-q", "1", "-t", TOPIC, "-l"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (going, gone) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let mut lines = publisher.stdin.take().unwrap();
+        for number in 0.. {
+            if gone.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                break;
+            }
+            writeln!(lines, "{}", payload(number)).unwrap();
+        }
+        drop(lines);
+        assert!(publisher.wait().unwrap().success());
+    });
+    (going, thread)
+}
+
+/// While messages come, the plan changes between two batches: after the entry that says so nothing more is
+/// kept, and what was kept and not sent is shredded.
+#[test]
+fn a_revocation_under_flow_stops_between_two_batches() {
+    let Some(rig) = start() else { return };
+    rig.stage.issue(&agreement("C-1", 1, |_| {}), &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v1");
+    let (going, thread) = flow(&rig);
+    let entries = |kind: &str| {
+        let shown = rig.stage.guan_json(&["log", "show", "--last", "10000", "--kind", kind]);
+        shown.unwrap()["entries"].as_array().unwrap().clone()
+    };
+    wait_for("the flow", || entries("batch").len() >= 20);
+    change(&rig, "revoke", "C-1");
+    wait_for("the end of the key", || !has_key(&rig, "C-1"));
+    // The flow goes on, and is denied.
+    let denied = || {
+        let all = entries("decision.summary");
+        let of = |one: &Value| one["entry"]["denied"]["no-contract"].as_u64().unwrap_or(0);
+        all.iter().map(of).sum::<u64>()
+    };
+    let before = denied();
+    wait_for("what comes later", || denied() > before);
+    drop(going);
+    thread.join().unwrap();
+    wait_for("an empty spool", || queued(&rig) == 0);
+    let seq = |one: &Value| one["seq"].as_u64().unwrap();
+    let changes = entries("contract.change");
+    let revoked = changes.iter().find(|one| one["entry"]["outcome"] == "revoked").map(seq).unwrap();
+    let batches = entries("batch");
+    assert!(batches.iter().all(|one| seq(one) < revoked), "a batch was kept after {revoked}");
+    // Each batch is here or shredded, and none is both.
+    wait_for("agreement", || {
+        let Ok(said) = rig.stage.space_json(&["meter", "--box", "demo-box"]) else { return false };
+        let lines = said["boxes"]["demo-box"]["lines"].as_array().unwrap().clone();
+        let sum = |of: &dyn Fn(&Value) -> &Value| {
+            lines.iter().map(|one| of(one).as_u64().unwrap_or(0)).sum::<u64>()
+        };
+        let [kept, received, shredded] = [
+            sum(&|one| &one["kept"]["batches"]),
+            sum(&|one| &one["received"]["batches"]),
+            sum(&|one| &one["given_up"]["shredded"]["batches"]),
+        ];
+        kept == batches.len() as u64 && kept == received + shredded && said["agrees"] == json!(true)
+    });
+    rig.check_log();
 }
 
 #[test]

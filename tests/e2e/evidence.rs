@@ -3,7 +3,7 @@
 
 use super::{DATASET, TOPIC, payload};
 use crate::rig::programs;
-use crate::rig::{Rig, mosquitto_pub, wait_for};
+use crate::rig::{Rig, mosquitto_pub, often, wait_for};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -20,9 +20,6 @@ fn size(value: &Value) -> u64 {
 
 #[test]
 fn a_log_is_anchored_cosigned_and_mirrored() {
-    let often = |text: String| {
-        format!("{text}\n[evidence]\nwitness_interval_s = 1\ncheckpoint_interval_s = 1\n")
-    };
     let Some(mut rig) = Rig::with_tpm_and(often) else { return };
     rig.stage.join().unwrap();
     rig.start_guan();

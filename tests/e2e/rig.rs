@@ -53,6 +53,11 @@ pub(crate) struct Rig {
     _folder: tempfile::TempDir,
 }
 
+/// Heads are signed and shown to the space each second.
+pub(crate) fn often(config: String) -> String {
+    format!("{config}\n[evidence]\nwitness_interval_s = 1\ncheckpoint_interval_s = 1\n")
+}
+
 impl Rig {
     /// `change` edits the demo's configuration of the box.
     pub(crate) fn start(change: impl FnOnce(String) -> String) -> Self {
@@ -92,9 +97,9 @@ impl Rig {
         Some(rig)
     }
 
-    /// A box whose folder of contracts is empty; nothing runs yet.
+    /// A box whose folder of contracts is empty, and that shows its log each second; nothing runs yet.
     pub(crate) fn without_contracts() -> Self {
-        Self::set_up_for(false, &[], |text| text)
+        Self::set_up_for(false, &[], often)
     }
 
     fn set_up(has_tpm: bool, change: impl FnOnce(String) -> String) -> Self {

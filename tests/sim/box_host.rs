@@ -5,7 +5,9 @@ use crate::ledger::{DENIED, GRANTED, Ledger};
 use crate::quinn_net::{SimRuntime, SimSocket};
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
-use guan_edge::engine::{Effect, Engine, EngineConfig, Event, Parts, Publication, Surroundings};
+use guan_edge::engine::{
+    Effect, Engine, EngineConfig, EngineError, Event, Parts, Publication, Surroundings,
+};
 use guan_edge::leaving::{Door, Standing};
 use guan_edge::memory::Memory;
 use guan_edge::system_clock::TimeSource;
@@ -15,7 +17,7 @@ use guan_evidence::{Program, Salvage};
 use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Released};
 use guan_link::text::CheckpointText;
 use guan_log::EvidenceLog;
-use guan_model::{BootNumber, Clock, DatasetId, Now, SpoolId, StreamId, WallTime};
+use guan_model::{BootNumber, Clock, DatasetId, DescriptorTable, Now, SpoolId, StreamId, WallTime};
 use guan_policy::Plan;
 use guan_spool::disk::SimDisk;
 use guan_spool::{Spool, SpoolConfig, StreamConfig, WhenFull};
@@ -90,11 +92,23 @@ fn engine_config(boot: u32) -> EngineConfig {
 }
 
 /// The space's set names the contract and was signed after it began, so a wrong clock holds nothing back.
-fn door(now: Now, boot: BootNumber, plan: &Plan) -> Door {
-    let door = Door::new(now, boot, None);
+fn standing(plan: &Plan) -> Standing {
     let listed = plan.contracts().iter().map(|one| one.contract.clone()).collect();
-    door.set_standing(Standing { listed, issued: Some(T0), ..Standing::default() });
-    door
+    Standing { listed, issued: Some(T0), ..Standing::default() }
+}
+
+/// As the daemon starts it, without any plan yet.
+fn start(
+    now: Now,
+    boots: u32,
+    descriptors: Arc<DescriptorTable>,
+    parts: Parts<SimDisk>,
+) -> Result<Engine<SimDisk, Token>, EngineError> {
+    let nothing = Arc::new(Plan::compile(&[], &descriptors));
+    let mut engine = Engine::new(now, engine_config(boots), descriptors, nothing, parts);
+    let program = Program::parse("guan sim").unwrap();
+    engine.start(now, &program, SPOOL, Salvage::default(), Vec::new())?;
+    Ok(engine)
 }
 
 /// One boot of the box, until it is crashed.
@@ -118,7 +132,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     let reader = spool.reader();
     let (descriptors, plan) = (shared.descriptors.clone(), shared.plan.clone());
     let now = clock.now();
-    let door = door(now, BootNumber(boots), &plan);
+    let door = Door::new(now, BootNumber(boots), None);
     let mut dice = Dice(shared.seed ^ 55);
     let parts = Parts {
         spool,
@@ -128,13 +142,12 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         door: door.clone(),
         entropy: Box::new(move || dice.roll()),
     };
-    let mut engine = Engine::new(now, engine_config(boots), descriptors, plan, parts);
-    let program = Program::parse("guan sim").unwrap();
-    engine.start(now, &program, SPOOL, Salvage::default())?;
+    let mut engine = start(now, boots, descriptors, parts)?;
     let (events_out, events) = mpsc::channel(64);
-    let released = watch::Sender::new(Released::new());
-    let committed = watch::Sender::new(0);
-    let checkpoint = watch::Sender::new(None);
+    // As in the daemon the plan comes to a running engine, before any message.
+    let standing = standing(&plan);
+    events_out.send(Event::PlanChanged(plan, standing)).await?;
+    let (released, committed, checkpoint) = slots();
     let tables = vec![Bytes::from(guan_codec::pack_table(&shared.descriptors))];
     let forfeits = watch::Sender::new(BTreeMap::new());
     let mut reading = clock.clone();
@@ -168,6 +181,13 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     device.await?;
     // The link goes on, until the world ends, with what is left.
     std::future::pending::<turmoil::Result>().await
+}
+
+type Owned = (watch::Sender<Released>, watch::Sender<u64>, watch::Sender<Option<CheckpointText>>);
+
+/// Where writer and link look.
+fn slots() -> Owned {
+    (watch::Sender::new(Released::new()), watch::Sender::new(0), watch::Sender::new(None))
 }
 
 type Slots<'s> = (

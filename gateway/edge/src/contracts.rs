@@ -3,11 +3,10 @@
 //! A file that is refused never takes the others down: it is reported with its reasons, and what it
 //! would have granted stays denied.
 
-use guan_model::{DescriptorTable, Digest};
-use guan_policy::{CONTRACT_BYTES_MAX, CONTRACTS_MAX, Contract, ContractError, Plan, TrustedKeys};
+use guan_model::Digest;
+use guan_policy::{CONTRACT_BYTES_MAX, CONTRACTS_MAX, Contract, ContractError, TrustedKeys};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Why a file in the folder is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -80,11 +79,6 @@ fn read_one(path: &Path) -> Result<Vec<u8>, ContractFileError> {
         true => Err(ContractFileError::TooLarge { path: path.to_path_buf() }),
         false => Ok(bytes),
     }
-}
-
-/// Compiles what is in force.
-pub fn compile(set: &ContractSet, descriptors: &DescriptorTable) -> Arc<Plan> {
-    Arc::new(Plan::compile(&set.contracts, descriptors))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 use crate::lanes::Lane;
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
 use guan_model::{BootNumber, ClockQuality, ContractId, Digest, Now, StreamId, WallTime};
+use guan_policy::contract::Fate;
 use guan_policy::{Leave, Situation, Terms, TermsFault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -95,6 +96,8 @@ pub struct Standing {
     pub listed: BTreeSet<ContractId>,
     pub suspended: BTreeSet<ContractId>,
     pub revoked: BTreeSet<ContractId>,
+    /// Over in any other way, as the set says.
+    pub ended: BTreeSet<ContractId>,
     /// When the set was signed, by the space's clock: it is later than that now, whatever this box's clock says.
     pub issued: Option<WallTime>,
     /// Some contracts could not be read: what is not there has not ended for that.
@@ -105,7 +108,12 @@ impl Standing {
     /// Whether a contract that no plan has may be taken for ended.
     pub fn has_ended(&self, contract: &ContractId) -> bool {
         let stands = self.listed.contains(contract) || self.suspended.contains(contract);
-        self.revoked.contains(contract) || !(stands || self.is_uncertain)
+        self.is_final(contract) || !(stands || self.is_uncertain)
+    }
+
+    /// Whether the space itself says that it is over.
+    pub fn is_final(&self, contract: &ContractId) -> bool {
+        self.revoked.contains(contract) || self.ended.contains(contract)
     }
 }
 
@@ -198,6 +206,20 @@ impl Door {
         self.state().standing = standing;
     }
 
+    /// Holds back at once what a standing that is about to come into force forbids: until it does, what is
+    /// kept and what leaves must be durable in order, which takes its time.
+    pub fn restrict(&self, coming: &Standing) {
+        let mut state = self.state();
+        state.standing.revoked.extend(coming.revoked.iter().cloned());
+        state.standing.suspended.extend(coming.suspended.iter().cloned());
+        state.standing.ended.extend(coming.ended.iter().cloned());
+    }
+
+    /// What the space said in this session could not be kept, so nobody knows what stands.
+    pub fn handle_doubt(&self) {
+        self.state().is_confirmed = false;
+    }
+
     pub fn set_lanes(&self, lanes: impl Iterator<Item = (u16, Lane)>) {
         let mut state = self.state();
         state.lanes = lanes.collect();
@@ -255,6 +277,9 @@ impl State {
         // A lane that the writer has closed is empty.
         let Some(lane) = self.lanes.get(&stream.lane()) else { return Some(Held::Ended) };
         if self.standing.revoked.contains(&lane.contract) {
+            return Some(Held::Ended);
+        }
+        if self.standing.ended.contains(&lane.contract) && lane.lease.on_early_end == Fate::Shred {
             return Some(Held::Ended);
         }
         if self.standing.suspended.contains(&lane.contract) {
@@ -348,7 +373,21 @@ mod tests {
         check(contract, 1, Unset, Some(Held::ClockNotSet));
         door.set_standing(standing(None));
         check(contract, 1, Unset, Some(Held::ClockNotSet));
+        // The set says that it is over, though some file here cannot be read.
+        let ended = BTreeSet::from([ContractId::parse("C").unwrap()]);
+        door.set_standing(Standing { ended, is_uncertain: true, ..Standing::default() });
+        check(contract, 5000, Rtc, Some(Held::Ended));
+        // What comes holds back before it is in force.
         door.set_standing(Standing::default());
+        check(contract, 5000, Rtc, None);
+        door.restrict(&Standing { suspended: listed.clone(), ..Standing::default() });
+        check(contract, 5000, Rtc, Some(Held::Suspended));
+        door.restrict(&Standing { revoked: listed.clone(), ..Standing::default() });
+        check(contract, 5000, Rtc, Some(Held::Ended));
+        door.set_standing(Standing::default());
+        check(contract, 5000, Rtc, None);
+        door.handle_doubt();
+        check(contract, 5000, Rtc, Some(Held::Unconfirmed));
         door.handle_session();
         check(contract, 5000, Rtc, Some(Held::Unconfirmed));
         assert_eq!(door.waiting().len(), 2);

@@ -272,14 +272,21 @@ fn keep(folder: &Path, files: &[(&str, &[u8])]) {
 pub fn keep_attestation_key(tpm_dir: &Path, state_dir: &Path) {
     let folder = state_dir.join(ATTESTATION_DIR);
     let Ok(pem) = KeySlot::Attestation.public_pem(tpm_dir) else { return };
-    // A box that joined again has another key; what the old one signed in the log stays checkable.
-    if let Ok(known) = std::fs::read_to_string(folder.join(ATTESTATION_KEY_FILE))
-        && known != pem
-    {
-        let name = format!("ak-{}.pem", &Digest::of(known.as_bytes()).to_string()[..8]);
-        keep(&folder, &[(name.as_str(), known.as_bytes())]);
+    let known = std::fs::read_to_string(folder.join(ATTESTATION_KEY_FILE)).unwrap_or_default();
+    if known == pem {
+        return;
     }
-    keep(&folder, &[(ATTESTATION_KEY_FILE, pem.as_bytes())]);
+    let put = |name: &str, text: &str| crate::upkeep::replace(&folder.join(name), text);
+    let kept = std::fs::create_dir_all(&folder).and_then(|()| {
+        // A box that joined again has another key; what the old one signed in the log stays checkable.
+        if !known.is_empty() {
+            put(&format!("ak-{}.pem", &Digest::of(known.as_bytes()).to_string()[..8]), &known)?;
+        }
+        put(ATTESTATION_KEY_FILE, &pem)
+    });
+    if let Err(fault) = kept {
+        tracing::warn!(folder = %folder.display(), %fault, "the attestation key cannot be kept");
+    }
 }
 
 /// All attestation keys that this box has had, the one of today first.

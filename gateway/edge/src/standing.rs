@@ -29,7 +29,7 @@ const REPLACED_FILE: &str = "replaced.json";
 /// What `guan contract import` left for the running program.
 const CARRIED_FILE: &str = "carried.json";
 
-/// Why the space's word does not count; nothing leaves until it sends another.
+/// Why the space's word does not count, or is not durable; nothing leaves until it sends another.
 #[derive(Debug, thiserror::Error)]
 pub enum StandingFault {
     #[error("the contract set of the space is refused")]
@@ -57,6 +57,10 @@ pub enum StandingFault {
     Successor { contract: ContractId, source: ContractError },
     #[error("contract {found} is not in the set of the space")]
     NotListed { found: Digest },
+    #[error(
+        "contract {digest} of the space's set is not here; the next session with the space brings it"
+    )]
+    Absent { digest: Digest },
     #[error("{path} cannot be used: check the disk and its rights")]
     File { path: PathBuf, source: io::Error },
     #[error("{path} carries no contract set")]
@@ -71,17 +75,43 @@ pub enum StandingFault {
     SetBack { recorded: u64, counted: u64 },
 }
 
-/// The contracts that the space gave this box, from a box's folder that may be in use.
-pub fn contracts_of_space(config: &guan_configs::EdgeConfig, keys: &TrustedKeys) -> Vec<Contract> {
-    let folder = config.state_dir.join(CONTRACTS_DIR);
-    let Ok(set) = std::fs::read(folder.join(ROSTER_FILE)) else { return Vec::new() };
-    let Ok(roster) = Roster::parse(&set, keys) else { return Vec::new() };
-    let standing = roster.entries.iter().filter(|entry| !entry.state.is_final());
-    let files = standing.filter_map(|entry| {
-        let file = std::fs::read(folder.join(format!("{}.json", entry.digest))).ok()?;
-        Contract::parse(&file, keys).ok()
-    });
-    files.collect()
+/// What the space gave this box, from a box's folder that may be in use.
+#[derive(Default)]
+pub struct OfSpace {
+    pub contracts: Vec<Contract>,
+    /// Files that do not count, and contracts of the set that are not here.
+    pub refused: Vec<StandingFault>,
+}
+
+impl OfSpace {
+    pub fn read(config: &guan_configs::EdgeConfig, keys: &TrustedKeys) -> Self {
+        let folder = config.state_dir.join(CONTRACTS_DIR);
+        let mut found = Self::default();
+        let set = match std::fs::read(folder.join(ROSTER_FILE)) {
+            Ok(set) => Roster::parse(&set, keys),
+            // The space has said nothing yet.
+            Err(_) => return found,
+        };
+        let roster = match set {
+            Ok(roster) => roster,
+            Err(fault) => {
+                found.refused.push(StandingFault::Set(fault));
+                return found;
+            }
+        };
+        for entry in roster.entries.iter().filter(|entry| !entry.state.is_final()) {
+            let absent = || StandingFault::Absent { digest: entry.digest };
+            let file = std::fs::read(folder.join(format!("{}.json", entry.digest)));
+            match file.map(|file| Contract::parse(&file, keys)) {
+                Ok(Ok(contract)) if contract.digest() == entry.digest => {
+                    found.contracts.push(contract);
+                }
+                Ok(Ok(_)) | Err(_) => found.refused.push(absent()),
+                Ok(Err(fault)) => found.refused.push(StandingFault::Contract(fault)),
+            }
+        }
+        found
+    }
 }
 
 /// What counts now.
@@ -105,6 +135,8 @@ pub struct Book {
     finding: Option<Finding>,
     /// The newest set waits to be counted.
     is_uncounted: bool,
+    /// The newest set counts and is not durable yet.
+    is_unsaved: bool,
     from_folder: contracts::ContractSet,
     roster: Option<Roster>,
     from_space: Vec<Contract>,
@@ -139,6 +171,7 @@ impl Book {
             counter,
             finding: None,
             is_uncounted: false,
+            is_unsaved: false,
             from_folder: contracts::none(),
             roster: None,
             from_space: Vec::new(),
@@ -158,10 +191,19 @@ impl Book {
             book.replaced = book.read_replaced();
             book.read_kept();
         }
-        if let Err(fault) = book.ask_counter() {
+        if let Err(fault) = book.ask_counter().and_then(|()| book.catch_up()) {
             book.found.get_or_insert(fault);
         }
         Ok(book)
+    }
+
+    /// A power cut between a set and its epoch: the set is the newest that was taken.
+    fn catch_up(&mut self) -> Result<(), StandingFault> {
+        let Some(epoch) = self.roster.as_ref().map(|roster| roster.epoch) else { return Ok(()) };
+        match epoch > self.metadata.epoch()? {
+            true => self.count_set(epoch),
+            false => Ok(()),
+        }
     }
 
     /// Whether this disk is the newest that the TPM has seen. A TPM that does not answer is asked again with
@@ -254,24 +296,33 @@ impl Book {
         if let Err(fault) = self.ask_counter() {
             self.found = Some(fault);
         }
-        if self.roster.as_ref() == Some(&roster) {
-            // The space vouches for what the counter did not.
-            let was_set_back = self.finding == Some(Finding::SetBack);
-            if was_set_back || self.is_uncounted {
-                self.count_set(roster.epoch)?;
-            }
-            return Ok(was_set_back);
-        }
-        let path = self.state.join(ROSTER_FILE);
-        let text = String::from_utf8_lossy(bytes);
-        replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
+        // The space vouches for what the counter did not.
+        let was_set_back = self.finding == Some(Finding::SetBack);
+        let is_new = self.roster.as_ref() != Some(&roster);
         let epoch = roster.epoch;
-        self.roster = Some(roster);
-        self.read_kept();
+        if is_new {
+            // It counts from here on, whatever the disk says: a revocation does not wait for room.
+            self.roster = Some(roster);
+            self.is_unsaved = true;
+            self.read_kept();
+        }
+        if self.is_unsaved {
+            self.save(bytes, epoch)?;
+        } else if was_set_back || self.is_uncounted {
+            self.count_set(epoch)?;
+        }
+        Ok(is_new || was_set_back)
+    }
+
+    fn save(&mut self, set: &[u8], epoch: u64) -> Result<(), StandingFault> {
+        let path = self.state.join(ROSTER_FILE);
+        let text = String::from_utf8_lossy(set);
+        replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
         self.keep_replaced()?;
         // The file first: an epoch without its set would refuse the set for ever.
         self.count_set(epoch)?;
-        Ok(true)
+        self.is_unsaved = false;
+        Ok(())
     }
 
     /// A contract of the set. `false`: it is here already. The link asks for all that is missing whenever one of
@@ -346,6 +397,10 @@ impl Book {
         };
         let all = self.from_folder.contracts.iter().chain(&self.from_space).chain(&self.replaced);
         let standing: Vec<Contract> = all.filter(|contract| !is_over(contract)).cloned().collect();
+        // There was a set, and it cannot be read: its contracts have not ended for that.
+        let is_set_lost =
+            self.roster.is_none() && self.metadata.epoch().map_or(true, |epoch| epoch > 0);
+        let ended = entries().filter(|one| one.state.is_final());
         InForce {
             plan: Arc::new(Plan::compile(&standing, &self.descriptors)),
             standing: Standing {
@@ -353,7 +408,9 @@ impl Book {
                 listed: with(ContractState::Active),
                 suspended: with(ContractState::Suspended),
                 revoked: with(ContractState::Revoked),
-                is_uncertain: !self.folder.exists()
+                ended: ended.map(|one| one.contract.clone()).collect(),
+                is_uncertain: is_set_lost
+                    || !self.folder.exists()
                     || !self.from_folder.refused.is_empty()
                     || self.finding == Some(Finding::SetBack),
             },
@@ -379,7 +436,9 @@ impl Book {
             let (found, ours) = (roster.box_id, self.box_id.clone());
             return Err(StandingFault::OtherBox { found, ours });
         }
-        let (found, known) = (roster.epoch, self.metadata.epoch()?);
+        // The set on the disk may be newer than the epoch beside it.
+        let held = self.roster.as_ref().map_or(0, |roster| roster.epoch);
+        let (found, known) = (roster.epoch, self.metadata.epoch()?.max(held));
         if found < known {
             return Err(StandingFault::Old { found, known });
         }

@@ -19,6 +19,8 @@ pub const STATUS_FILE: &str = "status.json";
 pub const STALE_AFTER: Duration = Duration::from_secs(10);
 /// Most alarms that are shown; later ones push out earlier ones.
 pub const ALARMS_SHOWN: usize = 16;
+/// Most notices that are shown: four kinds of as many contracts as a box is likely to have.
+pub const NOTICES_SHOWN: usize = 256;
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +102,9 @@ pub struct GuanStatus {
     #[serde(default)]
     pub waiting: Vec<String>,
     pub alarms: Vec<String>,
+    /// What contracts want told, the newest of each kind.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// The link, for people.

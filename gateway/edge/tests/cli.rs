@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A public key (RFC 8032, 7.1, test 1).
 const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
@@ -190,4 +190,19 @@ fn contracts_are_tried_before_anyone_signs() {
     assert_eq!(json["contracts"][0]["ruling"], ruling);
     check(&["contract", "diff", &regulator, &insurer], false, &["~ /assignee", "+ /permission"]);
     check(&["contract", "diff", &insurer, &insurer], true, &["are equal"]);
+}
+
+/// As `guan conformance | head -n 1`: the reader is gone before the rest is written.
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_guan"))
+        .args(["contract", "vocabulary", "--schema"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

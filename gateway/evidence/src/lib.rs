@@ -8,6 +8,7 @@
 //! Never here: files, sockets, clocks, the private half of a key.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;

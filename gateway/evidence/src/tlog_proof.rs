@@ -116,20 +116,10 @@ mod tests {
     use super::*;
     use crate::checkpoint::tests::TestSigner;
     use crate::note::Note;
-    use crate::tree::Levels;
+    use crate::tree::tests::{numbered_leaf as leaf, numbered_log as levels};
     use crate::{CosignatureKey, NoteFault, VerifierKey, append_lines, cosign};
     use guan_model::WallTime;
     use proptest::prelude::*;
-
-    fn leaf(number: u64) -> Vec<u8> {
-        format!("leaf {number}").into_bytes()
-    }
-
-    fn levels(size: u64) -> Levels {
-        let mut levels = Levels::default();
-        (0..size).for_each(|number| levels.append(leaf_hash(&leaf(number))));
-        levels
-    }
 
     fn log() -> TestSigner {
         TestSigner::new("guan/box-7", 9)

@@ -133,6 +133,18 @@ pub(crate) mod tests {
         (0..count).map(|number| leaf_hash(&number.to_be_bytes())).collect()
     }
 
+    /// A leaf that says its number.
+    pub(crate) fn numbered_leaf(number: u64) -> Vec<u8> {
+        format!("leaf {number}").into_bytes()
+    }
+
+    /// A log of such leaves.
+    pub(crate) fn numbered_log(size: u64) -> Levels {
+        let mut levels = Levels::default();
+        (0..size).for_each(|number| levels.append(leaf_hash(&numbered_leaf(number))));
+        levels
+    }
+
     /// Inputs and roots of the test data of google/certificate-transparency.
     #[test]
     fn vectors_of_certificate_transparency() {

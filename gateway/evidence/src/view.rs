@@ -2,13 +2,14 @@
 //!
 //! Names beside our own: `class_uid` of OCSF 1.3 where one fits, `trace_id` as OpenTelemetry writes it.
 
+use crate::account::Line;
 use crate::leaf::{Anchor, Leaf, LeafBody, Statement, TpmStart};
 use crate::trace::trace_id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use guan_model::{Digest, SpoolId};
+use guan_model::{Digest, RuleId, SpoolId};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// OCSF classes (<https://schema.ocsf.io>): application lifecycle, datastore activity, device config
 /// state change, entity management.
@@ -58,6 +59,67 @@ impl LeafView {
     }
 }
 
+/// Most entries that [`Newest`] keeps.
+pub const NEWEST_MAX: usize = 10_000;
+
+/// The last entries of a log, of one kind or of all, while its leaves are read in their order.
+#[derive(Debug)]
+pub struct Newest {
+    view: LeafView,
+    last: usize,
+    kind: Option<String>,
+    entries: VecDeque<(Leaf, Value)>,
+}
+
+impl Newest {
+    /// At most `last` entries and [`NEWEST_MAX`].
+    pub fn new(last: usize, kind: Option<&str>) -> Self {
+        let (last, kind) = (last.min(NEWEST_MAX), kind.map(str::to_owned));
+        Self { view: LeafView::new(), last, kind, entries: VecDeque::new() }
+    }
+
+    /// Passes over what cannot be read: a verifier tells of it.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        let Ok(leaf) = Leaf::decode(bytes) else { return };
+        let json = self.view.leaf(&leaf);
+        if self.kind.as_ref().is_none_or(|kind| leaf.body.kind_name() == kind) {
+            self.entries.push_back((leaf, json));
+        }
+        if self.entries.len() > self.last {
+            self.entries.pop_front();
+        }
+    }
+
+    /// Each leaf, and the same as JSON.
+    pub fn entries(&self) -> impl Iterator<Item = &(Leaf, Value)> {
+        self.entries.iter()
+    }
+
+    pub fn json(&self) -> Value {
+        json!({"entries": self.entries.iter().map(|(_, json)| json).collect::<Vec<_>>()})
+    }
+}
+
+/// An entry's fields in one line.
+pub fn line(entry: &Value) -> String {
+    let Some(members) = entry.as_object() else { return String::new() };
+    let parts = members.iter().map(|(name, value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// A line of an account: members `kept`, `proven`, `sent` and `given_up`, the last by reason.
+pub fn account_line(line: &Line) -> Value {
+    let given_up =
+        line.given_up.iter().map(|(reason, gone)| (reason.name().to_owned(), json!(gone)));
+    let given_up: serde_json::Map<_, _> = given_up.collect();
+    json!({
+        "kept": line.kept, "proven": line.proven, "sent": line.sent, "given_up": given_up,
+    })
+}
+
 fn class_uid(body: &LeafBody) -> Option<u32> {
     match body {
         LeafBody::Start { .. } | LeafBody::Stop | LeafBody::TpmStart(_) => Some(LIFECYCLE),
@@ -99,6 +161,7 @@ pub fn entry(body: &LeafBody) -> Value {
             "dataset": batch.dataset.as_str(), "contract": batch.contract.as_str(),
             "rows": batch.rows, "stream": batch.stream.0, "batch": batch.seq.0,
             "digest": batch.batch.to_string(),
+            "permission": batch.permission.as_ref().map(RuleId::as_str),
         }),
         LeafBody::Decision(decision) => {
             let denied = decision.denied.iter().map(|(why, rows)| (why.name(), *rows));
@@ -220,5 +283,25 @@ mod tests {
             let has_trace = matches!(leaf.body, LeafBody::Batch(_) | LeafBody::Received(_));
             assert_eq!(shown.get("trace_id").is_some(), has_trace, "{shown}");
         }
+    }
+
+    #[test]
+    fn the_newest_entries_are_kept() {
+        let leaves = samples();
+        let seqs = |last, kind: Option<&str>| {
+            let mut newest = Newest::new(last, kind);
+            newest.handle_bytes(b"no leaf");
+            leaves.iter().for_each(|leaf| newest.handle_bytes(&leaf.encode()));
+            newest.entries().map(|(leaf, _)| leaf.seq).collect::<Vec<_>>()
+        };
+        let all: Vec<u64> = leaves.iter().map(|leaf| leaf.seq).collect();
+        assert_eq!(seqs(usize::MAX, None), all);
+        assert_eq!(seqs(2, None), all[all.len() - 2..]);
+        assert_eq!(seqs(0, None), Vec::<u64>::new());
+        assert_eq!(seqs(5, Some("batch")).len(), 1);
+        let mut newest = Newest::new(usize::MAX, Some("batch"));
+        let batch = leaves.iter().find(|leaf| leaf.body.kind_name() == "batch").unwrap().encode();
+        (0..=NEWEST_MAX).for_each(|_| newest.handle_bytes(&batch));
+        assert_eq!(newest.entries().count(), NEWEST_MAX);
     }
 }

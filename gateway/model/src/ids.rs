@@ -75,6 +75,32 @@ name_type!(
     PointName, "point name", POINT_NAME_BYTES_MAX
 );
 
+/// Longest id of a rule, in bytes.
+pub const RULE_ID_BYTES_MAX: usize = 64;
+
+/// Id of a rule within its contract.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(Arc<str>);
+
+impl RuleId {
+    /// Accepts 1 to [`RULE_ID_BYTES_MAX`] ASCII letters, digits, '.', ':', '-' and '_'.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_id = (1..=RULE_ID_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
+        is_id.then(|| Self(Arc::from(text)))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 macro_rules! number_type {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*

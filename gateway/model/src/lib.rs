@@ -22,8 +22,8 @@ pub use batch::{Batch, BatchFault, BatchHeader, Column, ROWS_PER_BATCH_MAX, Row,
 pub use descriptor::{Class, DescriptorTable, PointDescriptor, Tag};
 pub use digest::Digest;
 pub use ids::{
-    BatchSeq, BootNumber, BoxId, ContractId, DatasetId, IdFault, PointId, PointName, SpoolId,
-    StreamId,
+    BatchSeq, BootNumber, BoxId, ContractId, DatasetId, IdFault, PointId, PointName, RuleId,
+    SpoolId, StreamId,
 };
 pub use quality::{Quality, Reason, Severity};
 pub use signer::{PublicKey, SignFault, Signer};

@@ -29,6 +29,11 @@ impl WallTime {
         Self(self.0.saturating_add(nanos))
     }
 
+    pub fn saturating_sub(self, span: Duration) -> Self {
+        let nanos = i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+
     /// Time from `earlier` to here, zero if that lies in the future.
     pub fn since(self, earlier: Self) -> Duration {
         let nanos = i128::from(self.0) - i128::from(earlier.0);

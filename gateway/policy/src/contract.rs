@@ -226,6 +226,13 @@ impl Contract {
         &self.obligations
     }
 
+    /// Duties of the permissions, and obligations. Remedies are not among them: those of prohibitions are
+    /// due only once somebody has done what is forbidden.
+    pub fn duties_of_use(&self) -> impl Iterator<Item = &Duty> {
+        let permissions = self.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
+        permissions.flat_map(|rule| &rule.duties).chain(&self.obligations)
+    }
+
     /// As [`Rule::duty_texts`].
     pub fn obligation_texts(&self) -> Vec<String> {
         duties::texts(&[], &self.obligations)

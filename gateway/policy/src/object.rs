@@ -248,6 +248,13 @@ pub fn moment_text(moment: WallTime) -> String {
     nanoseconds_text(seconds * 1_000_000_000)
 }
 
+/// A day, counted from 1970-01-01, as RFC 3339 writes a full-date.
+pub fn day_text(day: i64) -> String {
+    let mut text = moment_text(WallTime::from_seconds(day.saturating_mul(86_400)));
+    text.truncate("1970-01-01".len());
+    text
+}
+
 /// As [`parse_moment`] reads it, to the nanosecond.
 pub(crate) fn exact_moment_text(moment: WallTime) -> String {
     nanoseconds_text(i128::from(moment.0))

@@ -3,7 +3,8 @@
 //!
 //! A window belongs to one version of a contract and one list of prohibitions. It goes on only as long as
 //! both stand; its result leaves on the terms of its own version, and only if no prohibition forbids it that
-//! came since. What cannot leave is counted, and never dropped in silence.
+//! came since. Each reading was counted as absorbed when it came, and a window of too few stays at that; what
+//! is given up because rules changed is counted once more, as dropped.
 
 use crate::decision::{Outputs, Permitted};
 use crate::form::{Shaping, result_of};

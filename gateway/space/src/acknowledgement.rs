@@ -5,11 +5,11 @@
 //! in a period is due when the period is over, and overdue when as much time again has passed, a week at
 //! most. A period in which nothing came needs no acknowledgement. The counts are those of the store.
 
-use crate::meter::Sum;
 use crate::parties::PartyKeys;
 use crate::sets::Sets;
 use crate::signed_lines;
 use crate::store::{StoreError, StoredRecord, read_all};
+use guan_evidence::account::Sum;
 use guan_model::{ContractId, Signer, WallTime};
 use guan_policy::duty::Duty;
 use guan_policy::envelope::Envelope;
@@ -64,8 +64,7 @@ pub struct Asked {
 impl Asked {
     /// `None`: nothing.
     pub fn of(contract: &Contract) -> Option<Self> {
-        let duties = contract.rules().iter().flat_map(|rule| &rule.duties);
-        let every = duties.chain(contract.obligations()).filter_map(|duty| match duty {
+        let every = contract.duties_of_use().filter_map(|duty| match duty {
             Duty::AcknowledgeUse { every } => Some(*every),
             _ => None,
         });
@@ -356,8 +355,7 @@ impl Default for UseWatch {
 
 /// What is to be paid by the contract's own terms: nobody here interprets them, and no money moves.
 pub fn compensation(contract: &Contract) -> Option<Value> {
-    let duties = contract.rules().iter().flat_map(|rule| &rule.duties);
-    let is_paid = duties.chain(contract.obligations()).any(|duty| *duty == Duty::Compensate);
+    let is_paid = contract.duties_of_use().any(|duty| *duty == Duty::Compensate);
     is_paid.then(|| contract.terms().cloned().unwrap_or(Value::Null))
 }
 

@@ -26,7 +26,6 @@ pub mod inbox;
 pub mod init;
 pub mod joining;
 pub mod logs;
-pub mod meter;
 pub mod negotiating;
 pub mod parquet_file;
 pub mod parties;

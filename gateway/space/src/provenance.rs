@@ -4,13 +4,17 @@
 //! Works beside the running daemon. What a log says is believed only with a proof to a head that is signed
 //! with the log's key; a copy of a box's log needs the lines of witness and mirror too.
 
+mod absent;
+mod account;
 mod boxes;
 mod find;
 
+pub use absent::{ABSENT_MAX, Absent, absent};
+pub use account::{BothEnds, BoxAccount, COPY_LAG_MAX, Unlogged, accounts};
 pub use boxes::{BoxLog, box_logs};
 pub use find::{Found, Question, Reading, find};
 
-use crate::logs::folders::{self, OsFolders, WITNESS_DIR};
+use crate::logs::folders::OsFolders;
 use crate::logs::keys::{LogKeys, LogKeysFault};
 use crate::logs::mirror::MirrorFault;
 use crate::retention::RetentionFault;
@@ -26,12 +30,9 @@ use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, Stream
 use guan_spool::OsDisk;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Most batches that are named as not here.
-pub const ABSENT_MAX: usize = 1000;
 
 /// Why nothing can be told.
 #[derive(Debug, thiserror::Error)]
@@ -171,8 +172,7 @@ impl Source {
         let Some((head, text)) = &self.head else { return proven };
         (proven.witnessed_s, proven.mirrored_s) =
             (said(text, self.witness.as_ref()), said(text, self.mirror.as_ref()));
-        let is_vouched = self.witness.is_none() || proven.witnessed_s.is_some();
-        if index >= head.size || !is_vouched {
+        if index >= head.size || self.vouched().is_none() {
             return proven;
         }
         let made = self.reader.with_nodes(|nodes| TlogProof::make(index, text, nodes)).ok();
@@ -185,6 +185,13 @@ impl Source {
             proven.proof = Some(proof.to_string());
         }
         proven
+    }
+
+    /// The head, if the witness signed it too; the space's own log has none.
+    fn vouched(&self) -> Option<&Checkpoint> {
+        let (head, text) = self.head.as_ref()?;
+        let is_vouched = self.witness.is_none() || said(text, self.witness.as_ref()).is_some();
+        is_vouched.then_some(head)
     }
 }
 
@@ -395,67 +402,6 @@ fn mentions_of(
         }
     })?;
     Ok(found)
-}
-
-/// A batch of which a box's log speaks and that is not here: on its way, given up, or withheld.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Absent {
-    #[serde(rename = "box")]
-    pub box_id: String,
-    pub log: String,
-    pub index: u64,
-    pub stream: u16,
-    pub batch_seq: u64,
-    pub batch: String,
-    pub rows: u64,
-}
-
-/// Batches of a contract that the boxes' logs have and the store has not: how many, and the first
-/// [`ABSENT_MAX`] of them.
-pub fn absent(
-    state_dir: &Path,
-    space: &str,
-    contract: &ContractId,
-    found: &[Found],
-) -> Result<(u64, Vec<Absent>), ProvenanceFault> {
-    let keys = LogKeys::open(state_dir, space)?;
-    let here: BTreeSet<&BatchKey> = found.iter().map(|one| &one.key).collect();
-    let folders = OsFolders::new(state_dir);
-    let watched = folders::boxes(&folders, WITNESS_DIR);
-    let path = folders.path(&[WITNESS_DIR]);
-    let watched = watched.map_err(|source| ProvenanceFault::Open { path, source })?;
-    let (mut count, mut all) = (0, Vec::new());
-    for box_id in watched {
-        for (log, source) in boxes::copies(&folders, &box_id, &keys)? {
-            let mut spool = None;
-            source.reader.for_each(&mut |index, bytes| {
-                let body = Leaf::decode(bytes).map(|leaf| leaf.body);
-                if let Ok(LeafBody::Start { spool: of_start, .. }) = &body {
-                    spool = Some(*of_start);
-                }
-                let Ok(LeafBody::Batch(batch)) = body else { return };
-                let Some(spool) = spool.filter(|_| batch.contract == *contract) else { return };
-                let (stream, seq, digest) = (batch.stream, batch.seq, batch.batch);
-                let key = BatchKey { box_id: box_id.clone(), spool, stream, seq, digest };
-                if here.contains(&key) {
-                    return;
-                }
-                count += 1;
-                if all.len() < ABSENT_MAX {
-                    all.push(Absent {
-                        box_id: box_id.to_string(),
-                        log: log.clone(),
-                        index,
-                        stream: stream.0,
-                        batch_seq: seq.0,
-                        batch: digest.to_string(),
-                        rows: batch.rows,
-                    });
-                }
-            })?;
-        }
-    }
-    Ok((count, all))
 }
 
 /// What left under a contract, in sum.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod outcome;
 
 use anyhow::Context;
 use clap::Parser;
@@ -122,8 +123,11 @@ fn as_json(files: &Files, dossier: &Dossier, findings: &[String], believed: Beli
     let witnessed = dossier.witnessed.iter().map(|one| {
         json!({"index": one.index, "witness": one.witness, "size": one.size, "at_s": one.seconds})
     });
+    let contracts = outcome::outcomes(&dossier.entries).into_iter();
+    let contracts = contracts.map(|(contract, outcome)| (contract, outcome.json()));
+    let contracts: serde_json::Map<_, _> = contracts.collect();
     json!({
-        "schema": 1, "holds": dossier.holds(), "head": head,
+        "schema": 1, "contracts": contracts, "holds": dossier.holds(), "head": head,
         "cosigned": cosigned.collect::<Vec<_>>(), "entries": entries,
         "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
         "findings": findings, "keys": own_keys(files),
@@ -162,6 +166,9 @@ fn print(files: &Files, dossier: &Dossier, findings: &[String], believed: Believ
             }
             None => println!("entry       {seq:>8}  {kind:<16} no witness says when"),
         }
+    }
+    for (contract, outcome) in outcome::outcomes(&dossier.entries) {
+        outcome.print(&contract);
     }
     if believed.policy.is_none() {
         println!(

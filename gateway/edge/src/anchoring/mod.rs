@@ -62,7 +62,8 @@ fn read_ledger(path: &Path) -> Option<Ledger> {
     Ledger::decode(&bytes)
 }
 
-/// Compares what the TPM remembers with this disk. `size` is that of the log, `last` what its last leaves
+/// Compares what the TPM remembers with this disk. Whoever calls this keeps the anchors once the leaves are
+/// durable. `size` is that of the log, `last` what its last leaves
 /// say of anchors and chain.
 pub fn begin(
     tpm: &Tpm,
@@ -85,7 +86,6 @@ pub fn begin(
         leaves.push(LeafBody::LogGap { from: size, through: size, reason });
     }
     let anchors = Anchors { tpm: tpm.clone(), path, ledger };
-    anchors.keep()?;
     Ok(Found { anchors, leaves, suspicions })
 }
 

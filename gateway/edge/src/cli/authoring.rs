@@ -11,7 +11,7 @@ use super::{Common, load, print_json};
 use anyhow::Context;
 use guan_configs::EdgeConfig;
 use guan_edge::contracts::read_contracts;
-use guan_edge::run::contracts_of_space;
+use guan_edge::run::OfSpace;
 use guan_edge::simulation::{Message, Outcome, Simulation, read_capture};
 use guan_edge::system_clock::wall_time;
 use guan_edge::wiring;
@@ -345,7 +345,7 @@ fn in_force(config: &EdgeConfig) -> anyhow::Result<Vec<Contract>> {
     if config.contracts.directory.exists() {
         contracts.extend(read_contracts(&config.contracts.directory, &keys)?.contracts);
     }
-    contracts.extend(contracts_of_space(config, &keys));
+    contracts.extend(OfSpace::read(config, &keys).contracts);
     Ok(contracts)
 }
 

@@ -2,13 +2,14 @@
 
 use super::{Common, load, print_json};
 use anyhow::Context;
-use guan_edge::contracts::{compile, read_contracts};
+use guan_edge::contracts::{none, read_contracts};
+use guan_edge::run::OfSpace;
 use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::wiring;
 use guan_link::driver::describe;
 use guan_policy::contract::RuleKind;
 use guan_policy::duty::Transform;
-use guan_policy::{CONTRACT_BYTES_MAX, Contract};
+use guan_policy::{CONTRACT_BYTES_MAX, Contract, Plan};
 use serde_json::json;
 use std::io::Read;
 use std::path::Path;
@@ -17,14 +18,20 @@ use std::process::ExitCode;
 pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let keys = wiring::trusted_keys(&config)?;
-    let set = read_contracts(&config.contracts.directory, &keys)?;
-    let plan = compile(&set, &config.descriptors);
+    let folder = &config.contracts.directory;
+    // A box that gets all its contracts from the space has no folder.
+    let own = if folder.exists() { read_contracts(folder, &keys)? } else { none() };
+    let OfSpace { contracts, refused } = OfSpace::read(&config, &keys);
+    let all: Vec<Contract> = own.contracts.into_iter().chain(contracts).collect();
+    let plan = Plan::compile(&all, &config.descriptors);
     let now = SharedClock::new(SystemClock::new(None)).read();
-    let refused: Vec<String> = set.refused.iter().map(|fault| describe(fault)).collect();
+    let refused: Vec<String> = {
+        let own = own.refused.iter().map(|fault| describe(fault));
+        own.chain(refused.iter().map(|fault| describe(fault))).collect()
+    };
     let warnings: Vec<String> = plan.warnings().iter().map(ToString::to_string).collect();
     if common.json {
-        let contracts: Vec<_> = set
-            .contracts
+        let contracts: Vec<_> = all
             .iter()
             .map(|contract| {
                 json!({
@@ -37,7 +44,7 @@ pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
             .collect();
         print_json(&json!({"contracts": contracts, "refused": refused, "warnings": warnings}))?;
     } else {
-        for contract in &set.contracts {
+        for contract in &all {
             let datasets: Vec<_> = contract.datasets().iter().map(ToString::to_string).collect();
             let state = if contract.valid_at(&now) { "in force" } else { "NOT in force now" };
             println!(
@@ -51,7 +58,7 @@ pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
         }
         refused.iter().for_each(|text| println!("REFUSED {text}"));
         warnings.iter().for_each(|text| println!("warning: {text}"));
-        if set.contracts.is_empty() {
+        if all.is_empty() {
             println!("no contract: nothing may leave this box");
         }
     }

@@ -6,11 +6,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use guan_configs::EdgeConfig;
 use guan_edge::run::COSIGNED_FILE;
+use guan_evidence::account::About;
 use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make, receipt, signed_head};
 use guan_evidence::tile::{TileRow, tiles};
-use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, bundle};
+use guan_evidence::{Checkpoint, Leaf, TlogProof, bundle};
 use guan_log::LogReader;
-use guan_model::Signer;
+use guan_model::{ContractId, Signer};
 use guan_spool::OsDisk;
 use serde_json::json;
 use std::fs::{self, File};
@@ -38,7 +39,8 @@ pub(super) struct ExportArguments {
     /// Only what a witness has cosigned by now.
     #[arg(long, conflicts_with = "through")]
     cosigned: bool,
-    /// Only what speaks of this contract.
+    /// Only what speaks of this contract: what came of it, its batches, the receipts for them, and those
+    /// that were shredded or given up.
     #[arg(long)]
     contract: Option<String>,
     /// Only entries of this kind, as `guan log show` names them.
@@ -89,11 +91,45 @@ fn head(
     bail!("no head over {needed} entries has been signed yet; it follows within seconds of them")
 }
 
-fn speaks_of(body: &LeafBody, contract: &str) -> bool {
-    match body {
-        LeafBody::Batch(batch) => batch.contract.as_str() == contract,
-        LeafBody::ContractChange { contract: found, .. } => found.as_str() == contract,
-        _ => false,
+/// Which entries are asked for, while the leaves are read in their order.
+struct Choice<'a> {
+    arguments: &'a ExportArguments,
+    about: Option<About>,
+    /// Last entry that may be chosen: a signed head covers it.
+    last: u64,
+    leaves: Vec<(u64, Vec<u8>)>,
+    count: usize,
+    /// Asked for, and not under that head.
+    unsigned: u64,
+}
+
+impl<'a> Choice<'a> {
+    fn new(arguments: &'a ExportArguments, last: u64) -> anyhow::Result<Self> {
+        let contract = arguments.contract.as_deref().map(ContractId::parse).transpose()?;
+        let about = contract.map(About::new);
+        Ok(Self { arguments, about, last, leaves: Vec::new(), count: 0, unsigned: 0 })
+    }
+
+    fn handle_leaf(&mut self, index: u64, bytes: &[u8]) {
+        // What cannot be read may be what was asked for: making the bundle then names it.
+        let is_asked_for = Leaf::decode(bytes).map_or(true, |leaf| {
+            let about = self.about.as_mut();
+            let is_about = about.is_none_or(|about| about.handle_leaf(&leaf));
+            let kind = self.arguments.kind.as_deref();
+            is_about && kind.is_none_or(|kind| leaf.body.kind_name() == kind)
+        });
+        let is_within = self.arguments.through.is_none_or(|through| index <= through);
+        if !is_asked_for || index < self.arguments.from || !is_within {
+            return;
+        }
+        if index > self.last {
+            self.unsigned += 1;
+            return;
+        }
+        self.count += 1;
+        if self.leaves.len() < ENTRIES_MAX {
+            self.leaves.push((index, bytes.to_vec()));
+        }
     }
 }
 
@@ -108,26 +144,9 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         true => head(&config, &reader, 1)?.1.size,
         false => reader.checkpoint_size()?,
     };
-    let last = arguments.through.unwrap_or(u64::MAX).min(newest.saturating_sub(1));
-    let mut leaves: Vec<(u64, Vec<u8>)> = Vec::new();
-    let mut count = 0;
-    reader.for_each(&mut |index, bytes| {
-        if index < arguments.from || index > last {
-            return;
-        }
-        let (kind, contract) = (arguments.kind.as_deref(), arguments.contract.as_deref());
-        // What cannot be read may be what was asked for: making the bundle then names it.
-        let is_asked_for = Leaf::decode(bytes).map_or(true, |leaf| {
-            kind.is_none_or(|kind| leaf.body.kind_name() == kind)
-                && contract.is_none_or(|contract| speaks_of(&leaf.body, contract))
-        });
-        if is_asked_for {
-            count += 1;
-            if leaves.len() < ENTRIES_MAX {
-                leaves.push((index, bytes.to_vec()));
-            }
-        }
-    })?;
+    let mut choice = Choice::new(arguments, newest.saturating_sub(1))?;
+    reader.for_each(&mut |index, bytes| choice.handle_leaf(index, bytes))?;
+    let Choice { leaves, count, unsigned, .. } = choice;
     if count > ENTRIES_MAX {
         bail!("{count} entries fit that; the limit is {ENTRIES_MAX}, so name a smaller range");
     }
@@ -141,12 +160,19 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         print_json(&json!({
             "out": out.display().to_string(), "entries": leaves.len(), "files": files.len(),
             "origin": signed.origin, "size": signed.size, "receipts": has_receipts,
-            "pruned_before": first,
+            "pruned_before": first, "not_yet_signed": unsigned,
         }))?;
     } else {
         println!("{}: {} entries of {}", out.display(), leaves.len(), signed.origin);
         if first > arguments.from {
             println!("entries before {first} left this disk; the space's mirror has them");
+        }
+        if unsigned > 0 {
+            let whom =
+                if arguments.cosigned { "no witness has cosigned" } else { "no head covers" };
+            println!(
+                "{unsigned} entries more fit that, and {whom} them yet: export again in a minute"
+            );
         }
         if !has_receipts && !leaves.is_empty() {
             println!("no receipts: they need the log's key, which lies in no file here");

@@ -82,6 +82,9 @@ fn print_status(status: &GuanStatus) {
             counts.rows_in, counts.rows_permitted, counts.rows_refused
         );
     }
+    for notice in &status.notices {
+        println!("notice     {notice}");
+    }
     for alarm in &status.alarms {
         println!("ALARM      {alarm}");
     }

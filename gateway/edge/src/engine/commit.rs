@@ -6,7 +6,7 @@ use crate::lanes::Lane;
 use crate::leaving::Envelope;
 use guan_codec::encode;
 use guan_evidence::{BatchAccepted, DecisionSummary, Denial, LeafBody};
-use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Now, Row, StreamId};
+use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Now, Row, RuleId, StreamId};
 use guan_policy::{Decision, Means, Permitted};
 use guan_spool::{BatchMeta, Disk, PushError};
 use std::collections::BTreeMap;
@@ -37,6 +37,18 @@ impl<D: Disk, T> Engine<D, T> {
                 }
             }
         }
+    }
+
+    /// Commits what is staged together with the notes from `noted` on, which tell of it. Where the disk is full
+    /// both are undone, and `false` says that it is to be tried again.
+    pub(super) fn commit_with(&mut self, now: Now, noted: usize) -> Result<bool, EngineError> {
+        let before = self.counters.commits;
+        self.commit(now)?;
+        let is_done = self.counters.commits > before;
+        if !is_done {
+            self.notes.truncate(noted);
+        }
+        Ok(is_done)
     }
 
     /// The outer error stops the process, the inner one was undone.
@@ -207,6 +219,7 @@ impl<D: Disk, T> Engine<D, T> {
             rows: u64::from(encoded.rows),
             stream,
             seq,
+            permission: RuleId::parse(permitted.terms.permission()),
         };
         self.append_leaf(now, LeafBody::Batch(accepted))?;
         Ok(Ok(()))

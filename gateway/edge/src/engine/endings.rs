@@ -36,15 +36,19 @@ impl<D: Disk, T> Engine<D, T> {
         plan: Arc<Plan>,
         standing: Standing,
     ) -> Result<(), EngineError> {
+        self.give_up_unreadable(now)?;
+        if let Err(fault) = self.provide_keys(&plan) {
+            return self.postpone_plan(fault, plan, standing);
+        }
         self.end_windows(now, &plan, &standing)?;
         for body in changes((&self.plan, &self.standing), (&plan, &standing)) {
             self.note(now, body);
         }
-        self.memory.usage.retain(|id| plan.contract(id).is_some());
+        // A contract whose file is not whole for a moment must not find its rate's bucket full again.
+        let is_kept = |id: &ContractId| standing.is_uncertain || plan.contract(id).is_some();
+        self.memory.usage.retain(is_kept);
         self.notices.retain(&plan);
         self.plan = plan;
-        self.give_up_unreadable(now)?;
-        self.provide_keys()?;
         self.standing = standing.clone();
         self.door.set_standing(standing);
         self.has_plan = true;
@@ -53,11 +57,28 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     /// Nothing may be kept under a contract before its key is durable.
-    pub(super) fn provide_keys(&mut self) -> Result<(), EngineError> {
-        let needed = self.plan.contracts().iter().map(|one| {
+    pub(super) fn provide_keys(&self, plan: &Plan) -> Result<(), VaultFault> {
+        let needed = plan.contracts().iter().map(|one| {
             (one.digest, Named { contract: one.contract.clone(), version: one.version })
         });
-        Ok(self.vault.provide(needed)?)
+        self.vault.provide(needed)
+    }
+
+    /// A disk without room for a key must not stop the box: what leaves makes room. The old plan stays until
+    /// then; the door knows already what the new one forbids.
+    fn postpone_plan(
+        &mut self,
+        fault: VaultFault,
+        plan: Arc<Plan>,
+        standing: Standing,
+    ) -> Result<(), EngineError> {
+        if !matches!(fault, VaultFault::Root(_) | VaultFault::File { .. }) {
+            return Err(fault.into());
+        }
+        let text = format!("new contracts wait for their keys: {fault}");
+        self.effects.push_back(Effect::Alarm(text));
+        self.waiting_plan = Some((plan, standing));
+        Ok(())
     }
 
     /// Lanes whose key went with a cleared TPM or a damaged file: nobody reads them any more, and a new key of
@@ -119,20 +140,31 @@ impl<D: Disk, T> Engine<D, T> {
             && lane.lease.on_early_end == Fate::Shred
     }
 
+    /// On a full disk the lane stays, for the next tick.
     fn shred(&mut self, now: Now, number: u16) -> Result<(), EngineError> {
         for class in 0..StreamId::CLASSES {
-            self.shred_stream(now, StreamId::of(class, number))?;
+            if !self.shred_stream(now, StreamId::of(class, number))? {
+                return Ok(());
+            }
         }
         self.memory.lanes.close(number);
         self.commit(now)
     }
 
-    fn shred_stream(&mut self, now: Now, stream: StreamId) -> Result<(), EngineError> {
-        if let Some(gap) = self.spool.shred(stream)? {
-            self.note_gap(now, &gap);
-            self.commit(now)?;
-        }
-        Ok(())
+    /// `false`: the disk is full.
+    fn shred_stream(&mut self, now: Now, stream: StreamId) -> Result<bool, EngineError> {
+        let gap = match self.spool.shred(stream) {
+            Ok(Some(gap)) => gap,
+            Ok(None) => return Ok(true),
+            Err(fault) if fault.is_no_space() => {
+                self.spool.rollback();
+                return Ok(false);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let noted = self.notes.len();
+        self.note_gap(now, &gap);
+        self.commit_with(now, noted)
     }
 
     /// The reader found that batches can never leave: all of a lane wait for the same.
@@ -149,13 +181,15 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn destroy_keys(&mut self, now: Now) -> Result<(), EngineError> {
-        if self.standing.is_uncertain {
-            return Ok(());
-        }
         let in_use: BTreeSet<Digest> =
             self.memory.lanes.iter().map(|(_, lane)| lane.digest).collect();
         let mut idle = self.vault.contracts();
-        idle.retain(|digest| !in_use.contains(digest) && !self.is_in_force(digest));
+        idle.retain(|digest| {
+            let is_final = |named: Named| self.standing.is_final(&named.contract);
+            let is_sure =
+                !self.standing.is_uncertain || self.vault.name_of(digest).is_some_and(is_final);
+            is_sure && !in_use.contains(digest) && !self.is_in_force(digest)
+        });
         if idle.is_empty() || self.destruction_waits.is_some_and(|until| now.monotonic < until) {
             return Ok(());
         }

@@ -102,14 +102,16 @@ pub enum Event<T> {
     },
     /// Other contracts are in force, or some are suspended or revoked.
     PlanChanged(Arc<Plan>, Standing),
+    /// The space's word could not be read or kept: nothing leaves before it has said again what stands.
+    Doubted,
     /// The space has said which contracts stand; the plan before is what it said.
     /// `session`: of the link, as its reader counts them.
     Confirmed {
         session: u64,
     },
-    /// Something outside the log is worth a leaf. Tickets grow.
-    Note {
-        body: LeafBody,
+    /// Something outside the log is worth leaves. Tickets grow.
+    Notes {
+        bodies: Vec<LeafBody>,
         ticket: u64,
     },
     /// The mirror has so many leaves of the log, durably.
@@ -153,6 +155,11 @@ pub enum Effect<T> {
     },
     /// Something that an operator must see.
     Alarm(String),
+    /// What a contract wants told, and whom; the next one of the same kind takes its place.
+    Notice {
+        kind: String,
+        text: String,
+    },
     /// What waited may leave now.
     Look,
     /// The log has a new signed head.
@@ -220,6 +227,8 @@ pub struct Engine<D: Disk, T> {
     has_plan: bool,
     windows_due: bool,
     hand_over: Option<HandOver>,
+    /// The newest plan, while there is no room for the keys of its contracts.
+    waiting_plan: Option<(Arc<Plan>, Standing)>,
     notices: Notices,
     /// What the commit underway would tell.
     occasions: Vec<Occasion>,
@@ -268,6 +277,7 @@ impl<D: Disk, T> Engine<D, T> {
             has_plan: false,
             windows_due: false,
             hand_over: None,
+            waiting_plan: None,
             notices: Notices::default(),
             occasions: Vec::new(),
             staged_heard: heard.clone(),
@@ -311,15 +321,18 @@ impl<D: Disk, T> Engine<D, T> {
                 self.spool.release(stream, through)?;
             }
             Event::PlanChanged(plan, standing) => {
+                self.door.restrict(&standing);
                 // What came before the change is decided under the plan that was in force then.
                 self.commit(now)?;
+                self.waiting_plan = None;
                 self.change_plan(now, plan, standing)?;
             }
+            Event::Doubted => self.door.handle_doubt(),
             Event::Confirmed { session } => {
                 self.door.handle_confirmed(session, now.wall);
                 self.effects.push_back(Effect::Look);
             }
-            Event::Note { body, ticket } => self.handle_note(now, body, ticket)?,
+            Event::Notes { bodies, ticket } => self.handle_notes(now, bodies, ticket)?,
             Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
                 self.evidence.set_cosigned(size);
@@ -386,15 +399,16 @@ impl<D: Disk, T> Engine<D, T> {
 }
 
 impl<D: Disk, T> Engine<D, T> {
-    /// Records the start, and what recovery found. First call after `new`.
+    /// Records the start, what recovery found, and what the TPM says (`outside`). First call after `new`.
     pub fn start(
         &mut self,
         now: Now,
         program: &Program,
         spool: SpoolId,
         salvage: Salvage,
+        outside: Vec<LeafBody>,
     ) -> Result<(), EngineError> {
-        self.provide_keys()?;
+        self.provide_keys(&self.plan)?;
         let begun = self.evidence.begun().cloned();
         if let Some(epoch) = &begun {
             self.note(now, LeafBody::EpochStart(epoch.clone()));
@@ -403,6 +417,7 @@ impl<D: Disk, T> Engine<D, T> {
         if salvage != Salvage::default() {
             self.note(now, LeafBody::Salvage(salvage));
         }
+        outside.into_iter().for_each(|body| self.note(now, body));
         if let Some(epoch) = begun {
             self.effects.push_back(Effect::Alarm(format!(
                 "the evidence log lost entries: {} of {} signed ones are left; it goes on as {}; \
@@ -474,8 +489,15 @@ impl<D: Disk, T> Engine<D, T> {
             self.next_quality = now.monotonic + QUALITY_INTERVAL;
             self.hand_out_quality();
         }
+        let noted = self.notes.len();
         for gap in self.spool.enforce(&now)? {
             self.note_gap(now, &gap);
+        }
+        if self.notes.len() > noted {
+            self.commit_with(now, noted)?;
+        }
+        if let Some((plan, standing)) = self.waiting_plan.take() {
+            self.change_plan(now, plan, standing)?;
         }
         self.end_lanes(now)?;
         self.flush_windows(now)?;
@@ -490,11 +512,19 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn note_gap(&mut self, now: Now, gap: &GapRecord) {
-        self.effects.push_back(Effect::Alarm(format!(
-            "stream {}: batches {} to {} ({} rows) were dropped: {:?}",
-            gap.stream, gap.from, gap.through, gap.rows, gap.reason
-        )));
-        self.note(now, LeafBody::DataGap(data_gap(gap)));
+        let gap = data_gap(gap);
+        // What a contract's end asks for is no loss.
+        if gap.reason != GapReason::Shredded {
+            self.effects.push_back(Effect::Alarm(format!(
+                "stream {}: batches {} to {} ({} readings) were dropped: {}",
+                gap.stream,
+                gap.from,
+                gap.through,
+                gap.rows,
+                gap.reason.name()
+            )));
+        }
+        self.note(now, LeafBody::DataGap(gap));
     }
 
     fn checkpoint_if_due(&mut self, now: Now) -> Result<(), EngineError> {

@@ -164,8 +164,9 @@ impl<D: Disk, T> Engine<D, T> {
         let Some(one) = self.plan.contract(contract) else { return };
         let targets = one.notify.iter().filter(|(when, _)| *when == on);
         let targets: Vec<&str> = targets.map(|(_, who)| &**who).collect();
-        let alarm = format!("for {}, contract {contract}: {text}", targets.join(", "));
-        self.effects.push_back(Effect::Alarm(alarm));
+        let text = format!("for {}, contract {contract}: {text}", targets.join(", "));
+        let kind = format!("{contract} {on:?}");
+        self.effects.push_back(Effect::Notice { kind, text });
     }
 }
 

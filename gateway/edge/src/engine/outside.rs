@@ -7,17 +7,30 @@ use guan_model::Now;
 use guan_spool::Disk;
 
 impl<D: Disk, T> Engine<D, T> {
-    /// A word from outside is durable before anything builds on it.
-    pub(super) fn handle_note(
+    /// Words from outside are durable before anything builds on them.
+    pub(super) fn handle_notes(
         &mut self,
         now: Now,
-        body: LeafBody,
+        bodies: Vec<LeafBody>,
         ticket: u64,
     ) -> Result<(), EngineError> {
-        if let LeafBody::Cosigned(cosigned) = &body {
-            self.evidence.set_cosigned(cosigned.size);
+        for body in bodies {
+            match &body {
+                LeafBody::Cosigned(cosigned) => self.evidence.set_cosigned(cosigned.size),
+                // A receipt for what was never sent is none.
+                LeafBody::Forwarded(one) if one.through > self.spool.newest(one.stream) => {
+                    let text = format!(
+                        "the space says that it received batch {} of stream {}, which this box never had; \
+                         ask its operator",
+                        one.through, one.stream
+                    );
+                    self.effects.push_back(Effect::Alarm(text));
+                    continue;
+                }
+                _ => {}
+            }
+            self.note(now, body);
         }
-        self.note(now, body);
         self.ticket = Some(ticket);
         self.commit(now)
     }
@@ -41,9 +54,9 @@ impl<D: Disk, T> Engine<D, T> {
         let before = self.evidence.first()?;
         let Some(root) = self.evidence.root_at(first) else { return Ok(()) };
         // The leaf is durable before the leaves go: what is missing is always accounted for.
+        let noted = self.notes.len();
         self.note(now, LeafBody::Prune(Prune { before, first, root }));
-        self.commit(now)?;
-        if self.notes.is_empty() {
+        if self.commit_with(now, noted)? {
             self.evidence.prune(first)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ struct Rig {
     log_disk: SimDisk,
     key: Arc<LogKeyFile>,
     bytes_max: u64,
+    age_max: Option<Duration>,
     boots: u32,
     vault: Vault,
     door: Door,
@@ -73,6 +74,7 @@ impl Rig {
             log_disk: SimDisk::new(),
             key: Arc::new(key),
             bytes_max: 1 << 20,
+            age_max: None,
             boots: 0,
             vault: Vault::in_memory(),
             door: Door::new(at(0), BootNumber(0), None),
@@ -86,7 +88,7 @@ impl Rig {
             id: DATA,
             name: "data".to_owned(),
             bytes_max: self.bytes_max,
-            age_max: None,
+            age_max: self.age_max,
             when_full: WhenFull::Refuse,
         };
         let config = SpoolConfig {
@@ -122,7 +124,7 @@ impl Rig {
         };
         let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);
         let program = Program::parse("guan test").unwrap();
-        engine.start(at(0), &program, SpoolId([1; 16]), Salvage::default()).unwrap();
+        engine.start(at(0), &program, SpoolId([1; 16]), Salvage::default(), Vec::new()).unwrap();
         engine
     }
 
@@ -396,7 +398,9 @@ fn only_what_has_ended_is_shredded() {
     let suspended = Standing { suspended: [id.clone()].into(), ..Standing::default() };
     check(&mut engine, &nothing, suspended, (1, 1));
     check(&mut engine, &standing_plan, Standing::default(), (1, 1));
-    check(&mut engine, &nothing, Standing::default(), (0, 0));
+    // The space says that it is over; that some file here cannot be read changes nothing about it.
+    let ended = Standing { ended: [id].into(), is_uncertain: true, ..Standing::default() };
+    check(&mut engine, &nothing, ended, (0, 0));
     engine.apply(at(400), Event::Stop).unwrap();
     let (leaves, is_valid) = rig.check_log();
     let has = |wanted: &str| {
@@ -407,6 +411,78 @@ fn only_what_has_ended_is_shredded() {
         })
     };
     assert!(is_valid && has("shredded") && has("destroyed") && has("ended"));
+}
+
+/// What a full disk does not take is done once it does, and told once.
+#[test]
+fn shredding_waits_for_a_full_disk() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    publish(&mut engine, at(100), 1, 5, 1);
+    engine.apply(at(200), Event::Tick).unwrap();
+    let revoked = [guan_model::ContractId::parse("C-1").unwrap()].into();
+    let nothing = Arc::new(Plan::compile(&[], &descriptors()));
+    rig.spool_disk.set_capacity(Some(0));
+    let standing = Standing { revoked, ..Standing::default() };
+    engine.apply(at(300), Event::PlanChanged(nothing, standing)).unwrap();
+    for second in 1..5 {
+        engine.apply(at(300 + second * 1000), Event::Tick).unwrap();
+        let status = engine.spool_status();
+        assert_eq!((status.streams[0].queued_batches, rig.vault.contracts().len()), (1, 1));
+    }
+    rig.spool_disk.set_capacity(None);
+    engine.apply(at(6000), Event::Tick).unwrap();
+    engine.apply(at(7000), Event::Tick).unwrap();
+    assert_eq!(engine.spool_status().streams[0].queued_batches, 0);
+    assert!(rig.vault.contracts().is_empty());
+    engine.apply(at(8000), Event::Stop).unwrap();
+    let (leaves, is_valid) = rig.check_log();
+    let gaps = leaves.iter().filter(|leaf| matches!(leaf.body, LeafBody::DataGap(_)));
+    assert_eq!((gaps.count(), is_valid), (1, true));
+}
+
+/// A lane that ends at the tick at which another grows too old: one commit after the other.
+#[test]
+fn old_data_and_a_contract_that_is_over_go_at_the_same_tick() {
+    let mut rig = Rig { age_max: Some(Duration::from_secs(60)), ..Rig::new() };
+    let mut engine = rig.start();
+    publish(&mut engine, at(100), 1, 5, 1);
+    engine.apply(at(200), Event::Tick).unwrap();
+    let nothing = Arc::new(Plan::compile(&[], &descriptors()));
+    let uncertain = Standing { is_uncertain: true, ..Standing::default() };
+    engine.apply(at(300), Event::PlanChanged(nothing, uncertain)).unwrap();
+    engine.standing = Standing::default();
+    engine.apply(at(100_000), Event::Tick).unwrap();
+    engine.apply(at(101_000), Event::Stop).unwrap();
+    assert!(rig.check_log().1);
+}
+
+/// Without room for a key the old plan stays, and the new one comes by itself.
+#[test]
+fn a_plan_waits_for_the_keys_of_its_contracts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig { vault: Vault::open(folder.path()).unwrap(), ..Rig::new() };
+    let mut engine = rig.start();
+    let before = engine.plan.digest();
+    // A folder where the file of the keys is to be written.
+    let block = folder.path().join("contracts");
+    std::fs::remove_file(&block).unwrap();
+    std::fs::create_dir(&block).unwrap();
+    let next = plan_of(&[agreement(2, &count_of_a_minute(), None)]);
+    let coming = Event::PlanChanged(next.clone(), Standing::default());
+    engine.apply(at(100), coming).unwrap();
+    assert_eq!(engine.plan.digest(), before);
+    let says = |engine: &mut Engine<SimDisk, u32>| {
+        std::iter::from_fn(|| engine.poll_effect()).any(
+            |effect| matches!(effect, Effect::Alarm(text) if text.contains("wait for their keys")),
+        )
+    };
+    assert!(says(&mut engine));
+    engine.apply(at(1100), Event::Tick).unwrap();
+    assert_eq!((engine.plan.digest(), says(&mut engine)), (before, true));
+    std::fs::remove_dir(&block).unwrap();
+    engine.apply(at(2200), Event::Tick).unwrap();
+    assert_eq!(engine.plan.digest(), next.digest());
 }
 
 /// A contract of the space-1 for point `a`, with one permission and perhaps a prohibition.
@@ -528,7 +604,7 @@ fn a_word_counts_from_its_own_message_on() {
 fn alarms(engine: &mut Engine<SimDisk, u32>) -> Vec<String> {
     let mut alarms = Vec::new();
     while let Some(effect) = engine.poll_effect() {
-        if let Effect::Alarm(text) = effect {
+        if let Effect::Alarm(text) | Effect::Notice { text, .. } = effect {
             alarms.push(text);
         }
     }

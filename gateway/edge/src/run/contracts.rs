@@ -116,9 +116,12 @@ impl Keeper {
             Ok(changed) => changed,
             Err(fault) => {
                 self.complain(&fault);
-                if matches!(fault, StandingFault::Successor { .. }) {
-                    self.change().await;
+                if let Word::Roster { .. } = word {
+                    // Nobody knows whether what was confirmed still stands.
+                    let _ = self.events.send(Event::Doubted).await;
                 }
+                // What came before the fault counts.
+                self.change().await;
                 return;
             }
         };

@@ -36,6 +36,8 @@ use tokio::task::JoinHandle;
 
 /// So much of an alarm goes into a report; the box has the rest.
 const ALARM_CHARS_MAX: usize = 160;
+/// Longest list of alarms in a report, as JSON; the rest of a report is short.
+const ALARMS_BYTES_MAX: usize = 12 << 10;
 /// Most events that wait to be logged.
 const EVENTS_MAX: usize = 256;
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -337,10 +339,30 @@ impl<S: BatchSource> Uplink<S> {
     }
 }
 
-/// Short enough that a report always fits.
+/// What the space should show of this box: its alarms, then what contracts want told, the newest first.
 fn alarms(board: &Board) -> Vec<String> {
-    let alarms = board.alarms.lock().expect("nobody panics while holding it");
-    alarms.iter().map(|alarm| alarm.chars().take(ALARM_CHARS_MAX).collect()).collect()
+    let mut texts = board.alarms.lock().expect("nobody panics while holding it").clone();
+    texts.extend(board.notices().into_iter().rev());
+    fitting(texts)
+}
+
+/// Short enough that a report always fits.
+fn fitting(texts: Vec<String>) -> Vec<String> {
+    let (count, mut room) = (texts.len(), ALARMS_BYTES_MAX);
+    let cut = texts.into_iter().map(|text| text.chars().take(ALARM_CHARS_MAX).collect::<String>());
+    let mut shown: Vec<String> = cut
+        .take_while(|text| {
+            // As JSON: quotes and what is escaped.
+            let needed = serde_json::json!(text).to_string().len() + 1;
+            let fits = needed <= room;
+            room = room.saturating_sub(needed);
+            fits
+        })
+        .collect();
+    if shown.len() < count {
+        shown.push(format!("and {} more, see `guan status` on the box", count - shown.len()));
+    }
+    shown
 }
 
 /// Keeps the time of certificate checks and the report to the space up to date.
@@ -388,7 +410,11 @@ impl Readers {
             Topic::Negotiation | Topic::NegotiationAnswer => &self.negotiations,
             Topic::CatalogueReceipt => &self.receipts,
             Topic::WitnessAnswer | Topic::MirrorAnswer | Topic::LogKeys | Topic::Received => {
-                &self.evidence
+                // Its reader waits for the disk. All of this comes again; a revocation behind it must not wait.
+                if self.evidence.try_send(letter).is_err() {
+                    tracing::debug!("the log is behind with what the space says of it");
+                }
+                return;
             }
             Topic::Catalogue | Topic::Witness | Topic::Mirror => {
                 return tracing::warn!(topic = ?letter.topic, "the space sends what boxes do");
@@ -437,5 +463,21 @@ async fn handle_events(
                  was told of the gap"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_with_all_alarms_fits() {
+        let long = "\u{754c}\"".repeat(ALARM_CHARS_MAX);
+        let all = vec![long; crate::status::ALARMS_SHOWN + crate::status::NOTICES_SHOWN];
+        let shown = fitting(all);
+        assert!(serde_json::json!(shown).to_string().len() <= ALARMS_BYTES_MAX + 64);
+        assert!(shown.len() > 16 && shown.last().unwrap().starts_with("and "), "{}", shown.len());
+        let few = vec!["one".to_owned(), "two".to_owned()];
+        assert_eq!(fitting(few.clone()), few);
     }
 }

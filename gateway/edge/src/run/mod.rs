@@ -17,7 +17,7 @@ mod state;
 mod vouching;
 mod witnessing;
 
-pub use crate::standing::contracts_of_space;
+pub use crate::standing::OfSpace;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
 use crate::box_identity::{self, BoxKeyFault};
@@ -40,6 +40,7 @@ use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
 use report::Reporter;
 use state::{BoxEngine, Opened, StateFault};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub(crate) struct Board {
     pub(crate) link: watch::Sender<LinkStatus>,
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
+    /// What contracts want told, by its kind.
+    notices: Arc<Mutex<VecDeque<(String, String)>>>,
     pub(crate) contracts: watch::Sender<Vec<String>>,
     /// Contracts of the space's set that are not here.
     pub(crate) wanted: watch::Sender<Vec<Digest>>,
@@ -128,6 +131,7 @@ impl Board {
             link: watch::Sender::new(LinkStatus::default()),
             released: watch::Sender::new(Released::new()),
             alarms: Arc::default(),
+            notices: Arc::default(),
             contracts: watch::Sender::new(Vec::new()),
             wanted: watch::Sender::new(Vec::new()),
             forfeits: watch::Sender::new(Cursors::new()),
@@ -151,6 +155,24 @@ impl Board {
             }
             alarms.push(text);
         }
+    }
+}
+
+impl Board {
+    /// Beside the alarms, so that neither pushes out the other.
+    pub(crate) fn notice(&self, kind: String, text: String) {
+        tracing::info!(notice = %text, "a contract wants this told");
+        let mut notices = self.notices.lock().expect("nobody panics while holding it");
+        notices.retain(|(known, _)| *known != kind);
+        if notices.len() == crate::status::NOTICES_SHOWN {
+            notices.pop_front();
+        }
+        notices.push_back((kind, text));
+    }
+
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let notices = self.notices.lock().expect("nobody panics while holding it");
+        notices.iter().map(|(_, text)| text.clone()).collect()
     }
 }
 
@@ -347,6 +369,7 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             }
         }
         Some(Effect::Alarm(text)) => board.alarm(text),
+        Some(Effect::Notice { kind, text }) => board.notice(kind, text),
         _ => {}
     }
 }

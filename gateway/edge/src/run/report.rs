@@ -81,6 +81,7 @@ impl Reporter {
             contracts: board.contracts.borrow().clone(),
             waiting: Vec::new(),
             alarms: board.alarms.lock().expect("nobody panics while holding it").clone(),
+            notices: board.notices(),
         };
         if let Some(engine) = &*board.engine.borrow() {
             status.set_engine(engine);

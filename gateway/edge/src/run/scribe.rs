@@ -22,11 +22,16 @@ impl Scribe {
 
     /// `false`: the writer is gone, and whether the leaf was written the next start will see.
     pub(super) async fn note(&self, body: LeafBody) -> bool {
+        self.note_all(vec![body]).await
+    }
+
+    /// All in one commit.
+    pub(super) async fn note_all(&self, bodies: Vec<LeafBody>) -> bool {
         let ticket = {
             // Held while sending, so that tickets stand in the queue in their order.
             let mut last = self.last.lock().await;
             *last += 1;
-            let note = Event::Note { body, ticket: *last };
+            let note = Event::Notes { bodies, ticket: *last };
             if self.events.send(note).await.is_err() {
                 return false;
             }

@@ -218,9 +218,15 @@ fn start(
     if salvage != Salvage::default() {
         tracing::warn!(?salvage, "the spool was not closed in order; what was readable is kept");
     }
-    engine.start(now, &program, spool, salvage).map_err(StateFault::Start)?;
-    for leaf in found.map(|found| std::mem::take(&mut found.leaves)).into_iter().flatten() {
-        engine.note(now, leaf);
+    let Some(found) = found else {
+        return engine.start(now, &program, spool, salvage, Vec::new()).map_err(StateFault::Start);
+    };
+    let leaves = std::mem::take(&mut found.leaves);
+    engine.start(now, &program, spool, salvage, leaves).map_err(StateFault::Start)?;
+    // Only now: a ledger that agrees with the TPM before the log has told of a rollback would hide it.
+    if let Err(fault) = found.anchors.keep() {
+        let fault = guan_link::driver::describe(&fault);
+        tracing::error!(%fault, "what the TPM said of the log is not kept");
     }
     Ok(())
 }

@@ -78,6 +78,11 @@ impl Witnessing {
         keys_file: PathBuf,
         mirroring: Mirroring,
     ) -> Self {
+        let mut mirroring = mirroring;
+        let cosigned_file = keys_file.with_file_name(COSIGNED_FILE);
+        if let Ok(note) = std::fs::read_to_string(&cosigned_file) {
+            mirroring.handle_cosigned(&note);
+        }
         let kept = std::fs::read_to_string(&keys_file).ok();
         let keys = kept.and_then(|text| SpaceKeys::parse(&text));
         let board = board.clone();
@@ -89,7 +94,7 @@ impl Witnessing {
             letters,
             own_key,
             interval,
-            cosigned_file: keys_file.with_file_name(COSIGNED_FILE),
+            cosigned_file,
             keys_file,
             keys,
             mirroring: Some(mirroring),
@@ -157,7 +162,8 @@ impl Witnessing {
             }
             Some(known) if known.witness != keys.witness || known.mirror != keys.mirror => {
                 self.board.alarm(format!(
-                    "the space shows other log keys than before; if it was set up anew, remove {}",
+                    "the space shows other log keys than before; if it was set up anew, remove {} and start \
+                     guan again",
                     self.keys_file.display()
                 ));
             }
@@ -199,6 +205,7 @@ impl Witnessing {
                 let leaf = cosigned_leaf(&keys.witness, &note, size);
                 let leaf = leaf.expect("the client has verified the line");
                 let at_s = leaf.timestamp_s;
+                self.mirroring.iter_mut().for_each(|one| one.handle_cosigned(&note));
                 if let Err(fault) = crate::upkeep::replace(&self.cosigned_file, &note) {
                     let path = self.cosigned_file.display();
                     self.board.alarm(format!("{path} cannot be written: {fault}"));
@@ -252,14 +259,14 @@ impl Witnessing {
     }
 
     async fn take_mirrored(&mut self, letter: &Letter) {
-        let Some(mirroring) = &mut self.mirroring else { return };
-        match mirroring.handle_answer(letter) {
+        let (Some(mirroring), Some(keys)) = (&mut self.mirroring, &self.keys) else { return };
+        match mirroring.handle_answer(letter, &keys.mirror) {
             Ok(Some(size)) => {
                 self.tell(|status| status.mirrored = Some(size));
                 self.scribe.mirrored(size).await;
             }
             Ok(None) => {}
-            Err(text) => self.board.alarm(format!("the log is not mirrored: {text}")),
+            Err(fault) => self.board.alarm(format!("the log is not mirrored: {fault}")),
         }
     }
 
@@ -267,15 +274,17 @@ impl Witnessing {
         let Ok(leaves) = bundle::decode(body) else {
             return self.board.alarm("the space's receipts cannot be read".to_owned());
         };
+        let mut bodies = Vec::new();
         for leaf in leaves.into_iter().take(RECEIPTS_MAX) {
             match Leaf::decode(leaf) {
-                Ok(Leaf { body: body @ LeafBody::Forwarded(_), .. }) => {
-                    self.scribe.note(body).await;
-                }
+                Ok(Leaf { body: body @ LeafBody::Forwarded(_), .. }) => bodies.push(body),
                 Ok(_) | Err(_) => {
                     self.board.alarm("the space's receipts cannot be read".to_owned());
                 }
             }
+        }
+        if !bodies.is_empty() {
+            self.scribe.note_all(bodies).await;
         }
     }
 

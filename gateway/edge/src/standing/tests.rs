@@ -233,6 +233,81 @@ fn old_foreign_wrongly_addressed_and_forgotten_sets_do_not_count() {
     assert!(book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap());
 }
 
+/// A revocation counts although the disk takes no file, and is written down when it does again.
+#[test]
+fn a_set_that_cannot_be_kept_counts_at_once() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (file, entry) = world.contract("C-1", 1);
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    book.handle_document(&file).unwrap();
+    let path = world.folder.path().join("contracts/set.json");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let revoked = Entry { state: ContractState::Revoked, ..entry.clone() };
+    let set = world.set("box-1", 6, &[&revoked]);
+    assert!(matches!(book.handle_roster(&set), Err(StandingFault::File { .. })));
+    let InForce { plan, standing } = book.in_force();
+    assert!(plan.contracts().is_empty() && standing.revoked.contains(&entry.contract));
+    assert_eq!(book.metadata.epoch().unwrap(), 5);
+    // The older set does not come back meanwhile.
+    let old = book.handle_roster(&world.set("box-1", 5, &[&entry]));
+    assert!(matches!(old, Err(StandingFault::Old { found: 5, known: 6 })));
+    std::fs::remove_dir(&path).unwrap();
+    assert!(!book.handle_roster(&set).unwrap());
+    assert_eq!(book.metadata.epoch().unwrap(), 6);
+    drop(book);
+    assert_eq!(world.open().unwrap().roster().unwrap().epoch, 6);
+}
+
+/// The power went between the set and its epoch.
+#[test]
+fn a_set_that_is_newer_than_its_epoch_is_counted_at_the_start() {
+    let world = World::new();
+    let mut book = world.open().unwrap();
+    let (_, entry) = world.contract("C-1", 1);
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    drop(book);
+    let path = world.folder.path().join("contracts/set.json");
+    std::fs::write(&path, world.set("box-1", 6, &[])).unwrap();
+    let mut book = world.open().unwrap();
+    assert_eq!((book.metadata.epoch().unwrap(), book.take_found().is_none()), (6, true));
+    let old = book.handle_roster(&world.set("box-1", 5, &[&entry]));
+    assert!(matches!(old, Err(StandingFault::Old { found: 5, known: 6 })));
+}
+
+/// What was kept under the contracts of a set that cannot be read waits for the space.
+#[test]
+fn contracts_of_a_set_that_cannot_be_read_have_not_ended() {
+    let world = World::new();
+    // A TPM that does not answer says nothing about the disk.
+    *world.counter.0.lock().unwrap() = None;
+    let mut book = world.open().unwrap();
+    assert!(!book.in_force().standing.is_uncertain, "there was no set yet");
+    let (_, entry) = world.contract("C-1", 1);
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    assert!(!book.in_force().standing.is_uncertain);
+    drop(book);
+    let path = world.folder.path().join("contracts/set.json");
+    for (damage, epoch) in [(Some("{}"), 6), (None, 8)] {
+        match damage {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let mut book = world.open().unwrap();
+        assert!(!book.in_force().standing.has_ended(&entry.contract), "{damage:?}");
+        // The space says that it is over, and then it is.
+        let ended = Entry { state: ContractState::Ended, ..entry.clone() };
+        book.handle_roster(&world.set("box-1", epoch, &[&ended])).unwrap();
+        std::fs::write(world.folder.path().join("operator/broken.json"), "{").unwrap();
+        book.read_folder().unwrap();
+        let standing = book.in_force().standing;
+        assert!(standing.is_uncertain && standing.has_ended(&entry.contract));
+        std::fs::remove_file(world.folder.path().join("operator/broken.json")).unwrap();
+        book.handle_roster(&world.set("box-1", epoch + 1, &[&entry])).unwrap();
+    }
+}
+
 #[test]
 fn half_signed_and_exchanged_contracts_do_not_count() {
     let world = World::new();

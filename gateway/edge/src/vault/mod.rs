@@ -160,6 +160,11 @@ impl Vault {
         self.keys().keys.keys().copied().collect()
     }
 
+    /// What a contract that has a key is called.
+    pub fn name_of(&self, contract: &Digest) -> Option<Named> {
+        self.keys().keys.get(contract).map(|(named, _)| named.clone())
+    }
+
     pub fn has(&self, contract: &Digest) -> bool {
         self.keys().keys.contains_key(contract)
     }

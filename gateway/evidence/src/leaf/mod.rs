@@ -13,9 +13,10 @@ pub use outside::{
 };
 
 use guan_model::cbor::CborFault;
+use guan_model::ids::RULE_ID_BYTES_MAX;
 use guan_model::{
-    BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, IdFault, Now, SpoolId,
-    StreamId, WallTime,
+    BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, IdFault, Now, RuleId,
+    SpoolId, StreamId, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -152,6 +153,8 @@ pub struct BatchAccepted {
     pub rows: u64,
     pub stream: StreamId,
     pub seq: BatchSeq,
+    /// The permission that let its rows in; `None` in leaves of the first release.
+    pub permission: Option<RuleId>,
 }
 
 /// What was decided about the rows of one dataset in one commit. It stands before the `Batch` leaves
@@ -392,6 +395,10 @@ pub enum LeafError {
         "the anchor's list of heads or of PCRs is not ascending, too long or does not end with its head"
     )]
     Anchor,
+    #[error(
+        "the permission is not 1 to {RULE_ID_BYTES_MAX} letters, digits, '.', ':', '-' and '_'"
+    )]
+    Permission,
     #[error("a count of denied rows is zero; such an entry is left out")]
     ZeroCount,
 }

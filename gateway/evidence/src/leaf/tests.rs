@@ -48,6 +48,7 @@ pub(crate) fn samples() -> Vec<Leaf> {
             rows: 4096,
             stream: StreamId(1),
             seq: BatchSeq(1),
+            permission: None,
         }),
         LeafBody::ClockStep { from: WallTime::from_millis(-5), to: WallTime::from_millis(9) },
         LeafBody::LogGap { from: 1, through: u64::MAX, reason: GapReason::Damage },
@@ -227,6 +228,35 @@ fn limit_is_exact() {
     assert!(Program::parse("").is_none() && Program::parse("a\n").is_none());
 }
 
+/// The permission came after the first release; leaves without it stand in the golden file.
+#[test]
+fn a_batch_names_its_permission() {
+    let Some(LeafBody::Batch(batch)) =
+        samples().into_iter().map(|leaf| leaf.body).find(|body| body.kind() == 3)
+    else {
+        panic!("there is a sample of each kind")
+    };
+    let with = |permission: &str| {
+        let permission = RuleId::parse(permission);
+        assert!(permission.is_some());
+        leaf(7, LeafBody::Batch(BatchAccepted { permission, ..batch.clone() }))
+    };
+    let (bare, short) = (leaf(7, LeafBody::Batch(batch.clone())).encode(), with("p1").encode());
+    for leaf in [with("p1"), with(&"x".repeat(guan_model::ids::RULE_ID_BYTES_MAX))] {
+        assert_eq!(Leaf::decode(&leaf.encode()), Ok(leaf));
+    }
+    // The map of details has one key more, and the id stands last.
+    assert_eq!(short[bare.len()..], [0x05, 0x62, b'p', b'1']);
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = short.clone();
+        bytes[at] = byte;
+        Leaf::decode(&bytes).unwrap_err()
+    };
+    let last = short.len() - 1;
+    assert_eq!(changed(last, b'+'), LeafError::Permission);
+    assert!(matches!(changed(bare.len(), 0x06), LeafError::Cbor(CborFault::Key { found: 6, .. })));
+}
+
 #[test]
 fn largest_leaf_keeps_the_limit() {
     let name = "x".repeat(guan_model::ids::NAME_BYTES_MAX);
@@ -239,6 +269,7 @@ fn largest_leaf_keeps_the_limit() {
         rows: u64::MAX,
         stream: StreamId(u16::MAX),
         seq: BatchSeq(u64::MAX),
+        permission: RuleId::parse(&"x".repeat(guan_model::ids::RULE_ID_BYTES_MAX)),
     });
     let now = Now {
         wall: WallTime(i64::MIN),
@@ -247,7 +278,7 @@ fn largest_leaf_keeps_the_limit() {
     };
     let leaf = Leaf::new(&now, u64::MAX, BootNumber(u32::MAX), body);
     let bytes = leaf.encode();
-    assert!(bytes.len() <= 400, "{} bytes", bytes.len());
+    assert!(bytes.len() <= 470, "{} bytes", bytes.len());
     assert_eq!(Leaf::decode(&bytes), Ok(leaf));
 }
 

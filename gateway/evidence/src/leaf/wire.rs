@@ -14,7 +14,8 @@
 //! | 14 | map of details, its keys are the kind's own |
 //!
 //! Keys 6, 7, 12 and 13 (trace, subject, links) are reserved: a trace is derived from the batch
-//! ([`crate::trace_id`]). A kind has exactly its keys.
+//! ([`crate::trace_id`]). A kind has exactly its keys, but for the permission of a batch (detail 5), which leaves
+//! of the first release lack.
 
 mod outside;
 
@@ -24,7 +25,8 @@ use super::{
 };
 use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
 use guan_model::{
-    BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, SpoolId, StreamId, WallTime,
+    BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, RuleId, SpoolId, StreamId,
+    WallTime,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,12 +94,15 @@ fn encode_body(out: &mut CborWriter, body: &LeafBody) {
             out.under(batch.contract.as_str(), &batch.plan);
             out.object(&batch.batch);
             out.entry(COUNT, batch.rows);
-            out.detail(4);
+            out.detail(4 + u64::from(batch.permission.is_some()));
             out.entry(1, u64::from(batch.stream.0));
             out.entry(2, batch.seq.0);
             out.entry_text(3, batch.dataset.as_str());
             out.unsigned(4);
             out.bytes(&batch.contract_digest.0);
+            if let Some(permission) = &batch.permission {
+                out.entry_text(5, permission.as_str());
+            }
         }
         LeafBody::Decision(decision) => encode_decision(out, decision),
         LeafBody::ContractChange { contract, version, digest, plan, outcome } => {
@@ -285,6 +290,18 @@ impl<'a> Fields<'a> {
         coded(what, found, from_code)
     }
 
+    /// The last key of its map, which leaves of the first release do not have.
+    fn permission(&mut self, key: u64) -> Result<Option<RuleId>, LeafError> {
+        let at = self.reader.at();
+        match self.map.next(&mut self.reader)? {
+            None => Ok(None),
+            Some(found) if found == key => {
+                RuleId::parse(self.reader.text()?).map(Some).ok_or(LeafError::Permission)
+            }
+            Some(found) => Err(CborFault::Key { at, found, expected: key }.into()),
+        }
+    }
+
     /// Reads the map of details with the same methods.
     fn detail<T>(
         &mut self,
@@ -356,6 +373,7 @@ impl<'a> Fields<'a> {
                 seq: BatchSeq(detail.number(2)?),
                 dataset: DatasetId::parse(detail.text(3)?)?,
                 contract_digest: detail.digest(4)?,
+                permission: detail.permission(5)?,
                 contract,
                 plan,
                 batch,

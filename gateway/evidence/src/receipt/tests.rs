@@ -1,18 +1,8 @@
 use super::*;
 use crate::checkpoint::tests::TestSigner;
 use crate::proof::{prove_consistency, prove_inclusion};
-use crate::tree::Levels;
+use crate::tree::tests::{numbered_leaf as leaf, numbered_log as levels};
 use proptest::prelude::*;
-
-fn leaf(number: u64) -> Vec<u8> {
-    format!("leaf {number}").into_bytes()
-}
-
-fn levels(size: u64) -> Levels {
-    let mut levels = Levels::default();
-    (0..size).for_each(|number| levels.append(leaf_hash(&leaf(number))));
-    levels
-}
 
 fn log() -> TestSigner {
     TestSigner::new("guan/box-7", 9)

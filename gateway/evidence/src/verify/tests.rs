@@ -41,6 +41,7 @@ fn batch_under(plan: u8, seq: u64, rows: u64) -> LeafBody {
         rows,
         stream: StreamId(1),
         seq: BatchSeq(seq),
+        permission: None,
     })
 }
 

@@ -104,10 +104,13 @@ fn forbids_all(prohibition: &Rule, permission: &Rule) -> bool {
     stops_delivery || permission.actions.iter().all(|action| prohibition.actions.forbids(action))
 }
 
-/// Nobody can keep data for longer than it may have it.
+/// Nobody can keep data for longer than it may have it. A store keeps what came under one contract together,
+/// so what one permission wants kept binds the others, too.
 fn check_retention(rule: &Rule, contract: &Contract, faults: &mut Faults) {
-    let duties = || rule.duties.iter().chain(&contract.obligations);
-    let kept = duties().filter_map(|duty| match duty {
+    if rule.kind == RuleKind::Prohibition {
+        return;
+    }
+    let kept = contract.duties_of_use().filter_map(|duty| match duty {
         Duty::Retain(span) => Some(*span),
         _ => None,
     });
@@ -117,7 +120,8 @@ fn check_retention(rule: &Rule, contract: &Contract, faults: &mut Faults) {
         Duty::DeleteBy(moment) => contract.not_before.saturating_add(kept) > *moment,
         _ => false,
     };
-    if !kept.is_zero() && duties().any(is_too_long) {
+    let mut duties = rule.duties.iter().chain(&contract.obligations);
+    if !kept.is_zero() && duties.any(is_too_long) {
         faults.add(&rule.pointer, Problem::RetainBeyondDelete);
     }
 }

@@ -15,7 +15,7 @@ use crate::action::{Action, ActionSet};
 use crate::constraint::{CONSTRAINTS_MAX, Constraint, read_constraints, term};
 use crate::fault::{Faults, Problem, shown};
 use crate::object::{Member, Object};
-use guan_model::{ContractId, DatasetId, Digest, WallTime};
+use guan_model::{ContractId, DatasetId, Digest, RuleId, WallTime};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,8 +50,6 @@ pub(crate) const CONTEXTS: [&str; 5] = [
 ];
 /// Longest title, in bytes: 128 characters, of which each may have four.
 const TITLE_BYTES_MAX: usize = 512;
-/// Longest id of a rule, in bytes.
-const RULE_ID_BYTES_MAX: usize = 64;
 /// Most actions of one rule.
 const ACTIONS_MAX: usize = 32;
 
@@ -299,9 +297,7 @@ fn read_rule(
 
 pub(super) fn rule_id(member: &Member<'_>, faults: &mut Faults) -> Option<String> {
     let text = member.text(faults)?;
-    let is_id = !text.is_empty()
-        && text.len() <= RULE_ID_BYTES_MAX
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
+    let is_id = RuleId::parse(text).is_some();
     if !is_id {
         let known = "an id of letters, digits, '.', ':', '-' and '_', of at most 64 bytes";
         faults.add(&member.pointer, Problem::UnknownTerm { found: shown(text), known });

@@ -5,10 +5,11 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::SpaceConfig;
 use guan_evidence::verify::LogVerifier;
-use guan_evidence::view::{LeafView, entry};
-use guan_evidence::{Checkpoint, Leaf, VerifierKey};
+use guan_evidence::view::{Newest, entry, line};
+use guan_evidence::{Checkpoint, VerifierKey};
 use guan_log::{Bundles, LogReader};
 use guan_model::BoxId;
+use guan_policy::object::moment_text;
 use guan_space::logs::folders::{MIRROR_DIR, OsFolders, WITNESS_DIR, folder_of};
 use guan_space::logs::keys::LogKeys;
 use guan_space::logs::{export, mirror, witnesses};
@@ -16,13 +17,9 @@ use guan_space::provenance::{BoxLog, box_logs};
 use guan_space::run::{LOG_DIR, STORE_DIR};
 use guan_space::store::read_leaves;
 use guan_spool::OsDisk;
-use serde_json::{Value, json};
-use std::collections::VecDeque;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// Most entries that are shown at a time.
-const LAST_MAX: usize = 10_000;
 
 #[derive(clap::Args)]
 pub(super) struct Which {
@@ -172,27 +169,14 @@ fn verify(which: &Which) -> anyhow::Result<ExitCode> {
 }
 
 fn show(which: &Which, last: usize, kind: Option<&str>) -> anyhow::Result<()> {
-    let (source, last) = (source(which)?, last.min(LAST_MAX));
-    let mut view = LeafView::new();
-    let mut entries: VecDeque<(Leaf, Value)> = VecDeque::new();
-    source.reader.for_each(&mut |_, bytes| {
-        let Ok(leaf) = Leaf::decode(bytes) else { return };
-        let json = view.leaf(&leaf);
-        if kind.is_none_or(|kind| leaf.body.kind_name() == kind) {
-            entries.push_back((leaf, json));
-        }
-        if entries.len() > last {
-            entries.pop_front();
-        }
-    })?;
+    let (source, mut newest) = (source(which)?, Newest::new(last, kind));
+    source.reader.for_each(&mut |_, bytes| newest.handle_bytes(bytes))?;
     if which.common.json {
-        let all: Vec<Value> = entries.into_iter().map(|(_, json)| json).collect();
-        return print_json(&json!({"entries": all}));
+        return print_json(&newest.json());
     }
-    for (leaf, _) in &entries {
-        let (seq, kind) = (leaf.seq, leaf.body.kind_name());
-        let at = super::trace::moment(leaf.wall.millis());
-        println!("{seq:>8}  {at}  {kind:<16} {}", super::trace::line(&entry(&leaf.body)));
+    for (leaf, _) in newest.entries() {
+        let (seq, kind, at) = (leaf.seq, leaf.body.kind_name(), moment_text(leaf.wall));
+        println!("{seq:>8}  {at}  {kind:<16} {}", line(&entry(&leaf.body)));
     }
     Ok(())
 }

@@ -3,68 +3,41 @@
 use super::{Common, load, print_json, wall_time};
 use anyhow::{Context, bail};
 use guan_configs::SpaceConfig;
+use guan_evidence::account::Sum;
+use guan_evidence::view::account_line;
 use guan_model::{BoxId, WallTime};
+use guan_policy::object::day_text;
 use guan_space::acknowledgement::{self, Acknowledged, Due, Seal, Uses};
-use guan_space::meter::{BoxMeter, Compared, Days, Sum, compare, received};
 use guan_space::parties::PartyKeys;
+use guan_space::provenance::{self, BothEnds, BoxAccount, Unlogged};
 use guan_space::run;
 use guan_spool::OsDisk;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 
-/// The version of `guan meter --json` that is read.
-const SCHEMA: u32 = 1;
-
-pub(super) fn execute(common: &Common, box_file: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(super) fn execute(common: &Common, only: Option<&str>) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
-    let path = config.state_dir.join(run::STORE_DIR);
-    let disk = OsDisk::open_read_only(&path).with_context(|| {
-        format!("there is no store in {}; start `guan-space run` first", path.display())
-    })?;
-    let boxes = received(&disk)?;
-    let Some(file) = box_file else {
-        let beside = Beside::read(&config, &disk, &boxes)?;
-        if common.json {
-            let boxes = boxes.iter().map(|(id, days)| (id.to_string(), json!(days)));
-            let boxes = boxes.collect::<serde_json::Map<_, _>>();
-            print_json(&json!({
-                "boxes": boxes, "acknowledgements": beside.acknowledgements(),
-                "compensation": beside.compensation,
-            }))?;
-            return Ok(ExitCode::SUCCESS);
+    let mut boxes = provenance::accounts(&config.state_dir, config.id.as_str())?;
+    let beside = Beside::read(&config, &boxes)?;
+    if let Some(only) = only {
+        let only = BoxId::parse(only)?;
+        boxes.retain(|box_id, _| *box_id == only);
+        if boxes.is_empty() {
+            bail!("box {only} has sent nothing, and no log of it is copied");
         }
-        println!(
-            "{:<16} {:<24} {:<12} {:>9} {:>12}",
-            "box", "contract", "day (UTC)", "batches", "readings"
-        );
-        for (id, contracts) in &boxes {
-            for (contract, days) in contracts {
-                for (day, sum) in days {
-                    let (batches, rows) = (sum.batches, sum.rows);
-                    println!("{id:<16} {contract:<24} {day:<12} {batches:>9} {rows:>12}");
-                }
-            }
-        }
-        beside.print();
-        return Ok(ExitCode::SUCCESS);
-    };
-    let text = std::fs::read_to_string(file);
-    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
-    let says: BoxMeter = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what `guan meter --json` prints", file.display()))?;
-    if says.schema != SCHEMA {
-        bail!("{} has schema {}, this program reads {SCHEMA}", file.display(), says.schema);
     }
-    let here = boxes.get(&BoxId::parse(&says.box_id)?).cloned().unwrap_or_default();
-    let compared = compare(&says, &here);
-    let agrees = compared.iter().all(Compared::agrees);
-    match common.json {
-        true => print_json(&json!({
-            "box": says.box_id, "agrees": agrees, "contracts": compared,
-        }))?,
-        false => print(&says.box_id, &compared),
+    let agrees = boxes.values().all(BoxAccount::agrees);
+    if common.json {
+        let boxes = boxes.iter().map(|(id, account)| (id.to_string(), as_json(account)));
+        let boxes = boxes.collect::<serde_json::Map<_, _>>();
+        print_json(&json!({
+            "agrees": agrees, "boxes": boxes, "acknowledgements": beside.acknowledgements(),
+            "compensation": beside.compensation,
+        }))?;
+    } else {
+        print(&boxes);
+        beside.print();
     }
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -79,16 +52,15 @@ struct Beside {
 }
 
 impl Beside {
-    fn read(
-        config: &SpaceConfig,
-        store: &OsDisk,
-        boxes: &BTreeMap<BoxId, Days>,
-    ) -> anyhow::Result<Self> {
+    fn read(config: &SpaceConfig, boxes: &BTreeMap<BoxId, BoxAccount>) -> anyhow::Result<Self> {
         let sets = run::open_sets(config)?;
         let asked = acknowledgement::asked(&sets);
         let uses = match asked.is_empty() {
             true => Uses::new(),
-            false => acknowledgement::count(store, &asked)?,
+            false => {
+                let store = OsDisk::open_read_only(&config.state_dir.join(run::STORE_DIR))?;
+                acknowledgement::count(&store, &asked)?
+            }
         };
         let known = acknowledgement::read_known(&config.state_dir, &PartyKeys::new(config));
         let (acknowledged, damaged) = known.context("acknowledged.jsonl cannot be read")?;
@@ -96,8 +68,8 @@ impl Beside {
         for contract in sets.contracts() {
             let Some(terms) = acknowledgement::compensation(&contract) else { continue };
             let mut delivered = Sum::default();
-            let days = boxes.values().filter_map(|days| days.get(contract.id().as_str()));
-            days.flat_map(BTreeMap::values).for_each(|sum| delivered.add(*sum));
+            let held = boxes.values().filter_map(|account| account.stored.get(contract.id()));
+            held.for_each(|sum| delivered.add(*sum));
             compensation.insert(
                 contract.id().to_string(),
                 json!({
@@ -164,26 +136,86 @@ pub(super) fn shown(second: i64) -> String {
     guan_policy::object::moment_text(WallTime::from_seconds(second))
 }
 
-fn print(box_id: &str, compared: &[Compared]) {
+fn as_json(account: &BoxAccount) -> Value {
+    let lines = account.lines.iter().map(|((contract, day), one)| {
+        let mut json = account_line(&one.line);
+        json["contract"] = json!(contract.as_str());
+        json["day"] = json!(day_text(*day));
+        json["received"] = json!(one.received);
+        json["lost"] = json!(one.lost);
+        json
+    });
+    let unlogged = account.unlogged.iter().map(|(contract, one)| {
+        let json = json!({
+            "open": one.open, "concealed": one.concealed, "rows_off": one.rows_off,
+        });
+        (contract.to_string(), json)
+    });
+    json!({
+        "agrees": account.agrees(), "lines": lines.collect::<Vec<_>>(),
+        "unlogged": unlogged.collect::<serde_json::Map<_, _>>(), "left_out": account.left_out,
+    })
+}
+
+fn print(boxes: &BTreeMap<BoxId, BoxAccount>) {
     println!(
-        "{:<24} {:>12} {:>12} {:>12} {:>12}",
-        "contract", "log says", "given up", "received", "missing"
+        "{:<16} {:<24} {:<10} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "box", "contract", "day (UTC)", "log says", "proven", "sent", "received", "given up"
     );
-    for one in compared {
-        println!(
-            "{:<24} {:>12} {:>12} {:>12} {:>12}",
-            one.contract, one.kept.rows, one.given_up.rows, one.received.rows, one.missing_rows
-        );
+    for (id, account) in boxes {
+        for ((contract, day), BothEnds { line, received, .. }) in &account.lines {
+            println!(
+                "{id:<16} {:<24} {:<10} {:>12} {:>12} {:>12} {:>12} {:>12}",
+                contract.as_str(),
+                day_text(*day),
+                line.kept.rows,
+                line.proven.rows,
+                line.sent.rows,
+                received.rows,
+                line.given_up().rows
+            );
+        }
     }
-    let differing: Vec<&Compared> = compared.iter().filter(|one| !one.agrees()).collect();
-    if differing.is_empty() {
-        println!("box {box_id} and this space agree");
-    }
-    for one in differing {
-        println!(
-            "box {box_id}: contract {} differs by {} readings in {} batches: on their way, or ask the \
-             box's log",
-            one.contract, one.missing_rows, one.missing_batches
-        );
+    println!("readings, by the day of the box; sent: the box has this space's receipt for them");
+    for (id, account) in boxes {
+        for ((contract, day), one) in &account.lines {
+            if one.lost.batches > 0 {
+                println!(
+                    "LOST       {} readings of {} under {contract} on {}: received once, and not in the \
+                     store; restore it from a backup",
+                    one.lost.rows,
+                    id,
+                    day_text(*day)
+                );
+            }
+        }
+        for (contract, Unlogged { open, concealed, rows_off }) in &account.unlogged {
+            if open.batches > 0 {
+                println!(
+                    "OPEN       {id} under {contract}: {} readings in {} batches wait for their entries in \
+                     the copy of its log (`guan-space log boxes`)",
+                    open.rows, open.batches
+                );
+            }
+            if concealed.batches > 0 {
+                println!(
+                    "CONCEALED  {id} under {contract}: {} readings in {} batches came that its log does not \
+                     tell of; the box runs an altered program, or was restored",
+                    concealed.rows, concealed.batches
+                );
+            }
+            if *rows_off != 0 {
+                println!(
+                    "DIFFERS    {id} under {contract}: {rows_off:+} readings against what its log tells of \
+                     the same batches; `guan-space trace --contract {contract}` names them"
+                );
+            }
+        }
+        if account.left_out > 0 {
+            println!("LEFT OUT   {} batches of {id} are in none of these lines", account.left_out);
+        }
+        if account.agrees() {
+            println!("box {id}, its log and this space agree");
+        }
     }
 }

@@ -79,13 +79,14 @@ enum Command {
         #[arg(long)]
         by_contract: bool,
     },
-    /// What came in under each contract, day by day; with --box beside what a box's log says.
+    /// What boxes sent under each contract, day by day, what their logs prove and what is stored here;
+    /// fails if these differ.
     Meter {
         #[command(flatten)]
         common: Common,
-        /// What `guan meter --json` printed on the box.
-        #[arg(long = "box", value_name = "FILE")]
-        box_file: Option<PathBuf>,
+        /// Only of this box.
+        #[arg(long = "box", value_name = "BOX")]
+        box_id: Option<String>,
     },
     /// What was deleted here, as contracts asked.
     Deleted {
@@ -242,7 +243,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Init { dir, id, host, listen } => init(dir, id, host, listen)?,
         Command::Run { config } => run(config)?,
         Command::Status(common) => return show::status(common),
-        Command::Meter { common, box_file } => return meter::execute(common, box_file.as_deref()),
+        Command::Meter { common, box_id } => return meter::execute(common, box_id.as_deref()),
         Command::Deleted { common, verify } => return deleted::execute(common, *verify),
         Command::Log(command) => return log::execute(command),
         Command::Trace(arguments) => return trace::execute(arguments),

@@ -2,9 +2,11 @@
 
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
+use guan_evidence::view::line;
 use guan_model::{BoxId, ContractId, DatasetId, Digest, PointName, WallTime};
+use guan_policy::object::moment_text;
 use guan_space::provenance::{self, Proven, Question, Trace, Tracer, sum};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::process::ExitCode;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -82,8 +84,11 @@ pub(super) fn execute(arguments: &TraceArguments) -> anyhow::Result<ExitCode> {
             total.rows, total.batches, total.proven_by_box, total.proven_by_space, total.deleted
         );
         for one in &listed {
+            let why = one.given_up.map_or("not here (so far)".to_owned(), |why| {
+                format!("given up by the box: {why}")
+            });
             println!(
-                "ABSENT     {} {}/{}: {} readings by entry {} of {}, not here (so far)",
+                "ABSENT     {} {}/{}: {} readings by entry {} of {}, {why}",
                 one.box_id, one.stream, one.batch_seq, one.rows, one.index, one.log
             );
         }
@@ -163,18 +168,6 @@ fn print_entry(whose: &str, one: &Proven) {
     println!("           {}", line(&one.entry));
 }
 
-pub(super) fn moment(millis: i64) -> String {
-    let nanos = i128::from(millis) * 1_000_000;
-    let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
-    let text = at.and_then(|at| at.format(&Rfc3339).ok());
-    text.unwrap_or_else(|| format!("{millis} ms"))
-}
-
-pub(super) fn line(entry: &Value) -> String {
-    let Some(members) = entry.as_object() else { return String::new() };
-    let parts = members.iter().map(|(name, value)| match value {
-        Value::String(text) => format!("{name} {text}"),
-        other => format!("{name} {other}"),
-    });
-    parts.collect::<Vec<_>>().join(", ")
+fn moment(millis: i64) -> String {
+    moment_text(WallTime::from_millis(millis))
 }

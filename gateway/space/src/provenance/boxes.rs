@@ -4,7 +4,8 @@ use super::{ProvenanceFault, Source};
 use crate::logs::folders::{FORKS_DIR, Folders, MIRROR_DIR, OsFolders, WITNESS_DIR, boxes};
 use crate::logs::keys::LogKeys;
 use crate::logs::{mirror, witnesses};
-use guan_evidence::{Checkpoint, CosignatureKey, Note, VerifierKey};
+use guan_evidence::account::Fates;
+use guan_evidence::{Checkpoint, CosignatureKey, Leaf, Note, VerifierKey};
 use guan_log::LogReader;
 use guan_model::BoxId;
 use guan_spool::{Disk, OsDisk};
@@ -73,12 +74,28 @@ pub fn box_logs(state_dir: &Path, space: &str) -> Result<Vec<BoxLog>, Provenance
     Ok(logs)
 }
 
+/// A copied log: its name, and where it is read.
+pub(super) type Copy = (String, Source);
+
+/// What the copied logs of a box say became of its batches.
+pub(super) fn fates(copies: &[Copy]) -> Result<Fates, ProvenanceFault> {
+    let mut fates = Fates::default();
+    for (_, copy) in copies {
+        copy.reader.for_each(&mut |_, bytes| {
+            if let Ok(leaf) = Leaf::decode(bytes) {
+                fates.handle_leaf(&leaf);
+            }
+        })?;
+    }
+    Ok(fates)
+}
+
 /// The copied logs of a box, each with its key, the newest epoch last.
 pub(super) fn copies(
     folders: &OsFolders,
     box_id: &BoxId,
     keys: &LogKeys,
-) -> Result<Vec<(String, Source)>, ProvenanceFault> {
+) -> Result<Vec<Copy>, ProvenanceFault> {
     let own = [WITNESS_DIR, box_id.as_str()];
     let failed = |path: &[&str]| {
         let path = folders.path(path);

@@ -4,16 +4,14 @@ use super::*;
 use crate::logs::mirrors::{MirrorLetter, Mirrors};
 use crate::logs::tests::{BASE, LOG, Log, box_id, now};
 use crate::logs::witnesses::Witnesses;
-use crate::store::{Announcement, Delivery, Judged, LogParts, Store};
+use crate::store::tests::{announcement, delivery_under};
+use crate::store::{Delivery, Judged, LogParts, Store};
+use guan_evidence::account::Sum as Counted;
 use guan_evidence::{
-    BatchAccepted, ContractOutcome, DecisionSummary, Deleted, Policy, Program, TlogProof,
+    BatchAccepted, ContractOutcome, DataGap, DecisionSummary, Deleted, Forwarded, GapReason,
+    Policy, Program, TlogProof,
 };
-use guan_model::{
-    Batch, BatchHeader, BootNumber, Class, ClockQuality, DescriptorTable, Now, PointDescriptor,
-    PointId, PointName, Quality, Row, Unit, Value, ValueType,
-};
-use std::collections::BTreeSet;
-use std::time::Duration;
+use guan_model::{BootNumber, Now, PointName};
 
 const SPOOL: SpoolId = SpoolId([1; 16]);
 
@@ -25,49 +23,8 @@ fn dataset() -> DatasetId {
     DatasetId::parse("d").unwrap()
 }
 
-fn table() -> DescriptorTable {
-    let point = PointDescriptor {
-        id: PointId(1),
-        name: PointName::parse("t").unwrap(),
-        value_type: ValueType::I64,
-        unit: Unit::one(),
-        dataset: dataset(),
-        class: Class::General,
-        tags: BTreeSet::new(),
-    };
-    DescriptorTable::new(vec![point]).unwrap()
-}
-
-/// Batch `seq` has one reading, of second `seq`.
 fn delivery(seq: u64) -> Delivery {
-    let header = BatchHeader {
-        dataset: dataset(),
-        contract: Some(contract()),
-        descriptors: table().digest(),
-        boot: BootNumber(1),
-        monotonic: Duration::ZERO,
-        clock_quality: ClockQuality::Rtc,
-    };
-    let row = Row {
-        point: PointId(1),
-        source_time: None,
-        gateway_time: WallTime::from_seconds(i64::try_from(seq).unwrap()),
-        quality: Quality::GOOD,
-        value: Some(Value::I64(i64::try_from(seq).unwrap())),
-    };
-    let encoded = guan_codec::encode(&Batch::from_rows(header, [row]).unwrap());
-    Delivery {
-        box_id: box_id(1),
-        spool: SPOOL,
-        stream: StreamId(1),
-        seq: BatchSeq(seq),
-        received: WallTime::from_seconds(1000),
-        dataset: dataset(),
-        contract: contract(),
-        rows: encoded.rows,
-        digest: encoded.digest,
-        bytes: encoded.bytes.into(),
-    }
+    Delivery { received: WallTime::from_seconds(1000), ..delivery_under("C-1", seq) }
 }
 
 fn box_log(batches: u64) -> Log {
@@ -103,6 +60,7 @@ fn box_log(batches: u64) -> Log {
             rows: 1,
             stream: StreamId(1),
             seq: BatchSeq(seq),
+            permission: None,
         }));
     }
     log
@@ -110,16 +68,24 @@ fn box_log(batches: u64) -> Log {
 
 /// A space with `batches` batches stored, of which the box's log is copied up to `mirrored` leaves.
 fn space(state_dir: &Path, batches: u64, mirrored: u64) -> LogKeys {
+    space_of(state_dir, &box_log(batches), (1..=batches).map(delivery), mirrored)
+}
+
+fn space_of(
+    state_dir: &Path,
+    log: &Log,
+    stored: impl Iterator<Item = Delivery>,
+    mirrored: u64,
+) -> LogKeys {
     let keys = LogKeys::open_or_create(state_dir, "space-1").unwrap();
     let open = |name: &str| OsDisk::open_exclusive(&state_dir.join(name)).unwrap();
     let program = Program::parse("guan-space test").unwrap();
     let parts = LogParts { disk: open(LOG_DIR), signer: keys.log.clone(), program };
     let (mut store, _) = Store::open(open(STORE_DIR), 1 << 20, [0; 16], parts).unwrap();
-    store.announce(&Announcement { box_id: box_id(1), table: table() }).unwrap();
+    store.announce(&announcement()).unwrap();
     let folders = OsFolders::new(state_dir);
     let mut witnesses = Witnesses::open(folders.clone(), keys.witness.clone()).unwrap();
     let mut mirrors = Mirrors::new(folders, keys.mirror.clone());
-    let log = box_log(batches);
     let half = mirrored / 2;
     for (minute, (old, size)) in (1..).zip([(0, half), (half, mirrored)]) {
         let witnessed = witnesses.handle(&now(minute), &box_id(1), &log.letter(old, size));
@@ -133,8 +99,8 @@ fn space(state_dir: &Path, batches: u64, mirrored: u64) -> LogKeys {
         let head = witnesses.head(&box_id(1), BASE).unwrap();
         mirrors.handle(&now(9), &box_id(1), &letter, head.as_deref()).unwrap().unwrap();
     }
-    for seq in 1..=batches {
-        store.deliver(&now(9), &Judged::judge(delivery(seq)).unwrap()).unwrap().unwrap();
+    for delivery in stored {
+        store.deliver(&now(9), &Judged::judge(delivery).unwrap()).unwrap().unwrap();
     }
     store.commit().unwrap();
     store.sign(&now(9)).unwrap().unwrap();
@@ -233,12 +199,132 @@ fn batches_that_only_the_boxs_log_has_are_told() {
     assert_eq!(absent(folder.path(), "space-1", &other, &[]).unwrap().0, 0);
 }
 
+/// The box's log: ten batches, of which `sent` have a receipt and `gap` was shredded.
+fn log_with(sent: u64, gap: (u64, u64)) -> Log {
+    let mut log = box_log(10);
+    let stream = StreamId(1);
+    let forwarded = Forwarded {
+        stream,
+        from: BatchSeq(1),
+        through: BatchSeq(sent),
+        log: "guan-space/space-1".to_owned(),
+        first: 0,
+        last: 9,
+        root: Digest([9; 32]),
+    };
+    let (from, through) = (BatchSeq(gap.0), BatchSeq(gap.1));
+    let gap = DataGap { stream, from, through, rows: 2, reason: GapReason::Shredded };
+    for body in [LeafBody::Forwarded(forwarded), LeafBody::DataGap(gap)] {
+        let leaf = Leaf::new(&now(0), log.leaves.len() as u64, BootNumber(1), body);
+        log.leaves.push(leaf.encode().into());
+    }
+    log
+}
+
+#[test]
+fn the_box_its_log_and_the_store_are_compared() {
+    let check = |sent, stored: &[Delivery], expect: [u64; 3], lost, agrees, unlogged: Unlogged| {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = stored.iter().cloned();
+        space_of(folder.path(), &log_with(sent, (9, 10)), stored, 24);
+        let accounts = accounts(folder.path(), "space-1").unwrap();
+        let account = &accounts[&box_id(1)];
+        let [one] = account.lines.values().collect::<Vec<_>>()[..] else { panic!("{account:?}") };
+        let rows = [one.line.proven.rows, one.line.sent.rows, one.received.rows];
+        assert_eq!((rows, one.lost.rows, account.agrees()), (expect, lost, agrees));
+        assert_eq!((one.line.kept.rows, one.line.given_up().rows), (10, 2));
+        let found = account.unlogged.get(&contract()).copied().unwrap_or_default();
+        assert_eq!(found, unlogged);
+        assert_eq!(account.stored[&contract()].batches, stored_batches(folder.path()));
+    };
+    let deliveries = |through| (1..=through).map(delivery).collect::<Vec<_>>();
+    let none = Unlogged::default();
+    let one = Counted { batches: 1, rows: 1 };
+    // One batch is on its way, and has its receipt not yet.
+    check(6, &deliveries(7), [10, 6, 7], 0, true, none);
+    check(8, &deliveries(7), [10, 8, 7], 1, false, none);
+    // The last came just now; or so long ago that the copied log must tell of it.
+    let late = Delivery {
+        received: WallTime::from_seconds(1_800_000_000 - 600),
+        stream: StreamId(2),
+        ..delivery(1)
+    };
+    let mut stored = [deliveries(8), vec![late]].concat();
+    check(8, &stored, [10, 8, 8], 0, true, Unlogged { open: one, ..none });
+    stored[8].received = WallTime::from_seconds(1_800_000_000 - 601);
+    check(8, &stored, [10, 8, 8], 0, false, Unlogged { concealed: one, ..none });
+}
+
+#[test]
+fn fewer_readings_than_the_log_tells_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = box_log(10);
+    let last = log.leaves.pop().unwrap();
+    let Leaf { seq, body: LeafBody::Batch(batch), .. } = Leaf::decode(&last).unwrap() else {
+        panic!()
+    };
+    let body = LeafBody::Batch(BatchAccepted { rows: 5, ..batch });
+    log.leaves.push(Leaf::new(&now(0), seq, BootNumber(1), body).encode().into());
+    space_of(folder.path(), &log, (1..=10).map(delivery), 22);
+    let accounts = accounts(folder.path(), "space-1").unwrap();
+    let account = &accounts[&box_id(1)];
+    assert_eq!(account.unlogged[&contract()], Unlogged { rows_off: -4, ..Unlogged::default() });
+    assert!(!account.agrees());
+}
+
+fn stored_batches(state_dir: &Path) -> u64 {
+    let mut batches = 0;
+    let disk = open_disk(&state_dir.join(STORE_DIR)).unwrap();
+    crate::store::read_all(&disk, &mut |record| {
+        batches += u64::from(matches!(record, crate::store::StoredRecord::Batch(_)));
+        Ok(())
+    })
+    .unwrap();
+    batches
+}
+
+/// Nothing is proven by a copy whose leaves do not lead to the signed root.
+#[test]
+fn an_altered_copy_proves_no_use() {
+    let folder = tempfile::tempdir().unwrap();
+    space(folder.path(), 10, 22);
+    let proven = || {
+        let accounts = accounts(folder.path(), "space-1").unwrap();
+        accounts[&box_id(1)].lines.values().map(|one| one.line.proven.rows).sum::<u64>()
+    };
+    assert_eq!(proven(), 10);
+    alter_copy(folder.path());
+    assert_eq!(proven(), 0);
+}
+
+#[test]
+fn what_is_absent_and_shredded_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    space_of(folder.path(), &log_with(7, (9, 10)), (1..=7).map(delivery), 24);
+    let found = find(folder.path(), &Question::Contract(contract())).unwrap();
+    let (count, listed) = absent(folder.path(), "space-1", &contract(), &found).unwrap();
+    let said: Vec<_> = listed.iter().map(|one| (one.batch_seq, one.given_up)).collect();
+    assert_eq!(count, 3);
+    assert_eq!(said, [(8, None), (9, Some("shredded")), (10, Some("shredded"))]);
+}
+
 /// A copy that was changed on the disk proves nothing.
 #[test]
 fn what_was_altered_is_not_proven() {
     let folder = tempfile::tempdir().unwrap();
     space(folder.path(), 10, 22);
-    let tail = folder.path().join("mirror/box-1/guan%2Fbox-1/tail-0000000000000000");
+    alter_copy(folder.path());
+    let traces = ask(folder.path(), &Question::Batch(delivery(3).digest));
+    assert!(traces[0].box_log.iter().all(|one| !one.is_proven()));
+    assert!(
+        traces[0].missing.iter().any(|what| what.contains("box's log")),
+        "{:?}",
+        traces[0].missing
+    );
+}
+
+fn alter_copy(state_dir: &Path) {
+    let tail = state_dir.join("mirror/box-1/guan%2Fbox-1/tail-0000000000000000");
     let whole = std::fs::read(&tail).unwrap();
     // The leaf of the contract says another version, and the frame is made to fit.
     let mut log = box_log(10);
@@ -253,11 +339,4 @@ fn what_was_altered_is_not_proven() {
     let altered: Vec<u8> = frames.collect();
     assert_eq!(altered.len(), whole.len());
     std::fs::write(&tail, altered).unwrap();
-    let traces = ask(folder.path(), &Question::Batch(delivery(3).digest));
-    assert!(traces[0].box_log.iter().all(|one| !one.is_proven()));
-    assert!(
-        traces[0].missing.iter().any(|what| what.contains("box's log")),
-        "{:?}",
-        traces[0].missing
-    );
 }

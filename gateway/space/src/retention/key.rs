@@ -45,9 +45,8 @@ pub struct Deletion {
 impl Deletion {
     /// The earliest deletion that the contract's duties ask for; `None`: they ask for none.
     pub fn of(contract: &Contract) -> Option<Self> {
-        let duties = contract.rules().iter().flat_map(|rule| &rule.duties);
         let mut deletion = Self::default();
-        for duty in duties.chain(contract.obligations()) {
+        for duty in contract.duties_of_use() {
             let one = match duty {
                 Duty::DeleteAfter(after) => Self { after: Some(*after), ..Self::default() },
                 Duty::DeleteBy(by) => Self { by: Some(*by), ..Self::default() },

@@ -411,16 +411,19 @@ fn contract(version: u64, duty: &Value) -> Value {
 
 #[test]
 fn the_earliest_duty_counts() {
+    let delete = |span: &str| {
+        json!([{"action": "delete", "refinement":
+            {"leftOperand": "after", "operator": "eq", "rightOperand": span}}])
+    };
+    // A remedy is due only once somebody has done what is forbidden.
     let object = json!({
         "@type": "Agreement", "@id": "urn:contract:C-1", "profile": "urn:guankou:odrl:1",
         "version": 1, "conflict": "prohibit", "assigner": "a", "assignee": "b", "target": ["d"],
         "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z"},
         "permission": [
-            {"action": "deliver", "duty": [{"action": "delete", "refinement":
-                {"leftOperand": "after", "operator": "eq", "rightOperand": "P30D"}}]},
-            {"action": "deliver", "duty": [{"action": "delete", "refinement":
-                {"leftOperand": "after", "operator": "eq", "rightOperand": "P7D"}}]},
+            {"action": "deliver", "duty": delete("P30D")}, {"action": "deliver", "duty": delete("P7D")},
         ],
+        "prohibition": [{"action": "distribute", "remedy": delete("PT1H")}],
     });
     let contract = Contract::draft(object.to_string().as_bytes()).unwrap();
     let deletion = Deletion::of(&contract).unwrap();

@@ -44,6 +44,7 @@ fn delivery(seq: u64) -> Delivery {
     delivery_under("C-1", seq)
 }
 
+/// Batch `seq` has one reading, of second `seq`.
 pub(crate) fn delivery_under(contract: &str, seq: u64) -> Delivery {
     let contract = ContractId::parse(contract).unwrap();
     let header = BatchHeader {
@@ -57,7 +58,7 @@ pub(crate) fn delivery_under(contract: &str, seq: u64) -> Delivery {
     let row = Row {
         point: PointId(1),
         source_time: None,
-        gateway_time: WallTime(0),
+        gateway_time: WallTime::from_seconds(i64::try_from(seq).unwrap()),
         quality: Quality::GOOD,
         value: Some(Value::I64(i64::try_from(seq).unwrap())),
     };

@@ -358,6 +358,11 @@ impl<D: Disk> Spool<D> {
         self.positions.get(&stream).map_or(BatchSeq::ZERO, |at| at.released)
     }
 
+    /// The last batch that was pushed to a stream.
+    pub fn newest(&self, stream: StreamId) -> BatchSeq {
+        self.positions.get(&stream).map_or(BatchSeq::ZERO, |at| at.newest)
+    }
+
     /// Whether all that was pushed to a lane, in any class, is released.
     pub fn is_lane_empty(&self, lane: u16) -> bool {
         let mut of_lane = self.positions.iter().filter(|(id, _)| id.lane() == lane);

@@ -16,8 +16,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-/// What the log says of a batch: under which version of which contract, by which plan it was kept; and
-/// by which rule, which the spool says as long as it has the batch.
+/// What the log says of a batch: under which version of which contract, by which plan and by which rule it
+/// was kept.
 pub(in crate::cli) fn explain_batch(common: &Common, digest: &str) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let (mut found, mut versions) = (None, BTreeMap::new());
@@ -41,7 +41,10 @@ pub(in crate::cli) fn explain_batch(common: &Common, digest: &str) -> anyhow::Re
     // A version that is no longer here stands in the log since it came.
     let version = contract.map(Contract::version);
     let version = version.or_else(|| versions.get(&batch.contract_digest).copied());
-    let rules = rules_of(&config, &batch, contract)?;
+    let rules = match &batch.permission {
+        Some(permission) => Rules { ids: vec![permission.to_string()] },
+        None => rules_of(&config, &batch, contract)?,
+    };
     let ruling = rules.ruling(contract, &config, &batch);
     let json = json!({
         "entry": seq, "batch": batch.batch.to_string(), "dataset": batch.dataset.as_str(),
@@ -101,7 +104,8 @@ impl Rules {
     }
 }
 
-/// The rule by the terms that the spool keeps with the batch; else all permissions that it could be.
+/// For a leaf of the first release, which names no rule: that of the terms that the spool keeps with the
+/// batch; else all permissions that it could be.
 fn rules_of(
     config: &EdgeConfig,
     batch: &BatchAccepted,
@@ -200,6 +204,7 @@ mod tests {
                 rows: 1,
                 stream: DATA,
                 seq,
+                permission: None,
             }
         };
         let (hot, warm) = (keep(98.0), keep(96.0));

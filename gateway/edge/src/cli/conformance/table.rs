@@ -186,7 +186,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("合约履行能力", "fulfilment starts by itself and is watched"),
         Basic,
         "guan log show --kind contract.change",
-        "fulfilment at the consumer's end, and metering between the parties",
+        "fulfilment at the consumer's end; what came is compared and acknowledged at the space",
     ),
     partly(
         "7.5a",
@@ -246,7 +246,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("数字合约真实性保障能力", "parties know the rules and are who they say"),
         Basic,
         "guan contract check",
-        "a command with which the box itself signs; keys of parties are listed by hand",
+        "certificates of parties from a registry; their keys are listed by hand",
     ),
     partly(
         "8.2a",
@@ -266,7 +266,7 @@ pub(super) const ROWS: [Row; 29] = [
         ("数据存储安全能力", "stored data is safe, whole and available"),
         Basic,
         "guan spool verify",
-        "keys of contracts lie beside the data, not in the TPM",
+        "boxes without a sealed store keep the root of their keys in a file; the log is not enciphered",
     ),
     not_yet(
         "8.2d",
@@ -299,6 +299,6 @@ pub(super) const ROWS: [Row; 29] = [
         ("合规审计安全能力", "a standing way to audit operations"),
         Basic,
         "guan log export --out bundle.tar",
-        "search over the log",
+        "search over the log by time and subject",
     ),
 ];

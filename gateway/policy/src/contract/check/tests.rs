@@ -177,6 +177,12 @@ fn contracts_that_bind_nobody_to_anything_are_refused() {
     kept["permission"][0]["duty"] =
         json!([span("retain", "atLeast", "P1D"), span("delete", "after", "P1D")]);
     check(&kept, &[]);
+    // What one permission wants kept, another may not want deleted before: one store keeps both.
+    let mut other = kept["permission"][0].clone();
+    other["uid"] = json!("p2");
+    other["duty"] = json!([span("retain", "atLeast", "P2D")]);
+    kept["permission"] = json!([kept["permission"][0], other]);
+    check(&kept, &[("/permission/0", "retain")]);
 }
 
 /// What is undecided for its size is not called senseless.
