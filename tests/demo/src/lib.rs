@@ -3,6 +3,7 @@
 
 pub mod data;
 pub mod delivered;
+pub mod outsiders;
 pub mod publish;
 pub mod relay;
 pub mod stage;

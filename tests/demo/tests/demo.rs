@@ -1,6 +1,8 @@
 //! The demo with the programs of the test build: slower than `cargo demo`, the same promises.
 
-use std::path::Path;
+use guan_demo::outsiders::Outsiders;
+use guan_demo::stage::Stage;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[test]
@@ -12,8 +14,7 @@ fn everything_arrives_once_through_a_cut_and_a_kill() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = tempfile::tempdir().unwrap();
     let work = folder.path().join("demo");
-    let output =
-        Command::new(demo).arg(root).arg(programs).arg(work).arg("--json").output().unwrap();
+    let output = Command::new(demo).args([&root, programs, &work]).arg("--json").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -21,4 +22,9 @@ fn everything_arrives_once_through_a_cut_and_a_kill() {
     assert_eq!((&last["lost"], &last["duplicated"]), (&0.into(), &0.into()));
     assert_eq!(last["log_verified"], true);
     assert_eq!(last["published"], last["acknowledged"]);
+    // What the run left is checked by programs that we did not write.
+    let stage = Stage::new(work, programs.to_path_buf(), root.join("configs"), [0; 3]);
+    let python = std::env::var_os("GUAN_TEST_PYTHON").map(PathBuf::from);
+    let python = python.filter(|path| path.exists());
+    Outsiders { verifiers: root.join("tests/verifiers"), python }.check(&stage).unwrap();
 }
