@@ -155,7 +155,13 @@ impl Inbox for StoreInbox {
 
     fn roster(&self, peer: &BoxId) -> Bytes {
         let Some(sets) = &self.sets else { return Bytes::new() };
-        match sets.current(peer, (self.clock)()) {
+        let told = sets.current(peer, (self.clock)()).and_then(|file| {
+            // A batch on its terms may come right after, and must not be stored in the clear. After the
+            // file: the duties are at least as new.
+            self.retention.iter().try_for_each(|one| one.read_duties_of(sets, peer))?;
+            Ok(file)
+        });
+        match told {
             Ok(file) => file.map_or_else(Bytes::new, Bytes::from),
             Err(fault) => {
                 let text = guan_link::driver::describe(&fault);
@@ -236,5 +242,46 @@ impl Inbox for StoreInbox {
             }
         };
         self.send(request).await.map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parties::Signed;
+    use crate::store::tests::delivery_under;
+    use guan_identity::LogKeyFile;
+    use serde_json::json;
+
+    /// A box that connects again is told of a set that the watch of sets has not seen yet.
+    #[test]
+    fn a_box_is_told_of_no_set_whose_duties_are_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, _) = LogKeyFile::generate("space-1").unwrap();
+        let sets = Sets::open(folder.path(), "space-1", Arc::new(key)).unwrap();
+        let retention = Retention::open(folder.path()).unwrap();
+        retention.read_duties(&sets);
+        let (requests, _) = mpsc::channel(1);
+        let (_, changed) = watch::channel(0);
+        let (_, status) = watch::channel(StoreStatus::default());
+        let now = || WallTime::from_seconds(1_800_000_000);
+        let inbox = StoreInbox::new(requests, status, Arc::new(now));
+        let inbox = inbox.with_sets(sets.clone(), changed).with_retention(retention.clone());
+
+        let after = json!({"leftOperand": "after", "operator": "eq", "rightOperand": "P3D"});
+        let object = json!({
+            "@type": "Agreement", "@id": "urn:contract:C-1", "profile": "urn:guankou:odrl:1",
+            "version": 1, "conflict": "prohibit", "assigner": "a", "assignee": "b", "target": ["d"],
+            "permission":
+                [{"action": "deliver", "duty": [{"action": "delete", "refinement": after}]}],
+            "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z"},
+        });
+        let box_id = BoxId::parse("box-1").unwrap();
+        sets.issue(&box_id, &Signed::unseen(object.to_string().as_bytes()), now()).unwrap();
+        assert!(!inbox.roster(&box_id).is_empty());
+        let mut delivery = delivery_under("C-1", 1);
+        guan_codec::decode(&delivery.bytes).unwrap();
+        retention.seal(&mut delivery).unwrap();
+        guan_codec::decode(&delivery.bytes).expect_err("it is enciphered");
     }
 }

@@ -12,18 +12,18 @@
 //! A batch does not say under which version it was collected: the version counts that is in force when it
 //! comes. A batch that was not yet committed when its key was ordered away is deleted and not counted.
 
+mod duties;
 mod key;
 mod statement;
 
 pub use key::Deletion;
 pub use statement::{Finding, review};
 
-use crate::sets::Sets;
 use crate::signed_lines;
 use crate::store::{Delivery, StoreError};
 use bytes::Bytes;
-use guan_model::{BoxId, ContractId, Digest, Signer, WallTime};
-use guan_policy::contract::Contract;
+use duties::Duties;
+use guan_model::{ContractId, Signer, WallTime};
 use guan_spool::Disk;
 use key::{Bound, Held, ID_BYTES, Key, KeyName, SLICE_S};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -77,8 +77,7 @@ pub struct Retention {
 
 #[derive(Default)]
 struct State {
-    /// What the version asks that each box has now, by its digest.
-    deletions: BTreeMap<(BoxId, ContractId), (Digest, Deletion)>,
+    duties: Duties,
     /// The strictest that any version has asked, for keys that do not say.
     unbound: BTreeMap<ContractId, Deletion>,
     keys: BTreeMap<KeyName, Held>,
@@ -130,61 +129,12 @@ impl Retention {
         self.shared.lock().expect("nobody panics while holding it")
     }
 
-    /// Looks again which contracts of all boxes ask for deletion. Contracts that have ended still do.
-    pub fn read_duties(&self, sets: &Sets) {
-        let before = self.state().deletions.clone();
-        let (mut deletions, mut unbound) = (BTreeMap::new(), BTreeMap::new());
-        for box_id in sets.boxes() {
-            let asked = |contract: Contract| Some((contract.digest(), Deletion::of(&contract)?));
-            let current = |digest: &Digest| -> Option<Contract> {
-                Contract::draft(&sets.document(&box_id, digest).ok()??).ok()
-            };
-            let Ok(roster) = sets.roster(&box_id) else {
-                // Nothing is known anew; what was asked stands.
-                tracing::error!(%box_id, "a contract set cannot be read; its duties stay as they were");
-                let kept = before.iter().filter(|((owner, _), _)| *owner == box_id);
-                deletions.extend(kept.map(|(key, asked)| (key.clone(), *asked)));
-                continue;
-            };
-            for entry in roster.into_iter().flat_map(|roster| roster.entries) {
-                if let Some(asked) = current(&entry.digest).and_then(asked) {
-                    deletions.insert((box_id.clone(), entry.contract), asked);
-                }
-            }
-            for contract in self.versions_of_unbound(sets, &box_id) {
-                let Some(asked) = Deletion::of(&contract) else { continue };
-                let known = unbound.entry(contract.id().clone()).or_insert(asked);
-                *known = known.and(asked);
-            }
-        }
-        let mut state = self.state();
-        (state.deletions, state.unbound) = (deletions, unbound);
-    }
-
-    /// Every version that a box had of contracts whose keys do not say what was asked.
-    fn versions_of_unbound(&self, sets: &Sets, box_id: &BoxId) -> Vec<Contract> {
-        let contracts: BTreeSet<ContractId> = {
-            let state = self.state();
-            let slices = state.keys.keys().filter_map(|name| match name {
-                KeyName::Slice(contract, _) => Some(contract.clone()),
-                KeyName::Random(_) => None,
-            });
-            slices.collect()
-        };
-        if contracts.is_empty() {
-            return Vec::new();
-        }
-        let mut versions = sets.versions(box_id);
-        versions.retain(|contract| contracts.contains(contract.id()));
-        versions
-    }
-
     /// Enciphers a batch whose contract asks for deletion.
     pub fn seal(&self, delivery: &mut Delivery) -> Result<(), RetentionFault> {
         let mut state = self.state();
-        let owner = (delivery.box_id.clone(), delivery.contract.clone());
-        let Some((digest, deletion)) = state.deletions.get(&owner) else { return Ok(()) };
-        let bound = Bound::new((&owner.0, &owner.1), digest, deletion, delivery.received);
+        let owner = (&delivery.box_id, &delivery.contract);
+        let Some((digest, deletion)) = state.duties.of(owner) else { return Ok(()) };
+        let bound = Bound::new(owner, digest, deletion, delivery.received);
         let name = match state.open.get(&bound) {
             Some(name) => name.clone(),
             None => {

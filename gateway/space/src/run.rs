@@ -1,6 +1,7 @@
 //! The running space: store, link, status; stops in order.
 
-use crate::acknowledgement::{self, UseFault, UseWatch};
+mod keepers;
+
 use crate::admit::Admission;
 use crate::alarms::{ALARMS_MAX, Alarms};
 use crate::appraiser::{Appraiser, Common, Demands};
@@ -25,21 +26,22 @@ use crate::status;
 use crate::store::{LogParts, Store, StoreError};
 use bytes::Bytes;
 use guan_configs::{MakerConfig, SpaceConfig, Tier as AcceptedTier};
-use guan_evidence::{LeafBody, Program};
+use guan_evidence::Program;
 use guan_identity::join::Maker;
 use guan_identity::{
     CaFault, CertFault, KeyFault, KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, TlsFault,
 };
 use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TuningFault};
 use guan_model::{ClockQuality, Digest, Now, Signer, WallTime};
-use guan_spool::{Disk, OsDisk};
+use guan_spool::OsDisk;
+use keepers::{Deleter, Deleting, keep, watch_uses};
 use rustls_pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Folder of the store in `space.state_dir`.
@@ -47,10 +49,6 @@ pub const STORE_DIR: &str = "store";
 /// The same of the space's own log: what lies beside the store's journal.
 pub const LOG_DIR: &str = "log";
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// How often changes of contract sets are looked for; a revocation waits no longer than this.
-const SETS_INTERVAL: Duration = Duration::from_millis(250);
-/// How often overdue acknowledgements are looked for.
-const USES_INTERVAL: Duration = Duration::from_secs(5);
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// Why the space does not run.
@@ -253,120 +251,6 @@ fn contract_signer(config: &SpaceConfig) -> Result<Arc<LogKeyFile>, RunError> {
     Ok(Arc::new(LogKeyFile::load(&config.contract_key_file, config.id.as_str())?))
 }
 
-/// Deletes what contracts want deleted.
-struct Deleter {
-    retention: Retention,
-    store: PathBuf,
-    space: String,
-    signer: Arc<LogKeyFile>,
-}
-
-impl Deleter {
-    /// Blocks on the disk. Gives what was deleted, as signed, and the last fault in words.
-    fn run(&self) -> (Vec<serde_json::Value>, Option<String>) {
-        let store = match OsDisk::open_read_only(&self.store) {
-            Ok(store) => store,
-            Err(fault) => {
-                return (Vec::new(), Some(format!("{}: {fault}", self.store.display())));
-            }
-        };
-        let by = (self.space.as_str(), self.signer.as_ref() as &dyn Signer);
-        let (lines, faults) = self.retention.delete_due(wall_time(), by, &store);
-        let fault = faults.last().map(|fault| guan_link::driver::describe(fault));
-        (lines, fault)
-    }
-}
-
-/// The space's log says what was deleted, by the digest of each signed line.
-async fn log_deletions<D: Disk>(
-    deletions: &Deletions<D>,
-    requests: &mpsc::Sender<Request>,
-) -> io::Result<()> {
-    for one in deletions.unlogged()? {
-        if let Some(deleted) = one.deleted {
-            let (reply, kept) = oneshot::channel();
-            let body = LeafBody::Deleted(deleted);
-            let asked = requests.send(Request::Note { body, reply }).await;
-            if asked.is_err() || kept.await.is_err() {
-                return Err(io::Error::other("the space's log takes nothing now"));
-            }
-        }
-        deletions.set_logged(one.end)?;
-    }
-    Ok(())
-}
-
-/// Says when a command has changed a set, and deletes what contracts want deleted by now.
-async fn watch_sets(
-    sets: Sets,
-    changed: watch::Sender<u64>,
-    deleter: Arc<Deleter>,
-    alarms: Alarms,
-    (deletions, requests): (Deletions<OsDisk>, mpsc::Sender<Request>),
-) {
-    let mut known_fault = None;
-    loop {
-        let mark = sets.mark();
-        let is_new = *changed.borrow() != mark;
-        if is_new {
-            // Before any batch of a new contract comes.
-            deleter.retention.read_duties(&sets);
-            changed.send_replace(mark);
-        }
-        let turn = deleter.clone();
-        let turned = tokio::task::spawn_blocking(move || turn.run()).await;
-        let (lines, fault) = turned.unwrap_or_default();
-        for line in lines {
-            tracing::info!(deleted = %line["deleted"], "data was deleted");
-        }
-        if fault.is_some() && fault != known_fault {
-            let text = fault.as_deref().unwrap_or_default();
-            alarms.raise(&deleter.space, &format!("data that is due is not deleted: {text}"));
-        }
-        known_fault = fault;
-        if let Err(fault) = log_deletions(&deletions, &requests).await {
-            tracing::error!(%fault, "a deletion is not in the space's log yet");
-        }
-        tokio::time::sleep(SETS_INTERVAL).await;
-    }
-}
-
-/// Says which acknowledgements of use are overdue.
-async fn watch_uses(config: SpaceConfig, sets: Sets, overdue: watch::Sender<Vec<String>>) {
-    let parties = PartyKeys::new(&config);
-    let (mut watching, mut known_fault) = (UseWatch::new(), None);
-    loop {
-        let (state_dir, sets, parties) = (config.state_dir.clone(), sets.clone(), parties.clone());
-        let look = tokio::task::spawn_blocking(move || {
-            let asked = acknowledgement::asked(&sets);
-            let store = OsDisk::open_read_only(&state_dir.join(STORE_DIR)).map_err(UseFault::Lines);
-            let due = store.and_then(|store| {
-                watching.look(wall_time(), asked, &store, || {
-                    Ok(acknowledgement::read_known(&state_dir, &parties)?.0)
-                })
-            });
-            (watching, due)
-        });
-        let Ok((back, due)) = look.await else { return };
-        watching = back;
-        match due {
-            Ok(due) => {
-                overdue.send_replace(acknowledgement::alarms(&due));
-                known_fault = None;
-            }
-            Err(fault) => {
-                let text = guan_link::driver::describe(&fault);
-                if known_fault.as_ref() != Some(&text) {
-                    tracing::error!(fault = %text, "uses cannot be counted");
-                    overdue.send_replace(vec![format!("uses cannot be counted: {text}")]);
-                }
-                known_fault = Some(text);
-            }
-        }
-        tokio::time::sleep(USES_INTERVAL).await;
-    }
-}
-
 /// What it takes to watch the logs of boxes.
 struct Logs {
     keys: LogKeys,
@@ -418,20 +302,23 @@ async fn keep_contracts(
     let (rosters_out, rosters) = watch::channel(0);
     let retention = Retention::open(&config.state_dir)?;
     retention.read_duties(&sets);
-    let deleter = Arc::new(Deleter {
+    let deleter = Deleter {
         retention: retention.clone(),
         store: config.state_dir.join(STORE_DIR),
         space: config.id.to_string(),
         signer: contract_signer(config)?,
-    });
+    };
     let disk = open_disk(config, DELETIONS_DIR)?;
-    let deletions = Deletions::new(config.state_dir.join(DELETED_FILE), disk);
+    let deleting = Deleting {
+        space: config.id.to_string(),
+        turn: Arc::new(move || deleter.turn()),
+        alarms,
+        deletions: Deletions::new(config.state_dir.join(DELETED_FILE), disk),
+        requests: logs.requests.clone(),
+    };
     // What a crash left out comes before anything new.
-    if let Err(fault) = log_deletions(&deletions, &logs.requests).await {
-        tracing::error!(%fault, "a deletion is not in the space's log yet");
-    }
-    let logged = (deletions, logs.requests.clone());
-    keepers.spawn(watch_sets(sets.clone(), rosters_out, deleter, alarms, logged));
+    deleting.log().await;
+    keep(keepers, (sets.clone(), retention.clone(), rosters_out), deleting);
     keepers.spawn(watch_uses(config.clone(), sets.clone(), overdue));
     let (mail, letters) = Mail::new();
     let mail = keep_logs(config, mail, logs, keepers)?;

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::parties::Signed;
+use crate::sets::Sets;
 use crate::store::tests::{announcement, delivery_under, now, open};
 use crate::store::{Judged, Store, StoredRecord, read_all};
 use guan_identity::LogKeyFile;
-use guan_model::BatchSeq;
+use guan_model::{BatchSeq, BoxId, Digest};
+use guan_policy::Contract;
 use guan_spool::disk::SimDisk;
 use std::time::Duration;
 
@@ -48,12 +50,16 @@ impl Space {
 
     /// What a version of a contract asks; `None`: nothing.
     fn agree(&self, box_id: &str, contract: &str, version: u8, asked: Option<Deletion>) {
-        let owner = (BoxId::parse(box_id).unwrap(), id(contract));
         let mut state = self.retention.state();
+        let of_box = state.duties.of_box(&BoxId::parse(box_id).unwrap());
         match asked {
-            Some(asked) => state.deletions.insert(owner, (Digest([version; 32]), asked)),
-            None => state.deletions.remove(&owner),
+            Some(asked) => of_box.asked.insert(id(contract), (Digest([version; 32]), asked)),
+            None => of_box.asked.remove(&id(contract)),
         };
+    }
+
+    fn asked(&self, box_id: &str) -> BTreeMap<ContractId, (Digest, Deletion)> {
+        self.retention.state().duties.of_box(&BoxId::parse(box_id).unwrap()).asked.clone()
     }
 
     fn deliver(&mut self, box_id: &str, contract: &str, second: i64) -> Delivery {
@@ -365,7 +371,7 @@ fn keys_of_the_first_release_are_read_and_their_data_deleted() {
         sets.issue(&box_id, &Signed::unseen(file.as_bytes()), at(0)).unwrap();
     }
     space.retention.read_duties(&sets);
-    assert!(space.retention.state().deletions.is_empty());
+    assert!(space.asked("box-1").is_empty());
     assert!(space.delete(3 * DAY_S - 1).is_empty());
     let lines = space.delete(3 * DAY_S);
     assert_eq!(lines.len(), 1);
@@ -383,12 +389,33 @@ fn a_damaged_set_takes_no_duty_away() {
     let file = contract(1, &after_json("P3D")).to_string();
     sets.issue(&box_id, &Signed::unseen(file.as_bytes()), at(0)).unwrap();
     space.retention.read_duties(&sets);
-    let known = space.retention.state().deletions.clone();
+    let known = space.asked("box-1");
     assert_eq!(known.len(), 1);
     let set = space.folder.path().join("contracts/box-1/set.json");
     fs::write(set, "{}").unwrap();
     space.retention.read_duties(&sets);
-    assert_eq!(space.retention.state().deletions, known);
+    assert_eq!(space.asked("box-1"), known);
+}
+
+/// Who tells a box of a set, and who watches all sets, read at the same time.
+#[test]
+fn an_older_view_of_a_set_does_not_undo_a_newer() {
+    let space = Space::new();
+    let box_id = BoxId::parse("box-1").unwrap();
+    let older = space.retention.state().duties.begin();
+    let (key, _) = LogKeyFile::generate("space-1").unwrap();
+    let sets = Sets::open(space.folder.path(), "space-1", Arc::new(key)).unwrap();
+    let file = contract(1, &after_json("P3D")).to_string();
+    sets.issue(&box_id, &Signed::unseen(file.as_bytes()), at(0)).unwrap();
+    space.retention.read_duties_of(&sets, &box_id).unwrap();
+    let empty = |reading| duties::OfBox { reading, ..duties::OfBox::default() };
+    space.retention.state().duties.take(&box_id, empty(older));
+    assert_eq!(space.asked("box-1").len(), 1);
+    let mut state = space.retention.state();
+    let newer = state.duties.begin();
+    state.duties.take(&box_id, empty(newer));
+    drop(state);
+    assert!(space.asked("box-1").is_empty());
 }
 
 fn after_json(span: &str) -> Value {

@@ -1,0 +1,74 @@
+//! What keeps contracts while something is slow or fails.
+
+use super::*;
+use crate::parties::Signed;
+use guan_model::{BoxId, WallTime};
+use guan_spool::disk::SimDisk;
+use serde_json::json;
+use std::sync::Mutex;
+use std::sync::mpsc as std_mpsc;
+
+/// Longer than anything takes here; a test that waits so long has failed.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn sets(folder: &std::path::Path) -> Sets {
+    let (key, _) = LogKeyFile::generate("space-1").unwrap();
+    Sets::open(folder, "space-1", Arc::new(key)).unwrap()
+}
+
+fn issue(sets: &Sets, version: u64) {
+    let object = json!({
+        "@type": "Agreement", "@id": "urn:contract:C-1", "profile": "urn:guankou:odrl:1",
+        "version": version, "conflict": "prohibit", "assigner": "a", "assignee": "b",
+        "target": ["d"], "permission": [{"action": "deliver"}],
+        "validity": {"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2030-01-01T00:00:00Z"},
+    });
+    let signed = Signed::unseen(object.to_string().as_bytes());
+    let now = WallTime::from_seconds(1_800_000_000);
+    sets.issue(&BoxId::parse("box-1").unwrap(), &signed, now).unwrap();
+}
+
+fn deleting(
+    folder: &std::path::Path,
+    turn: impl Fn() -> Turn + Send + Sync + 'static,
+) -> Deleting<SimDisk> {
+    Deleting {
+        space: "space-1".to_owned(),
+        turn: Arc::new(turn),
+        alarms: Alarms::default(),
+        deletions: Deletions::new(folder.join("deleted.jsonl"), SimDisk::new()),
+        requests: mpsc::channel(1).0,
+    }
+}
+
+/// A revocation must not wait until the whole store is read.
+#[tokio::test]
+async fn changed_sets_are_seen_while_a_deletion_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = sets(folder.path());
+    issue(&sets, 1);
+    let (changed_out, mut changed) = watch::channel(0);
+    let (began_out, began) = std_mpsc::channel();
+    let (end, ends) = std_mpsc::channel::<()>();
+    let ends = Mutex::new(ends);
+    let deleting = deleting(folder.path(), move || {
+        began_out.send(()).unwrap();
+        // Lasts until the test lets it go.
+        let _ = ends.lock().unwrap().recv();
+        Turn::default()
+    });
+    let retention = Retention::open(folder.path()).unwrap();
+    let mut keepers = tokio::task::JoinSet::new();
+    keep(&mut keepers, (sets.clone(), retention, changed_out), deleting);
+    began_in(began).await;
+    tokio::time::timeout(LIMIT, changed.changed()).await.expect("the first set").unwrap();
+    issue(&sets, 2);
+    let seen = tokio::time::timeout(LIMIT, changed.changed()).await;
+    drop(end);
+    seen.expect("the second set, while the deletion lasts").unwrap();
+    keepers.shutdown().await;
+}
+
+async fn began_in(began: std_mpsc::Receiver<()>) {
+    tokio::task::spawn_blocking(move || began.recv_timeout(LIMIT).unwrap()).await.unwrap();
+}
