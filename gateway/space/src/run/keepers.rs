@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// How often changes of contract sets are looked for; a revocation waits no longer than this.
 const SETS_INTERVAL: Duration = Duration::from_millis(250);
@@ -111,7 +111,7 @@ impl<D: Disk> Deleting<D> {
     async fn once(&self, known_fault: Option<String>) -> Option<String> {
         let turn = self.turn.clone();
         let turned = tokio::task::spawn_blocking(move || turn()).await;
-        let (lines, fault) = turned.unwrap_or_default();
+        let (lines, fault) = turned.unwrap_or_else(|fault| (Vec::new(), Some(defect(fault))));
         for line in lines {
             tracing::info!(deleted = %line["deleted"], "data was deleted");
         }
@@ -145,6 +145,14 @@ impl<D: Disk> Deleting<D> {
         }
         Ok(())
     }
+}
+
+/// The same words for the same panic: the text of a `JoinError` numbers the task.
+fn defect(fault: JoinError) -> String {
+    let Ok(panic) = fault.try_into_panic() else { return "it was given up".to_owned() };
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    format!("it panicked, which is a defect of guan-space; report it and start anew: {text}")
 }
 
 /// Says which acknowledgements of use are overdue.

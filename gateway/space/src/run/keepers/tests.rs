@@ -72,3 +72,15 @@ async fn changed_sets_are_seen_while_a_deletion_lasts() {
 async fn began_in(began: std_mpsc::Receiver<()>) {
     tokio::task::spawn_blocking(move || began.recv_timeout(LIMIT).unwrap()).await.unwrap();
 }
+
+/// A defect in the deletion is an alarm like any other fault of it.
+#[tokio::test]
+async fn a_deletion_that_panics_raises_the_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let deleting = deleting(folder.path(), || panic!("a defect"));
+    let fault = deleting.once(None).await;
+    assert_eq!(deleting.once(None).await, fault, "the same in the same words");
+    let alarms = deleting.alarms.list();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(alarms[0].contains("is not deleted") && alarms[0].contains("a defect"), "{alarms:?}");
+}
