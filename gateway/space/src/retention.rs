@@ -19,11 +19,12 @@ mod statement;
 pub use key::Deletion;
 pub use statement::{Finding, review};
 
+use crate::alarms::Alarms;
 use crate::signed_lines;
 use crate::store::{Delivery, StoreError};
 use bytes::Bytes;
-use duties::Duties;
-use guan_model::{ContractId, Signer, WallTime};
+use duties::{Asked, Duties};
+use guan_model::{BoxId, ContractId, Signer, WallTime};
 use guan_spool::Disk;
 use key::{Bound, Held, ID_BYTES, Key, KeyName, SLICE_S};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -63,6 +64,12 @@ pub enum RetentionFault {
     Random,
     #[error("a batch of contract {contract} was changed on the disk")]
     Changed { contract: ContractId },
+    #[error(
+        "the document of contract {contract} of box {box_id} cannot be read, so nothing tells when \
+         its data is to be deleted, and none is stored: restore the document, or issue a newer \
+         version of the contract"
+    )]
+    Unread { box_id: BoxId, contract: ContractId },
     #[error("the deletion cannot be signed: {detail}")]
     Sign { detail: String },
 }
@@ -72,6 +79,7 @@ pub enum RetentionFault {
 pub struct Retention {
     folder: PathBuf,
     deleted: PathBuf,
+    alarms: Alarms,
     shared: Arc<Mutex<State>>,
 }
 
@@ -122,7 +130,14 @@ impl Retention {
         let ordered: Vec<KeyName> = state.orders.keys().cloned().collect();
         ordered.iter().for_each(|name| state.forget(name));
         let deleted = state_dir.join(DELETED_FILE);
-        Ok(Self { folder, deleted, shared: Arc::new(Mutex::new(state)) })
+        let (alarms, shared) = (Alarms::default(), Arc::new(Mutex::new(state)));
+        Ok(Self { folder, deleted, alarms, shared })
+    }
+
+    /// Where it says what an operator should look at.
+    #[must_use]
+    pub fn with_alarms(self, alarms: Alarms) -> Self {
+        Self { alarms, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,7 +148,14 @@ impl Retention {
     pub fn seal(&self, delivery: &mut Delivery) -> Result<(), RetentionFault> {
         let mut state = self.state();
         let owner = (&delivery.box_id, &delivery.contract);
-        let Some((digest, deletion)) = state.duties.of(owner) else { return Ok(()) };
+        let (digest, deletion) = match state.duties.of(owner) {
+            None => return Ok(()),
+            Some(Asked::Deletion(digest, deletion)) => (digest, deletion),
+            Some(Asked::Unread) => {
+                let (box_id, contract) = (owner.0.clone(), owner.1.clone());
+                return Err(RetentionFault::Unread { box_id, contract });
+            }
+        };
         let bound = Bound::new(owner, digest, deletion, delivery.received);
         let name = match state.open.get(&bound) {
             Some(name) => name.clone(),

@@ -300,7 +300,7 @@ async fn keep_contracts(
 ) -> Result<StoreInbox, RunError> {
     let sets = open_sets(config)?;
     let (rosters_out, rosters) = watch::channel(0);
-    let retention = Retention::open(&config.state_dir)?;
+    let retention = Retention::open(&config.state_dir)?.with_alarms(alarms.clone());
     retention.read_duties(&sets);
     let deleter = Deleter {
         retention: retention.clone(),

@@ -29,6 +29,13 @@ pub enum SetFault {
     File { path: PathBuf, source: io::Error },
     #[error("{path} is no set that this space signed; move it away to begin a new one")]
     Set { path: PathBuf, source: ContractError },
+    #[error("{path} is refused: restore the file, or issue a newer version of the contract")]
+    Contract { path: PathBuf, source: ContractError },
+    #[error(
+        "{path} is not there, or is another contract than the set names: restore the file, or issue \
+         a newer version of the contract"
+    )]
+    Lost { path: PathBuf },
     #[error("the space's own key cannot be used: {0}")]
     Key(KeyFault),
     #[error("contract {contract} was over at {until_s} s since 1970; write one that is valid yet")]
@@ -90,7 +97,21 @@ impl Sets {
 
     /// A contract of the box's set.
     pub fn document(&self, box_id: &BoxId, digest: &Digest) -> Result<Option<Vec<u8>>, SetFault> {
-        read(&self.folder.join(box_id.as_str()).join(format!("{digest}.json")), CONTRACT_BYTES_MAX)
+        read(&self.document_path(box_id, digest), CONTRACT_BYTES_MAX)
+    }
+
+    fn document_path(&self, box_id: &BoxId, digest: &Digest) -> PathBuf {
+        self.folder.join(box_id.as_str()).join(format!("{digest}.json"))
+    }
+
+    /// The contract itself. A signed set names it, so one that cannot be read is a fault.
+    pub fn contract(&self, box_id: &BoxId, digest: &Digest) -> Result<Contract, SetFault> {
+        let path = || self.document_path(box_id, digest);
+        let lost = || SetFault::Lost { path: path() };
+        let document = self.document(box_id, digest)?.ok_or_else(lost)?;
+        let contract = Contract::draft(&document)
+            .map_err(|source| SetFault::Contract { path: path(), source })?;
+        if contract.digest() == *digest { Ok(contract) } else { Err(lost()) }
     }
 
     /// What each box has now, as far as it can be read.
@@ -113,8 +134,15 @@ impl Sets {
         let digests = entries.filter_map(|entry| {
             Digest::from_hex(entry.file_name().to_str()?.strip_suffix(".json")?)
         });
-        let documents = digests.filter_map(|digest| self.document(box_id, &digest).ok()?);
-        documents.filter_map(|file| Contract::draft(&file).ok()).collect()
+        let versions = digests.filter_map(|digest| {
+            let read = self.contract(box_id, &digest);
+            let told = read.inspect_err(|fault| {
+                let fault = guan_link::driver::describe(fault);
+                tracing::error!(%box_id, %fault, "a version of a contract cannot be read");
+            });
+            told.ok()
+        });
+        versions.collect()
     }
 
     /// Gives a contract, or a newer version of one, to a box.

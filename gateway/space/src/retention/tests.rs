@@ -53,12 +53,15 @@ impl Space {
         let mut state = self.retention.state();
         let of_box = state.duties.of_box(&BoxId::parse(box_id).unwrap());
         match asked {
-            Some(asked) => of_box.asked.insert(id(contract), (Digest([version; 32]), asked)),
+            Some(asked) => {
+                let asked = Asked::Deletion(Digest([version; 32]), asked);
+                of_box.asked.insert(id(contract), asked)
+            }
             None => of_box.asked.remove(&id(contract)),
         };
     }
 
-    fn asked(&self, box_id: &str) -> BTreeMap<ContractId, (Digest, Deletion)> {
+    fn asked(&self, box_id: &str) -> BTreeMap<ContractId, Asked> {
         self.retention.state().duties.of_box(&BoxId::parse(box_id).unwrap()).asked.clone()
     }
 
@@ -397,6 +400,52 @@ fn a_damaged_set_takes_no_duty_away() {
     assert_eq!(space.asked("box-1"), known);
 }
 
+/// A set names contracts by what they say; whatever else lies in their place is no reason to store in the clear.
+#[test]
+fn a_damaged_document_takes_no_duty_away() {
+    let lenient = contract(1, &json!([])).to_string();
+    let damages: [Option<&str>; 4] = [Some("{"), Some("{}"), Some(&lenient), None];
+    for damage in damages {
+        let alarms = Alarms::default();
+        let mut space = Space::new();
+        space.retention = space.retention.clone().with_alarms(alarms.clone());
+        let (key, _) = LogKeyFile::generate("space-1").unwrap();
+        let sets = Sets::open(space.folder.path(), "space-1", Arc::new(key)).unwrap();
+        let box_id = BoxId::parse("box-1").unwrap();
+        let file = contract(1, &after_json("P3D")).to_string();
+        let set = sets.issue(&box_id, &Signed::unseen(file.as_bytes()), at(0)).unwrap();
+        space.retention.read_duties(&sets);
+        let known = space.asked("box-1");
+        assert!(matches!(known[&id("C-1")], Asked::Deletion(..)));
+
+        let path = format!("contracts/box-1/{}.json", set.entries[0].digest);
+        let path = space.folder.path().join(path);
+        match damage {
+            Some(text) => fs::write(&path, text).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        space.retention.read_duties(&sets);
+        space.retention.read_duties(&sets);
+        assert_eq!(space.asked("box-1"), known, "{damage:?}: the duty that was known stands");
+        let said = alarms.list();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("box-1") && said[0].contains("contract C-1"), "{said:?}");
+
+        // After a restart nothing is known of it.
+        space.restart();
+        space.retention.read_duties(&sets);
+        let mut delivery = delivery_under("C-1", 1);
+        let refused = space.retention.seal(&mut delivery);
+        assert!(matches!(refused, Err(RetentionFault::Unread { .. })), "{damage:?}: {refused:?}");
+        let mut other = delivery_under("C-2", 1);
+        space.retention.seal(&mut other).expect("other contracts go on");
+        fs::write(&path, &file).unwrap();
+        space.retention.read_duties(&sets);
+        space.retention.seal(&mut delivery).unwrap();
+        guan_codec::decode(&delivery.bytes).expect_err("it is enciphered");
+    }
+}
+
 /// Who tells a box of a set, and who watches all sets, read at the same time.
 #[test]
 fn an_older_view_of_a_set_does_not_undo_a_newer() {
@@ -408,12 +457,11 @@ fn an_older_view_of_a_set_does_not_undo_a_newer() {
     let file = contract(1, &after_json("P3D")).to_string();
     sets.issue(&box_id, &Signed::unseen(file.as_bytes()), at(0)).unwrap();
     space.retention.read_duties_of(&sets, &box_id).unwrap();
-    let empty = |reading| duties::OfBox { reading, ..duties::OfBox::default() };
-    space.retention.state().duties.take(&box_id, empty(older));
+    space.retention.state().duties.take(&box_id, older, Vec::new());
     assert_eq!(space.asked("box-1").len(), 1);
     let mut state = space.retention.state();
     let newer = state.duties.begin();
-    state.duties.take(&box_id, empty(newer));
+    state.duties.take(&box_id, newer, Vec::new());
     drop(state);
     assert!(space.asked("box-1").is_empty());
 }
