@@ -14,6 +14,7 @@
 
 mod duties;
 mod key;
+mod state;
 mod statement;
 
 pub use key::Deletion;
@@ -23,13 +24,14 @@ use crate::alarms::Alarms;
 use crate::signed_lines;
 use crate::store::{Delivery, StoreError};
 use bytes::Bytes;
-use duties::{Asked, Duties};
+use duties::Asked;
 use guan_model::{BoxId, ContractId, Signer, WallTime};
 use guan_spool::Disk;
-use key::{Bound, Held, ID_BYTES, Key, KeyName, SLICE_S};
+use key::{Bound, ID_BYTES, Key, KeyName};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::{Value, json};
+use serde_json::Value;
+use state::{Order, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -40,8 +42,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub const KEYS_DIR: &str = "retention";
 /// Signed lines about what was deleted, in `space.state_dir`.
 pub const DELETED_FILE: &str = "deleted.jsonl";
-/// Most keys: a hundred contracts with a month of hours each.
-pub const KEYS_MAX: usize = 100_000;
+/// Most keys, for each box that the space may serve: two days of minutes, or four months of hours. A key
+/// takes half a kilobyte of memory, and a small file.
+pub const KEYS_A_BOX: usize = 2881;
+/// From so much of the limit on it is an alarm.
+const ALARM_PERCENT: usize = 80;
+/// What helps against too many keys.
+const FEWER_KEYS: &str = "have contracts ask for earlier deletion, raise listen.peers_max, or move \
+                          boxes to another space";
 /// Stands before a batch that the first release enciphered; no encoded batch begins so.
 const SEALED_1: &[u8] = b"guan-sealed-1\n";
 /// The same since keys have names of their own.
@@ -57,9 +65,10 @@ pub enum RetentionFault {
     #[error("{path} holds no key; what lies under it cannot be read")]
     Damaged { path: PathBuf },
     #[error(
-        "{KEYS_MAX} keys wait for their data's deletion; raise the time less, or split the space"
+        "{limit} keys wait for the deletion of their data, which is the limit, and no batch that needs \
+         another is taken: {FEWER_KEYS}"
     )]
-    Full,
+    Full { limit: usize },
     #[error("the system gives no random numbers")]
     Random,
     #[error("a batch of contract {contract} was changed on the disk")]
@@ -80,25 +89,8 @@ pub struct Retention {
     folder: PathBuf,
     deleted: PathBuf,
     alarms: Alarms,
+    keys_max: usize,
     shared: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    duties: Duties,
-    /// The strictest that any version has asked, for keys that do not say.
-    unbound: BTreeMap<ContractId, Deletion>,
-    keys: BTreeMap<KeyName, Held>,
-    /// Which key new data gets.
-    open: BTreeMap<Bound, KeyName>,
-    /// What is ordered deleted and not yet said to be.
-    orders: BTreeMap<KeyName, Order>,
-}
-
-struct Order {
-    event: Value,
-    /// Begun before: its line may be there.
-    is_again: bool,
 }
 
 impl Retention {
@@ -111,10 +103,7 @@ impl Retention {
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if let Some((name, held)) = key::read(&path)? {
-                if let Some(bound) = &held.bound {
-                    state.open.insert(bound.clone(), name.clone());
-                }
-                state.keys.insert(name, held);
+                state.keep(name, held);
             } else if let Some(name) = KeyName::of(&path, ORDER) {
                 let bytes = match fs::read(&path) {
                     Ok(bytes) => bytes,
@@ -131,13 +120,19 @@ impl Retention {
         ordered.iter().for_each(|name| state.forget(name));
         let deleted = state_dir.join(DELETED_FILE);
         let (alarms, shared) = (Alarms::default(), Arc::new(Mutex::new(state)));
-        Ok(Self { folder, deleted, alarms, shared })
+        Ok(Self { folder, deleted, alarms, keys_max: KEYS_A_BOX, shared })
     }
 
     /// Where it says what an operator should look at.
     #[must_use]
     pub fn with_alarms(self, alarms: Alarms) -> Self {
         Self { alarms, ..self }
+    }
+
+    /// Makes room for the keys of so many boxes; without it there is room for one.
+    #[must_use]
+    pub fn with_boxes(self, boxes: usize) -> Self {
+        Self { keys_max: boxes.saturating_mul(KEYS_A_BOX), ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,12 +155,12 @@ impl Retention {
         let name = match state.open.get(&bound) {
             Some(name) => name.clone(),
             None => {
-                if state.keys.len() + state.orders.len() >= KEYS_MAX {
-                    return Err(RetentionFault::Full);
+                if state.count() >= self.keys_max {
+                    return Err(RetentionFault::Full { limit: self.keys_max });
                 }
-                let (name, held) = key::create(&self.folder, &bound)?;
-                state.keys.insert(name.clone(), held);
-                state.open.insert(bound, name.clone());
+                let (name, held) = key::create(&self.folder, &Arc::new(bound))?;
+                state.keep(name.clone(), held);
+                self.warn(&mut state);
                 name
             }
         };
@@ -181,6 +176,20 @@ impl Retention {
             .expect("a batch is shorter than 64 GB");
         delivery.bytes = [SEALED, &id, &nonce, &body].concat().into();
         Ok(())
+    }
+
+    /// Says once that the limit is near, and again after it was not.
+    fn warn(&self, state: &mut State) {
+        let limit = self.keys_max;
+        let is_near = state.count().saturating_mul(100) >= limit.saturating_mul(ALARM_PERCENT);
+        if is_near && !state.is_nearly_full {
+            let text = format!(
+                "{ALARM_PERCENT} % of the {limit} keys for data that is to be deleted are in use; at the \
+                 limit no batch that needs another is taken: {FEWER_KEYS}"
+            );
+            self.alarms.raise(&"the store", &text);
+        }
+        state.is_nearly_full = is_near;
     }
 
     /// The batch as it came; `None`: it was deleted.
@@ -300,61 +309,6 @@ impl Retention {
 
     fn order_path(&self, name: &KeyName) -> PathBuf {
         self.folder.join(format!("{name}{ORDER}"))
-    }
-}
-
-impl State {
-    fn due(&self, now: WallTime) -> BTreeSet<KeyName> {
-        let now_s = now.0.div_euclid(1_000_000_000);
-        let is_due = |(name, held): &(&KeyName, &Held)| match (&held.bound, name) {
-            (Some(bound), _) => now_s >= bound.due_s,
-            (None, KeyName::Slice(contract, began_s)) => {
-                let slice = (*began_s, began_s.saturating_add(SLICE_S));
-                let asked = self.unbound.get(contract);
-                asked.is_some_and(|deletion| now_s >= deletion.due_s(slice))
-            }
-            (None, KeyName::Random(_)) => unreachable!("keys of version 2 say what they are for"),
-        };
-        self.keys.iter().filter(is_due).map(|(name, _)| name.clone()).collect()
-    }
-
-    /// What will be said about the deletion of a key.
-    fn event(&self, name: &KeyName, space: &str) -> Value {
-        let mut event = json!({
-            "event": "data.deleted", "schema": 2, "space": space, "key": name.to_string(),
-        });
-        match (self.keys.get(name).and_then(|held| held.bound.as_ref()), name) {
-            (Some(bound), _) => {
-                event["contract"] = bound.contract.as_str().into();
-                event["contract_digest"] = bound.contract_digest.as_str().into();
-                event["boxes"] = json!([bound.box_id]);
-                event["received_from_s"] = bound.received_from_s.into();
-                event["received_until_s"] = bound.received_until_s.into();
-                event["due_at_s"] = bound.due_s.into();
-            }
-            (None, KeyName::Slice(contract, began_s)) => {
-                event["contract"] = contract.as_str().into();
-                event["received_from_s"] = (*began_s).into();
-            }
-            (None, KeyName::Random(_)) => unreachable!("keys of version 2 say what they are for"),
-        }
-        event
-    }
-
-    /// Nothing is enciphered with the key any more.
-    fn close(&mut self, name: &KeyName) {
-        let bound = self.keys.get(name).and_then(|held| held.bound.as_ref());
-        if let Some(bound) = bound
-            && self.open.get(bound) == Some(name)
-        {
-            self.open.remove(bound);
-        }
-    }
-
-    /// Nothing is read with it, either.
-    fn forget(&mut self, name: &KeyName) {
-        self.close(name);
-        self.keys.remove(name);
     }
 }
 

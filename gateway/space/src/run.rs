@@ -300,7 +300,9 @@ async fn keep_contracts(
 ) -> Result<StoreInbox, RunError> {
     let sets = open_sets(config)?;
     let (rosters_out, rosters) = watch::channel(0);
-    let retention = Retention::open(&config.state_dir)?.with_alarms(alarms.clone());
+    let retention = Retention::open(&config.state_dir)?
+        .with_alarms(alarms.clone())
+        .with_boxes(config.peers_max);
     retention.read_duties(&sets);
     let deleter = Deleter {
         retention: retention.clone(),

@@ -140,9 +140,7 @@ impl Retention {
             let versions = sets.versions(box_id);
             for contract in versions.iter().filter(|version| contracts.contains(version.id())) {
                 let Some(asked) = Deletion::of(contract) else { continue };
-                let mut state = self.state();
-                let known = state.unbound.entry(contract.id().clone()).or_insert(asked);
-                *known = known.and(asked);
+                self.state().ask_unbound(contract.id(), asked);
             }
         }
     }

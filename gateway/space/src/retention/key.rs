@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -163,7 +164,7 @@ impl KeyName {
 
 /// A key, and what it is for; a key of the first release does not say.
 pub(super) struct Held {
-    pub(super) bound: Option<Bound>,
+    pub(super) bound: Option<Arc<Bound>>,
     pub(super) key: Key,
 }
 
@@ -184,7 +185,7 @@ pub(super) fn read(path: &Path) -> Result<Option<(KeyName, Held)>, RetentionFaul
         KeyName::Random(_) => {
             let body = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
             let (key, bound) = body.split_at_checked(KEY_BYTES).ok_or_else(damaged)?;
-            (key, Some(serde_json::from_slice(bound).map_err(|_| damaged())?))
+            (key, Some(Arc::new(serde_json::from_slice(bound).map_err(|_| damaged())?)))
         }
     };
     let key: [u8; KEY_BYTES] = key.try_into().map_err(|_| damaged())?;
@@ -192,11 +193,11 @@ pub(super) fn read(path: &Path) -> Result<Option<(KeyName, Held)>, RetentionFaul
 }
 
 /// Makes a key, durable when this returns.
-pub(super) fn create(folder: &Path, bound: &Bound) -> Result<(KeyName, Held), RetentionFault> {
+pub(super) fn create(folder: &Path, bound: &Arc<Bound>) -> Result<(KeyName, Held), RetentionFault> {
     let name = KeyName::random()?;
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     SystemRandom::new().fill(&mut key[..]).map_err(|_| RetentionFault::Random)?;
-    let json = serde_json::to_vec(bound).expect("a struct of plain fields is JSON");
+    let json = serde_json::to_vec(&**bound).expect("a struct of plain fields is JSON");
     let bytes = Zeroizing::new([MAGIC, &key[..], &json].concat());
     let path = name.path(folder);
     place(folder, &path, &bytes).map_err(|source| RetentionFault::File { path, source })?;

@@ -1,5 +1,6 @@
 //! Retention over hours, versions of contracts, restarts and power cuts.
 
+use super::key::Held;
 use super::*;
 use crate::parties::Signed;
 use crate::sets::Sets;
@@ -9,6 +10,8 @@ use guan_identity::LogKeyFile;
 use guan_model::{BatchSeq, BoxId, Digest};
 use guan_policy::Contract;
 use guan_spool::disk::SimDisk;
+use serde_json::json;
+
 use std::time::Duration;
 
 /// The begin of an hour.
@@ -237,21 +240,68 @@ fn a_line_says_what_was_deleted() {
 #[test]
 fn the_keys_are_limited() {
     let mut space = Space::new();
+    let alarms = Alarms::default();
+    space.retention = space.retention.clone().with_alarms(alarms.clone()).with_boxes(2);
     space.agree("box-1", "C-1", 1, Some(after(60)));
-    let key = || Held { bound: None, key: Key::new([0; 32]) };
-    let mut state = space.retention.state();
-    for second in 1..i64::try_from(KEYS_MAX).unwrap() {
-        state.keys.insert(KeyName::Slice(id("C-2"), second), key());
+    let limit = 2 * KEYS_A_BOX;
+    let fill = |space: &Space, until: usize| {
+        let mut state = space.retention.state();
+        while state.keys.len() < until {
+            let second = i64::try_from(state.keys.len()).unwrap();
+            let held = Held { bound: None, key: Key::new([0; 32]) };
+            state.keys.insert(KeyName::Slice(id("C-2"), second), held);
+        }
+        assert_eq!(state.keys.len(), until);
+    };
+    let first = (limit * 80).div_ceil(100);
+    fill(&space, first - 2);
+    space.deliver("box-1", "C-1", 0);
+    assert_eq!(alarms.list(), Vec::<String>::new());
+    for second in [60, 120] {
+        space.deliver("box-1", "C-1", second);
+        let said = alarms.list();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains(&format!("80 % of the {limit} keys")), "{said:?}");
     }
-    drop(state);
-    let last = space.deliver("box-1", "C-1", 0);
+    fill(&space, limit - 1);
+    let last = space.deliver("box-1", "C-1", 180);
     assert!(space.reads(&last));
     let mut more = delivery_under("C-1", 2);
-    more.received = at(60);
+    more.received = at(240);
     let full = space.retention.seal(&mut more);
-    assert!(matches!(full, Err(RetentionFault::Full)), "{full:?}");
-    more.received = at(0);
+    assert!(
+        matches!(full, Err(RetentionFault::Full { limit: found }) if found == limit),
+        "{full:?}"
+    );
+    more.received = at(180);
     space.retention.seal(&mut more).expect("there is a key for it");
+}
+
+#[test]
+fn a_key_that_is_due_before_all_others_is_not_overlooked() {
+    let mut space = Space::new();
+    space.agree("box-1", "C-1", 1, Some(after(600)));
+    space.agree("box-1", "C-2", 1, Some(after(120)));
+    let late = space.deliver("box-1", "C-1", 0);
+    assert!(space.delete(1).is_empty());
+    let early = space.deliver("box-1", "C-2", 2);
+    assert_eq!(space.delete(120).len(), 1);
+    assert_eq!((space.reads(&early), space.reads(&late)), (false, true));
+    assert_eq!(space.delete(600).len(), 1);
+}
+
+/// Whatever one contract asks of a box within four months has room.
+#[test]
+fn each_box_has_room_for_the_keys_of_its_data() {
+    let most = |seconds: i64| {
+        let asked = after(u64::try_from(seconds).unwrap());
+        let (began_s, ends_s) = asked.slice_of(at(0));
+        // The slice that is open, and those that are not due yet.
+        1 + (asked.due_s((began_s, ends_s)) - began_s) / (ends_s - began_s)
+    };
+    assert_eq!(usize::try_from(most(2 * DAY_S - 60)).unwrap(), KEYS_A_BOX - 1);
+    assert_eq!(usize::try_from(most(120 * DAY_S)).unwrap(), KEYS_A_BOX);
+    assert!(usize::try_from(most(30 * DAY_S)).unwrap() < KEYS_A_BOX);
 }
 
 /// Between the order and its execution the space began anew, and data comes that belongs to the same slice.
