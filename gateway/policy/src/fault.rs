@@ -158,6 +158,11 @@ pub enum Problem {
     #[error("retain asks to keep the data for longer than delete allows; correct one of them")]
     RetainBeyondDelete,
     #[error(
+        "acknowledgeUse is asked for every {found} s, the shortest period is {limit} s; ask for a \
+         longer one"
+    )]
+    PeriodTooShort { found: u64, limit: u64 },
+    #[error(
         "a rate cannot be part of a prohibition: what is forbidden uses none of it up, so it would \
          never change; put `rate lteq` into the permission"
     )]

@@ -332,6 +332,33 @@ fn use_is_metered_and_acknowledged() {
     space.check(&["meter", "--box", "box-2"], false, &["box box-2 has sent nothing"]);
 }
 
+/// Each period is counted and signed for by itself.
+#[test]
+fn acknowledgements_of_no_time_are_not_signed() {
+    let space = Space::new();
+    space.publish("depot-7", &[]);
+    let asking = |every: &str, place: &str| {
+        let every =
+            serde_json::json!({"leftOperand": "every", "operator": "eq", "rightOperand": every});
+        let duty = serde_json::json!([{"action": "acknowledgeUse", "refinement": every}]);
+        write_draft(&space, "draft.json", |object| match place {
+            "duty" => object["permission"][0]["duty"] = duty,
+            place => object[place] = duty,
+        });
+        let sign = space.sign("draft.json", "signed.json", "depot-7", "depot-7.pem");
+        let is_signed = every["rightOperand"] == "PT1S";
+        let said: &[&str] = match is_signed {
+            true => &["signed as depot-7"],
+            false => &["is not signed", "every 0 s", "the shortest period is 1 s"],
+        };
+        space.check(&sign.iter().map(String::as_str).collect::<Vec<_>>(), is_signed, said);
+    };
+    for place in ["duty", "obligation"] {
+        asking("PT0S", place);
+        asking("PT1S", place);
+    }
+}
+
 #[test]
 fn lines_of_deletions_are_listed_and_checked() {
     let space = Space::new();

@@ -14,6 +14,9 @@ use crate::interval::{Comparison, IntervalSet};
 use implication::{Reasoner, disjuncts};
 use std::time::Duration;
 
+/// Shortest period for which a consumer is asked to acknowledge its use.
+const ACKNOWLEDGE_EVERY_MIN: Duration = Duration::from_secs(1);
+
 pub(super) fn check(contract: &Contract, faults: &mut Faults) {
     let permissions = || contract.rules.iter().filter(|rule| rule.kind == RuleKind::Permission);
     for rule in &contract.rules {
@@ -54,7 +57,9 @@ pub(super) fn check_sense(contract: &Contract, pointer: &str, faults: &mut Fault
     }
     for rule in &contract.rules {
         check_retention(rule, contract, faults);
+        check_periods(&rule.duties, &rule.pointer, faults);
     }
+    check_periods(&contract.obligations, pointer, faults);
     check_meaning(contract, faults);
 }
 
@@ -123,6 +128,18 @@ fn check_retention(rule: &Rule, contract: &Contract, faults: &mut Faults) {
     let mut duties = rule.duties.iter().chain(&contract.obligations);
     if !kept.is_zero() && duties.any(is_too_long) {
         faults.add(&rule.pointer, Problem::RetainBeyondDelete);
+    }
+}
+
+/// Each period is counted and signed for by itself.
+fn check_periods(duties: &[Duty], pointer: &str, faults: &mut Faults) {
+    for duty in duties {
+        if let Duty::AcknowledgeUse { every } = duty
+            && *every < ACKNOWLEDGE_EVERY_MIN
+        {
+            let (found, limit) = (every.as_secs(), ACKNOWLEDGE_EVERY_MIN.as_secs());
+            faults.add(pointer, Problem::PeriodTooShort { found, limit });
+        }
     }
 }
 
