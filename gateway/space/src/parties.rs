@@ -11,6 +11,7 @@ use guan_model::{PublicKey, Signer};
 use guan_policy::{Contract, ContractError, TrustedKeys, key_id};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Longest public key file.
 const PUBLIC_BYTES_MAX: u64 = 4096;
@@ -98,6 +99,13 @@ impl PartyKeys {
         }
     }
 
+    /// For tests that need keys of parties only.
+    #[cfg(test)]
+    pub(crate) fn of_folder(folder: PathBuf) -> Self {
+        let (space, key_file) = ("space-1".to_owned(), folder.join("space.key"));
+        Self { space, key_file, parties_dir: Some(folder) }
+    }
+
     /// With which the space signs for a party; `None`: a person must.
     pub fn private(&self, party: &str) -> Result<Option<PartyKey>, PartyFault> {
         let path = match (party == self.space, &self.parties_dir) {
@@ -135,6 +143,11 @@ impl PartyKeys {
         let known: Vec<String> = known.iter().map(key_id).collect();
         let (party, known) = (party.to_owned(), known.join(", "));
         Err(PartyFault::NotTheirs { party, found: key_id(key), known })
+    }
+
+    /// When a key was last added or taken away, as far as the disk tells.
+    pub fn changed(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.parties_dir.as_ref()?).and_then(|folder| folder.modified()).ok()
     }
 
     /// The known keys of these parties.

@@ -326,6 +326,16 @@ fn use_is_metered_and_acknowledged() {
         space.check(&["meter"], true, &["insurer-1 acknowledged 1 readings", "signature good"]);
     assert!(!said.contains("OVERDUE"), "{said}");
 
+    // What is said beside the sums takes nothing away from them.
+    let file = space.folder.path().join("state/acknowledged.jsonl");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let fault = "acknowledgements are not all here: acknowledged.jsonl cannot be read";
+    let said = space.check(&["meter"], false, &["C-1: 2 readings in 2 batches", paid, fault]);
+    assert_eq!(said.lines().filter(|line| line.starts_with("FAULT")).count(), 1, "{said}");
+    space.check(&["meter", "--json"], false, &["\"agrees\":true", "\"fault\":\"acknowledged"]);
+    std::fs::remove_dir(&file).unwrap();
+
     // No entry of the box's log is here yet.
     let open = "C-1: 2 readings in 2 batches wait for their entries";
     space.check(&["meter", "--box", "box-1"], true, &[open, "box-1, its log and this space agree"]);

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use guan_model::ContractId;
 use guan_policy::contract::parse_moment;
 use guan_space::acknowledgement::{
-    ACKNOWLEDGED_FILE, Acknowledged, acknowledge, asked, count, due, read_known,
+    ACKNOWLEDGED_FILE, Acknowledged, Covered, acknowledge, asked, count, due, read_known,
 };
 use guan_space::parties::PartyKeys;
 use guan_space::{run, signed_lines};
@@ -45,11 +45,14 @@ pub(super) fn execute(
     let store = OsDisk::open_read_only(&path).with_context(|| {
         format!("there is no store in {}; start `guan-space run` first", path.display())
     })?;
-    let uses = count(&store, &all)?;
     let known = read_known(&config.state_dir, &parties);
     let (known, _) = known.with_context(|| format!("{ACKNOWLEDGED_FILE} cannot be read"))?;
+    let covered = Covered::new(&all, &known);
+    // Before it is counted: a period that is over by then gets nothing more.
     let now = wall_time();
-    let mut waiting = due(&all, &uses, &known, now);
+    let counted = count(&store, &all, &covered)?;
+    let is_all = counted.fault().is_none();
+    let mut waiting = due(&all, &counted.uses, &covered, now);
     if let Some(text) = period {
         let at = parse_moment(text)
             .with_context(|| format!("{text:?} is no moment such as 2026-01-01T00:00:00Z"))?;
@@ -74,7 +77,7 @@ pub(super) fn execute(
         said.push(what);
     }
     if common.json {
-        return print_json(&json!({"acknowledged": said}));
+        return print_json(&json!({"acknowledged": said, "is_all": is_all}));
     }
     if said.is_empty() {
         println!("nothing is due under contract {id}");
@@ -82,6 +85,9 @@ pub(super) fn execute(
     for what in &said {
         let (from, until) = (shown(what.from_s), shown(what.until_s));
         println!("{consumer} acknowledges {} readings, {from} to {until}", what.rows);
+    }
+    if !is_all {
+        println!("more periods wait than were counted at once; run this again");
     }
     Ok(())
 }

@@ -7,10 +7,11 @@ use guan_evidence::account::Sum;
 use guan_evidence::view::account_line;
 use guan_model::{BoxId, WallTime};
 use guan_policy::object::day_text;
-use guan_space::acknowledgement::{self, Acknowledged, Due, Seal, Uses};
+use guan_space::acknowledgement::{self, ACKNOWLEDGED_FILE, Acknowledged, Covered, Due, Seal};
 use guan_space::parties::PartyKeys;
 use guan_space::provenance::{self, BothEnds, BoxAccount, Unlogged};
 use guan_space::run;
+use guan_space::sets::Sets;
 use guan_spool::OsDisk;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 pub(super) fn execute(common: &Common, only: Option<&str>) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let mut boxes = provenance::accounts(&config.state_dir, config.id.as_str())?;
-    let beside = Beside::read(&config, &boxes)?;
+    let beside = Beside::read(&config, &boxes);
     if let Some(only) = only {
         let only = BoxId::parse(only)?;
         boxes.retain(|box_id, _| *box_id == only);
@@ -39,38 +40,56 @@ pub(super) fn execute(common: &Common, only: Option<&str>) -> anyhow::Result<Exi
         print(&boxes);
         beside.print();
     }
-    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_good = agrees && beside.fault.is_none();
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What contracts ask of their consumers beside the data.
+/// What contracts ask of their consumers beside the data. Its faults take nothing away from the sums.
+#[derive(Default)]
 struct Beside {
     due: Vec<Due>,
     acknowledged: Vec<(Acknowledged, Seal)>,
     damaged: u64,
     /// By contract: its price terms as they stand, and what was delivered under it.
-    compensation: Value,
+    compensation: serde_json::Map<String, Value>,
+    /// Why some of it is missing, in one line.
+    fault: Option<String>,
 }
 
 impl Beside {
-    fn read(config: &SpaceConfig, boxes: &BTreeMap<BoxId, BoxAccount>) -> anyhow::Result<Self> {
-        let sets = run::open_sets(config)?;
-        let asked = acknowledgement::asked(&sets);
-        let uses = match asked.is_empty() {
-            true => Uses::new(),
-            false => {
-                let store = OsDisk::open_read_only(&config.state_dir.join(run::STORE_DIR))?;
-                acknowledgement::count(&store, &asked)?
-            }
-        };
+    fn read(config: &SpaceConfig, boxes: &BTreeMap<BoxId, BoxAccount>) -> Self {
+        let mut beside = Self::default();
+        let read = run::open_sets(config).map_err(anyhow::Error::from).and_then(|sets| {
+            beside.read_compensation(&sets, boxes);
+            beside.read_acknowledgements(config, &sets)
+        });
+        beside.fault = read.err().map(|fault| format!("{fault:#}").replace('\n', " "));
+        beside
+    }
+
+    fn read_acknowledgements(&mut self, config: &SpaceConfig, sets: &Sets) -> anyhow::Result<()> {
         let known = acknowledgement::read_known(&config.state_dir, &PartyKeys::new(config));
-        let (acknowledged, damaged) = known.context("acknowledged.jsonl cannot be read")?;
-        let mut compensation = serde_json::Map::new();
+        (self.acknowledged, self.damaged) =
+            known.with_context(|| format!("{ACKNOWLEDGED_FILE} cannot be read"))?;
+        let asked = acknowledgement::asked(sets);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let store = OsDisk::open_read_only(&config.state_dir.join(run::STORE_DIR))?;
+        let covered = Covered::new(&asked, &self.acknowledged);
+        let now = wall_time();
+        let counted = acknowledgement::count(&store, &asked, &covered)?;
+        self.due = acknowledgement::due(&asked, &counted.uses, &covered, now);
+        counted.fault().map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    fn read_compensation(&mut self, sets: &Sets, boxes: &BTreeMap<BoxId, BoxAccount>) {
         for contract in sets.contracts() {
             let Some(terms) = acknowledgement::compensation(&contract) else { continue };
             let mut delivered = Sum::default();
             let held = boxes.values().filter_map(|account| account.stored.get(contract.id()));
             held.for_each(|sum| delivered.add(*sum));
-            compensation.insert(
+            self.compensation.insert(
                 contract.id().to_string(),
                 json!({
                     "consumer": contract.consumer(), "provider": contract.provider(),
@@ -78,15 +97,13 @@ impl Beside {
                 }),
             );
         }
-        let due = acknowledgement::due(&asked, &uses, &acknowledged, wall_time());
-        Ok(Self { due, acknowledged, damaged, compensation: Value::Object(compensation) })
     }
 
     fn acknowledgements(&self) -> Value {
         let given = self.acknowledged.iter();
         let given = given.map(|(said, seal)| json!({"said": said, "signature": seal.name()}));
         let given: Vec<Value> = given.collect();
-        json!({"due": self.due, "given": given, "damaged": self.damaged})
+        json!({"due": self.due, "given": given, "damaged": self.damaged, "fault": self.fault})
     }
 
     fn print(&self) {
@@ -117,7 +134,7 @@ impl Beside {
                 if one.is_overdue { ": OVERDUE" } else { "" }
             );
         }
-        for (contract, paid) in self.compensation.as_object().into_iter().flatten() {
+        for (contract, paid) in &self.compensation {
             println!(
                 "{contract}: {} pays {} by the terms {} for {} readings in {} batches; no money moves \
                  here, the parties settle",
@@ -127,6 +144,9 @@ impl Beside {
                 paid["delivered"]["rows"],
                 paid["delivered"]["batches"]
             );
+        }
+        if let Some(fault) = &self.fault {
+            println!("FAULT      acknowledgements are not all here: {fault}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! not wait while the whole store is read for a deletion.
 
 use super::{STORE_DIR, wall_time};
-use crate::acknowledgement::{self, UseFault, UseWatch};
+use crate::acknowledgement::{self, KnownLines, UseFault, UseWatch};
 use crate::alarms::Alarms;
 use crate::logs::deletions::Deletions;
 use crate::parties::PartyKeys;
@@ -161,25 +161,34 @@ pub(super) async fn watch_uses(
     sets: Sets,
     overdue: watch::Sender<Vec<String>>,
 ) {
-    let parties = PartyKeys::new(&config);
+    let mut known = KnownLines::new(config.state_dir.clone(), PartyKeys::new(&config));
     let (mut watching, mut known_fault) = (UseWatch::new(), None);
     loop {
-        let (state_dir, sets, parties) = (config.state_dir.clone(), sets.clone(), parties.clone());
+        let (state_dir, sets) = (config.state_dir.clone(), sets.clone());
         let look = tokio::task::spawn_blocking(move || {
             let asked = acknowledgement::asked(&sets);
             let store = OsDisk::open_read_only(&state_dir.join(STORE_DIR)).map_err(UseFault::Lines);
             let due = store.and_then(|store| {
-                watching.look(wall_time(), asked, &store, || {
-                    Ok(acknowledgement::read_known(&state_dir, &parties)?.0)
-                })
+                let due = watching.look(wall_time(), asked, &store, &mut known)?;
+                Ok((due, watching.fault()))
             });
-            (watching, due)
+            (watching, known, due)
         });
-        let Ok((back, due)) = look.await else { return };
-        watching = back;
+        let due;
+        (watching, known, due) = match look.await {
+            Ok(looked) => looked,
+            Err(fault) => {
+                let text = format!("uses are counted no more: {}", defect(fault));
+                tracing::error!("{text}");
+                overdue.send_replace(vec![text]);
+                return;
+            }
+        };
         match due {
-            Ok(due) => {
-                overdue.send_replace(acknowledgement::alarms(&due));
+            Ok((due, fault)) => {
+                let mut alarms = acknowledgement::alarms(&due);
+                alarms.extend(fault.map(|fault| fault.to_string()));
+                overdue.send_replace(alarms);
                 known_fault = None;
             }
             Err(fault) => {
