@@ -2,15 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use guan_configs::SpaceConfig;
 use guan_evidence::Program;
-use guan_identity::{KeyFile, certificate_request};
+use guan_identity::{KeyFile, LogKeyFile, certificate_request};
 use guan_model::{
     Batch, BatchHeader, BatchSeq, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
     DescriptorTable, Now, PointDescriptor, PointId, PointName, Quality, Row, SpoolId, StreamId,
     Unit, Value, ValueType, WallTime,
 };
 use guan_space::logs::keys::LogKeys;
-use guan_space::store::{Announcement, Delivery, Judged, LogParts, Store};
+use guan_space::retention::Retention;
+use guan_space::store::{Announcement, Delivery, Judged, LogParts, Store, StoredRecord, read_all};
 use guan_spool::OsDisk;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -379,6 +381,65 @@ fn lines_of_deletions_are_listed_and_checked() {
     space.check(&["deleted"], true, &["contract C-1", "3 readings"]);
     space.check(&["deleted", "--verify"], false, &["UNKNOWN KEY", "1 of 1 lines"]);
     space.check(&["deleted", "--verify", "--json"], false, &["\"verified\":false"]);
+}
+
+/// Two deletions as the space does them; gives their lines.
+fn deletions(space: &Space) -> Vec<String> {
+    space.publish("depot-7", &[]);
+    space.publish("insurer-1", &[]);
+    write_draft(space, "draft.json", |object| {
+        let after = serde_json::json!(
+            {"leftOperand": "after", "operator": "eq", "rightOperand": "PT60S"});
+        object["permission"][0]["duty"] =
+            serde_json::json!([{"action": "delete", "refinement": after}]);
+    });
+    space.signs("draft.json", "half.json", "depot-7");
+    space.signs("half.json", "whole.json", "insurer-1");
+    space.issue("whole.json", &[], true, &["active"]);
+    space.store();
+    let text = std::fs::read_to_string(&space.config).unwrap();
+    let config = SpaceConfig::parse(&text, &space.config, space.folder.path()).unwrap();
+    let retention = Retention::open(&config.state_dir).unwrap();
+    retention.read_duties(&guan_space::run::open_sets(&config).unwrap());
+    let store = OsDisk::open_read_only(&config.state_dir.join("store")).unwrap();
+    let mut stored = Vec::new();
+    let read = read_all(&store, &mut |record| {
+        if let StoredRecord::Batch(delivery) = record {
+            stored.push(delivery);
+        }
+        Ok(())
+    });
+    read.unwrap();
+    stored.iter_mut().for_each(|delivery| retention.seal(delivery).unwrap());
+    let key = LogKeyFile::load(&config.contract_key_file, "space-1").unwrap();
+    let now = WallTime::from_seconds(1_790_000_000);
+    let (lines, faults) = retention.delete_due(now, ("space-1", &key), &store);
+    assert!(faults.is_empty(), "{faults:?}");
+    lines.iter().map(ToString::to_string).collect()
+}
+
+/// A power cut within a line is nobody's lie, and must not look like one for ever.
+#[test]
+fn half_a_line_of_a_power_cut_is_no_forged_one() {
+    let space = Space::new();
+    let lines = deletions(&space);
+    let [first, second] = &lines[..] else { panic!("{lines:?}") };
+    space.check(&["deleted", "--verify"], true, &["2 lines, all signed by space-1"]);
+    let half = &first[..first.len() / 2];
+    let file = space.path("state/deleted.jsonl");
+    let verify = ["deleted", "--verify"];
+    let said = "half a line of a power cut; its deletion is said again below";
+    for text in [format!("{half}\n{first}\n{second}\n"), format!("{first}\n{second}\n{half}")] {
+        std::fs::write(&file, &text).unwrap();
+        let all = "2 lines, all signed by space-1";
+        assert_eq!(space.check(&verify, true, &[all, said]).matches("half a line").count(), 1);
+        let json = [&verify[..], &["--json"]].concat();
+        space.check(&json, true, &["\"verified\":true", "\"damaged\":1"]);
+        std::fs::write(&file, text.replace("\"C-1\"", "\"C-9\"")).unwrap();
+        space.check(&verify, false, &["FORGED", "2 of 2 lines are not what space-1 signed"]);
+        std::fs::write(&file, text.replace("data.deleted", "data.kept")).unwrap();
+        space.check(&verify, false, &["FORGED", "2 of 2 lines"]);
+    }
 }
 
 /// Runs the space until it is ready, stops it in order, and gives what it said.

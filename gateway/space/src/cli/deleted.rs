@@ -8,28 +8,39 @@ use guan_space::retention::{DELETED_FILE, Finding, review};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// With `verify`, the exit status tells whether every line is good.
+/// With `verify`, the exit status tells whether every line is good. Half a line says nothing, so it is no lie:
+/// the space says its deletion again.
 pub(super) fn execute(common: &Common, verify: bool) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let file = &config.contract_key_file;
     let key = LogKeyFile::load(file, config.id.as_str())
         .with_context(|| format!("the key {} cannot be used", file.display()))?;
     let path = config.state_dir.join(DELETED_FILE);
-    let (mut all, mut count, mut bad) = (Vec::new(), 0u64, 0u64);
+    let (mut all, mut count, mut bad, mut damaged) = (Vec::new(), 0u64, 0u64, 0u64);
     let reviewed = review(&path, &key.public_key(), &mut |event, finding| {
-        count += 1;
-        bad += u64::from(finding != Finding::Good);
+        match finding {
+            Finding::Damaged => damaged += 1,
+            Finding::Good => count += 1,
+            Finding::Forged | Finding::Unknown => (count, bad) = (count + 1, bad + 1),
+        }
         match common.json {
             true if verify => all.push(json!({"deleted": event, "signature": finding.name()})),
             true => all.push(json!({"deleted": event})),
+            false if finding == Finding::Damaged => {
+                println!(
+                    "half a line of a power cut; its deletion is said again below, or when the space runs"
+                );
+            }
             false => print(event, verify.then_some(finding)),
         }
     });
     reviewed.with_context(|| format!("{} cannot be read", path.display()))?;
     match common.json {
-        true if verify => print_json(&json!({"lines": all, "verified": bad == 0}))?,
-        true => print_json(&json!({"lines": all}))?,
-        false if count == 0 => println!("nothing was deleted"),
+        true if verify => {
+            print_json(&json!({"lines": all, "verified": bad == 0, "damaged": damaged}))?;
+        }
+        true => print_json(&json!({"lines": all, "damaged": damaged}))?,
+        false if count + damaged == 0 => println!("nothing was deleted"),
         false if verify && bad == 0 => println!("{count} lines, all signed by {}", config.id),
         false if verify => println!("{bad} of {count} lines are not what {} signed", config.id),
         false => {}

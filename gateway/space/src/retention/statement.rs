@@ -96,11 +96,11 @@ pub(super) fn is_said(path: &Path, name: &KeyName) -> io::Result<bool> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
     Good,
-    /// Changed after it was signed, or signed for something else.
+    /// Changed after it was signed, signed for something else, or no line of this file.
     Forged,
     /// Signed with a key that is not the space's.
     Unknown,
-    /// Half a line, as a power cut leaves it, or no line of this file.
+    /// Half a line, as a power cut leaves it: the deletion is said again when the space runs.
     Damaged,
 }
 
@@ -122,10 +122,15 @@ pub fn review(
     handle: &mut dyn FnMut(&Value, Finding),
 ) -> io::Result<()> {
     signed_lines::read(path, &mut |line| {
-        let read = line.and_then(|line| serde_json::from_slice::<Value>(line).ok());
-        match read.filter(|line| line["deleted"]["event"] == "data.deleted") {
-            Some(line) => handle(&line["deleted"], judge(&line, key)),
-            None => handle(&Value::Null, Finding::Damaged),
+        // None that the space wrote is so long.
+        let Some(line) = line else { return handle(&Value::Null, Finding::Forged) };
+        match serde_json::from_slice::<Value>(line) {
+            Ok(line) if line["deleted"]["event"] == "data.deleted" => {
+                handle(&line["deleted"], judge(&line, key));
+            }
+            // A piece of a line is no JSON, so this is none.
+            Ok(line) => handle(&line["deleted"], Finding::Forged),
+            Err(_) => handle(&Value::Null, Finding::Damaged),
         }
     })
 }

@@ -391,9 +391,9 @@ fn lines_are_worth_what_their_signatures_are() {
     lines.push("{\"deleted\":{}}".to_owned());
     fs::write(&path, lines.join("\n")).unwrap();
     use Finding::{Damaged, Forged, Good, Unknown};
-    assert_eq!(space.findings(&space.key), [Good, Forged, Damaged, Damaged]);
+    assert_eq!(space.findings(&space.key), [Good, Forged, Damaged, Forged]);
     let (stranger, _) = LogKeyFile::generate("space-2").unwrap();
-    assert_eq!(space.findings(&stranger), [Unknown, Unknown, Damaged, Damaged]);
+    assert_eq!(space.findings(&stranger), [Unknown, Unknown, Damaged, Forged]);
 }
 
 /// Keys of the first release say nothing; the strictest version that ever was decides.
