@@ -30,34 +30,39 @@ const DELETIONS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often overdue acknowledgements are looked for.
 const USES_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts looking for changed sets and for what is due; neither waits for the other.
+/// Starts looking for changed sets, for what they ask and for what is due; none waits for another.
 pub(super) fn keep<D: Disk + Send + Sync + 'static>(
     keepers: &mut JoinSet<()>,
     (sets, retention, changed): (Sets, Retention, watch::Sender<u64>),
     deleting: Deleting<D>,
 ) {
-    keepers.spawn(watch_sets(sets, retention, changed));
+    keepers.spawn(watch_duties(sets.clone(), retention, changed.subscribe()));
+    keepers.spawn(watch_sets(sets, changed));
     keepers.spawn(deleting.run());
 }
 
 /// Says when a command has changed a set.
-async fn watch_sets(sets: Sets, retention: Retention, changed: watch::Sender<u64>) {
+async fn watch_sets(sets: Sets, changed: watch::Sender<u64>) {
     loop {
         let (known, looked) = (*changed.borrow(), sets.clone());
         match tokio::task::spawn_blocking(move || looked.mark()).await {
-            Ok(mark) if mark != known => {
-                // Boxes hear of it first: whoever tells a box reads that box's duties before.
-                changed.send_replace(mark);
-                let (read, retention) = (sets.clone(), retention.clone());
-                let read = tokio::task::spawn_blocking(move || retention.read_duties(&read)).await;
-                if let Err(fault) = read {
-                    tracing::error!(%fault, "what contracts want deleted was not read anew");
-                }
-            }
+            Ok(mark) if mark != known => drop(changed.send_replace(mark)),
             Ok(_) => {}
             Err(fault) => tracing::error!(%fault, "changed contract sets were not looked for"),
         }
         tokio::time::sleep(SETS_INTERVAL).await;
+    }
+}
+
+/// Reads what contracts want deleted, of all boxes: that takes its time. Whoever tells a box of its set
+/// has read what that one asks before.
+async fn watch_duties(sets: Sets, retention: Retention, mut changed: watch::Receiver<u64>) {
+    while changed.changed().await.is_ok() {
+        let (sets, retention) = (sets.clone(), retention.clone());
+        let read = tokio::task::spawn_blocking(move || retention.read_duties(&sets)).await;
+        if let Err(fault) = read {
+            tracing::error!(%fault, "what contracts want deleted was not read anew");
+        }
     }
 }
 

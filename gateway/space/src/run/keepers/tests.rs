@@ -5,6 +5,8 @@ use crate::parties::Signed;
 use guan_model::{BoxId, WallTime};
 use guan_spool::disk::SimDisk;
 use serde_json::json;
+use std::fs::File;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc as std_mpsc;
 
@@ -58,7 +60,7 @@ async fn changed_sets_are_seen_while_a_deletion_lasts() {
         Turn::default()
     });
     let retention = Retention::open(folder.path()).unwrap();
-    let mut keepers = tokio::task::JoinSet::new();
+    let mut keepers = JoinSet::new();
     keep(&mut keepers, (sets.clone(), retention, changed_out), deleting);
     began_in(began).await;
     tokio::time::timeout(LIMIT, changed.changed()).await.expect("the first set").unwrap();
@@ -66,6 +68,36 @@ async fn changed_sets_are_seen_while_a_deletion_lasts() {
     let seen = tokio::time::timeout(LIMIT, changed.changed()).await;
     drop(end);
     seen.expect("the second set, while the deletion lasts").unwrap();
+    keepers.shutdown().await;
+}
+
+/// Nor until the contracts of all boxes are read.
+#[tokio::test]
+async fn changed_sets_are_seen_while_duties_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = sets(folder.path());
+    issue(&sets, 1);
+    // A set on a disk that does not answer.
+    let slow = folder.path().join("contracts/box-2");
+    std::fs::create_dir(&slow).unwrap();
+    let slow = slow.join("set.json");
+    assert!(Command::new("mkfifo").arg(&slow).status().unwrap().success());
+    let (changed_out, mut changed) = watch::channel(0);
+    let retention = Retention::open(folder.path()).unwrap();
+    let deleting = deleting(folder.path(), Turn::default);
+    let mut keepers = JoinSet::new();
+    keep(&mut keepers, (sets.clone(), retention, changed_out), deleting);
+    tokio::time::timeout(LIMIT, changed.changed()).await.expect("the first set").unwrap();
+    issue(&sets, 2);
+    let seen = tokio::time::timeout(LIMIT, changed.changed()).await;
+    // To open it for writing waits until somebody reads it.
+    let answer = tokio::task::spawn_blocking(move || {
+        let end = File::create(&slow).unwrap();
+        std::fs::remove_file(&slow).unwrap();
+        drop(end);
+    });
+    tokio::time::timeout(LIMIT, answer).await.expect("it is read").unwrap();
+    seen.expect("the second set, while duties are read").unwrap();
     keepers.shutdown().await;
 }
 
