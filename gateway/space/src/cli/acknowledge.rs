@@ -79,15 +79,19 @@ pub(super) fn execute(
     if common.json {
         return print_json(&json!({"acknowledged": said, "is_all": is_all}));
     }
+    print(&id, &said, is_all);
+    Ok(())
+}
+
+fn print(id: &ContractId, said: &[Acknowledged], is_all: bool) {
     if said.is_empty() {
         println!("nothing is due under contract {id}");
     }
-    for what in &said {
-        let (from, until) = (shown(what.from_s), shown(what.until_s));
-        println!("{consumer} acknowledges {} readings, {from} to {until}", what.rows);
+    for Acknowledged { party, rows, from_s, until_s, .. } in said {
+        let (from, until) = (shown(*from_s), shown(*until_s));
+        println!("{party} acknowledges {rows} readings, {from} to {until}");
     }
     if !is_all {
         println!("more periods wait than were counted at once; run this again");
     }
-    Ok(())
 }
