@@ -90,7 +90,7 @@ pub(crate) fn check(shared: &Shared, key: &VerifierKey, edit: Edit) -> Result<Ou
 
 /// The space's own log is whole, and names exactly the batches that the space has.
 fn check_space_log(shared: &Shared, stored: &Stored) -> Result<(), Fault> {
-    let journal = read_leaves(&shared.space_disk).unwrap();
+    let journal = read_leaves(&shared.space_disk, shared.space_disk.clone()).unwrap();
     let reader = LogReader::open(shared.space_disk.clone(), None, journal).unwrap();
     let (mut verifier, mut named) = (LogVerifier::new(), Vec::new());
     let read = reader.for_each(&mut |_, bytes| {

@@ -224,7 +224,8 @@ impl Tracer {
         let keys = LogKeys::open(state_dir, space)?;
         let store = open_disk(&state_dir.join(STORE_DIR))?;
         let log = open_disk(&state_dir.join(LOG_DIR))?;
-        let reader = LogReader::open(log, None, read_leaves(&store)?)?;
+        let tail = read_leaves(&store, log.clone())?;
+        let reader = LogReader::open(log, None, tail)?;
         let own = Source::open(reader, Some(&keys.verifier()?), None)?;
         let wanted: BTreeMap<&BatchKey, ()> = found.iter().map(|one| (&one.key, ())).collect();
         let (mut heads, mut received) = (BTreeMap::<String, Vec<_>>::new(), BTreeMap::new());

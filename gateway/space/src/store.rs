@@ -19,7 +19,7 @@ use crate::retention::{Retention, RetentionFault};
 use bytes::Bytes;
 use guan_codec::DecodeFault;
 use guan_evidence::{LeafBody, Received};
-use guan_log::{EvidenceLogError, LogHead, SignedHead};
+use guan_log::{EvidenceLog, EvidenceLogError, LogHead, SignedHead};
 use guan_model::{BatchSeq, BoxId, DatasetId, Digest, Now, SpoolId, StreamId};
 use guan_spool::{Disk, Journal, JournalConfig, JournalError, Salvage, Visit, journal};
 use log::SpaceLog;
@@ -396,11 +396,15 @@ fn replay(state: &mut Snapshot, tail: &mut LogTail, visit: Visit<'_>) -> Result<
     Ok(())
 }
 
-/// The leaves of the space's log that lie in the journal, while the daemon may be running.
-pub fn read_leaves(disk: &impl Disk) -> Result<Vec<(u64, Bytes)>, StoreError> {
+/// The leaves of the space's log that lie in the journal and in no bundle of `log` yet, while the daemon may be
+/// running. The journal keeps those of years, too, which need no memory here.
+pub fn read_leaves<L: Disk>(disk: &impl Disk, log: L) -> Result<Vec<(u64, Bytes)>, StoreError> {
+    let from = EvidenceLog::tail_from(log).map_err(StoreError::Log)?;
     let mut leaves = Vec::new();
     read_all(disk, &mut |record| {
-        if let StoredRecord::Leaf { place, bytes } = record {
+        if let StoredRecord::Leaf { place, bytes } = record
+            && place >= from
+        {
             leaves.push((place, bytes));
         }
         Ok(())

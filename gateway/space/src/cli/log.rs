@@ -91,8 +91,9 @@ fn source(which: &Which) -> anyhow::Result<Source> {
         Some(id) => of_box(&config, &BoxId::parse(id)?, which.origin.as_deref()),
         None => {
             let keys = LogKeys::open(&config.state_dir, config.id.as_str())?;
-            let leaves = read_leaves(&disk(&config.state_dir.join(STORE_DIR))?)?;
-            let reader = LogReader::open(disk(&config.state_dir.join(LOG_DIR))?, None, leaves)?;
+            let log = disk(&config.state_dir.join(LOG_DIR))?;
+            let leaves = read_leaves(&disk(&config.state_dir.join(STORE_DIR))?, log.clone())?;
+            let reader = LogReader::open(log, None, leaves)?;
             Ok(Source { reader, key: keys.verifier()? })
         }
     }

@@ -482,7 +482,7 @@ async fn letters_are_answered() {
     let answer = session.recv().await.unwrap();
     assert_eq!((answer.topic, answer.ticket), (Topic::WitnessAnswer, 7));
     assert_eq!(answer.body[..2], 200_u16.to_be_bytes());
-    let leaves = crate::store::read_leaves(&disk).unwrap();
+    let leaves = crate::store::read_leaves(&disk, disk.clone()).unwrap();
     assert_eq!(guan_evidence::Leaf::decode(&leaves[1].1).unwrap().body.kind_name(), "log.head");
     mail.receive(&box_id(1), write(Topic::Mirror, log.mirror_letter(0, 10))).await.unwrap();
     let answer = session.recv().await.unwrap();

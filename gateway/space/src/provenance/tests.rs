@@ -156,8 +156,9 @@ fn a_reading_is_traced_to_both_logs() {
     assert_eq!((own.kind, own.index, own.head_size), ("data.received", 42, Some(303)));
     let proof = TlogProof::parse(own.proof.as_ref().unwrap()).unwrap();
     let policy = Policy::of_logs(&[keys.verifier().unwrap()]).unwrap();
-    let leaves = read_leaves(&open_disk(&folder.path().join(STORE_DIR)).unwrap()).unwrap();
-    proof.verify(&leaves[42].1, &policy).unwrap();
+    let log = open_disk(&folder.path().join(LOG_DIR)).unwrap();
+    let bundle = LogReader::open(log, None, Vec::new()).unwrap().bundle(0).unwrap();
+    proof.verify(&bundle[42], &policy).unwrap();
     let bracket = ask(folder.path(), &Question::Batch(delivery(299).digest))[0].witnessed;
     assert_eq!((bracket.not_before_ms, bracket.not_after_ms), (Some(2_001_000), Some(2_002_000)));
 }

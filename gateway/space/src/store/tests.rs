@@ -93,7 +93,8 @@ pub(crate) fn open(disk: &SimDisk) -> Store<SimDisk> {
 }
 
 fn leaves(disk: &SimDisk, log: &SimDisk) -> Vec<Leaf> {
-    let reader = LogReader::open(log.clone(), None, read_leaves(disk).unwrap()).unwrap();
+    let reader =
+        LogReader::open(log.clone(), None, read_leaves(disk, log.clone()).unwrap()).unwrap();
     let mut leaves = Vec::new();
     reader.for_each(&mut |_, leaf| leaves.push(Leaf::decode(leaf).unwrap())).unwrap();
     leaves
@@ -273,7 +274,7 @@ fn batches_and_their_leaves_survive_together() {
             tree.append(leaf_hash(&leaf.encode()));
             verifier.handle_leaf(&leaf.encode());
         }
-        let reader = LogReader::open(log, None, read_leaves(&disk).unwrap()).unwrap();
+        let reader = LogReader::open(log.clone(), None, read_leaves(&disk, log).unwrap()).unwrap();
         let head = reader.checkpoint().unwrap().unwrap();
         let report = verifier.finish(&[&head], &VerifierKey::of(KEY.as_ref()).unwrap());
         assert!(report.is_valid(), "seed {seed}: {:?}", report.faults);
