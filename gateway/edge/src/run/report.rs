@@ -37,15 +37,17 @@ impl Reporter {
     }
 
     pub(super) async fn run(self) {
-        let mut has_failed = false;
+        let (mut has_failed, mut was_unset) = (false, false);
         loop {
-            if self.board.clock.read().quality == ClockQuality::Unset {
+            let is_unset = self.board.clock.read().quality == ClockQuality::Unset;
+            if is_unset && !was_unset {
                 self.board.alarm(
                     "the system's clock is impossible: time is carried on from the last durable \
                      moment and readings are marked; set the clock, or let NTP set it"
                         .to_owned(),
                 );
             }
+            was_unset = is_unset;
             let written = self.compose().write(&self.folder);
             if let (Err(fault), false) = (&written, has_failed) {
                 tracing::warn!(%fault, "the status cannot be written");
