@@ -45,7 +45,7 @@ pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
 pub use proof::{prove_consistency, prove_inclusion};
 pub use proof::{verify_consistency, verify_inclusion};
 pub use receipt::{Receipt, ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
-pub use subtrees::{LogNodes, Nodes, Subtrees, root_at};
+pub use subtrees::{LogNodes, Nodes, Subtrees, bundle_root, root_at};
 pub use tile::{Tile, TileRow};
 pub use tlog_proof::{TlogProof, TlogProofFault};
 pub use trace::{TRACE_BYTES, trace_id};

@@ -116,13 +116,16 @@ impl Subtrees {
 
     /// Seals the next bundle by the hashes of its leaves: its root, which is what to store.
     pub fn seal(&mut self, leaf_hashes: &[Digest]) -> Result<Digest, SubtreesFault> {
-        if leaf_hashes.len() as u64 != TILE_WIDTH {
-            return Err(SubtreesFault::NotFull { leaves: leaf_hashes.len() });
-        }
-        check_count(self.bundles() + 1)?;
-        let root = subtree_root(leaf_hashes);
-        self.0.append(root);
+        let root = bundle_root(leaf_hashes)?;
+        self.push(root)?;
         Ok(root)
+    }
+
+    /// Takes the root of the next bundle, which is stored already.
+    pub fn push(&mut self, root: Digest) -> Result<(), SubtreesFault> {
+        check_count(self.bundles() + 1)?;
+        self.0.append(root);
+        Ok(())
     }
 
     pub fn bundles(&self) -> u64 {
@@ -132,6 +135,14 @@ impl Subtrees {
     /// The root of one bundle, to check a bundle that comes back from a mirror.
     pub fn bundle(&self, index: u64) -> Option<Digest> {
         self.0.node(0, index)
+    }
+}
+
+/// The root of a full bundle by the hashes of its leaves.
+pub fn bundle_root(leaf_hashes: &[Digest]) -> Result<Digest, SubtreesFault> {
+    match leaf_hashes.len() as u64 == TILE_WIDTH {
+        true => Ok(subtree_root(leaf_hashes)),
+        false => Err(SubtreesFault::NotFull { leaves: leaf_hashes.len() }),
     }
 }
 

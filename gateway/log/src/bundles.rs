@@ -12,7 +12,7 @@
 use crate::place::{EPOCHS_MAX, Epoch};
 use bytes::Bytes;
 use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
-use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, leaf_hash};
+use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, bundle_root, leaf_hash};
 use guan_model::Digest;
 use guan_spool::{Disk, DiskFile, read_file, replace_file};
 use std::io;
@@ -24,6 +24,8 @@ const BUNDLE_PREFIX: &str = "entries-";
 const BUNDLE_BYTES_MAX: usize = BUNDLE_LEAVES_MAX * (LEAF_BYTES_MAX + 2);
 /// Largest file that is read whole: any bundle, and the hashes of a million of them.
 const FILE_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one bundle's root in the file of hashes.
+const HASH_BYTES: usize = 32;
 const ZSTD_LEVEL: i32 = 3;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
@@ -145,19 +147,20 @@ impl<D: Disk> Bundles<D> {
         }
     }
 
-    /// Writes the next full bundle and its hash; how many bytes the bundle takes.
+    /// Writes the next full bundle and its hash; how many bytes the bundle takes. Memory changes last: what
+    /// finds no room is sealed again, in the same place.
     pub fn seal(&self, subtrees: &mut Subtrees, leaves: &[Bytes]) -> Result<u64, LogFileFault> {
         let name = self.bundle_name(subtrees.bundles());
         let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
         let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd writes into memory");
+        let root = root_of(leaves)?;
         replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
-        let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
-        let root = subtrees.seal(&hashes).map_err(|_| LogFileFault::Subtrees)?;
-        self.append_subtree(&root)?;
+        self.append_subtree(subtrees.bundles(), &root)?;
+        subtrees.push(root).map_err(|_| LogFileFault::Subtrees)?;
         Ok(bytes.len() as u64)
     }
 
-    fn append_subtree(&self, root: &Digest) -> Result<(), LogFileFault> {
+    fn append_subtree(&self, bundles: u64, root: &Digest) -> Result<(), LogFileFault> {
         let name = self.name(SUBTREES_FILE);
         let write = || -> io::Result<()> {
             let mut file = match self.disk.open(&name) {
@@ -169,11 +172,10 @@ impl<D: Disk> Bundles<D> {
                 }
                 Err(fault) => return Err(fault),
             };
-            // A write that was cut short by a crash must not shift those after it.
-            let torn = file.len()? % 32;
-            if torn > 0 {
-                let whole = file.len()? - torn;
-                file.truncate(whole)?;
+            // What a crash or a full disk cut short must not shift what comes after it.
+            let place = bundles * HASH_BYTES as u64;
+            if file.len()? > place {
+                file.truncate(place)?;
             }
             file.append(&root.0)?;
             file.sync_data()
@@ -259,6 +261,12 @@ pub fn sealed_tree(subtrees: &Subtrees) -> Tree {
     }
     let size = subtrees.bundles() * BUNDLE_LEAVES_MAX as u64;
     Tree::from_frontier(size, above.frontier().to_vec()).expect("256 is a power of two")
+}
+
+/// The root of a full bundle.
+fn root_of(leaves: &[Bytes]) -> Result<Digest, LogFileFault> {
+    let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    bundle_root(&hashes).map_err(|_| LogFileFault::Subtrees)
 }
 
 fn epoch_of(name: &str) -> Option<Epoch> {
