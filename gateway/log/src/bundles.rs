@@ -2,12 +2,13 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `entries-<n>` | leaves 256 n to 256 n + 255 in the C2SP bundle encoding, as one zstd frame (plain in older logs) |
+//! | `entries-<n>` | leaves 256 n to 256 n + 255 in the C2SP bundle encoding, as one zstd frame with its checksum (without, or plain, in older logs) |
 //! | `subtrees` | the root of each bundle, 32 bytes; outlives the bundle |
 //! | `checkpoint` | the newest signed head |
 //!
 //! Files of later epochs have `e0002-` before their name. A bundle is written whole and renamed into
-//! place, then its hash is appended; what is torn or missing there is made again from the bundles.
+//! place, then its hash is appended; what is torn, missing or wrong there is made again from the bundles
+//! (`recovery`).
 
 use crate::place::{EPOCHS_MAX, Epoch};
 use bytes::Bytes;
@@ -41,6 +42,11 @@ pub enum LogFileFault {
     Bundle { name: String },
     #[error("the log's bundle {name} was pruned; the space's mirror has it")]
     Pruned { name: String },
+    #[error(
+        "the log's bundle {name} and its hash in {SUBTREES_FILE} do not fit each other: the space's \
+         mirror has the bundle as it was, and starting anew finds out about the hash"
+    )]
+    Unfit { name: String },
     #[error(
         "the hashes of the log's bundles do not fit the bundles; keep the disk for examination"
     )]
@@ -129,8 +135,19 @@ impl<D: Disk> Bundles<D> {
         Ok(self.numbers()?.first().copied().unwrap_or(0))
     }
 
-    /// The leaves of one full bundle.
+    /// The leaves of one full bundle, whose root is the one that was stored when it was sealed.
     pub fn bundle(&self, number: u64) -> Result<Vec<Bytes>, LogFileFault> {
+        let leaves = self.as_stored(number)?;
+        match self.hash(number)? {
+            Some(known) if known != root_of(&leaves)? => {
+                Err(LogFileFault::Unfit { name: self.bundle_name(number) })
+            }
+            _ => Ok(leaves),
+        }
+    }
+
+    /// The leaves of one full bundle, whatever its hash.
+    pub(crate) fn as_stored(&self, number: u64) -> Result<Vec<Bytes>, LogFileFault> {
         let name = self.bundle_name(number);
         let damaged = || LogFileFault::Bundle { name: name.clone() };
         let Some(file) = self.read(&name)? else {
@@ -152,17 +169,18 @@ impl<D: Disk> Bundles<D> {
     pub fn seal(&self, subtrees: &mut Subtrees, leaves: &[Bytes]) -> Result<u64, LogFileFault> {
         let name = self.bundle_name(subtrees.bundles());
         let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
-        let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd writes into memory");
+        let bytes = compressed(&plain).expect("zstd writes into memory");
         let root = root_of(leaves)?;
         replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
-        self.append_subtree(subtrees.bundles(), &root)?;
+        self.append_subtree(subtrees, &root)?;
         subtrees.push(root).map_err(|_| LogFileFault::Subtrees)?;
         Ok(bytes.len() as u64)
     }
 
-    fn append_subtree(&self, bundles: u64, root: &Digest) -> Result<(), LogFileFault> {
+    fn append_subtree(&self, subtrees: &Subtrees, root: &Digest) -> Result<(), LogFileFault> {
         let name = self.name(SUBTREES_FILE);
-        let write = || -> io::Result<()> {
+        let place = subtrees.bundles() * HASH_BYTES as u64;
+        let append = || -> io::Result<bool> {
             let mut file = match self.disk.open(&name) {
                 Ok(file) => file,
                 Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
@@ -172,48 +190,57 @@ impl<D: Disk> Bundles<D> {
                 }
                 Err(fault) => return Err(fault),
             };
+            let length = file.len()?;
+            if length < place {
+                return Ok(false);
+            }
             // What a crash or a full disk cut short must not shift what comes after it.
-            let place = bundles * HASH_BYTES as u64;
-            if file.len()? > place {
+            if length > place {
                 file.truncate(place)?;
             }
             file.append(&root.0)?;
-            file.sync_data()
+            file.sync_data()?;
+            Ok(true)
         };
-        write().map_err(|source| file_fault(&name, source))
-    }
-
-    /// The hashes of all sealed bundles. What a crash left out is made from the bundles and written.
-    pub fn recover_subtrees(&self) -> Result<Subtrees, LogFileFault> {
-        let (count, first) = (self.count()?, self.first()?);
-        let (mut subtrees, mut is_whole) = (self.subtrees()?, true);
-        if subtrees.bundles() > count {
-            // A hash without its bundle was never promised to anybody.
-            (subtrees, is_whole) = (Subtrees::new(), false);
+        match append().map_err(|source| file_fault(&name, source))? {
+            true => Ok(()),
+            // The disk was full when they were to be made again.
+            false => {
+                let known = (0..subtrees.bundles()).filter_map(|number| subtrees.bundle(number));
+                self.replace_hashes(&known.chain([*root]).collect::<Vec<_>>())
+            }
         }
-        if subtrees.bundles() < first {
-            return Err(LogFileFault::Subtrees);
-        }
-        while subtrees.bundles() < count {
-            is_whole = false;
-            let leaves = self.bundle(subtrees.bundles())?;
-            let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
-            subtrees.seal(&hashes).map_err(|_| LogFileFault::Subtrees)?;
-        }
-        if !is_whole {
-            let all = (0..count).filter_map(|number| subtrees.bundle(number));
-            let bytes: Vec<u8> = all.flat_map(|root| root.0).collect();
-            let name = self.name(SUBTREES_FILE);
-            replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
-        }
-        Ok(subtrees)
     }
 
     /// The hashes that the file has, a torn last one left out.
     pub fn subtrees(&self) -> Result<Subtrees, LogFileFault> {
+        let mut subtrees = Subtrees::new();
+        let pushed = self.hashes()?.into_iter().try_for_each(|root| subtrees.push(root));
+        pushed.map(|()| subtrees).map_err(|_| LogFileFault::Subtrees)
+    }
+
+    pub(crate) fn hashes(&self) -> Result<Vec<Digest>, LogFileFault> {
         let file = self.read(&self.name(SUBTREES_FILE))?.unwrap_or_default();
-        let whole = file.len() - file.len() % 32;
-        Subtrees::from_bytes(&file[..whole]).map_err(|_| LogFileFault::Subtrees)
+        let (whole, _) = file.as_chunks::<HASH_BYTES>();
+        Ok(whole.iter().map(|hash| Digest(*hash)).collect())
+    }
+
+    /// The one hash of a bundle, if the file has it.
+    fn hash(&self, number: u64) -> Result<Option<Digest>, LogFileFault> {
+        let name = self.name(SUBTREES_FILE);
+        let mut hash = [0; HASH_BYTES];
+        let place = number.saturating_mul(HASH_BYTES as u64);
+        match self.disk.open(&name).and_then(|file| file.read_at(place, &mut hash)) {
+            Ok(read) => Ok((read == HASH_BYTES).then_some(Digest(hash))),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(file_fault(&name, source)),
+        }
+    }
+
+    pub(crate) fn replace_hashes(&self, roots: &[Digest]) -> Result<(), LogFileFault> {
+        let name = self.name(SUBTREES_FILE);
+        let bytes: Vec<u8> = roots.iter().flat_map(|root| root.0).collect();
+        replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))
     }
 
     /// The text of the newest signed head.
@@ -263,8 +290,15 @@ pub fn sealed_tree(subtrees: &Subtrees) -> Tree {
     Tree::from_frontier(size, above.frontier().to_vec()).expect("256 is a power of two")
 }
 
+/// With a checksum, so that flipped bits of a bundle can be told from those of its hash.
+fn compressed(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    compressor.include_checksum(true)?;
+    compressor.compress(plain)
+}
+
 /// The root of a full bundle.
-fn root_of(leaves: &[Bytes]) -> Result<Digest, LogFileFault> {
+pub(crate) fn root_of(leaves: &[Bytes]) -> Result<Digest, LogFileFault> {
     let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     bundle_root(&hashes).map_err(|_| LogFileFault::Subtrees)
 }

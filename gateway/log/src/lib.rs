@@ -10,11 +10,12 @@ mod bundles;
 mod log;
 mod place;
 mod reader;
+mod recovery;
 
 #[cfg(test)]
 mod tests;
 
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
-pub use log::{EvidenceLog, EvidenceLogError, LeavesLost, LogHead, SignedHead};
+pub use log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LeavesLost, LogHead, SignedHead};
 pub use place::{EPOCHS_MAX, Epoch, JournalPlace};
 pub use reader::LogReader;

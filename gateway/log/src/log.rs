@@ -1,11 +1,12 @@
 //! The log of one writer: leaves in, heads out.
 //!
 //! Order that prevents self-made forks: entries durable, then sign, then checkpoint durable, then show
-//! it to anyone. A log that has fewer leaves than its signed head promises ends here, and the next epoch
-//! begins with a leaf that says so.
+//! it to anyone. A log that has fewer leaves than its signed head promises, or other ones, ends here, and the
+//! next epoch begins with a leaf that says so.
 
 use crate::bundles::{Bundles, LogFileFault, sealed_tree};
 use crate::place::{Epoch, JournalPlace};
+use crate::recovery::recover;
 use bytes::Bytes;
 use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::{
@@ -16,6 +17,9 @@ use guan_model::{BootNumber, Digest, Now, Signer};
 use guan_spool::Disk;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Most damaged bundles that are passed over for hints.
+const LOOK_BACK_MAX: usize = 16;
 
 /// Why the log cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,20 @@ pub struct LogHead {
 pub struct LeavesLost {
     pub have: u64,
     pub promised: u64,
+}
+
+/// Durable leaves that can no longer be read. Their hashes are here, so the log goes on over them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeavesDamaged {
+    pub from: u64,
+    pub through: u64,
+}
+
+impl LeavesDamaged {
+    fn of_bundle(number: u64) -> Self {
+        let from = number * BUNDLE_LEAVES_MAX as u64;
+        Self { from, through: from + BUNDLE_LEAVES_MAX as u64 - 1 }
+    }
 }
 
 /// A head that was signed, and what a witness needs to take it.
@@ -72,6 +90,7 @@ pub struct EvidenceLog<D: Disk> {
     committed_weighty: u64,
     cosigned: u64,
     lost: Option<LeavesLost>,
+    damaged: Vec<LeavesDamaged>,
     begun: Option<EpochStart>,
     last_boot: Option<BootNumber>,
     anchored: Option<u64>,
@@ -97,37 +116,51 @@ impl<D: Disk> EvidenceLog<D> {
         let epoch = tail.iter().map(|(place, _)| place.epoch()).max();
         let epoch = epoch.unwrap_or(on_disk.epoch()).max(on_disk.epoch());
         let bundles = Bundles::of(disk, epoch);
-        let subtrees = bundles.recover_subtrees()?;
+        let head = signed_head(&bundles, signer.as_ref())?;
+        let unsealed = hashes_after(&tail, epoch, bundles.sealed_size()?);
+        let sealed = recover(&bundles, head.as_ref(), &unsealed)?;
+        let mut log = Self::of_sealed(bundles, sealed.subtrees, signer, epoch.origin(base));
+        log.checkpoint_size = head.map_or(0, |head| head.size);
+        log.damaged = sealed.damaged.into_iter().map(LeavesDamaged::of_bundle).collect();
+        log.look_back();
+        tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes, sealed.is_cut));
+        log.committed = log.tree.clone();
+        log.committed_weighty = log.weighty;
+        let have = log.tree.size();
+        if have < log.checkpoint_size || sealed.is_cut {
+            log.begin_epoch(base, LeavesLost { have, promised: log.checkpoint_size })?;
+        }
+        Ok(log)
+    }
+
+    fn of_sealed(
+        bundles: Bundles<D>,
+        subtrees: Subtrees,
+        signer: Arc<dyn Signer>,
+        origin: String,
+    ) -> Self {
         let tree = sealed_tree(&subtrees);
-        let mut log = Self {
-            checkpoint_size: signed_size(&bundles, signer.as_ref())?,
-            origin: epoch.origin(base),
-            committed: tree.clone(),
+        Self {
             bundles,
             subtrees,
+            origin,
             signer,
+            committed: tree.clone(),
             tree,
             unsealed: Vec::new(),
+            checkpoint_size: 0,
             checkpoint_at: None,
             weighty: 0,
             committed_weighty: 0,
             cosigned: 0,
             lost: None,
+            damaged: Vec::new(),
             begun: None,
             last_boot: None,
             anchored: None,
             chained: None,
             bundle_bytes: None,
-        };
-        log.look_back()?;
-        tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes));
-        log.committed = log.tree.clone();
-        log.committed_weighty = log.weighty;
-        let have = log.tree.size();
-        if have < log.checkpoint_size {
-            log.begin_epoch(base, LeavesLost { have, promised: log.checkpoint_size })?;
         }
-        Ok(log)
     }
 
     /// Where the journal must be read from.
@@ -136,16 +169,25 @@ impl<D: Disk> EvidenceLog<D> {
         Ok(JournalPlace::new(bundles.epoch(), bundles.sealed_size()?).number())
     }
 
-    /// What the last bundle says of itself: a writer may have stopped right after it was sealed.
-    fn look_back(&mut self) -> Result<(), EvidenceLogError> {
-        let Some(last) = self.subtrees.bundles().checked_sub(1) else { return Ok(()) };
-        for bytes in self.bundles.bundle(last)? {
-            if let Ok(leaf) = Leaf::decode(&bytes) {
+    /// What the last bundle says of itself: a writer may have stopped right after it was sealed. These are
+    /// hints, so one that cannot be read is passed over.
+    fn look_back(&mut self) {
+        let mut passed = 0;
+        for number in (0..self.subtrees.bundles()).rev().take(LOOK_BACK_MAX) {
+            let Ok(leaves) = self.bundles.as_stored(number) else {
+                passed += 1;
+                continue;
+            };
+            for leaf in leaves.iter().filter_map(|bytes| Leaf::decode(bytes).ok()) {
                 self.last_boot = Some(leaf.boot);
                 self.remember(&leaf.body);
             }
+            break;
         }
-        Ok(())
+        // No bundle holds more boots than leaves: the next number is new, whatever they held.
+        let boots = passed * u32::try_from(BUNDLE_LEAVES_MAX).expect("256 fits");
+        self.last_boot =
+            self.last_boot.map(|BootNumber(last)| BootNumber(last.saturating_add(boots)));
     }
 
     fn remember(&mut self, body: &LeafBody) {
@@ -153,14 +195,18 @@ impl<D: Disk> EvidenceLog<D> {
             LeafBody::Anchor(anchor) => self.anchored = Some(anchor.size),
             LeafBody::Chain(chain) => self.chained = Some(chain.size),
             LeafBody::Cosigned(cosigned) => self.cosigned = self.cosigned.max(cosigned.size),
+            LeafBody::LogGap { from, through, reason: GapReason::Damage } => {
+                self.damaged.retain(|one| one.from < *from || one.through > *through);
+            }
             _ => {}
         }
     }
 
-    fn take_tail(&mut self, place: JournalPlace, bytes: Bytes) {
+    fn take_tail(&mut self, place: JournalPlace, bytes: Bytes, is_cut: bool) {
         let leaf = Leaf::decode(&bytes).ok();
         self.last_boot = leaf.as_ref().map(|leaf| leaf.boot).or(self.last_boot);
-        if !place.is_of(self.bundles.epoch()) || place.index() != self.tree.size() {
+        let is_next = place.is_of(self.bundles.epoch()) && place.index() == self.tree.size();
+        if is_cut || !is_next {
             return;
         }
         if let Some(leaf) = &leaf {
@@ -191,6 +237,7 @@ impl<D: Disk> EvidenceLog<D> {
         (self.subtrees, self.tree, self.committed) = Default::default();
         (self.checkpoint_size, self.cosigned) = (0, 0);
         (self.anchored, self.chained) = (None, None);
+        self.damaged.clear();
         (self.weighty, self.committed_weighty) = (0, 0);
         self.unsealed.clear();
         Ok(())
@@ -216,6 +263,11 @@ impl<D: Disk> EvidenceLog<D> {
     /// What the last signed head promised and the disk lost.
     pub fn lost(&self) -> Option<LeavesLost> {
         self.lost
+    }
+
+    /// Leaves that cannot be read and of which the log does not say so yet: to be recorded after the start.
+    pub fn damaged(&self) -> &[LeavesDamaged] {
+        &self.damaged
     }
 
     /// The first leaf of this epoch, when it began just now: to be appended before any other.
@@ -392,13 +444,26 @@ impl<D: Disk> EvidenceLog<D> {
     }
 }
 
-fn signed_size<D: Disk>(
+fn signed_head<D: Disk>(
     bundles: &Bundles<D>,
     signer: &dyn Signer,
-) -> Result<u64, EvidenceLogError> {
-    let Some(text) = bundles.checkpoint()? else { return Ok(0) };
+) -> Result<Option<LogHead>, EvidenceLogError> {
+    let Some(text) = bundles.checkpoint()? else { return Ok(None) };
     let key =
         VerifierKey::of(signer).map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
     let head = Checkpoint::parse_and_verify(&text, &key);
-    Ok(head.map_err(EvidenceLogError::Checkpoint)?.size)
+    let head = head.map_err(EvidenceLogError::Checkpoint)?;
+    Ok(Some(LogHead { size: head.size, root: head.root }))
+}
+
+/// Hashes of the leaves of an epoch that the journal has from an index on.
+fn hashes_after(tail: &[(JournalPlace, Bytes)], epoch: Epoch, mut size: u64) -> Vec<Digest> {
+    let mut hashes = Vec::new();
+    for (place, bytes) in tail {
+        if place.is_of(epoch) && place.index() == size {
+            hashes.push(leaf_hash(bytes));
+            size += 1;
+        }
+    }
+    hashes
 }

@@ -81,12 +81,13 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Shows every leaf that is here, in order, with its index.
+    /// Shows every leaf that is here, in order, with its index, as it lies on the disk: whoever judges the
+    /// log wants to see what does not fit.
     pub fn for_each(&self, handle: &mut dyn FnMut(u64, &[u8])) -> Result<(), LogFileFault> {
         let (first, count) = (self.bundles.first()?, self.bundles.count()?);
         for number in first..count {
             let start = number * BUNDLE_LEAVES_MAX as u64;
-            for (index, leaf) in (start..).zip(self.bundles.bundle(number)?) {
+            for (index, leaf) in (start..).zip(self.bundles.as_stored(number)?) {
                 handle(index, &leaf);
             }
         }

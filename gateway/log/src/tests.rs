@@ -209,6 +209,7 @@ fn a_full_disk_loses_no_leaf() {
         assert_eq!(log.seal().is_ok(), capacity == needed, "{capacity} bytes");
         let (from, count) = (log.unsealed().next().unwrap().0, log.unsealed().count() as u64);
         assert_eq!((log.head(), from + count), (head, 600), "{capacity} bytes");
+        assert_eq!(rig.open().head(), head, "started anew with {capacity} bytes");
         stops.insert(from);
         rig.disk.set_capacity(None);
         log.seal().unwrap();
@@ -235,47 +236,138 @@ fn bundles_are_cut_from_the_end() {
     assert_eq!((tree.size(), Some(tree.root())), (512, log.root_at(512)));
 }
 
-/// Every flipped bit of a bundle or of the hashes is told, or the leaves are what they were.
-#[test]
-fn flipped_bits_are_told() {
+/// A log of two bundles and 88 leaves, all under a signed head.
+fn signed_rig() -> (Rig, LogHead) {
     let mut rig = Rig::new();
     let mut log = rig.open();
     rig.append(&mut log, 600);
     log.seal().unwrap();
-    let root = log.root_at(512).unwrap();
-    let leaves: Vec<Vec<Bytes>> =
-        (0..2).map(|number| rig.reader(None).bundle(number).unwrap()).collect();
-    let mut seen = 0;
-    let mut unseen = 0;
-    for name in ["entries-0000000000000000", "entries-0000000000000001", "subtrees"] {
-        let whole = guan_spool::read_file(&rig.disk, name, 1 << 20).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            rig.disk.put(name, &bytes);
-            let reader = rig.reader(None);
-            let read: Vec<_> = (0..2).map(|number| reader.bundle(number)).collect();
-            let is_whole = read
-                .iter()
-                .zip(&leaves)
-                .all(|(read, known)| read.as_ref().is_ok_and(|read| read == known));
-            let fits = reader.with_nodes(|nodes| guan_evidence::root_at(512, nodes)) == Ok(root)
-                && read.iter().enumerate().all(|(number, read)| {
-                    let Ok(read) = read else { return false };
-                    let mut tree = guan_evidence::Tree::new();
-                    for leaf in read {
-                        tree.append(leaf_hash(leaf));
-                    }
-                    reader.subtrees().bundle(number as u64) == Some(tree.root())
-                });
-            assert!(is_whole || !fits, "bit {bit} of {name} changes leaves unseen");
-            match fits {
-                true => unseen += 1,
-                false => seen += 1,
-            }
-        }
-        rig.disk.put(name, &whole);
+    log.sign_checkpoint(&now(1)).unwrap();
+    (rig, log.head())
+}
+
+/// No flipped bit of the hashes makes the log sign another history.
+#[test]
+fn flipped_bits_of_hashes_are_mended() {
+    let (rig, head) = signed_rig();
+    let whole = rig.disk.contents("subtrees").unwrap();
+    for bit in 0..whole.len() * 8 {
+        rig.disk.flip_bit("subtrees", bit);
+        let log = rig.open();
+        assert_eq!((log.head(), log.begun(), log.damaged()), (head, None, &[][..]), "bit {bit}");
+        assert_eq!(rig.disk.contents("subtrees").unwrap(), whole, "bit {bit}");
     }
-    // Some bits of a compressed frame mean nothing; then nothing is changed either.
-    assert!(seen > 10_000 && unseen * 100 < seen, "{seen} told, {unseen} without effect");
+    // Nor those of a bundle that no head covers.
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 100);
+    log.sign_checkpoint(&now(1)).unwrap();
+    rig.append(&mut log, 700);
+    log.seal().unwrap();
+    for bit in 0..3 * 32 * 8 {
+        rig.disk.flip_bit("subtrees", bit);
+        assert_eq!(rig.open().head(), log.head(), "bit {bit}");
+    }
+    // What a full disk left unwritten is written with the next bundle.
+    rig.disk.put("subtrees", &[]);
+    rig.disk.set_capacity(Some(0));
+    let mut again = rig.open();
+    rig.disk.set_capacity(None);
+    rig.append(&mut again, 300);
+    again.seal().unwrap();
+    assert_eq!(rig.disk.contents("subtrees").unwrap().len(), 4 * 32);
+    assert_eq!(rig.open().head(), again.head());
+}
+
+/// Where hash and leaves are both wrong nothing leads to the signed head: the log ends, and says what is left.
+#[test]
+fn what_leads_to_no_signed_head_ends_the_log() {
+    let (rig, _) = signed_rig();
+    let root_before = rig.open().root_at(256);
+    let name = "entries-0000000000000001";
+    let bundle = rig.disk.contents(name).unwrap();
+    rig.disk.put(name, &bundle[..40]);
+    rig.disk.flip_bit("subtrees", 256 + 7);
+    let mut bytes = rig.disk.contents("subtrees").unwrap();
+    bytes.truncate(32);
+    rig.disk.put("subtrees", &bytes);
+    let log = rig.open();
+    let begun = log.begun().unwrap();
+    assert_eq!((begun.size, begun.signed, Some(begun.root)), (256, 600, root_before));
+    assert_eq!((log.origin(), log.head().size), ("guan/box-1/e2", 0));
+    // A history of its own from the first leaf on, with every hash right: nothing shows where it parts.
+    let (mut rig, _) = signed_rig();
+    let checkpoint = rig.disk.contents("checkpoint").unwrap();
+    rig.disk = SimDisk::new();
+    rig.journal.clear();
+    let mut log = rig.open();
+    for _ in 0..600 {
+        rig.journal.push(log.append(&now(5), BootNumber(1), LeafBody::Stop));
+    }
+    log.handle_committed();
+    log.seal().unwrap();
+    rig.disk.put("checkpoint", &checkpoint);
+    let log = rig.open();
+    assert_eq!(log.lost(), Some(LeavesLost { have: 0, promised: 600 }));
+    assert_eq!(log.origin(), "guan/box-1/e2");
+}
+
+/// A bundle that cannot be read stops no log; it is told once.
+#[test]
+fn a_damaged_newest_bundle_is_passed_over() {
+    let (mut rig, head) = signed_rig();
+    rig.journal.retain(|(place, _)| *place < 512);
+    let mut shorter = Rig { disk: SimDisk::new(), key: rig.key.clone(), journal: Vec::new() };
+    let mut log = shorter.open();
+    for (place, _) in &rig.journal {
+        let moment = now(*place);
+        let boot = BootNumber(if *place < 256 { 1 } else { 2 });
+        shorter.journal.push(log.append(&moment, boot, LeafBody::Stop));
+    }
+    log.handle_committed();
+    log.seal().unwrap();
+    let sealed = log.head();
+    assert_ne!(sealed, head);
+    assert_eq!(shorter.open().last_boot(), Some(BootNumber(2)));
+    shorter.disk.flip_bit("entries-0000000000000001", 400);
+    shorter.journal.clear();
+    let mut log = shorter.open();
+    let damaged = LeavesDamaged { from: 256, through: 511 };
+    assert_eq!((log.head(), log.damaged(), log.begun()), (sealed, &[damaged][..], None));
+    assert_eq!(log.last_boot(), Some(BootNumber(1 + 256)), "above any that was lost");
+    let LeavesDamaged { from, through } = damaged;
+    let gap = LeafBody::LogGap { from, through, reason: guan_evidence::GapReason::Damage };
+    shorter.journal.push(log.append(&now(0), BootNumber(300), gap));
+    log.handle_committed();
+    assert_eq!(log.damaged(), [damaged]);
+    let again = shorter.open();
+    assert_eq!((again.head(), again.damaged()), (log.head(), &[][..]));
+    // With its hash gone too the log ends; whoever signed nothing yet has promised nothing.
+    shorter.disk.put("subtrees", &[0; 32]);
+    let log = shorter.open();
+    assert_eq!(log.lost(), Some(LeavesLost { have: 256, promised: 0 }));
+}
+
+/// A hash too many is dropped, and the others stay: of a pruned log nothing else could make them.
+#[test]
+fn a_hash_without_its_bundle_is_dropped() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 1100);
+    log.seal().unwrap();
+    log.prune(700).unwrap();
+    let whole = rig.disk.contents("subtrees").unwrap();
+    let more = [&whole[..], &[7; 32], &[8; 9]].concat();
+    rig.disk.put("subtrees", &more);
+    assert_eq!(rig.open().head(), log.head());
+    assert_eq!(rig.disk.contents("subtrees").unwrap(), whole);
+    rig.disk.put("subtrees", &more);
+    let bundles = Bundles::of(rig.disk.clone(), Epoch::FIRST);
+    assert_eq!(bundles.recover_subtrees().unwrap().bundles(), 4);
+    assert_eq!(rig.disk.contents("subtrees").unwrap(), whole);
+    // Too few for what was pruned: nothing can be built on them.
+    rig.disk.put("subtrees", &whole[..32]);
+    assert_eq!(rig.open().begun().unwrap().size, 256);
+    let fault = bundles.recover_subtrees().unwrap_err();
+    assert!(matches!(fault, LogFileFault::Pruned { .. }), "{fault}");
 }

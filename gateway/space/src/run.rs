@@ -32,6 +32,7 @@ use guan_identity::{
     CaFault, CertFault, KeyFault, KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, TlsFault,
 };
 use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TuningFault};
+use guan_log::LeavesDamaged;
 use guan_model::{ClockQuality, Digest, Now, Signer, WallTime};
 use guan_spool::OsDisk;
 use keepers::{Deleter, Deleting, keep, watch_uses};
@@ -123,6 +124,13 @@ fn open_store(config: &SpaceConfig, keys: &LogKeys) -> Result<Store<OsDisk>, Run
     let (store, salvage) = Store::open(disk, config.segment_size_bytes, [0; 16], log)?;
     if salvage != guan_spool::Salvage::default() {
         tracing::warn!(?salvage, "the store was not closed in order; what was readable is kept");
+    }
+    for LeavesDamaged { from, through } in store.log_damaged() {
+        tracing::error!(
+            from,
+            through,
+            "entries of the log cannot be read any more; it goes on after them; keep the disk"
+        );
     }
     Ok(store)
 }

@@ -19,7 +19,7 @@ use crate::retention::{Retention, RetentionFault};
 use bytes::Bytes;
 use guan_codec::DecodeFault;
 use guan_evidence::{LeafBody, Received};
-use guan_log::{EvidenceLog, EvidenceLogError, LogHead, SignedHead};
+use guan_log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LogHead, SignedHead};
 use guan_model::{BatchSeq, BoxId, DatasetId, Digest, Now, SpoolId, StreamId};
 use guan_spool::{Disk, Journal, JournalConfig, JournalError, Salvage, Visit, journal};
 use log::SpaceLog;
@@ -301,6 +301,11 @@ impl<D: Disk> Store<D> {
     /// Size and root of the log after the last commit.
     pub fn log_head(&self) -> LogHead {
         self.log.head()
+    }
+
+    /// Leaves of the log that cannot be read any more, as the log says after the next start.
+    pub fn log_damaged(&self) -> &[LeavesDamaged] {
+        self.log.damaged()
     }
 
     /// Leaves about batches, of all commits since the last call.

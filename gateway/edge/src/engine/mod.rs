@@ -22,7 +22,7 @@ use crate::vault::{Vault, VaultFault};
 use guan_catalogue::Day;
 use guan_catalogue::quality::Ledger;
 use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage};
-use guan_log::{EvidenceLog, EvidenceLogError, LogHead, SignedHead};
+use guan_log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LogHead, SignedHead};
 use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
@@ -416,6 +416,13 @@ impl<D: Disk, T> Engine<D, T> {
         self.note(now, LeafBody::Start { program: program.clone(), spool });
         if salvage != Salvage::default() {
             self.note(now, LeafBody::Salvage(salvage));
+        }
+        for LeavesDamaged { from, through } in self.evidence.damaged().to_vec() {
+            self.note(now, LeafBody::LogGap { from, through, reason: GapReason::Damage });
+            self.effects.push_back(Effect::Alarm(format!(
+                "entries {from} to {through} of the evidence log cannot be read any more; it goes on \
+                 after them; keep the disk for examination, the space's mirror may have them"
+            )));
         }
         outside.into_iter().for_each(|body| self.note(now, body));
         if let Some(epoch) = begun {

@@ -356,6 +356,29 @@ fn an_edited_leaf_is_seen() {
     }
 }
 
+/// Leaves that the disk lost stop no box; the log says once that they are gone.
+#[test]
+fn a_damaged_bundle_is_recorded_once() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    for step in 0..150_u32 {
+        let now = at(u64::from(step) * 30);
+        publish(&mut engine, now, 1, 1, step);
+        let tick = Now { monotonic: now.monotonic + Duration::from_millis(25), ..now };
+        engine.apply(tick, Event::Tick).unwrap();
+    }
+    engine.apply(at(10_000), Event::Stop).unwrap();
+    drop(engine);
+    rig.log_disk.flip_bit("entries-0000000000000000", 800);
+    let told: Vec<String> = (0..2).flat_map(|_| alarms(&mut rig.start())).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("entries 0 to 255 of the evidence log"), "{told:?}");
+    let tail = rig.log_reader().bundle(1).unwrap();
+    let tail = tail.iter().map(|leaf| Leaf::decode(leaf).unwrap().body);
+    let gaps: Vec<LeafBody> = tail.filter(|body| matches!(body, LeafBody::LogGap { .. })).collect();
+    assert_eq!(gaps, [LeafBody::LogGap { from: 0, through: 255, reason: GapReason::Damage }]);
+}
+
 #[test]
 fn leaves_are_sealed_into_bundles() {
     let mut rig = Rig::new();

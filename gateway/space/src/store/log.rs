@@ -1,13 +1,14 @@
 //! The space's own evidence log, as the store writes it: leaves lie in the store's journal, in the commit
 //! of what they speak of, so a `data.received` exists if and only if its batch is stored.
 //!
-//! The first leaf of each run is its `Start`; it waits for the first commit that goes through.
+//! The first leaf of each run is its `Start`; it waits for the first commit that goes through. Leaves that
+//! cannot be read any more are recorded right after it.
 
 use super::{StoreError, is_full};
 use bytes::Bytes;
 use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
-use guan_evidence::{Leaf, LeafBody, Program, leaf_hash};
-use guan_log::{Bundles, EvidenceLog, EvidenceLogError, JournalPlace, LogHead, SignedHead};
+use guan_evidence::{GapReason, LeafBody, Program, leaf_hash};
+use guan_log::{EvidenceLog, EvidenceLogError, JournalPlace, LeavesDamaged, LogHead, SignedHead};
 use guan_model::{BatchSeq, BootNumber, BoxId, Digest, Now, Signer, SpoolId, StreamId};
 use guan_spool::{Disk, JournalError};
 use std::sync::Arc;
@@ -65,7 +66,6 @@ impl<D: Disk> SpaceLog<D> {
     ) -> Result<Self, StoreError> {
         let LogParts { disk, signer, program } = parts;
         let newest = tail.iter().map(|(place, _)| JournalPlace::from_number(*place)).max();
-        let last_sealed = last_sealed_boot(disk.clone())?;
         let base = signer.name().to_owned();
         let log = EvidenceLog::open(disk, &base, signer, tail)?;
         let have = JournalPlace::new(log.epoch(), log.head().size);
@@ -73,8 +73,7 @@ impl<D: Disk> SpaceLog<D> {
             let (have, expected) = (log.head().size, newest.index() + 1);
             return Err(StoreError::LogFolder { have, expected });
         }
-        let last = log.last_boot().max(last_sealed);
-        let boot = BootNumber(last.map_or(0, |BootNumber(last)| last) + 1);
+        let boot = BootNumber(log.last_boot().map_or(0, |BootNumber(last)| last) + 1);
         let (staged, committed) = (Vec::new(), Vec::new());
         Ok(Self {
             log,
@@ -100,6 +99,10 @@ impl<D: Disk> SpaceLog<D> {
             let (program, spool) = (self.program.clone(), self.spool);
             let body = LeafBody::Start { program, spool };
             leaves.push(self.log.append(now, self.boot, body));
+            for LeavesDamaged { from, through } in self.log.damaged().to_vec() {
+                let body = LeafBody::LogGap { from, through, reason: GapReason::Damage };
+                leaves.push(self.log.append(now, self.boot, body));
+            }
         }
         if matches!(body, LeafBody::Start { .. }) {
             return leaves;
@@ -160,6 +163,10 @@ impl<D: Disk> SpaceLog<D> {
         std::mem::take(&mut self.committed)
     }
 
+    pub(super) fn damaged(&self) -> &[LeavesDamaged] {
+        self.log.damaged()
+    }
+
     pub(super) fn head(&self) -> LogHead {
         self.log.head()
     }
@@ -181,16 +188,6 @@ impl<D: Disk> SpaceLog<D> {
             false => Ok(None),
         }
     }
-}
-
-/// The boot of the last sealed leaf: the journal's tail may be empty.
-fn last_sealed_boot<D: Disk>(disk: D) -> Result<Option<BootNumber>, StoreError> {
-    let bundles = Bundles::newest(disk).map_err(EvidenceLogError::from)?;
-    let count = bundles.count().map_err(EvidenceLogError::from)?;
-    let Some(last) = count.checked_sub(1) else { return Ok(None) };
-    let leaves = bundles.bundle(last).map_err(EvidenceLogError::from)?;
-    let leaf = leaves.last().and_then(|leaf| Leaf::decode(leaf).ok());
-    Ok(leaf.map(|leaf| leaf.boot))
 }
 
 impl From<EvidenceLogError> for StoreError {

@@ -3,7 +3,7 @@
 use super::*;
 use bytes::Bytes;
 use guan_evidence::verify::LogVerifier;
-use guan_evidence::{Leaf, LeafBody, Program, VerifierKey, leaf_hash};
+use guan_evidence::{GapReason, Leaf, LeafBody, Program, VerifierKey, leaf_hash};
 use guan_identity::LogKeyFile;
 use guan_log::LogReader;
 use guan_model::{
@@ -405,4 +405,29 @@ fn a_store_of_yesterday_begins_another_log() {
     leaves.iter().for_each(|leaf| verifier.handle_leaf(&leaf.encode()));
     let report = verifier.finish(&[&signed.text], &VerifierKey::of(KEY.as_ref()).unwrap());
     assert!(report.is_valid(), "{:?}", report.faults);
+}
+
+/// Leaves that the disk lost stop no space; its log says once that they are gone, and boots go on rising.
+#[test]
+fn a_damaged_bundle_is_recorded_once() {
+    let (disk, log) = (SimDisk::new(), SimDisk::new());
+    let mut store = try_open(&disk, &log).unwrap();
+    (0..255).try_for_each(|_| store.note(&now(0), LeafBody::Stop)).unwrap();
+    store.commit().unwrap();
+    store.sign(&now(0)).unwrap().unwrap();
+    drop(store);
+    log.flip_bit("entries-0000000000000000", 800);
+    for run in 1..=2 {
+        let mut store = try_open(&disk, &log).unwrap();
+        store.start(&now(run)).unwrap();
+        store.commit().unwrap();
+    }
+    let reader = LogReader::open(log.clone(), None, read_leaves(&disk).unwrap()).unwrap();
+    let tail: Vec<Leaf> =
+        reader.bundle(1).unwrap().iter().map(|leaf| Leaf::decode(leaf).unwrap()).collect();
+    let kinds: Vec<&str> = tail.iter().map(|leaf| leaf.body.kind_name()).collect();
+    assert_eq!(kinds, ["start", "log.gap", "start"]);
+    let expect = LeafBody::LogGap { from: 0, through: 255, reason: GapReason::Damage };
+    assert_eq!(tail[1].body, expect);
+    assert!(tail[0].boot < tail[2].boot, "{tail:?}");
 }
