@@ -62,7 +62,7 @@ impl ProductRules {
             LeafBody::DataGap(gap) if gap.from > gap.through => {
                 faults.add(Fault::GapRange { index });
             }
-            LeafBody::DataGap(gap) => self.record_gap(gap),
+            LeafBody::DataGap(gap) => self.record_gap(gap, faults),
             // Told of by itself, where somebody is believed; here it says that leaves are gone.
             LeafBody::LogGap { from, through, .. } => {
                 let (from, through) = (*from, *through);
@@ -112,10 +112,15 @@ impl ProductRules {
         stream.ahead.retain(|(_, through)| *through >= next);
     }
 
-    fn record_gap(&mut self, gap: &DataGap) {
+    fn record_gap(&mut self, gap: &DataGap, faults: &mut Faults) {
         let stream = self.streams.entry(gap.stream).or_default();
         let range = (gap.from.0, gap.through.0);
         subtract(&mut stream.holes, range);
+        // A gap in the middle of a hole leaves two.
+        let kept = stream.holes.len().min(RANGES_MAX);
+        for hole in stream.holes.drain(kept..) {
+            faults.add(hole.fault(gap.stream));
+        }
         if range.1 >= stream.next && stream.ahead.len() < RANGES_MAX {
             stream.ahead.push(range);
         }

@@ -242,6 +242,16 @@ fn open_holes_are_bounded() {
     };
     assert_eq!(of(rules::RANGES_MAX), 0);
     assert_eq!(of(rules::RANGES_MAX + 1), 1);
+    // One hole that gaps split again and again: those beyond the limit are told at once.
+    let split = |holes: u64| {
+        let gaps = (1..holes).map(|number| gap(number * 2, number * 2));
+        let (last, end) = (holes * 2 + 10, gap(1, holes * 2 + 9));
+        let bodies = [start(7), decision(1), batch(last, 1)].into_iter().chain(gaps).chain([end]);
+        let leaves = log(bodies.collect());
+        verify(&leaves, &[head(&leaves, leaves.len())]).faults.len()
+    };
+    assert_eq!(split(rules::RANGES_MAX as u64), 0);
+    assert_eq!(split(rules::RANGES_MAX as u64 + 1), 1);
     // A gap that was passed makes room for the next one.
     let passed = (1..=rules::RANGES_MAX as u64 + 1).map(|gap| gap * 2);
     let pairs = passed.flat_map(|seq| [gap(seq - 1, seq - 1), decision(1), batch(seq, 1)]);
