@@ -3,255 +3,14 @@
 //!
 //! A TPM of software writes what a real one would; end to end the same is tried on an emulator.
 
+mod rig;
+
 use super::*;
 use crate::checkpoint::tests::TestSigner;
-use crate::leaf::{Anchor, Chain, KeyRollover, Program, Statement, TRAIL_PCR, TpmStart};
-use crate::note::Note;
-use crate::tpm::pcr_digest;
-use crate::{CosignatureKey, cosign, cosigned_leaf};
-use guan_model::{ClockQuality, PublicKey, Signer as _, SpoolId, WallTime};
+use crate::leaf::{Anchor, Chain, KeyRollover, Program, Statement};
+use guan_model::{PublicKey, Signer as _, SpoolId, WallTime};
 use proptest::prelude::*;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use std::collections::BTreeMap;
-
-const ORIGIN: &str = "guan/box-7";
-
-fn extended(before: &Digest, data: &Digest) -> Digest {
-    Digest::of_parts(&[&before.0, &data.0])
-}
-
-/// What an attacker with root may ask a TPM, and what nobody can make it forget.
-struct SoftTpm {
-    key: EcdsaKeyPair,
-    resets: u32,
-    clock_ms: u64,
-    trail: Digest,
-    chain: Option<Digest>,
-}
-
-impl SoftTpm {
-    fn new() -> Self {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-        let key = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).unwrap();
-        Self { key, resets: 40, clock_ms: 1000, trail: Digest([0; 32]), chain: None }
-    }
-
-    fn public(&self) -> PublicKey {
-        PublicKey::EcdsaP256(self.key.public_key().as_ref().to_vec())
-    }
-
-    fn reboot(&mut self) {
-        self.resets += 1;
-        self.trail = Digest([0; 32]);
-    }
-
-    /// TPMS_ATTEST of a kind, signed.
-    fn state(&mut self, kind: u16, extra: &Digest, body: &[u8]) -> Statement {
-        self.clock_ms += 10;
-        let mut bytes = vec![0xFF, b'T', b'C', b'G'];
-        bytes.extend(kind.to_be_bytes());
-        bytes.extend([0, 2, 0, 11]);
-        bytes.extend([0, 32]);
-        bytes.extend(extra.0);
-        bytes.extend(self.clock_ms.to_be_bytes());
-        bytes.extend(self.resets.to_be_bytes());
-        bytes.extend([0, 0, 0, 0, 1]);
-        bytes.extend([0; 8]);
-        bytes.extend(body);
-        let signed = self.key.sign(&SystemRandom::new(), &bytes).unwrap();
-        let (r, s) = signed.as_ref().split_at(32);
-        let signature = [&[0, 0x18, 0, 0x0B, 0, 32][..], r, &[0, 32], s].concat();
-        Statement::new(bytes, signature).unwrap()
-    }
-
-    fn quote(&mut self, extra: &Digest) -> (Statement, BTreeMap<u8, Digest>) {
-        let pcrs = BTreeMap::from([(0, Digest([7; 32])), (TRAIL_PCR, self.trail)]);
-        let mut bits = [0_u8; 3];
-        pcrs.keys().for_each(|pcr| bits[usize::from(pcr / 8)] |= 1 << (pcr % 8));
-        let mut body = vec![0, 0, 0, 1, 0, 0x0B, 3];
-        body.extend(bits);
-        body.extend([0, 32]);
-        body.extend(pcr_digest(&pcrs).0);
-        (self.state(0x8018, extra, &body), pcrs)
-    }
-
-    fn certify(&mut self, extra: &Digest, name: u8) -> Statement {
-        let mut body = vec![0, 4, 0, 11, name, name, 0, 0, 0, 32];
-        body.extend(self.chain.unwrap_or(Digest([0; 32])).0);
-        self.state(0x8014, extra, &body)
-    }
-}
-
-/// A box that writes its log as it should, on a TPM that an attacker may take over at any point.
-struct Box {
-    log: TestSigner,
-    witness: TestSigner,
-    tpm: SoftTpm,
-    levels: Levels,
-    leaves: Vec<Vec<u8>>,
-    boot: u32,
-    at_ms: u64,
-    heads: Vec<String>,
-    trail: Vec<u64>,
-}
-
-impl Box {
-    fn new() -> Self {
-        Self {
-            log: TestSigner::new(ORIGIN, 9),
-            witness: TestSigner::new("space-1/witness", 5),
-            tpm: SoftTpm::new(),
-            levels: Levels::default(),
-            leaves: Vec::new(),
-            boot: 0,
-            at_ms: 0,
-            heads: Vec::new(),
-            trail: Vec::new(),
-        }
-    }
-
-    /// Goes on after these leaves of the first boot.
-    fn take_over(&mut self, leaves: &[Vec<u8>]) {
-        self.boot = 1;
-        for leaf in leaves {
-            self.levels.append(leaf_hash(leaf));
-            self.leaves.push(leaf.clone());
-        }
-    }
-
-    fn append(&mut self, body: LeafBody) {
-        self.at_ms += 100;
-        let leaf = Leaf {
-            seq: self.leaves.len() as u64,
-            wall: WallTime::from_millis(1_800_000_000_000),
-            boot: BootNumber(self.boot),
-            monotonic: Duration::from_millis(self.at_ms),
-            clock_quality: ClockQuality::Ntp,
-            body,
-        };
-        let bytes = leaf.encode();
-        self.levels.append(leaf_hash(&bytes));
-        self.leaves.push(bytes);
-    }
-
-    fn start(&mut self) {
-        self.start_as(self.tpm.resets, self.tpm.chain);
-    }
-
-    /// With claims about the TPM that may be lies.
-    fn start_as(&mut self, resets: u32, chain: Option<Digest>) {
-        (self.boot, self.at_ms) = (self.boot + 1, 0);
-        let program = Program::parse("guan 0.1.0").unwrap();
-        self.append(LeafBody::Start { program, spool: SpoolId([1; 16]) });
-        let PublicKey::EcdsaP256(point) = self.tpm.public() else { unreachable!() };
-        let start = TpmStart {
-            attestation_key: Digest::of(&point),
-            resets,
-            restarts: 0,
-            clock_ms: self.tpm.clock_ms,
-            is_safe: true,
-            lockouts: 0,
-            trail: self.tpm.trail,
-            chain,
-        };
-        self.append(LeafBody::TpmStart(start));
-    }
-
-    fn work(&mut self, leaves: usize) {
-        for number in 0..leaves {
-            let outcome = crate::leaf::ConfigOutcome::Applied;
-            let digest = Digest::of(&number.to_be_bytes());
-            self.append(LeafBody::ConfigChange { digest, outcome });
-        }
-    }
-
-    fn root(&self) -> Digest {
-        self.levels.root_at(self.levels.size()).unwrap()
-    }
-
-    /// Signs, extends.
-    fn sign(&mut self) -> Digest {
-        let (size, root) = (self.levels.size(), self.root());
-        self.heads.push(Checkpoint::sign(ORIGIN, size, &root, &self.log).unwrap());
-        let head = Digest::of(head_text(ORIGIN, size, &root).as_bytes());
-        self.tpm.trail = extended(&self.tpm.trail, &head);
-        self.trail.push(size);
-        head
-    }
-
-    fn anchor(&mut self, head: &Digest) {
-        let size = *self.trail.last().unwrap();
-        let (quote, pcrs) = self.tpm.quote(head);
-        let trail = std::mem::take(&mut self.trail);
-        self.append(LeafBody::Anchor(Anchor { size, trail, pcrs, quote }));
-    }
-
-    fn chain(&mut self, size: u64, head: &Digest) {
-        let before = self.tpm.chain;
-        self.tpm.chain = Some(extended(&before.unwrap_or(Digest([0; 32])), head));
-        let certified = self.tpm.certify(head, 1);
-        self.append(LeafBody::Chain(Chain { size, before, certified }));
-    }
-
-    fn cosign(&mut self, seconds: i64) {
-        let head = self.heads.last().unwrap().clone();
-        let size = Checkpoint::parse_unverified(&head).unwrap().size;
-        let text = Note::parse(&head).unwrap().text().to_owned();
-        let line = cosign(&text, WallTime::from_seconds(seconds), &self.witness).unwrap();
-        let key = CosignatureKey::of(&self.witness).unwrap();
-        let leaf = cosigned_leaf(&key, &format!("{text}\n{line}"), size).unwrap();
-        self.append(LeafBody::Cosigned(leaf));
-    }
-
-    fn boot(&mut self, leaves: usize) {
-        self.start();
-        self.work(leaves);
-        let head = self.sign();
-        let size = self.levels.size();
-        self.work(3);
-        self.sign();
-        let last = Digest::of(head_text(ORIGIN, self.levels.size(), &self.root()).as_bytes());
-        self.anchor(&last);
-        self.chain(size, &head);
-        self.cosign(1_800_000_000 + i64::from(self.boot) * 86_400);
-        self.append(LeafBody::Stop);
-        self.sign();
-        self.trail.clear();
-    }
-
-    fn trust(&self) -> Trust {
-        Trust {
-            attestation_keys: vec![self.tpm.public()],
-            witnesses: vec![CosignatureKey::of(&self.witness).unwrap()],
-            ..Trust::of_key(ORIGIN, VerifierKey::of(&self.log).unwrap())
-        }
-    }
-
-    fn report(&self) -> Report {
-        report(&self.leaves, &self.heads, self.trust())
-    }
-}
-
-fn report(leaves: &[Vec<u8>], heads: &[String], trust: Trust) -> Report {
-    let key = trust.log_key.clone();
-    let mut verifier = LogVerifier::with_trust(trust);
-    leaves.iter().for_each(|leaf| verifier.handle_leaf(leaf));
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    verifier.finish(&heads, &key)
-}
-
-/// Three boots, with a reboot between each.
-fn honest() -> Box {
-    let mut host = Box::new();
-    for leaves in [5, 9, 7] {
-        host.boot(leaves);
-        host.tpm.reboot();
-    }
-    host
-}
+use rig::{Box, ORIGIN, SoftTpm, attestation_key, extended, honest, report};
 
 /// Parses, changes and writes leaf `index` anew; hashes are not touched.
 fn edit(leaves: &mut [Vec<u8>], index: usize, change: impl FnOnce(&mut Leaf)) {
@@ -265,7 +24,7 @@ fn place(leaves: &[Vec<u8>], kind: &str) -> usize {
     leaves.iter().position(is_kind).unwrap()
 }
 
-/// The first fault says so; the twin passes.
+/// One of the faults says so; the twin passes.
 fn check(report: &Report, expect: &str) {
     let twin = honest().report();
     assert_eq!(twin.faults, [], "the twin is sound");
@@ -299,7 +58,7 @@ fn an_honest_log_is_vouched_for() {
     assert_eq!(report.brackets, brackets);
     assert!(matches!(report.remarks[..], [Remark::OpenEnd { .. }]), "{:?}", report.remarks);
     let own = Trust::of_key(ORIGIN, VerifierKey::of(&host.log).unwrap());
-    let own = super::attacks::report(&host.leaves, &host.heads, own);
+    let own = rig::report(&host.leaves, &host.heads, own);
     assert!(own.is_valid() && own.vouched == Vouched::default());
     assert_eq!(own.remarks.first(), Some(&Remark::OwnWordOnly));
 }
@@ -525,7 +284,10 @@ fn forge_a_statement_of_the_tpm() {
             _ => None,
         })
         .collect();
-    check(&forged(&|anchor| anchor.quote = quotes[1].clone()), "for other data than this head");
+    check(
+        &forged(&|anchor| anchor.quote = quotes[1].clone()),
+        "for other data than what this leaf",
+    );
 }
 
 #[test]
@@ -610,19 +372,100 @@ fn a_witness_who_did_not_sign() {
     assert!(unknown.remarks.iter().any(|one| matches!(one, Remark::UnknownWitness { .. })));
 }
 
+/// Root writes the whole log anew under an attestation key of before, of which nothing is asked, and shows the
+/// TPM of today at its end.
+#[test]
+fn hide_behind_another_attestation_key() {
+    let mut host = honest();
+    let mut trust = host.trust();
+    let old = std::mem::replace(&mut host.tpm.key, attestation_key());
+    trust.attestation_keys.push(host.tpm.public());
+    let index = host.levels.size() + 1;
+    host.boot(4);
+    let twin = report(&host.leaves, &host.heads, trust.clone());
+    assert_eq!((&twin.faults[..], twin.vouched.chained, twin.vouched.anchors), (&[][..], 4, 4));
+    let open = Remark::OpenEnd { from: twin.vouched.anchored_size };
+    assert_eq!(twin.remarks, [Remark::KeyChanged { index }, open], "the chain ties the keys");
+    let mut forged = Box::new();
+    std::mem::swap(&mut forged.tpm, &mut host.tpm);
+    let (new, resets) = (std::mem::replace(&mut forged.tpm.key, old), forged.tpm.resets);
+    forged.tpm.trail = Digest([0; 32]);
+    forged.start_as(resets - 1, None);
+    forged.work(20);
+    forged.tpm.key = new;
+    forged.tpm.trail = Digest([6; 32]);
+    let index = forged.levels.size() + 1;
+    forged.boot(2);
+    let found = report(&forged.leaves, &forged.heads, trust.clone());
+    assert_eq!(found.faults, [], "every statement is right, and so are the leaves");
+    let told =
+        [Remark::UntiedKey { index }, Remark::EarlierLog { index }, Remark::TrailAtStart { index }];
+    assert_eq!(found.remarks[..3], told);
+    // Where the chain ties the keys, it is held against both.
+    for (place, text) in [(1, None), (2, Some("the place in the TPM's memory"))] {
+        let mut host = honest();
+        let old = host.tpm.public();
+        host.tpm.key = attestation_key();
+        host.start();
+        host.work(2);
+        let (head, size, before) = (host.sign(), host.levels.size(), host.tpm.chain);
+        host.tpm.chain = Some(extended(&before.unwrap(), &head));
+        let certified = host.tpm.certify(&head, place);
+        host.append(LeafBody::Chain(Chain { size, before, certified }));
+        let mut trust = host.trust();
+        trust.attestation_keys.push(old);
+        let found = report(&host.leaves, &host.heads, trust);
+        match text {
+            Some(text) => check(&found, text),
+            None => assert_eq!(found.faults, []),
+        }
+    }
+}
+
+/// The register of heads is empty after a reset: what is in it at a start was put there before.
+#[test]
+fn extend_heads_before_the_start() {
+    let mut host = honest();
+    host.tpm.trail = Digest([6; 32]);
+    let index = host.levels.size() + 1;
+    host.boot(2);
+    let report = host.report();
+    assert_eq!(report.faults, []);
+    assert_eq!(report.remarks.first(), Some(&Remark::TrailAtStart { index }));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Bit rot, or a hand: no flipped bit of any leaf goes unseen, and nothing panics.
+    /// Bit rot, or a hand that holds the key of the log and signs all heads anew: TPM and witness each see
+    /// every flipped bit of the leaves that they vouch for, and nothing panics.
     #[test]
     fn flip_a_bit(leaf: prop::sample::Index, bit: prop::sample::Index) {
-        thread_local!(static HOST: Box = honest());
-        HOST.with(|host| {
+        thread_local!(static HOST: (Box, [(Trust, u64); 2]) = whole());
+        HOST.with(|(host, vouching)| {
             let mut leaves = host.leaves.clone();
             let leaf = leaf.index(leaves.len());
             let bit = bit.index(leaves[leaf].len() * 8);
             leaves[leaf][bit / 8] ^= 1 << (bit % 8);
             assert!(!report(&leaves, &host.heads, host.trust()).is_valid());
-        });
+            let heads = host.signed_anew(&leaves);
+            for (trust, vouched) in vouching {
+                let is_valid = report(&leaves, &heads, trust.clone()).is_valid();
+                prop_assert!(!is_valid || leaf as u64 >= *vouched, "leaf {}", leaf);
+            }
+            Ok(())
+        })?;
     }
+}
+
+/// A sound log, and how many leaves of it the TPM alone and the witness alone vouch for.
+fn whole() -> (Box, [(Trust, u64); 2]) {
+    let host = honest();
+    let vouching = [host.trust_in_tpm(), host.trust_in_witness()].map(|trust| {
+        let whole = report(&host.leaves, &host.signed_anew(&host.leaves), trust.clone());
+        let vouched = whole.vouched.anchored_size.max(whole.vouched.cosigned_size);
+        assert!(whole.is_valid() && vouched > 40, "{vouched}");
+        (trust, vouched)
+    });
+    (host, vouching)
 }

@@ -14,7 +14,7 @@ pub enum StatementFault {
     Signature,
     #[error("it is about something else")]
     Kind,
-    #[error("it was made for other data than this head of the log")]
+    #[error("it was made for other data than what this leaf speaks of")]
     Qualifying,
     #[error("it speaks of {size} leaves, the log has {entries} there")]
     Size { size: u64, entries: u64 },
@@ -43,11 +43,38 @@ fn extended(before: &Digest, head: &Digest) -> Digest {
 /// One TPM in one boot.
 #[derive(Debug)]
 struct Boot {
+    /// Digest of the attestation key, as the start names it.
+    named: Digest,
     resets: u32,
     clock_ms: u64,
     /// Value of the register of heads.
     trail: Digest,
     key: Option<PublicKey>,
+}
+
+/// The register after a reset.
+const NOTHING_EXTENDED: Digest = Digest([0; 32]);
+
+/// How the attestation key of a start relates to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyChange {
+    First,
+    None,
+    /// Another key of a TPM that states the chain of this log.
+    Tied,
+    Untied,
+}
+
+/// What a start says, held against what came before it. A start is signed by nobody.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) change: KeyChange,
+    /// Resets that went by without a word.
+    pub(super) missing: u32,
+    /// The TPM had been reset so often before, which is more.
+    pub(super) back_from: Option<u32>,
+    /// Heads are in the register of a new boot already.
+    pub(super) has_trail: bool,
 }
 
 /// Follows registers and chain through a log.
@@ -65,39 +92,51 @@ pub(super) struct TpmReplay {
 pub(super) type RootAt<'a> = &'a dyn Fn(u64) -> Option<Digest>;
 
 impl TpmReplay {
-    /// How many resets went by without a word; `Err`: they went back from so many.
-    pub(super) fn handle_start(
-        &mut self,
-        index: u64,
-        start: &TpmStart,
-        trust: &Trust,
-    ) -> Result<u32, u32> {
-        let key = trust.attestation_key(&start.attestation_key).cloned();
-        let is_same = self.boot.as_ref().is_some_and(|boot| boot.key == key);
-        if !is_same {
+    pub(super) fn handle_start(&mut self, index: u64, start: &TpmStart, trust: &Trust) -> Started {
+        let change = self.change(start);
+        if change == KeyChange::Untied {
             // Another TPM, or another life of it: nothing of before can be held against it.
             (self.boot, self.chain, self.claimed, self.place) = (None, None, None, None);
         }
+        let key = trust.attestation_key(&start.attestation_key).cloned();
         let before = self.boot.as_ref().map(|boot| boot.resets);
-        if before != Some(start.resets) {
-            let (resets, clock_ms, trail) = (start.resets, start.clock_ms, start.trail);
-            self.boot = Some(Boot { resets, clock_ms, trail, key });
+        match &mut self.boot {
+            Some(boot) if boot.resets == start.resets => {
+                (boot.named, boot.key) = (start.attestation_key, key);
+            }
+            boot => {
+                *boot = Some(Boot {
+                    named: start.attestation_key,
+                    resets: start.resets,
+                    clock_ms: start.clock_ms,
+                    trail: start.trail,
+                    key,
+                });
+            }
         }
         match self.chain {
             None => self.chain = Some(start.chain),
             Some(known) if known == start.chain => self.claimed = None,
             Some(_) => self.claimed = Some((index, start.chain)),
         }
-        match before {
-            Some(before) if start.resets < before => Err(before),
-            Some(before) => Ok((start.resets - before).saturating_sub(1)),
-            None => Ok(0),
+        let is_new_boot = before != Some(start.resets) && change != KeyChange::First;
+        Started {
+            change,
+            missing: before
+                .map_or(0, |before| start.resets.saturating_sub(before).saturating_sub(1)),
+            back_from: before.filter(|before| start.resets < *before),
+            has_trail: is_new_boot && start.trail != NOTHING_EXTENDED,
         }
     }
 
-    /// Whether nothing was said of a TPM yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.boot.is_none()
+    fn change(&self, start: &TpmStart) -> KeyChange {
+        match &self.boot {
+            None => KeyChange::First,
+            Some(boot) if boot.named == start.attestation_key => KeyChange::None,
+            // Nobody but the TPM that chained these heads could go on with them.
+            Some(_) if start.chain.is_some() && self.chain == Some(start.chain) => KeyChange::Tied,
+            Some(_) => KeyChange::Untied,
+        }
     }
 
     /// A start whose chain nothing explains, once no chain leaf can follow any more.
@@ -106,13 +145,24 @@ impl TpmReplay {
         Some((index, found, self.chain.flatten()))
     }
 
-    /// Signature, kind, qualifying data and time of a statement about the head of `size` leaves.
+    /// A statement about the head of `size` leaves.
     fn check_statement(
         &mut self,
         statement: &Statement,
         (origin, size, entries): (&str, u64, u64),
         root_at: RootAt<'_>,
     ) -> Result<(Attestation, Digest), StatementFault> {
+        let root = root_at(size).ok_or(StatementFault::Size { size, entries })?;
+        let head = Digest::of(head_text(origin, size, &root).as_bytes());
+        Ok((self.check_signed(statement, &head)?, head))
+    }
+
+    /// Signature, qualifying data and time of a statement.
+    fn check_signed(
+        &mut self,
+        statement: &Statement,
+        about: &Digest,
+    ) -> Result<Attestation, StatementFault> {
         let said = Attestation::parse(statement.attested())?;
         let signature = TpmSignature::parse(statement.signature())?;
         let boot = self.boot.as_mut().ok_or(StatementFault::NoStart)?;
@@ -120,9 +170,7 @@ impl TpmReplay {
         if !signature.is_by(key, statement.attested()) {
             return Err(StatementFault::Signature);
         }
-        let root = root_at(size).ok_or(StatementFault::Size { size, entries })?;
-        let head = Digest::of(head_text(origin, size, &root).as_bytes());
-        if said.extra != head.0 {
+        if said.extra != about.0 {
             return Err(StatementFault::Qualifying);
         }
         let TpmClock { clock_ms, resets, .. } = said.clock;
@@ -135,7 +183,7 @@ impl TpmReplay {
             return Err(StatementFault::ClockBack { last, found });
         }
         boot.clock_ms = clock_ms;
-        Ok((said, head))
+        Ok(said)
     }
 
     /// A quote over the heads of this boot.

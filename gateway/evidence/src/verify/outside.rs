@@ -1,6 +1,6 @@
 //! Rules about the leaves that tie a log to what is outside it: TPM, witnesses, earlier logs, keys.
 
-use super::attested::TpmReplay;
+use super::attested::{KeyChange, TpmReplay};
 use super::trust::{Bracket, Remark, Trust, head_text, rollover_text};
 use super::{FAULTS_MAX, Fault, Faults};
 use crate::cosignature::cosigned_line;
@@ -173,17 +173,20 @@ impl Outside {
             let found = start.attestation_key;
             faults.add(Fault::OtherTpm { index, found });
         }
-        let is_first = self.replay.is_fresh();
-        match self.replay.handle_start(index, start, &self.trust) {
-            Ok(0) => {}
-            Ok(missing) => self.remark(Remark::MissingBoots { boot, missing }),
-            Err(last) => {
-                faults.add(Fault::ResetsBack { index, found: start.resets, last });
-            }
+        let started = self.replay.handle_start(index, start, &self.trust);
+        if let Some(last) = started.back_from {
+            faults.add(Fault::ResetsBack { index, found: start.resets, last });
         }
-        if is_first && start.chain.is_some() {
-            self.remark(Remark::EarlierLog { index });
-        }
+        let is_alone = matches!(started.change, KeyChange::First | KeyChange::Untied);
+        let missing = started.missing;
+        let remarks = [
+            (missing > 0, Remark::MissingBoots { boot, missing }),
+            (started.change == KeyChange::Tied, Remark::KeyChanged { index }),
+            (started.change == KeyChange::Untied, Remark::UntiedKey { index }),
+            (is_alone && start.chain.is_some(), Remark::EarlierLog { index }),
+            (started.has_trail, Remark::TrailAtStart { index }),
+        ];
+        remarks.into_iter().filter(|(holds, _)| *holds).for_each(|(_, one)| self.remark(one));
     }
 
     fn report_unexplained(&self, faults: &mut Faults) {

@@ -78,6 +78,17 @@ pub enum Remark {
     UnknownWitness { index: u64, witness: String },
     #[error("leaf {index}: the TPM had chained heads of an earlier log before this one")]
     EarlierLog { index: u64 },
+    #[error("leaf {index}: the TPM goes on under another attestation key")]
+    KeyChanged { index: u64 },
+    #[error(
+        "leaf {index}: another attestation key, and nothing ties it to what was said under the one before: \
+         this TPM vouches for the log from that leaf on"
+    )]
+    UntiedKey { index: u64 },
+    #[error(
+        "leaf {index}: in this boot the TPM had taken heads before, of which the log says nothing"
+    )]
+    TrailAtStart { index: u64 },
     #[error(
         "leaf {index}: the log goes on after {previous:?}, which ended in loss at {size} leaves"
     )]
