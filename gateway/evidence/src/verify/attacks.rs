@@ -120,9 +120,11 @@ fn sign_an_old_range_with_todays_key() {
     let text = rollover_text(ORIGIN, at, &key);
     let right: [u8; 64] = host.log.sign(text.as_bytes()).unwrap().try_into().unwrap();
     let trust = host.trust();
-    let rolled = |by_old| LeafBody::KeyRollover(KeyRollover { key, by_old, quote: None });
+    let (quote, _) = host.tpm.quote(&Digest::of(text.as_bytes()));
+    let (other, _) = host.tpm.quote(&Digest::of(b"another"));
+    let rolled = |by_old, quote| LeafBody::KeyRollover(KeyRollover { key, by_old, quote });
     let (before, heads) = (host.leaves.clone(), host.heads.clone());
-    host.append(rolled(right));
+    host.append(rolled(right, Some(quote.clone())));
     host.work(2);
     let root = |leaves: &[Vec<u8>], size: usize| {
         let mut levels = Levels::default();
@@ -139,11 +141,21 @@ fn sign_an_old_range_with_todays_key() {
     let late = Checkpoint::sign(ORIGIN, size as u64, &root(&host.leaves, size), &host.log).unwrap();
     check(&report(&host.leaves, &[late], trust.clone()), "cannot be trusted");
     // Handed over by nobody, or for another place.
-    host.leaves = before;
-    host.levels = Levels::default();
-    host.leaves.iter().for_each(|leaf| host.levels.append(leaf_hash(leaf)));
-    host.append(rolled(by_old));
-    check(&report(&host.leaves, &heads, trust), "does not hand over");
+    let mut instead = |body| {
+        host.leaves = before.clone();
+        host.levels = Levels::default();
+        host.leaves.iter().for_each(|leaf| host.levels.append(leaf_hash(leaf)));
+        host.append(body);
+        report(&host.leaves, &heads, trust.clone())
+    };
+    check(&instead(rolled(by_old, Some(quote.clone()))), "does not hand over");
+    // The old key was stolen, and the thief has no TPM.
+    check(&instead(rolled(right, None)), "the TPM of this box says nothing of it");
+    check(&instead(rolled(right, Some(other))), "for other data than what this leaf");
+    let mut bytes = quote.attested().to_vec();
+    bytes[12] ^= 1;
+    let forged = Statement::new(bytes, quote.signature().to_vec()).unwrap();
+    check(&instead(rolled(right, Some(forged))), "did not sign it");
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub enum StatementFault {
     Place,
     #[error("no TPM began this boot")]
     NoStart,
+    #[error("the TPM of this box says nothing of it")]
+    Missing,
 }
 
 fn extended(before: &Digest, head: &Digest) -> Digest {
@@ -184,6 +186,20 @@ impl TpmReplay {
         }
         boot.clock_ms = clock_ms;
         Ok(said)
+    }
+
+    /// A quote over the text that hands the log over to another key.
+    pub(super) fn handle_rollover(
+        &mut self,
+        quote: Option<&Statement>,
+        text: &str,
+    ) -> Result<(), StatementFault> {
+        let quote = quote.ok_or(StatementFault::Missing)?;
+        let said = self.check_signed(quote, &Digest::of(text.as_bytes()))?;
+        match said.attested {
+            Attested::Quote { .. } => Ok(()),
+            _ => Err(StatementFault::Kind),
+        }
     }
 
     /// A quote over the heads of this boot.

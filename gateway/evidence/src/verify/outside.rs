@@ -1,4 +1,8 @@
 //! Rules about the leaves that tie a log to what is outside it: TPM, witnesses, earlier logs, keys.
+//!
+//! No program of ours writes a `key.rollover` yet: a box keeps one log key for its life. The rules for it
+//! (research/log.md 3.5) stand here so that a log with one can be judged: handed over by the old key, and
+//! quoted by the TPM where one is believed.
 
 use super::attested::{KeyChange, TpmReplay};
 use super::trust::{Bracket, Remark, Trust, head_text, rollover_text};
@@ -239,6 +243,12 @@ impl Outside {
                 self.keys.push((index + 1, new));
             }
             _ => faults.add(Fault::Rollover { index }),
+        }
+        // A thief of the old key signs, too; the TPM is what he does not have.
+        if !self.trust.attestation_keys.is_empty()
+            && let Err(source) = self.replay.handle_rollover(rollover.quote.as_ref(), &text)
+        {
+            faults.add(Fault::Statement { index, source });
         }
     }
 
