@@ -5,6 +5,7 @@
 use crate::account::Line;
 use crate::leaf::{Anchor, Leaf, LeafBody, Statement, TpmStart};
 use crate::trace::trace_id;
+use crate::verify::{Report, Vouched};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use guan_model::{Digest, RuleId, SpoolId};
@@ -247,6 +248,27 @@ fn outside(body: &LeafBody) -> Value {
         }),
         _ => unreachable!("`entry` shows the other kinds"),
     }
+}
+
+/// What others vouch for in a log, and between which moments each boot was written.
+pub fn vouched(report: &Report) -> Value {
+    let others = report.vouched;
+    let boots = report.brackets.iter().map(|one| {
+        json!({
+            "boot": one.boot.0, "not_before_s": one.not_before_s, "not_after_s": one.not_after_s,
+        })
+    });
+    json!({
+        "anchors": others.anchors, "anchored_size": others.anchored_size,
+        "chained": others.chained, "cosigned": others.cosigned,
+        "cosigned_size": others.cosigned_size, "boots": boots.collect::<Vec<_>>(),
+    })
+}
+
+/// The same in one line for people.
+pub fn vouched_line(report: &Report) -> String {
+    let Vouched { anchors, chained, cosigned, .. } = report.vouched;
+    format!("{anchors} quotes and {chained} chained heads of the TPM, {cosigned} cosignatures hold")
 }
 
 fn tpm_start(start: &TpmStart) -> Value {

@@ -116,6 +116,7 @@ impl Joining {
             let tpm = TpmRecord {
                 endorsement: enrolled.endorsement.to_string(),
                 attestation_key: point(&enrolled.ak),
+                earlier_keys: Vec::new(),
                 tls_key: point(&enrolled.tls_key),
                 next: None,
                 last: None,
@@ -187,6 +188,11 @@ impl Joining {
             self.authority.issue_box(&request.request, &box_id, tier, now, CERTIFICATE_DAYS);
         let certificate_pem = issued.map_err(|fault| describe(&fault))?;
         let chain = read_certificates(&certificate_pem).map_err(|fault| fault.to_string())?;
+        let before = self.registry.find(&box_id).map_err(|fault| {
+            tracing::error!(%box_id, %fault, "the registry cannot be read");
+            "the space cannot read its registry; come again".to_owned()
+        })?;
+        let tpm = tpm.after(before.and_then(|before| before.tpm));
         let enrolment = Enrolment {
             tier: tier.name().to_owned(),
             fingerprint: Digest::of(&chain[0]).to_string(),

@@ -11,12 +11,13 @@ mod find;
 
 pub use absent::{ABSENT_MAX, Absent, absent};
 pub use account::{BothEnds, BoxAccount, COPY_LAG_MAX, Unlogged, accounts};
-pub use boxes::{BoxLog, box_logs};
+pub use boxes::{BoxLog, box_logs, trust};
 pub use find::{Found, Question, Reading, find};
 
 use crate::logs::folders::OsFolders;
 use crate::logs::keys::{LogKeys, LogKeysFault};
 use crate::logs::mirror::MirrorFault;
+use crate::registry::RegistryError;
 use crate::retention::RetentionFault;
 use crate::run::{LOG_DIR, STORE_DIR};
 use crate::store::{StoreError, read_leaves};
@@ -45,6 +46,8 @@ pub enum ProvenanceFault {
     Retention(#[from] RetentionFault),
     #[error(transparent)]
     Keys(#[from] LogKeysFault),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     File(#[from] LogFileFault),
     #[error(transparent)]

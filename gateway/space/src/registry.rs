@@ -6,9 +6,10 @@
 //!
 //! sled's `flush` does not reach the disk's cache, so a change is followed by an fsync of its file.
 
+use guan_evidence::verify::ATTESTATION_KEYS_MAX;
 use guan_identity::Tier;
 use guan_identity::join::{JoinSecret, OwnerPasswords, PASSWORD_BYTES};
-use guan_model::{BoxId, Digest};
+use guan_model::{BoxId, Digest, PublicKey};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::ops::Deref;
@@ -113,12 +114,32 @@ pub struct TpmRecord {
     pub endorsement: String,
     /// Uncompressed points of P-256.
     pub attestation_key: String,
+    /// Attestation keys of earlier joinings, the newest first: the box's log names them.
+    #[serde(default)]
+    pub earlier_keys: Vec<String>,
     pub tls_key: String,
     /// Issued, and not yet used: the old one is good until then.
     #[serde(default)]
     pub next: Option<NextCertificate>,
     #[serde(default)]
     pub last: Option<LastAppraisal>,
+}
+
+impl TpmRecord {
+    /// Goes on after another record of the same box.
+    pub fn after(mut self, before: Option<Self>) -> Self {
+        let Some(before) = before else { return self };
+        let known = std::iter::once(before.attestation_key).chain(before.earlier_keys);
+        let earlier = known.filter(|key| *key != self.attestation_key);
+        self.earlier_keys = earlier.take(ATTESTATION_KEYS_MAX - 1).collect();
+        self
+    }
+
+    /// All attestation keys that the box was enrolled with.
+    pub fn attestation_keys(&self) -> Vec<PublicKey> {
+        let all = std::iter::once(&self.attestation_key).chain(&self.earlier_keys);
+        all.filter_map(|key| hex::decode(key).ok()).map(PublicKey::EcdsaP256).collect()
+    }
 }
 
 /// A renewed certificate that the box has yet to try.

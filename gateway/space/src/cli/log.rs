@@ -5,15 +5,16 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::SpaceConfig;
 use guan_evidence::verify::LogVerifier;
-use guan_evidence::view::{Newest, entry, line};
+use guan_evidence::view::{Newest, entry, line, vouched, vouched_line};
 use guan_evidence::{Checkpoint, VerifierKey};
+use guan_link::driver::describe;
 use guan_log::{Bundles, LogReader};
 use guan_model::BoxId;
 use guan_policy::object::moment_text;
 use guan_space::logs::folders::{MIRROR_DIR, OsFolders, WITNESS_DIR, folder_of};
 use guan_space::logs::keys::LogKeys;
 use guan_space::logs::{export, mirror, witnesses};
-use guan_space::provenance::{BoxLog, box_logs};
+use guan_space::provenance::{BoxLog, box_logs, trust};
 use guan_space::run::{LOG_DIR, STORE_DIR};
 use guan_space::store::read_leaves;
 use guan_spool::OsDisk;
@@ -66,6 +67,8 @@ pub(super) enum LogCommand {
 struct Source {
     reader: LogReader<OsDisk>,
     key: VerifierKey,
+    /// Name of a box's log.
+    origin: Option<String>,
 }
 
 pub(super) fn execute(command: &LogCommand) -> anyhow::Result<ExitCode> {
@@ -94,7 +97,7 @@ fn source(which: &Which) -> anyhow::Result<Source> {
             let log = disk(&config.state_dir.join(LOG_DIR))?;
             let leaves = read_leaves(&disk(&config.state_dir.join(STORE_DIR))?, log.clone())?;
             let reader = LogReader::open(log, None, leaves)?;
-            Ok(Source { reader, key: keys.verifier()? })
+            Ok(Source { reader, key: keys.verifier()?, origin: None })
         }
     }
 }
@@ -111,7 +114,8 @@ fn of_box(config: &SpaceConfig, id: &BoxId, origin: Option<&str>) -> anyhow::Res
         .context("the space watches no such log")?;
     let copy = OsDisk::open_read_only(&folders.path(&[MIRROR_DIR, id.as_str(), &name]));
     let copy = copy.with_context(|| format!("nothing of log {} is copied yet", newest.origin))?;
-    Ok(Source { reader: mirror::read(copy)?, key: VerifierKey::parse(&key)? })
+    let (reader, key) = (mirror::read(copy)?, VerifierKey::parse(&key)?);
+    Ok(Source { reader, key, origin: Some(newest.origin) })
 }
 
 fn signed(source: &Source) -> anyhow::Result<(Checkpoint, String)> {
@@ -129,7 +133,8 @@ fn head(which: &Which) -> anyhow::Result<()> {
             let key = LogKeys::open(&config.state_dir, config.id.as_str())?.verifier()?;
             let log = disk(&config.state_dir.join(LOG_DIR))?;
             let epoch = Bundles::newest(log.clone())?.epoch();
-            Source { reader: LogReader::open(log, Some(epoch), Vec::new())?, key }
+            let reader = LogReader::open(log, Some(epoch), Vec::new())?;
+            Source { reader, key, origin: None }
         }
     };
     let (head, text) = signed(&source)?;
@@ -147,22 +152,36 @@ fn head(which: &Which) -> anyhow::Result<()> {
 
 fn verify(which: &Which) -> anyhow::Result<ExitCode> {
     let source = source(which)?;
-    let mut verifier = LogVerifier::new();
+    let mut verifier = match (&which.box_id, &source.origin) {
+        (Some(id), Some(origin)) => {
+            let config = load(&which.common.config)?;
+            let of = (&BoxId::parse(id)?, origin.as_str());
+            let trust = trust(&config.state_dir, config.id.as_str(), of, &source.key)?;
+            LogVerifier::with_trust(trust)
+        }
+        _ => LogVerifier::new(),
+    };
     source.reader.for_each(&mut |_, leaf| verifier.handle_leaf(leaf))?;
     let head = source.reader.checkpoint()?;
     let heads: Vec<&str> = head.iter().map(String::as_str).collect();
     let report = verifier.finish(&heads, &source.key);
-    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    let faults: Vec<String> = report.faults.iter().map(|one| describe(one)).collect();
+    let remarks: Vec<String> = report.remarks.iter().map(ToString::to_string).collect();
     if which.common.json {
         print_json(&json!({
             "verified": report.is_valid(), "origin": report.origin, "entries": report.entries,
             "signed_entries": report.signed_entries, "root": report.root.to_string(),
-            "faults": faults, "faults_left_out": report.faults_left_out,
+            "faults": faults, "faults_left_out": report.faults_left_out, "remarks": remarks,
+            "vouched": vouched(&report),
         }))?;
     } else {
         println!("log        {}", report.origin.as_deref().unwrap_or("without a signed head"));
         println!("entries    {}, {} under a signed head", report.entries, report.signed_entries);
         println!("root       {}", report.root);
+        if source.origin.is_some() {
+            println!("vouched    {}", vouched_line(&report));
+        }
+        remarks.iter().for_each(|remark| println!("remark     {remark}"));
         faults.iter().for_each(|fault| println!("FAULT      {fault}"));
         println!("{}", if report.is_valid() { "verified" } else { "NOT verified: keep the disk" });
     }

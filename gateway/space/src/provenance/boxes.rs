@@ -4,7 +4,9 @@ use super::{ProvenanceFault, Source};
 use crate::logs::folders::{FORKS_DIR, Folders, MIRROR_DIR, OsFolders, WITNESS_DIR, boxes};
 use crate::logs::keys::LogKeys;
 use crate::logs::{mirror, witnesses};
+use crate::registry::Registry;
 use guan_evidence::account::Fates;
+use guan_evidence::verify::Trust;
 use guan_evidence::{Checkpoint, CosignatureKey, Leaf, Note, VerifierKey};
 use guan_log::LogReader;
 use guan_model::BoxId;
@@ -72,6 +74,25 @@ pub fn box_logs(state_dir: &Path, space: &str) -> Result<Vec<BoxLog>, Provenance
         }
     }
     Ok(logs)
+}
+
+/// Whom the space believes about a box's log: the TPM that it enrolled, and its own witness.
+pub fn trust(
+    state_dir: &Path,
+    space: &str,
+    (box_id, origin): (&BoxId, &str),
+    log_key: &VerifierKey,
+) -> Result<Trust, ProvenanceFault> {
+    let keys = LogKeys::open(state_dir, space)?;
+    let witness =
+        CosignatureKey::of(keys.witness.as_ref()).map_err(crate::logs::keys::LogKeysFault::from)?;
+    let enrolment = Registry::new(state_dir).find(box_id)?;
+    let tpm = enrolment.and_then(|enrolment| enrolment.tpm);
+    Ok(Trust {
+        attestation_keys: tpm.map(|tpm| tpm.attestation_keys()).unwrap_or_default(),
+        witnesses: vec![witness],
+        ..Trust::of_key(origin, log_key.clone())
+    })
 }
 
 /// A copied log: its name, and where it is read.

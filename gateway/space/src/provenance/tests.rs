@@ -4,12 +4,14 @@ use super::*;
 use crate::logs::mirrors::{MirrorLetter, Mirrors};
 use crate::logs::tests::{BASE, LOG, Log, box_id, now};
 use crate::logs::witnesses::Witnesses;
+use crate::registry::{Enrolment, Registry, TpmRecord};
 use crate::store::tests::{announcement, delivery_under};
 use crate::store::{Delivery, Judged, LogParts, Store};
 use guan_evidence::account::Sum as Counted;
+use guan_evidence::verify::{ATTESTATION_KEYS_MAX, Fault, LogVerifier};
 use guan_evidence::{
-    BatchAccepted, ContractOutcome, DataGap, DecisionSummary, Deleted, Forwarded, GapReason,
-    Policy, Program, TlogProof,
+    BatchAccepted, ContractOutcome, Cosigned, DataGap, DecisionSummary, Deleted, Forwarded,
+    GapReason, Policy, Program, TlogProof, TpmStart,
 };
 use guan_model::{BootNumber, Now, PointName};
 
@@ -340,4 +342,100 @@ fn alter_copy(state_dir: &Path) {
     let altered: Vec<u8> = frames.collect();
     assert_eq!(altered.len(), whole.len());
     std::fs::write(&tail, altered).unwrap();
+}
+
+/// A leaf of the first boot at the end of a log.
+fn push(log: &mut Log, body: LeafBody) {
+    let leaf = Leaf::new(&now(0), log.leaves.len() as u64, BootNumber(1), body);
+    log.leaves.push(leaf.encode().into());
+}
+
+/// What TPM and witness are said to have said is held against the keys that the space has of them.
+#[test]
+fn a_box_log_is_judged_by_those_whom_the_space_believes() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = LogKeys::open_or_create(folder.path(), "space-1").unwrap();
+    let points = [vec![4; 65], vec![5; 65], vec![6; 65]];
+    let [today, earlier, foreign] = points.each_ref().map(|point| Digest::of(point));
+    let record = |point: &[u8]| TpmRecord {
+        endorsement: String::new(),
+        attestation_key: hex::encode(point),
+        earlier_keys: Vec::new(),
+        tls_key: String::new(),
+        next: None,
+        last: None,
+    };
+    let enrolment = Enrolment {
+        tier: "hardware".to_owned(),
+        fingerprint: String::new(),
+        enrolled_at_s: 0,
+        revoked: false,
+        tpm: Some(record(&points[0]).after(Some(record(&points[1])))),
+        demand: false,
+        retirement: None,
+        store_policy: None,
+    };
+    Registry::new(folder.path()).enrol(&box_id(1), &enrolment).unwrap();
+    let mut log = box_log(2);
+    let start = |attestation_key| {
+        LeafBody::TpmStart(TpmStart {
+            attestation_key,
+            resets: 1,
+            restarts: 0,
+            clock_ms: 1,
+            is_safe: true,
+            lockouts: 0,
+            trail: Digest([0; 32]),
+            chain: None,
+        })
+    };
+    push(&mut log, start(earlier));
+    push(&mut log, start(today));
+    let (size, head) = (log.leaves.len() as u64, log.head(log.leaves.len() as u64));
+    let text = Note::parse(&head).unwrap().text().to_owned();
+    let at = WallTime::from_seconds(2000);
+    let line = guan_evidence::cosign(&text, at, keys.witness.as_ref()).unwrap();
+    let witness = CosignatureKey::of(keys.witness.as_ref()).unwrap();
+    let said = guan_evidence::cosigned_leaf(&witness, &format!("{head}{line}"), size).unwrap();
+    push(&mut log, LeafBody::Cosigned(said.clone()));
+    let verify = |log: &Log| {
+        let key = VerifierKey::of(log.key.as_ref()).unwrap();
+        let trust = trust(folder.path(), "space-1", (&box_id(1), &log.origin), &key).unwrap();
+        let mut verifier = LogVerifier::with_trust(trust);
+        log.leaves.iter().for_each(|leaf| verifier.handle_leaf(leaf));
+        verifier.finish(&[&log.head(log.leaves.len() as u64)], &key)
+    };
+    let twin = verify(&log);
+    assert_eq!((&twin.faults[..], twin.vouched.cosigned), (&[][..], 1));
+    let line = guan_evidence::view::vouched_line(&twin);
+    assert_eq!(line, "0 quotes and 0 chained heads of the TPM, 1 cosignatures hold");
+    let index = log.leaves.len() as u64;
+    push(&mut log, LeafBody::Cosigned(Cosigned { timestamp_s: said.timestamp_s + 1, ..said }));
+    push(&mut log, start(foreign));
+    let faults = verify(&log).faults;
+    let other = Fault::OtherTpm { index: index + 1, found: foreign };
+    assert!(matches!(faults[..], [Fault::Cosigned { .. }, _]) && faults[1] == other, "{faults:?}");
+}
+
+/// A box that joins again and again keeps as many keys as an auditor takes.
+#[test]
+fn earlier_attestation_keys_are_bounded() {
+    let mut record = None;
+    for number in 0..=u8::try_from(ATTESTATION_KEYS_MAX).unwrap() {
+        let joined = TpmRecord {
+            endorsement: String::new(),
+            attestation_key: hex::encode([number; 65]),
+            earlier_keys: Vec::new(),
+            tls_key: String::new(),
+            next: None,
+            last: None,
+        };
+        let joined = joined.clone().after(Some(joined.after(record)));
+        let expect = ATTESTATION_KEYS_MAX.min(usize::from(number) + 1);
+        assert_eq!(joined.attestation_keys().len(), expect);
+        record = Some(joined);
+    }
+    let keys = record.unwrap().attestation_keys();
+    let newest = u8::try_from(ATTESTATION_KEYS_MAX).unwrap();
+    assert_eq!(keys[0], guan_model::PublicKey::EcdsaP256(vec![newest; 65]));
 }
