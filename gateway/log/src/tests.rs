@@ -8,6 +8,8 @@ use guan_spool::disk::SimDisk;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod rot;
+
 const BASE: &str = "guan/box-1";
 
 fn now(ms: u64) -> Now {
