@@ -422,7 +422,8 @@ fn a_damaged_bundle_is_recorded_once() {
         store.start(&now(run)).unwrap();
         store.commit().unwrap();
     }
-    let reader = LogReader::open(log.clone(), None, read_leaves(&disk).unwrap()).unwrap();
+    let reader =
+        LogReader::open(log.clone(), None, read_leaves(&disk, log.clone()).unwrap()).unwrap();
     let tail: Vec<Leaf> =
         reader.bundle(1).unwrap().iter().map(|leaf| Leaf::decode(leaf).unwrap()).collect();
     let kinds: Vec<&str> = tail.iter().map(|leaf| leaf.body.kind_name()).collect();
