@@ -115,6 +115,8 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trusted {
     pub checkpoint: Checkpoint,
+    /// Keys of the log that signed it.
+    pub signed: Vec<VerifierKey>,
     /// Known witnesses that cosigned, by their names in the policy, whether the quorum needs them or not.
     pub cosigned: Vec<(String, Cosignature)>,
 }
@@ -148,7 +150,7 @@ impl Policy {
         }
         let note = Note::parse(checkpoint)?;
         let head = Checkpoint::of_note(&note)?;
-        self.check_log(&note, &head.origin)?;
+        let signed = self.check_log(&note, &head.origin)?;
         let mut cosigned = Vec::new();
         let mut voted = vec![false; self.witnesses.len()];
         for (witness, voted) in self.witnesses.iter().zip(&mut voted) {
@@ -162,21 +164,27 @@ impl Policy {
             let cosigned = cosigned.into_iter().map(|(name, _)| name).collect();
             return Err(Distrust::Quorum { quorum, cosigned });
         }
-        Ok(Trusted { checkpoint: head, cosigned })
+        Ok(Trusted { checkpoint: head, signed, cosigned })
     }
 
-    fn check_log(&self, note: &Note<'_>, origin: &str) -> Result<(), Distrust> {
+    /// The keys that signed.
+    fn check_log(&self, note: &Note<'_>, origin: &str) -> Result<Vec<VerifierKey>, Distrust> {
         let keys: Vec<&VerifierKey> =
             self.logs.iter().map(|log| &log.key).filter(|key| key.name() == origin).collect();
         if keys.is_empty() {
             return Err(Distrust::UnknownLog { origin: origin.to_owned() });
         }
-        let mut signed = false;
+        let mut signed = Vec::new();
         for key in &keys {
-            signed |= !note.statements(*key)?.is_empty();
+            if !note.statements(*key)?.is_empty() {
+                signed.push((*key).clone());
+            }
         }
         let key = || keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        signed.then_some(()).ok_or_else(|| NoteFault::OtherKeys { key: key() }.into())
+        match signed.is_empty() {
+            true => Err(NoteFault::OtherKeys { key: key() }.into()),
+            false => Ok(signed),
+        }
     }
 
     fn reached(&self, witnesses: &[bool]) -> bool {

@@ -6,6 +6,7 @@ use super::{BUNDLE_BYTES_MAX, Budget, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, Fi
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::Cosignature;
 use crate::leaf::{Leaf, LeafError};
+use crate::note::VerifierKey;
 use crate::policy::{Distrust, Policy, PolicyFault};
 use crate::proof::ProofFault;
 use crate::receipt::{Receipt, ReceiptFault};
@@ -89,6 +90,10 @@ pub struct Believed<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dossier {
     pub checkpoint: Option<Checkpoint>,
+    /// Keys of the log that signed the head, among those that are believed.
+    pub signed: Vec<VerifierKey>,
+    /// Whom the bundle itself names: read by the rules that the check reads it by.
+    pub own_policy: Policy,
     /// Who cosigned the head, by name.
     pub cosigned: Vec<(String, Cosignature)>,
     pub entries: Vec<Leaf>,
@@ -140,17 +145,19 @@ impl Dossier {
         let mut findings = Vec::new();
         check_manifest(files, text(files, "manifest.sha256")?, &mut findings);
         let trusted = policy.check(text(files, "checkpoint")?);
-        let (checkpoint, cosigned) = match trusted {
-            Ok(trusted) => (Some(trusted.checkpoint), trusted.cosigned),
+        let (checkpoint, signed, cosigned) = match trusted {
+            Ok(trusted) => (Some(trusted.checkpoint), trusted.signed, trusted.cosigned),
             Err(fault) => {
                 findings.push(fault.into());
-                (None, Vec::new())
+                (None, Vec::new(), Vec::new())
             }
         };
         let attestation_key = key.map(fingerprint);
         let (entries, receipts, quotes, chained) = (Vec::new(), 0, 0, 0);
         let mut dossier = Self {
             checkpoint,
+            signed,
+            own_policy: own.clone(),
             cosigned,
             entries,
             receipts,

@@ -3,63 +3,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod golden;
+mod hostile;
+
+use golden::{check, golden, golden_file, pack, text, unpack};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// `name hex`, one file a line.
-const GOLDEN: &str = include_str!("../../evidence/tests/golden/bundle-v1.hex");
 /// As bundles of today have it.
-const README: &str = include_str!("../../evidence/src/dossier/readme.txt");
+const README: &str = include_str!("../../../evidence/src/dossier/readme.txt");
 const ANCHOR: u64 = 3;
 const CHAIN: u64 = 4;
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits = (0..text.len()).step_by(2);
-    digits.map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-fn golden() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
-    GOLDEN.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, bytes)| (name, hex(bytes)))
-}
-
-fn unpack(folder: &Path) {
-    for (name, bytes) in golden() {
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-}
-
-fn pack(tar: &Path, kind: tar::EntryType) {
-    let mut archive = tar::Builder::new(fs::File::create(tar).unwrap());
-    for (name, bytes) in golden() {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, bytes.as_slice()).unwrap();
-    }
-    archive.finish().unwrap();
-}
-
-fn check(arguments: &[&str], status: i32, parts: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_guan-verify")).args(arguments).output().unwrap();
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(status), "{text}");
-    parts.iter().for_each(|part| assert!(text.contains(part), "{part} is not in {text}"));
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
-}
 
 #[test]
 fn a_verdict_says_whom_it_believed() {
     let folder = tempfile::tempdir().unwrap();
     let (tar, unpacked) = (folder.path().join("b.tar"), folder.path().join("b"));
-    pack(&tar, tar::EntryType::Regular);
-    unpack(&unpacked);
+    pack(&tar, &golden());
+    unpack(&unpacked, &golden());
     let own =
         ["the keys that the bundle itself names", "the key of the TPM that the bundle itself"];
     for bundle in [&tar, &unpacked] {
@@ -153,7 +115,7 @@ fn run(folder: &Path, index: u64) -> Option<String> {
 fn every_command_of_the_readme_works_and_can_refuse() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("b");
-    unpack(&bundle);
+    unpack(&bundle, &golden());
     for index in 1..6 {
         assert_eq!(run(&bundle, index), None);
     }
@@ -189,8 +151,4 @@ fn every_command_of_the_readme_works_and_can_refuse() {
         refused(&format!("chain/4.{part}"), "openssl", "openssl dgst");
     }
     refused("chain/4.head", "sha256sum", "chain/$C.head");
-}
-
-fn golden_file(name: &str) -> Vec<u8> {
-    golden().find(|(found, _)| *found == name).unwrap().1
 }

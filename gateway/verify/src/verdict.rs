@@ -1,0 +1,111 @@
+//! The verdict, for people and as JSON.
+
+use crate::outcome;
+use guan_evidence::dossier::{Believed, Dossier, Witnessed};
+use guan_evidence::view::LeafView;
+use serde_json::{Value, json};
+
+/// Keys that the bundle itself names, which somebody has to compare: as the check read them, however they
+/// are written there.
+fn own_keys(dossier: &Dossier) -> Vec<String> {
+    let policy = &dossier.own_policy;
+    let logs = policy.log_keys().map(|key| format!("log {key}"));
+    let witnesses = policy.witnesses().map(|(name, key, _)| format!("witness {name} {key}"));
+    logs.chain(witnesses).collect()
+}
+
+fn moment(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).ok();
+    let at = seconds.and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let text = at.and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok());
+    text.unwrap_or_else(|| "an impossible time".to_owned())
+}
+
+pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed<'_>) -> Value {
+    let head = dossier.checkpoint.as_ref().map(
+        |head| json!({"origin": head.origin, "size": head.size, "root": head.root.to_string()}),
+    );
+    let cosigned = dossier.cosigned.iter().map(|(name, cosigned)| {
+        json!({"witness": name, "at_s": cosigned.seconds, "at": moment(cosigned.seconds)})
+    });
+    let mut view = LeafView::new();
+    let entries = dossier.entries.iter().map(|leaf| {
+        let mut entry = view.leaf(leaf);
+        entry["not_after_s"] = json!(dossier.not_after_s(leaf.seq));
+        entry
+    });
+    let entries: Vec<Value> = entries.collect();
+    let witnessed = dossier.witnessed.iter().map(|one| {
+        json!({"index": one.index, "witness": one.witness, "size": one.size, "at_s": one.seconds})
+    });
+    let contracts = outcome::outcomes(&dossier.entries).into_iter();
+    let contracts = contracts.map(|(contract, outcome)| (contract, outcome.json()));
+    let contracts: serde_json::Map<_, _> = contracts.collect();
+    json!({
+        "schema": 1, "contracts": contracts, "holds": dossier.holds(), "head": head,
+        "signed": dossier.signed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "cosigned": cosigned.collect::<Vec<_>>(), "entries": entries,
+        "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
+        "findings": findings, "keys": own_keys(dossier),
+        "witnessed": witnessed.collect::<Vec<_>>(),
+        "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
+        "attestation_key": dossier.attestation_key.map(|key| json!({
+            "sha256": key.to_string(),
+            "trust": if believed.attestation_key.is_some() { "ak" } else { "bundle" },
+        })),
+    })
+}
+
+pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'_>) {
+    if let Some(head) = &dossier.checkpoint {
+        println!("log         {}, {} entries", head.origin, head.size);
+        println!("root        {}", head.root);
+    }
+    for key in &dossier.signed {
+        println!("signed      by {key}");
+    }
+    for (name, cosigned) in &dossier.cosigned {
+        println!("cosigned    by {name} at {}", moment(cosigned.seconds));
+    }
+    for Witnessed { index, witness, size, seconds } in &dossier.witnessed {
+        println!("cosigned    {size} entries by {witness} at {}, entry {index}", moment(*seconds));
+    }
+    println!(
+        "checked     {} entries with their proofs, {} receipts, {} quotes of the TPM, {} of its digest",
+        dossier.entries.len(),
+        dossier.receipts,
+        dossier.quotes,
+        dossier.chained
+    );
+    for leaf in &dossier.entries {
+        let (seq, kind) = (leaf.seq, leaf.body.kind_name());
+        match dossier.not_after_s(seq) {
+            Some(seconds) => {
+                println!("entry       {seq:>8}  {kind:<16} there by {}", moment(seconds))
+            }
+            None => println!("entry       {seq:>8}  {kind:<16} no witness says when"),
+        }
+    }
+    for (contract, outcome) in outcome::outcomes(&dossier.entries) {
+        outcome.print(&contract);
+    }
+    if believed.policy.is_none() {
+        println!(
+            "believed    the keys that the bundle itself names. Compare them with those that the"
+        );
+        println!("            space and the box's operator publish, or give them with --policy:");
+        own_keys(dossier).iter().for_each(|line| println!("            {line}"));
+    }
+    if let Some(key) = dossier.attestation_key.filter(|_| believed.attestation_key.is_none()) {
+        println!(
+            "believed    the key of the TPM that the bundle itself holds. Compare it with the one that"
+        );
+        println!("            the space enrolled, or give that with --ak; SHA-256 of its DER:");
+        println!("            {key}");
+    }
+    findings.iter().for_each(|finding| println!("FINDING     {finding}"));
+    match dossier.holds() {
+        true => println!("holds: every entry is in the log that these keys signed"),
+        false => println!("DOES NOT HOLD: do not rely on any of it"),
+    }
+}
