@@ -17,14 +17,24 @@
 //! | `witness/N.note`, `.consistency` | an earlier head that a witness cosigned, and that `checkpoint` continues it |
 //! | `ak.pem` | the key of the TPM |
 //! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
+//!
+//! Every file is accounted for: it is checked, it is rebuilt and compared, or it is a finding. Two say what no
+//! check can: `custody.json` is the word of the collector, and a README may be that of another release, which
+//! is a remark. `entries/N.json` is rebuilt from the entries that are here, in their order: see
+//! [`LeafView`] for what that asks of later releases.
 
 mod budget;
+mod custody;
+mod finding;
+mod names;
 mod read;
 mod statements;
 mod witnessed;
 
 pub use budget::{BUNDLE_BYTES_MAX, Budget, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX};
-pub use read::{Believed, Dossier, DossierFault, Finding, attestation_key};
+pub use custody::Custody;
+pub use finding::{DossierFault, Finding, Remark};
+pub use read::{Believed, Dossier, attestation_key};
 pub use witnessed::Witnessed;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -37,7 +47,6 @@ use crate::subtrees::{Nodes, root_at};
 use crate::tlog_proof::{TlogProof, TlogProofFault};
 use crate::view::LeafView;
 use guan_model::{Digest, Signer};
-use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Most entries of one bundle.
@@ -53,6 +62,8 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 pub enum MakeFault {
     #[error("{count} entries are asked for; the limit is {ENTRIES_MAX}, name fewer")]
     TooMany { count: usize },
+    #[error("no entry is asked for, and a bundle without any shows nothing; name some")]
+    NoEntries,
     #[error("entry {index} cannot be read")]
     Leaf { index: u64, source: LeafError },
     #[error("entry {index} is not under the head of {size} leaves; wait for the next one")]
@@ -71,15 +82,6 @@ pub enum MakeFault {
     Limit(#[from] DossierFault),
 }
 
-/// Who collected the bundle, when and with what: terms of ISO/IEC 27037.
-#[derive(Debug, Clone)]
-pub struct Custody {
-    pub collected_by: String,
-    /// RFC 3339.
-    pub collected_at: String,
-    pub tool: String,
-}
-
 /// What a bundle is made from.
 pub struct Material<'a> {
     pub log_key: &'a VerifierKey,
@@ -94,25 +96,27 @@ pub struct Material<'a> {
     pub custody: &'a Custody,
 }
 
-/// The files of a bundle about these leaves, which stand at these indices of the log.
+/// The files of a bundle about these leaves, which stand at these indices of the log, in any order.
 pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files, MakeFault> {
     if leaves.len() > ENTRIES_MAX {
         return Err(MakeFault::TooMany { count: leaves.len() });
     }
+    if leaves.is_empty() {
+        return Err(MakeFault::NoEntries);
+    }
     let head = signed_head(material.checkpoint, material.log_key, material.nodes)?;
     let key = material.attestation_key.and_then(|pem| attestation_key(pem.as_bytes()));
     let mut files = Files::new();
+    // A view depends on the entries before it, so their order is part of the form: that of the log.
+    let ordered: BTreeMap<u64, &Vec<u8>> = leaves.iter().map(|(at, bytes)| (*at, bytes)).collect();
     let mut view = LeafView::new();
-    for (index, bytes) in leaves {
-        let index = *index;
+    for (index, bytes) in ordered {
         if index >= head.size {
             return Err(MakeFault::Unsigned { index, size: head.size });
         }
         let leaf = Leaf::decode(bytes).map_err(|source| MakeFault::Leaf { index, source })?;
-        let mut json = view.leaf(&leaf).to_string();
-        json.push('\n');
         files.insert(format!("entries/{index}.cbor"), bytes.clone());
-        files.insert(format!("entries/{index}.json"), json.into_bytes());
+        files.insert(format!("entries/{index}.json"), view_file(&mut view, &leaf));
         let proof = TlogProof::make(index, material.checkpoint, material.nodes)?;
         files.insert(format!("proofs/{index}.tlog-proof"), proof.to_string().into_bytes());
         if let Some(signer) = material.signer {
@@ -129,13 +133,19 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     if let Some(pem) = material.attestation_key {
         files.insert("ak.pem".to_owned(), pem.as_bytes().to_vec());
     }
-    files.insert("custody.json".to_owned(), custody(material, &head, leaves.len()));
+    let custody = material.custody.record(&head, leaves.len());
+    files.insert(custody::CUSTODY_FILE.to_owned(), custody);
     let manifest: String =
         files.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(bytes))).collect();
     files.insert("manifest.sha256".to_owned(), manifest.into_bytes());
     let mut budget = Budget::default();
     files.iter().try_for_each(|(name, bytes)| budget.admit(name, bytes.len() as u64))?;
     Ok(files)
+}
+
+/// An entry for people, as its file holds it.
+fn view_file(view: &mut LeafView, leaf: &Leaf) -> Vec<u8> {
+    (view.leaf(leaf).to_string() + "\n").into_bytes()
 }
 
 /// A head that the log's key signed over these very leaves: nothing else may get receipts by that key.
@@ -179,18 +189,6 @@ fn policy(material: &Material<'_>) -> String {
         }
     }
     text + &format!("quorum {quorum}\n")
-}
-
-fn custody(material: &Material<'_>, head: &Checkpoint, entries: usize) -> Vec<u8> {
-    let Custody { collected_by, collected_at, tool } = material.custody;
-    let record = json!({
-        "schema": 1,
-        "identified": {"log": head.origin, "size": head.size, "root": head.root.to_string()},
-        "collected": {"by": collected_by, "at": collected_at, "entries": entries},
-        "acquired": {"tool": tool},
-        "preserved": {"digests": "manifest.sha256", "algorithm": "SHA-256"},
-    });
-    (record.to_string() + "\n").into_bytes()
 }
 
 #[cfg(test)]

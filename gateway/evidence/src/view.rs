@@ -20,6 +20,10 @@ const CONFIGURATION: u32 = 5019;
 const ENTITY: u32 = 3004;
 
 /// Turns the leaves of one log into JSON, in their order.
+///
+/// Evidence bundles hold this text, and their check rebuilds it and compares: what a kind of leaf looks like
+/// here stays for ever. What a later release has to add goes into a new kind, or shows only for leaves that no
+/// earlier release could write. `tests/golden/views-v1.jsonl` holds it.
 #[derive(Debug, Clone, Default)]
 pub struct LeafView {
     /// Of the last start: batches are counted within it.
@@ -305,6 +309,16 @@ mod tests {
             let has_trace = matches!(leaf.body, LeafBody::Batch(_) | LeafBody::Received(_));
             assert_eq!(shown.get("trace_id").is_some(), has_trace, "{shown}");
         }
+    }
+
+    /// The golden file is never written again: bundles with these lines exist.
+    #[test]
+    fn golden_views() {
+        let mut view = LeafView::new();
+        let leaves = samples().into_iter().chain(outside_samples());
+        let lines: Vec<String> = leaves.map(|leaf| view.leaf(&leaf).to_string()).collect();
+        let golden: Vec<&str> = include_str!("../tests/golden/views-v1.jsonl").lines().collect();
+        assert_eq!(lines, golden);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The verdict, for people and as JSON.
 
 use crate::outcome;
-use guan_evidence::dossier::{Believed, Dossier, Witnessed};
+use guan_evidence::dossier::{Believed, Custody, Dossier, Witnessed};
 use guan_evidence::view::LeafView;
 use serde_json::{Value, json};
 
@@ -41,12 +41,18 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
     let contracts = outcome::outcomes(&dossier.entries).into_iter();
     let contracts = contracts.map(|(contract, outcome)| (contract, outcome.json()));
     let contracts: serde_json::Map<_, _> = contracts.collect();
+    let remarks: Vec<String> = dossier.remarks.iter().map(ToString::to_string).collect();
+    let custody = dossier.custody.as_ref().map(|one| {
+        json!({
+            "by": one.collected_by, "at": one.collected_at, "tool": one.tool, "trust": "collector",
+        })
+    });
     json!({
         "schema": 1, "contracts": contracts, "holds": dossier.holds(), "head": head,
         "signed": dossier.signed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "cosigned": cosigned.collect::<Vec<_>>(), "entries": entries,
         "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
-        "findings": findings, "keys": own_keys(dossier),
+        "findings": findings, "remarks": remarks, "custody": custody, "keys": own_keys(dossier),
         "witnessed": witnessed.collect::<Vec<_>>(),
         "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
         "attestation_key": dossier.attestation_key.map(|key| json!({
@@ -103,6 +109,11 @@ pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'
         println!("            the space enrolled, or give that with --ak; SHA-256 of its DER:");
         println!("            {key}");
     }
+    if let Some(Custody { collected_by, collected_at, tool }) = &dossier.custody {
+        println!("claimed     custody.json is what the collector says, and nobody vouches for it:");
+        println!("            collected by {collected_by} at {collected_at} with {tool}");
+    }
+    dossier.remarks.iter().for_each(|remark| println!("remark      {remark}"));
     findings.iter().for_each(|finding| println!("FINDING     {finding}"));
     match dossier.holds() {
         true => println!("holds: every entry is in the log that these keys signed"),

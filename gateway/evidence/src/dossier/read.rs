@@ -1,19 +1,23 @@
 //! Checks a bundle from its files alone.
 
+use super::custody::{self, Custody};
+use super::finding::{DossierFault, Finding, Remark};
+use super::names::{About, about, is_any};
 use super::statements::{self, Said};
 use super::witnessed::{self, Witnessed};
-use super::{BUNDLE_BYTES_MAX, Budget, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, Files};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use super::{Budget, ENTRIES_MAX, Files, view_file};
+use crate::checkpoint::Checkpoint;
 use crate::cosignature::Cosignature;
-use crate::leaf::{Leaf, LeafError};
+use crate::leaf::Leaf;
 use crate::note::VerifierKey;
-use crate::policy::{Distrust, Policy, PolicyFault};
-use crate::proof::ProofFault;
+use crate::policy::Policy;
 use crate::receipt::{Receipt, ReceiptFault};
-use crate::tlog_proof::{TlogProof, TlogProofFault};
+use crate::tlog_proof::TlogProof;
+use crate::view::LeafView;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use guan_model::{Digest, PublicKey};
+use std::collections::BTreeSet;
 
 /// Head of a SubjectPublicKeyInfo of P-256 (RFC 5480), before the 65 bytes of the point.
 const SPKI_P256: [u8; 26] = [
@@ -21,62 +25,6 @@ const SPKI_P256: [u8; 26] = [
     0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 const POINT_BYTES: usize = 65;
-
-/// Why a bundle cannot be judged at all; whoever made or carried it is to blame.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DossierFault {
-    #[error("the bundle has more than {FILES_MAX} files")]
-    TooMany,
-    #[error("{name} has {length} bytes; the limit is {FILE_BYTES_MAX}")]
-    TooLong { name: String, length: u64 },
-    #[error("with {name} the bundle has more than {BUNDLE_BYTES_MAX} bytes")]
-    TooLarge { name: String },
-    #[error("{name} is missing; a bundle has it")]
-    Missing { name: &'static str },
-    #[error("{name} is no text")]
-    NotText { name: &'static str },
-    #[error("the policy cannot be read")]
-    Policy(#[from] PolicyFault),
-    #[error("ak.pem holds no public key of P-256 in PEM")]
-    AttestationKey,
-}
-
-/// Something in a bundle that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Finding {
-    #[error("{name} is not what the manifest lists: it was changed on the way")]
-    Changed { name: String },
-    #[error("{name} is not listed in the manifest: it was added on the way")]
-    Unlisted { name: String },
-    #[error("{name} is listed in the manifest and not here: it was taken out on the way")]
-    Gone { name: String },
-    #[error("the manifest has a line that is none")]
-    Manifest,
-    #[error("the head cannot be trusted")]
-    Head(#[from] Distrust),
-    #[error("{name} is not the name of an entry, or there are more than {ENTRIES_MAX}")]
-    Name { name: String },
-    #[error("entry {index} cannot be read")]
-    Entry { index: u64, source: LeafError },
-    #[error("entry {index} says that it is number {seq}")]
-    Seq { index: u64, seq: u64 },
-    #[error("entry {index} has no proof")]
-    NoProof { index: u64 },
-    #[error("entry {index}: the proof does not hold")]
-    Proof { index: u64, source: TlogProofFault },
-    #[error("entry {index}: the proof leads to another head than `checkpoint`")]
-    OtherHead { index: u64 },
-    #[error("entry {index}: the receipt does not hold")]
-    Receipt { index: u64, source: ReceiptFault },
-    #[error("entry {index}: what the TPM says does not hold: {what}")]
-    Statement { index: u64, what: &'static str },
-    #[error("entry {index}: the note of the witness does not hold: {what}")]
-    Witness { index: u64, what: &'static str },
-    #[error("entry {index}: the head that the TPM saw is not of this log")]
-    Consistency { index: u64, source: ProofFault },
-    #[error("entry {index}: the head that the TPM saw cannot be read")]
-    AnchorHead { index: u64, source: CheckpointError },
-}
 
 /// Whom to believe instead of those that the bundle itself names.
 #[derive(Debug, Clone, Copy, Default)]
@@ -105,7 +53,10 @@ pub struct Dossier {
     pub witnessed: Vec<Witnessed>,
     /// SHA-256 of the DER of the TPM's key that was believed.
     pub attestation_key: Option<Digest>,
+    /// What the collector says; nobody vouches for it.
+    pub custody: Option<Custody>,
     pub findings: Vec<Finding>,
+    pub remarks: Vec<Remark>,
 }
 
 fn text<'f>(files: &'f Files, name: &'static str) -> Result<&'f str, DossierFault> {
@@ -152,32 +103,65 @@ impl Dossier {
                 (None, Vec::new(), Vec::new())
             }
         };
-        let attestation_key = key.map(fingerprint);
-        let (entries, receipts, quotes, chained) = (Vec::new(), 0, 0, 0);
         let mut dossier = Self {
             checkpoint,
             signed,
             own_policy: own.clone(),
             cosigned,
-            entries,
-            receipts,
-            quotes,
-            chained,
+            entries: Vec::new(),
+            receipts: 0,
+            quotes: 0,
+            chained: 0,
             witnessed: Vec::new(),
-            attestation_key,
+            attestation_key: key.map(fingerprint),
+            custody: None,
             findings,
+            remarks: Vec::new(),
         };
+        let entries = dossier.account_for(files);
+        let mut view = LeafView::new();
+        for index in &entries {
+            dossier.check_entry(files, *index, policy, key, &mut view);
+        }
+        dossier.check_beside(files, entries.len());
+        Ok(dossier)
+    }
+
+    /// Tells of every file that no check will look at. Gives the entries in the order of the log.
+    fn account_for(&mut self, files: &Files) -> BTreeSet<u64> {
+        let mut entries = BTreeSet::new();
         for name in files.keys() {
-            let Some(rest) = name.strip_prefix("entries/") else { continue };
-            let Some(number) = rest.strip_suffix(".cbor") else { continue };
-            let index = number.parse().ok().filter(|index: &u64| index.to_string() == number);
-            match index.filter(|_| dossier.entries.len() < ENTRIES_MAX) {
-                Some(index) => dossier.check_entry(files, index, policy, key),
-                None => dossier.findings.push(Finding::Name { name: name.clone() }),
+            let name = name.clone();
+            match about(&name) {
+                None => self.findings.push(Finding::Unknown { name }),
+                Some(About::Bundle) => {}
+                Some(About::Entry(index)) if !files.contains_key(&entry_file(index)) => {
+                    self.findings.push(Finding::Orphan { name });
+                }
+                Some(About::Entry(index)) if name == entry_file(index) => {
+                    match entries.len() < ENTRIES_MAX {
+                        true => _ = entries.insert(index),
+                        false => self.findings.push(Finding::TooManyEntries { name }),
+                    }
+                }
+                Some(About::Entry(_)) => {}
             }
         }
-        dossier.entries.sort_by_key(|leaf| leaf.seq);
-        Ok(dossier)
+        entries
+    }
+
+    /// The files that are about no single entry, and whether there are any entries.
+    fn check_beside(&mut self, files: &Files, entries: usize) {
+        if entries == 0 {
+            self.findings.push(Finding::NoEntries);
+        }
+        if files.get("README").is_some_and(|readme| readme != super::README.as_bytes()) {
+            self.remarks.push(Remark::OtherReadme);
+        }
+        match custody::check(files, self.checkpoint.as_ref(), entries) {
+            Ok(custody) => self.custody = custody,
+            Err(finding) => self.findings.push(finding),
+        }
     }
 
     pub fn holds(&self) -> bool {
@@ -190,12 +174,24 @@ impl Dossier {
         under.chain(self.cosigned.iter().map(|(_, cosigned)| cosigned.seconds)).min()
     }
 
-    fn check_entry(&mut self, files: &Files, index: u64, policy: &Policy, key: Option<&PublicKey>) {
-        let bytes = &files[&format!("entries/{index}.cbor")];
+    fn check_entry(
+        &mut self,
+        files: &Files,
+        index: u64,
+        policy: &Policy,
+        key: Option<&PublicKey>,
+        view: &mut LeafView,
+    ) {
+        let bytes = &files[&entry_file(index)];
         match Leaf::decode(bytes) {
             Ok(leaf) => {
                 if leaf.seq != index {
                     self.findings.push(Finding::Seq { index, seq: leaf.seq });
+                }
+                let shown = files.get(&format!("entries/{index}.json"));
+                let rebuilt = view_file(view, &leaf);
+                if shown.is_some_and(|shown| *shown != rebuilt) {
+                    self.findings.push(Finding::View { index });
                 }
                 self.check_statement(files, index, &leaf, key);
                 let newest = self.checkpoint.as_ref();
@@ -208,7 +204,7 @@ impl Dossier {
             Err(source) => self.findings.push(Finding::Entry { index, source }),
         }
         match files.get(&format!("proofs/{index}.tlog-proof")) {
-            Some(proof) => self.check_proof(index, bytes, proof, policy),
+            Some(proof) => self.check_proof(files, index, proof, policy),
             None => self.findings.push(Finding::NoProof { index }),
         }
         if let Some(receipt) = files.get(&format!("receipts/{index}.cbor")) {
@@ -232,7 +228,7 @@ impl Dossier {
 
     /// What the TPM says, where the key that is believed said it or the bundle claims so.
     fn check_statement(&mut self, files: &Files, index: u64, leaf: &Leaf, key: Option<&PublicKey>) {
-        let is_here = |folder: &str| files.contains_key(&format!("{folder}/{index}.msg"));
+        let is_here = |folder: &str| is_any(files, folder, index);
         let said = Said::of(leaf);
         let own_folder = said.as_ref().map(Said::folder);
         for folder in ["anchors", "chain"] {
@@ -252,15 +248,19 @@ impl Dossier {
         }
     }
 
-    fn check_proof(&mut self, index: u64, leaf: &[u8], proof: &[u8], policy: &Policy) {
+    /// The proof must be the one that leads to `checkpoint`, and hold nothing else.
+    fn check_proof(&mut self, files: &Files, index: u64, proof: &[u8], policy: &Policy) {
+        let leaf = &files[&entry_file(index)];
         let text = String::from_utf8_lossy(proof);
         let checked = TlogProof::parse(&text).and_then(|proof| {
-            let trusted = proof.verify(leaf, policy)?;
-            Ok((proof.index, trusted.checkpoint))
+            proof.verify(leaf, policy)?;
+            Ok(proof)
         });
         match checked {
-            Ok((found, head)) => {
-                if found != index || Some(head) != self.checkpoint {
+            Ok(proof) => {
+                let is_here =
+                    files.get("checkpoint").map(Vec::as_slice) == Some(proof.checkpoint.as_bytes());
+                if proof.index != index || proof.extra.is_some() || !is_here {
                     self.findings.push(Finding::OtherHead { index });
                 }
             }
@@ -269,8 +269,12 @@ impl Dossier {
     }
 }
 
+fn entry_file(index: u64) -> String {
+    format!("entries/{index}.cbor")
+}
+
 fn check_manifest(files: &Files, manifest: &str, findings: &mut Vec<Finding>) {
-    let mut listed = std::collections::BTreeSet::from(["manifest.sha256"]);
+    let mut listed = BTreeSet::from(["manifest.sha256"]);
     for line in manifest.lines() {
         let Some((digest, name)) = line.split_once("  ") else {
             findings.push(Finding::Manifest);

@@ -58,7 +58,12 @@ pub(super) fn check(
     newest: Option<&Checkpoint>,
     policy: &Policy,
 ) -> Result<Option<Witnessed>, Finding> {
-    let Some(bytes) = files.get(&format!("witness/{index}.note")) else { return Ok(None) };
+    let proof = format!("witness/{index}.consistency");
+    let Some(bytes) = files.get(&format!("witness/{index}.note")) else {
+        // What belongs to a note is nothing without it.
+        let alone = files.contains_key(&proof);
+        return if alone { Err(Finding::Orphan { name: proof }) } else { Ok(None) };
+    };
     let refuse = |what| Finding::Witness { index, what };
     let LeafBody::Cosigned(cosigned) = &leaf.body else {
         return Err(refuse("the entry has no cosignature"));
@@ -70,11 +75,11 @@ pub(super) fn check(
         return Err(refuse("it is not what the entry says"));
     }
     let parsed = Note::parse(found).map_err(|_| refuse("it is no signed note"))?;
+    // Whoever is believed: the head in the note is one of this log.
+    check_head(index, text.as_bytes(), cosigned.size, newest, files.get(&proof))?;
     for (name, key, _) in policy.witnesses() {
         let stated = parsed.statements(key).map_err(|_| refuse("its witness did not sign it"))?;
         if let Some(stated) = stated.first() {
-            let proof = files.get(&format!("witness/{index}.consistency"));
-            check_head(index, text.as_bytes(), cosigned.size, newest, proof)?;
             let (witness, seconds) = (name.to_owned(), stated.seconds);
             return Ok(Some(Witnessed { index, witness, size: cosigned.size, seconds }));
         }

@@ -39,3 +39,21 @@ fn keys_are_printed_however_they_are_written() {
     let keys = [format!("log {other}"), format!("log {signer}"), format!("witness w0 {witness}")];
     assert_eq!(json["keys"], serde_json::json!(keys));
 }
+
+/// What no signature covers may be another one than was collected, and nobody reads it as proven.
+#[test]
+fn what_nobody_signed_is_checked_or_told() {
+    let refused = |name: &str, bytes: &[u8], part: &str| {
+        let bundle = changed(|files| drop(files.insert(name.to_owned(), bytes.to_vec())));
+        check(&[&text(bundle.path())], 1, &["FINDING", part, "DOES NOT HOLD"]);
+    };
+    refused("entries/2.json", b"{\"contract\":\"FORGED\"}\n", "entries/2.json does not say");
+    refused("anchors/5.head", b"guan/box-7\n999\nAAAA\n", "entry 5");
+    refused("anchors/9.head", b"guan/box-7\n999\nAAAA\n", "anchors/9.head belongs to nothing");
+    refused("invoice.pdf", b"", "invoice.pdf is no file of a bundle");
+    let bare = changed(|files| files.retain(|name, _| !name.contains('/')));
+    check(&[&text(bare.path())], 1, &["no entry", "DOES NOT HOLD"]);
+    let told = changed(|files| drop(files.insert("README".to_owned(), b"$ rm -rf ~".to_vec())));
+    let parts = ["do not run its commands", "nobody vouches for it", "collected by auditor at"];
+    check(&[&text(told.path())], 0, &parts);
+}
