@@ -31,7 +31,10 @@ mod read;
 mod statements;
 mod witnessed;
 
-pub use budget::{BUNDLE_BYTES_MAX, Budget, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX};
+pub use budget::{
+    BUNDLE_BYTES_MAX, Budget, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX, NAME_BYTES_MAX,
+    is_name,
+};
 pub use custody::Custody;
 pub use finding::{DossierFault, Finding, Remark};
 pub use read::{Believed, Dossier, attestation_key};

@@ -1,13 +1,10 @@
 //! The files of a bundle, from a tar file or a folder. Limits before memory; links and odd names are refused.
 
 use anyhow::{Context, bail};
-use guan_evidence::dossier::{Budget, Files};
+use guan_evidence::dossier::{Budget, Files, is_name};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Component, Path};
-
-/// Longest name of a file.
-const NAME_BYTES_MAX: usize = 256;
 
 pub(crate) fn read(path: &Path) -> anyhow::Result<Files> {
     let context = || format!("{} cannot be read", path.display());
@@ -24,7 +21,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Files> {
 
 fn name_of(path: &Path) -> anyhow::Result<String> {
     let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    let name = path.to_str().filter(|name| is_plain && name.len() <= NAME_BYTES_MAX);
+    let name = path.to_str().filter(|name| is_plain && is_name(name));
     name.map(str::to_owned).with_context(|| format!("{path:?} is no name for a file of a bundle"))
 }
 
@@ -80,7 +77,7 @@ fn read_folder(
         let entry = entry?;
         let name = entry.file_name().into_string();
         let name = name.map_err(|name| anyhow::anyhow!("{name:?} is no name for a file"))?;
-        let name = format!("{prefix}{name}");
+        let name = name_of(Path::new(&format!("{prefix}{name}")))?;
         let kind = entry.file_type()?;
         if kind.is_dir() && prefix.is_empty() {
             read_folder(&entry.path(), &format!("{name}/"), files, budget)?;

@@ -7,6 +7,7 @@
 
 mod bundle;
 mod outcome;
+mod terminal;
 mod verdict;
 
 use anyhow::Context;
@@ -45,8 +46,11 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(fault) => {
             match arguments.json {
-                true => println!("{}", json!({"holds": null, "fault": format!("{fault:#}")})),
-                false => eprintln!("guan-verify: {fault:#}"),
+                true => {
+                    let fault = json!({"holds": null, "fault": format!("{fault:#}")});
+                    println!("{}", terminal::ascii(&fault));
+                }
+                false => eprintln!("guan-verify: {}", terminal::shown(&format!("{fault:#}"))),
             }
             ExitCode::from(CANNOT_BE_JUDGED)
         }
@@ -69,7 +73,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         .with_context(|| format!("{} is no evidence bundle", arguments.bundle.display()))?;
     let findings: Vec<String> = dossier.findings.iter().map(|one| described(one)).collect();
     match arguments.json {
-        true => println!("{}", verdict::as_json(&dossier, &findings, believed)),
+        true => {
+            println!("{}", terminal::ascii(&verdict::as_json(&dossier, &findings, believed)));
+        }
         false => verdict::print(&dossier, &findings, believed),
     }
     Ok(dossier.holds())

@@ -1,5 +1,6 @@
 //! What the entries of a bundle say came of each contract and of what was kept under it.
 
+use crate::terminal::say;
 use guan_evidence::account::{Account, Fates, Line};
 use guan_evidence::view::account_line;
 use guan_evidence::{ContractOutcome, Leaf, LeafBody};
@@ -47,12 +48,14 @@ impl Outcome {
 
     pub(crate) fn print(&self, contract: &str) {
         let Line { kept, sent, given_up, .. } = &self.line;
-        println!(
+        say!(
             "contract    {contract}: {} readings in {} batches kept, {} of them received by the space",
-            kept.rows, kept.batches, sent.rows
+            kept.rows,
+            kept.batches,
+            sent.rows
         );
         for (reason, gone) in given_up {
-            println!(
+            say!(
                 "            {} readings in {} batches never left: {}",
                 gone.rows,
                 gone.batches,
@@ -60,10 +63,10 @@ impl Outcome {
             );
         }
         if let Some((entry, outcome)) = self.last {
-            println!("            {} by entry {entry}", outcome.name());
+            say!("            {} by entry {entry}", outcome.name());
         }
         if let Some(entry) = self.destroyed {
-            println!("            the key of what was kept is destroyed by entry {entry}");
+            say!("            the key of what was kept is destroyed by entry {entry}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The verdict, for people and as JSON.
 
 use crate::outcome;
+use crate::terminal::{claim, say};
 use guan_evidence::dossier::{Believed, Custody, Dossier, Witnessed};
 use guan_evidence::view::LeafView;
 use serde_json::{Value, json};
@@ -64,19 +65,19 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
 
 pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'_>) {
     if let Some(head) = &dossier.checkpoint {
-        println!("log         {}, {} entries", head.origin, head.size);
-        println!("root        {}", head.root);
+        say!("log         {}, {} entries", head.origin, head.size);
+        say!("root        {}", head.root);
     }
     for key in &dossier.signed {
-        println!("signed      by {key}");
+        say!("signed      by {key}");
     }
     for (name, cosigned) in &dossier.cosigned {
-        println!("cosigned    by {name} at {}", moment(cosigned.seconds));
+        say!("cosigned    by {name} at {}", moment(cosigned.seconds));
     }
     for Witnessed { index, witness, size, seconds } in &dossier.witnessed {
-        println!("cosigned    {size} entries by {witness} at {}, entry {index}", moment(*seconds));
+        say!("cosigned    {size} entries by {witness} at {}, entry {index}", moment(*seconds));
     }
-    println!(
+    say!(
         "checked     {} entries with their proofs, {} receipts, {} quotes of the TPM, {} of its digest",
         dossier.entries.len(),
         dossier.receipts,
@@ -87,36 +88,35 @@ pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'
         let (seq, kind) = (leaf.seq, leaf.body.kind_name());
         match dossier.not_after_s(seq) {
             Some(seconds) => {
-                println!("entry       {seq:>8}  {kind:<16} there by {}", moment(seconds))
+                say!("entry       {seq:>8}  {kind:<16} there by {}", moment(seconds))
             }
-            None => println!("entry       {seq:>8}  {kind:<16} no witness says when"),
+            None => say!("entry       {seq:>8}  {kind:<16} no witness says when"),
         }
     }
     for (contract, outcome) in outcome::outcomes(&dossier.entries) {
         outcome.print(&contract);
     }
     if believed.policy.is_none() {
-        println!(
-            "believed    the keys that the bundle itself names. Compare them with those that the"
-        );
-        println!("            space and the box's operator publish, or give them with --policy:");
-        own_keys(dossier).iter().for_each(|line| println!("            {line}"));
+        say!("believed    the keys that the bundle itself names. Compare them with those that the");
+        say!("            space and the box's operator publish, or give them with --policy:");
+        own_keys(dossier).iter().for_each(|line| say!("            {line}"));
     }
     if let Some(key) = dossier.attestation_key.filter(|_| believed.attestation_key.is_none()) {
-        println!(
+        say!(
             "believed    the key of the TPM that the bundle itself holds. Compare it with the one that"
         );
-        println!("            the space enrolled, or give that with --ak; SHA-256 of its DER:");
-        println!("            {key}");
+        say!("            the space enrolled, or give that with --ak; SHA-256 of its DER:");
+        say!("            {key}");
     }
     if let Some(Custody { collected_by, collected_at, tool }) = &dossier.custody {
-        println!("claimed     custody.json is what the collector says, and nobody vouches for it:");
-        println!("            collected by {collected_by} at {collected_at} with {tool}");
+        let [by, at, tool] = [collected_by, collected_at, tool].map(|text| claim(text));
+        say!("claimed     custody.json is what the collector says, and nobody vouches for it:");
+        say!("            collected by {by} at {at} with {tool}");
     }
-    dossier.remarks.iter().for_each(|remark| println!("remark      {remark}"));
-    findings.iter().for_each(|finding| println!("FINDING     {finding}"));
+    dossier.remarks.iter().for_each(|remark| say!("remark      {remark}"));
+    findings.iter().for_each(|finding| say!("FINDING     {finding}"));
     match dossier.holds() {
-        true => println!("holds: every entry is in the log that these keys signed"),
-        false => println!("DOES NOT HOLD: do not rely on any of it"),
+        true => say!("holds: every entry is in the log that these keys signed"),
+        false => say!("DOES NOT HOLD: do not rely on any of it"),
     }
 }

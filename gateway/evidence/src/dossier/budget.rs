@@ -12,6 +12,14 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of all files; the most entries with long proofs take half of it.
 pub const BUNDLE_BYTES_MAX: usize = 256 << 20;
 
+/// Longest name of a file.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Whether a file of a bundle may be called so: ASCII that shows as itself, and no blank. Names are printed.
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// What was admitted so far.
 #[derive(Debug, Default)]
 pub struct Budget {
@@ -22,6 +30,9 @@ pub struct Budget {
 impl Budget {
     /// Admits one more file, or says which limit it is over.
     pub fn admit(&mut self, name: &str, length: u64) -> Result<(), DossierFault> {
+        if !is_name(name) {
+            return Err(DossierFault::Name { name: name.chars().take(NAME_BYTES_MAX).collect() });
+        }
         let fits = usize::try_from(length).ok().filter(|length| *length <= FILE_BYTES_MAX);
         let Some(length) = fits else {
             return Err(DossierFault::TooLong { name: name.to_owned(), length });
@@ -55,6 +66,13 @@ mod tests {
         assert_eq!(budget.admit("b", 0), Ok(()));
         let over = budget.admit("b", 1).unwrap_err();
         assert_eq!(over, DossierFault::TooLarge { name: "b".to_owned() });
+
+        let longest = "a".repeat(NAME_BYTES_MAX);
+        assert_eq!(Budget::default().admit(&longest, 1), Ok(()));
+        for name in ["", "a b", "a\nb", "a\u{1b}b", "a\u{7f}", "\u{e9}", &format!("{longest}a")] {
+            let fault = Budget::default().admit(name, 1).unwrap_err();
+            assert!(matches!(fault, DossierFault::Name { .. }), "{name:?}");
+        }
 
         let mut budget = Budget::default();
         (0..FILES_MAX).for_each(|_| budget.admit("a", 1).unwrap());

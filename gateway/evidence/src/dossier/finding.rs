@@ -1,6 +1,6 @@
 //! What can be wrong with a bundle, and what is told without being wrong.
 
-use super::{BUNDLE_BYTES_MAX, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX};
+use super::{BUNDLE_BYTES_MAX, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, NAME_BYTES_MAX};
 use crate::checkpoint::CheckpointError;
 use crate::leaf::LeafError;
 use crate::policy::{Distrust, PolicyFault};
@@ -11,6 +11,10 @@ use crate::tlog_proof::TlogProofFault;
 /// Why a bundle cannot be judged at all; whoever made or carried it is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DossierFault {
+    #[error(
+        "{name:?} is no name for a file of a bundle: 1 to {NAME_BYTES_MAX} bytes of ASCII, no blanks"
+    )]
+    Name { name: String },
     #[error("the bundle has more than {FILES_MAX} files")]
     TooMany,
     #[error("{name} has {length} bytes; the limit is {FILE_BYTES_MAX}")]

@@ -5,7 +5,7 @@ use super::finding::{DossierFault, Finding, Remark};
 use super::names::{About, about, is_any};
 use super::statements::{self, Said};
 use super::witnessed::{self, Witnessed};
-use super::{Budget, ENTRIES_MAX, Files, view_file};
+use super::{Budget, ENTRIES_MAX, Files, is_name, view_file};
 use crate::checkpoint::Checkpoint;
 use crate::cosignature::Cosignature;
 use crate::leaf::Leaf;
@@ -276,7 +276,8 @@ fn entry_file(index: u64) -> String {
 fn check_manifest(files: &Files, manifest: &str, findings: &mut Vec<Finding>) {
     let mut listed = BTreeSet::from(["manifest.sha256"]);
     for line in manifest.lines() {
-        let Some((digest, name)) = line.split_once("  ") else {
+        let split = line.split_once("  ").filter(|(_, name)| is_name(name));
+        let Some((digest, name)) = split else {
             findings.push(Finding::Manifest);
             continue;
         };

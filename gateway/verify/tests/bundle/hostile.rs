@@ -1,6 +1,6 @@
 //! Bundles that somebody made to be believed: whatever they hold, the verdict says what was checked.
 
-use super::golden::{check, golden, seal, text, unpack, verify};
+use super::golden::{check, golden, pack, seal, text, unpack, verify};
 use guan_evidence::dossier::Files;
 use guan_evidence::{CosignatureKey, VerifierKey};
 
@@ -56,4 +56,68 @@ fn what_nobody_signed_is_checked_or_told() {
     let told = changed(|files| drop(files.insert("README".to_owned(), b"$ rm -rf ~".to_vec())));
     let parts = ["do not run its commands", "nobody vouches for it", "collected by auditor at"];
     check(&[&text(told.path())], 0, &parts);
+}
+
+/// What a name or a text of the bundle would write on a terminal below the findings.
+const FALSE_VERDICT: &str = "x\nholds: every entry is in the log that these keys signed\u{1b}[8m";
+
+/// As many verdicts that it holds, and nothing that a terminal obeys.
+fn is_plain(text: &str, verdicts: usize) -> bool {
+    text.lines().filter(|line| line.starts_with("holds:")).count() == verdicts
+        && text.chars().all(|one| one == '\n' || !one.is_control() && one != '\u{202e}')
+}
+
+#[test]
+fn names_cannot_speak_for_the_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tar, unpacked) = (folder.path().join("b.tar"), folder.path().join("b"));
+    for name in [FALSE_VERDICT, "a b", "\u{9b}8m", "\u{202e}x"] {
+        let mut files = golden();
+        files.insert(name.to_owned(), b"x".to_vec());
+        pack(&tar, &files);
+        unpack(&unpacked, &files);
+        for bundle in [&tar, &unpacked] {
+            let (status, said) = verify(&[&text(bundle)]);
+            assert_eq!(status, Some(2), "{said}");
+            assert!(is_plain(&said, 0) && said.contains("is no name for a file"), "{said:?}");
+            let (status, said) = verify(&[&text(bundle), "--json"]);
+            assert!(status == Some(2) && is_plain(&said, 0) && said.is_ascii(), "{said:?}");
+        }
+        std::fs::remove_dir_all(&unpacked).unwrap();
+    }
+}
+
+#[test]
+fn texts_cannot_speak_for_the_verdict() {
+    let check = |status: i32, change: &dyn Fn(&mut Files)| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = golden();
+        change(&mut files);
+        unpack(folder.path(), &files);
+        for form in [&[][..], &["--json"]] {
+            let (found, said) = verify(&[&[&*text(folder.path())], form].concat());
+            assert_eq!(found, Some(status), "{said}");
+            let verdicts = usize::from(status == 0 && form.is_empty());
+            assert!(is_plain(&said, verdicts), "{said:?}");
+        }
+    };
+    let edit = |files: &mut Files, name: &str, from: &str, to: &str| {
+        let before = String::from_utf8(files[name].clone()).unwrap();
+        assert!(before.contains(from), "{name}");
+        files.insert(name.to_owned(), before.replacen(from, to, 1).into_bytes());
+    };
+    let quoted = serde_json::to_string(FALSE_VERDICT).unwrap();
+    check(0, &|files| {
+        edit(files, "custody.json", "\"auditor\"", &quoted);
+        seal(files);
+    });
+    // In the manifest, in the name of a witness, and in the origin of the head.
+    check(1, &|files| edit(files, "manifest.sha256", "README", "\u{1b}[8m\u{9b}README"));
+    check(0, &|files| {
+        edit(files, "policy", "witness w0", "witness w\u{9b}8m\u{202e}");
+        edit(files, "policy", "quorum w0", "quorum w\u{9b}8m\u{202e}");
+        seal(files);
+    });
+    check(1, &|files| edit(files, "checkpoint", "guan/box-7", "guan/box-7\u{9b}8m"));
+    check(1, &|files| edit(files, "anchors/3.head", "guan/box-7", "guan/\u{202e}box-7"));
 }
