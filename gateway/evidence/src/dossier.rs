@@ -28,6 +28,7 @@ mod custody;
 mod finding;
 mod names;
 mod read;
+mod receipts;
 mod statements;
 mod witnessed;
 
@@ -38,14 +39,15 @@ pub use budget::{
 pub use custody::Custody;
 pub use finding::{DossierFault, Finding, Remark};
 pub use read::{Believed, Dossier, attestation_key};
+pub use receipts::receipt;
 pub use witnessed::Witnessed;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::CosignatureKey;
 use crate::leaf::{Leaf, LeafError};
 use crate::note::VerifierKey;
-use crate::proof::{ProofFault, prove_inclusion};
-use crate::receipt::{ReceiptClaims, ReceiptFault, ReceiptProof, issue_receipt};
+use crate::proof::ProofFault;
+use crate::receipt::ReceiptFault;
 use crate::subtrees::{Nodes, root_at};
 use crate::tlog_proof::{TlogProof, TlogProofFault};
 use crate::view::LeafView;
@@ -162,19 +164,6 @@ pub fn signed_head(
         true => Ok(head),
         false => Err(MakeFault::OtherRoot { size: head.size }),
     }
-}
-
-/// A COSE Receipt of an entry. The log's key signs the head's root: whoever calls this has checked the head.
-pub fn receipt(
-    head: &Checkpoint,
-    index: u64,
-    nodes: &dyn Nodes,
-    signer: &dyn Signer,
-) -> Result<Vec<u8>, MakeFault> {
-    let (issuer, subject) = (head.origin.clone(), format!("{}/{index}", head.origin));
-    let path = prove_inclusion(index, head.size, nodes)?;
-    let proof = ReceiptProof::Inclusion { size: head.size, index, path };
-    Ok(issue_receipt(&ReceiptClaims { issuer, subject }, &proof, &head.root, signer)?)
 }
 
 /// Asks for one witness, if there is one that signed this very head.

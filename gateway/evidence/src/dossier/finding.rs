@@ -72,6 +72,10 @@ pub enum Finding {
     OtherHead { index: u64 },
     #[error("entry {index}: the receipt does not hold")]
     Receipt { index: u64, source: ReceiptFault },
+    #[error(
+        "entry {index}: the receipt is of another entry, log or head than `checkpoint`: {what}"
+    )]
+    OtherReceipt { index: u64, what: &'static str },
     #[error("entry {index}: what the TPM says does not hold: {what}")]
     Statement { index: u64, what: &'static str },
     #[error("entry {index}: the note of the witness does not hold: {what}")]

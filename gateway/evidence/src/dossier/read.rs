@@ -3,6 +3,7 @@
 use super::custody::{self, Custody};
 use super::finding::{DossierFault, Finding, Remark};
 use super::names::{About, about, is_any};
+use super::receipts;
 use super::statements::{self, Said};
 use super::witnessed::{self, Witnessed};
 use super::{Budget, ENTRIES_MAX, Files, is_name, view_file};
@@ -11,7 +12,6 @@ use crate::cosignature::Cosignature;
 use crate::leaf::Leaf;
 use crate::note::VerifierKey;
 use crate::policy::Policy;
-use crate::receipt::{Receipt, ReceiptFault};
 use crate::tlog_proof::TlogProof;
 use crate::view::LeafView;
 use base64::Engine as _;
@@ -207,21 +207,12 @@ impl Dossier {
             Some(proof) => self.check_proof(files, index, proof, policy),
             None => self.findings.push(Finding::NoProof { index }),
         }
-        if let Some(receipt) = files.get(&format!("receipts/{index}.cbor")) {
-            // A policy may know several logs; the last word is that of the last key.
-            let by = |receipt: &Receipt| {
-                let tried = policy.log_keys().map(|key| receipt.verify_inclusion(bytes, key));
-                tried.reduce(|known, next| if known.is_ok() { known } else { next })
-            };
-            let checked = Receipt::decode(receipt).map(|receipt| by(&receipt));
-            let checked = checked.and_then(|tried| {
-                tried.unwrap_or_else(|| {
-                    Err(ReceiptFault::OtherKey { key: "none: the policy names no log".to_owned() })
-                })
-            });
-            match checked {
-                Ok(_) => self.receipts += 1,
-                Err(source) => self.findings.push(Finding::Receipt { index, source }),
+        // Without a trusted head there is nothing to hold a receipt against, and that is told already.
+        let receipt = files.get(&format!("receipts/{index}.cbor"));
+        if let Some((receipt, head)) = receipt.zip(self.checkpoint.as_ref()) {
+            match receipts::check(receipt, (index, bytes), head, policy) {
+                Ok(()) => self.receipts += 1,
+                Err(finding) => self.findings.push(finding),
             }
         }
     }

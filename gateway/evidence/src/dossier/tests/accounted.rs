@@ -1,6 +1,7 @@
 //! Every file of a bundle is checked, rebuilt, or told of.
 
 use super::*;
+use crate::receipt::{ReceiptClaims, ReceiptProof, issue_receipt};
 
 fn found(change: impl FnOnce(&mut Files)) -> Dossier {
     let mut files = attested_bundle();
@@ -146,4 +147,62 @@ fn another_readme_is_remarked() {
     let other = found(put("README", b"$ rm -rf ~\n"));
     assert!(other.holds());
     assert_eq!(other.remarks, [Remark::OtherReadme]);
+}
+
+/// The log's key signs receipts over other heads and with other claims, too; here they say nothing.
+#[test]
+fn a_receipt_is_of_this_entry_and_head() {
+    let files = attested_bundle();
+    let signer = TestSigner::new(ORIGIN, 9);
+    let mut levels = Levels::default();
+    let leaves = attested_log().into_iter().zip(0..);
+    for (leaf, seq) in leaves {
+        levels.append(leaf_hash(&Leaf { seq, ..leaf }.encode()));
+    }
+    let head = std::str::from_utf8(&files["checkpoint"]).unwrap();
+    let head = Checkpoint::parse_unverified(head).unwrap();
+    let check = |head: &Checkpoint, index: u64, what: Option<&'static str>| {
+        let bytes = receipt(head, index, &levels, &signer).unwrap();
+        let dossier = found(put("receipts/5.cbor", &bytes));
+        let told = what.map(|what| Finding::OtherReceipt { index: 5, what });
+        assert_eq!(dossier.findings, Vec::from_iter(told));
+        assert_eq!(dossier.receipts, 4 + u64::from(what.is_none()));
+    };
+    check(&head, 5, None);
+    let root = levels.root_at(8).unwrap();
+    check(&Checkpoint { size: 8, root, ..head.clone() }, 5, Some("size"));
+    let origin = "guan/box-8".to_owned();
+    check(&Checkpoint { origin, ..head.clone() }, 5, Some("issuer"));
+    let parts = |subject: &str, index: u64, size: u64| {
+        let claims = ReceiptClaims { issuer: ORIGIN.to_owned(), subject: subject.to_owned() };
+        let path = crate::proof::prove_inclusion(index, size, &levels).unwrap();
+        let root = levels.root_at(size).unwrap();
+        let proof = ReceiptProof::Inclusion { size, index, path };
+        issue_receipt(&claims, &proof, &root, &signer).unwrap()
+    };
+    let refused = |bytes: &[u8], what| {
+        let dossier = found(put("receipts/5.cbor", bytes));
+        assert_eq!(dossier.findings, [Finding::OtherReceipt { index: 5, what }]);
+    };
+    refused(&parts("guan/box-7/4", 5, 12), "subject");
+    refused(&parts("guan/box-7", 5, 12), "subject");
+    // Only the root is signed: index and size fit more than one path.
+    let text = parts("guan/box-7/5", 5, 12);
+    let at = text.windows(3).position(|part| part == [0x83, 12, 5]).unwrap();
+    let mut moved = text.clone();
+    moved[at + 1] = 11;
+    let dossier = found(put("receipts/5.cbor", &moved));
+    assert!(!dossier.holds() && dossier.receipts == 4, "{:?}", dossier.findings);
+}
+
+/// A root of another tree with as many leaves, signed by the log's own key: a fork.
+#[test]
+fn a_receipt_over_another_root_is_told() {
+    let mut log = attested_log();
+    log[6] = log[7].clone();
+    let fork = bundle_of(log, 5..6, Some(TPM_KEY));
+    let receipt = &fork["receipts/5.cbor"];
+    assert_eq!(fork["entries/5.cbor"], attested_bundle()["entries/5.cbor"], "the twin");
+    let told = found(put("receipts/5.cbor", receipt)).findings;
+    assert_eq!(told, [Finding::OtherReceipt { index: 5, what: "root" }]);
 }
