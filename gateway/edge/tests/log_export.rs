@@ -30,6 +30,10 @@ struct Box {
 impl Box {
     /// A log of one full bundle, signed.
     fn new() -> Self {
+        Self::of_epoch(Epoch::FIRST)
+    }
+
+    fn of_epoch(epoch: Epoch) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/demo/edge.toml");
         let text = fs::read_to_string(sample).unwrap().replace(&"0".repeat(64), KEY);
@@ -63,16 +67,13 @@ impl Box {
         let made = Self { leaves: leaves.collect(), folder, config, key };
         fs::create_dir_all(made.state(SPOOL_DIR)).unwrap();
         let disk = OsDisk::open_exclusive(&made.state(LOG_DIR)).unwrap();
-        let bundles = Bundles::of(disk, Epoch::FIRST);
+        let bundles = Bundles::of(disk, epoch);
         bundles.seal(&mut bundles.recover_subtrees().unwrap(), &made.leaves).unwrap();
         let mut tree = Tree::new();
         made.leaves.iter().for_each(|leaf| _ = tree.append(leaf_hash(leaf)));
-        bundles.set_checkpoint(&made.head(&tree.root())).unwrap();
+        let head = Checkpoint::sign(&epoch.origin(ORIGIN), 256, &tree.root(), &made.key);
+        bundles.set_checkpoint(&head.unwrap()).unwrap();
         made
-    }
-
-    fn head(&self, root: &Digest) -> String {
-        Checkpoint::sign(ORIGIN, 256, root, &self.key).unwrap()
     }
 
     fn state(&self, name: &str) -> PathBuf {
@@ -190,4 +191,58 @@ fn nothing_is_handed_out_under_a_head_of_another_log() {
             assert!(!Path::new(&out).exists());
         }
     }
+}
+
+/// Runs the commands of steps 1 and 2 of the README, which need nothing of ours.
+fn run_steps(folder: &Path, index: u64) {
+    let readme = fs::read_to_string(folder.join("README")).unwrap();
+    let (first, rest) = readme.split_once("\n1. ").unwrap();
+    let (steps, _) = rest.split_once("\n3. ").unwrap();
+    assert!(first.contains("sha256sum"));
+    let scratch = folder.display().to_string();
+    let indented = steps.lines().filter_map(|line| line.strip_prefix("     "));
+    let lines = indented.map(|line| line.strip_prefix("$ ").unwrap_or(&line[2..]));
+    let script = lines.collect::<Vec<_>>().join("\n").replace("/tmp/", &format!("{scratch}/"));
+    let script = format!("set -e\nN={index}\n{script}\n");
+    let ran = Command::new("sh").args(["-c", &script]).current_dir(folder).output().unwrap();
+    let said = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
+    assert!(ran.status.success(), "{script}\n{said}");
+    assert!(said.contains("Signature Verified Successfully"), "{said}");
+    assert!(said.contains(&format!("entry {index} is in the log of 256")), "{said}");
+}
+
+/// A log that ended in loss goes on as an epoch, whose heads are signed under the epoch's own name: all that
+/// is handed out of it can be checked by programs that know C2SP alone.
+#[test]
+fn an_epoch_is_exported_under_its_own_name() {
+    let a_box = Box::of_epoch(Epoch::new(2).unwrap());
+    let tar = a_box.out("b.tar");
+    let out = tar.display().to_string();
+    a_box.check(&["export", "--through", "4", "--out", &out], true, "of guan/demo-box/e2");
+    let files = files(&tar);
+    let dossier = Dossier::check(&files, Believed::default()).unwrap();
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    let key = VerifierKey::of(&a_box.key).unwrap();
+    let second = VerifierKey::new("guan/demo-box/e2", key.key_bytes()).unwrap();
+    assert_eq!(dossier.signed, [second.clone()]);
+    assert_eq!((dossier.entries.len(), dossier.receipts), (5, 5));
+    assert!(dossier.own_policy.log_keys().eq([&second]));
+    // Whoever knows the log by the name of its first epoch knows this one.
+    let policy = guan_evidence::Policy::of_logs(std::slice::from_ref(&key)).unwrap();
+    let believed = Believed { policy: Some(&policy), ..Believed::default() };
+    assert!(Dossier::check(&files, believed).unwrap().holds());
+    let unpacked = a_box.out("b");
+    for (name, bytes) in &files {
+        let path = unpacked.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    run_steps(&unpacked, 3);
+    let proof = a_box.check(&["prove", "--index", "7"], true, "index 7");
+    let exact = guan_evidence::Policy::of_logs(std::slice::from_ref(&second)).unwrap();
+    TlogProof::parse(&proof).unwrap().verify(&a_box.leaves[7], &exact).unwrap();
+    let tiles = a_box.out("t");
+    a_box.check(&["export", "--tiles", &tiles.display().to_string()], true, "demo-box/e2");
+    assert_eq!(fs::read_to_string(tiles.join("log.vkey")).unwrap(), format!("{second}\n"));
+    a_box.check(&["head", "--json"], true, &second.to_string());
 }

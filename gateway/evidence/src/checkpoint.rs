@@ -61,7 +61,8 @@ fn check_origin(origin: &str) -> Result<(), CheckpointError> {
 }
 
 impl Checkpoint {
-    /// The signed text. The signature line bears the signer's name, which should be the origin.
+    /// The signed text. The signature line bears the signer's name, which should be the origin; of an epoch of
+    /// the signer's log, the epoch's name.
     pub fn sign(
         origin: &str,
         size: u64,
@@ -69,17 +70,39 @@ impl Checkpoint {
         signer: &dyn Signer,
     ) -> Result<String, CheckpointError> {
         check_origin(origin)?;
-        let key = VerifierKey::of(signer)?;
+        let key = VerifierKey::of(signer)?.of_epoch(origin);
         let text = format!("{origin}\n{size}\n{}\n", STANDARD.encode(root.0));
         Ok(note::sign(&text, &key, signer)?)
     }
 
-    /// Reads a checkpoint that must bear a valid signature by `key`.
+    /// Reads a checkpoint that must bear a valid signature by `key`; whether its log is the one that was meant is
+    /// for the caller to compare. An epoch of the key's log may be signed under its own name or the first one's.
     pub fn parse_and_verify(text: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
+        Self::parse_and_name(text, key).map(|(head, _)| head)
+    }
+
+    /// The same, and the key under the name that it signed with.
+    pub fn parse_and_name(
+        text: &str,
+        key: &VerifierKey,
+    ) -> Result<(Self, VerifierKey), CheckpointError> {
         if text.len() > CHECKPOINT_BYTES_MAX {
             return Err(CheckpointError::TooLong { length: text.len() });
         }
-        Self::parse_text(note::verify(text, key)?)
+        let note = note::Note::parse(text)?;
+        let head = Self::of_note(&note);
+        // A text that is no head is nobody's epoch: then the key itself is asked, which says who signed it.
+        let origin = head.as_ref().map_or("", |head| head.origin.as_str());
+        let signers = key.signers_of(origin);
+        let signers = if signers.is_empty() { vec![key.clone()] } else { signers };
+        let mut signed = None;
+        for signer in signers {
+            if !note.statements(&signer)?.is_empty() {
+                signed.get_or_insert(signer);
+            }
+        }
+        let signed = signed.ok_or_else(|| NoteFault::OtherKeys { key: key.to_string() })?;
+        Ok((head?, signed))
     }
 
     /// Reads what a checkpoint claims without asking who signed it: for witnesses that compare the

@@ -89,6 +89,7 @@ pub enum MakeFault {
 
 /// What a bundle is made from.
 pub struct Material<'a> {
+    /// Of the log or of the first of its epochs; the policy names it as it signed.
     pub log_key: &'a VerifierKey,
     pub witnesses: &'a [CosignatureKey],
     /// SubjectPublicKeyInfo in PEM.
@@ -110,6 +111,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
         return Err(MakeFault::NoEntries);
     }
     let head = signed_head(material.checkpoint, material.log_key, material.nodes)?;
+    let (_, log_key) = Checkpoint::parse_and_name(material.checkpoint, material.log_key)?;
     let key = material.attestation_key.and_then(|pem| attestation_key(pem.as_bytes()));
     let mut files = Files::new();
     // A view depends on the entries before it, so their order is part of the form: that of the log.
@@ -134,7 +136,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     }
     files.insert("README".to_owned(), README.as_bytes().to_vec());
     files.insert("checkpoint".to_owned(), material.checkpoint.as_bytes().to_vec());
-    files.insert("policy".to_owned(), policy(material).into_bytes());
+    files.insert("policy".to_owned(), policy(material, &log_key).into_bytes());
     if let Some(pem) = material.attestation_key {
         files.insert("ak.pem".to_owned(), pem.as_bytes().to_vec());
     }
@@ -167,8 +169,8 @@ pub fn signed_head(
 }
 
 /// Asks for one witness, if there is one that signed this very head.
-fn policy(material: &Material<'_>) -> String {
-    let mut text = format!("log {}\n", material.log_key);
+fn policy(material: &Material<'_>, log_key: &VerifierKey) -> String {
+    let mut text = format!("log {log_key}\n");
     let note = crate::note::Note::parse(material.checkpoint);
     let has_signed = |key: &CosignatureKey| {
         note.as_ref().is_ok_and(|note| note.statements(key).is_ok_and(|found| !found.is_empty()))

@@ -13,6 +13,7 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod dossier;
+pub mod epoch;
 pub mod leaf;
 pub mod note;
 pub mod policy;

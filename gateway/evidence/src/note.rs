@@ -347,10 +347,3 @@ pub fn append_lines(note: &str, lines: &str) -> Result<String, NoteFault> {
     Note::parse(&longer).map(|_| ())?;
     Ok(longer)
 }
-
-/// The text of a note, once a signature by `key` was found and all of them hold.
-pub(crate) fn verify<'a>(note: &'a str, key: &VerifierKey) -> Result<&'a str, NoteFault> {
-    let note = Note::parse(note)?;
-    note.verify(key)?;
-    Ok(note.text())
-}

@@ -7,6 +7,7 @@
 
 use crate::checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError};
 use crate::cosignature::{Cosignature, CosignatureKey};
+use crate::epoch::epoch_number;
 use crate::note::{KEY_NAME_BYTES_MAX, KeyFault, Note, NoteFault, VerifierKey};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -141,7 +142,8 @@ impl Policy {
         Ok(Self { quorum, ..reader.policy })
     }
 
-    /// Demands a good signature of a known log whose name is the origin, and cosignatures by a quorum.
+    /// Demands a good signature of a known log whose name is the origin, or of which the origin is an epoch by the
+    /// same key, and cosignatures by a quorum.
     /// A forged line of any known key spoils the checkpoint.
     pub fn check(&self, checkpoint: &str) -> Result<Trusted, Distrust> {
         if checkpoint.len() > CHECKPOINT_BYTES_MAX {
@@ -169,15 +171,15 @@ impl Policy {
 
     /// The keys that signed.
     fn check_log(&self, note: &Note<'_>, origin: &str) -> Result<Vec<VerifierKey>, Distrust> {
-        let keys: Vec<&VerifierKey> =
-            self.logs.iter().map(|log| &log.key).filter(|key| key.name() == origin).collect();
+        let of_log = |log: &&KnownLog| epoch_number(log.key.name(), origin).is_some();
+        let keys: Vec<&VerifierKey> = self.logs.iter().filter(of_log).map(|log| &log.key).collect();
         if keys.is_empty() {
             return Err(Distrust::UnknownLog { origin: origin.to_owned() });
         }
         let mut signed = Vec::new();
-        for key in &keys {
-            if !note.statements(*key)?.is_empty() {
-                signed.push((*key).clone());
+        for signer in keys.iter().flat_map(|key| key.signers_of(origin)) {
+            if !note.statements(&signer)?.is_empty() {
+                signed.push(signer);
             }
         }
         let key = || keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

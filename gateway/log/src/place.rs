@@ -3,10 +3,10 @@
 //! A log that lost leaves which a signed head promised must not go on under its name, or it would show
 //! two histories. The next one is an epoch of its own, with a name of its own, and begins at index 0.
 
+pub use guan_evidence::epoch::EPOCHS_MAX;
+use guan_evidence::epoch::{epoch_number, epoch_origin};
 use std::fmt;
 
-/// Most epochs of one box; each begins with a loss.
-pub const EPOCHS_MAX: u16 = 9999;
 /// Bits of a journal's number that hold the index.
 const INDEX_BITS: u32 = 48;
 const INDEX_MAX: u64 = (1 << INDEX_BITS) - 1;
@@ -37,10 +37,12 @@ impl Epoch {
 
     /// Name of the log: the box's own for the first epoch, with `/e2` behind it for the second.
     pub fn origin(self, base: &str) -> String {
-        match self.0 {
-            1 => base.to_owned(),
-            number => format!("{base}/e{number}"),
-        }
+        epoch_origin(base, self.0)
+    }
+
+    /// Which epoch of the log `base` bears this name.
+    pub fn of_origin(base: &str, origin: &str) -> Option<Self> {
+        epoch_number(base, origin).and_then(Self::new)
     }
 
     /// What stands before the names of its files.

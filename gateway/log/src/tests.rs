@@ -1,8 +1,9 @@
 use super::*;
+use base64::Engine as _;
 use bytes::Bytes;
 use guan_evidence::{LeafBody, VerifierKey, leaf_hash, verify_consistency};
 use guan_identity::LogKeyFile;
-use guan_model::{BootNumber, ClockQuality, Now, WallTime};
+use guan_model::{BootNumber, ClockQuality, Now, Signer as _, WallTime};
 use guan_spool::Disk;
 use guan_spool::disk::SimDisk;
 use std::sync::Arc;
@@ -107,12 +108,39 @@ fn a_loss_ends_the_log_and_begins_another() {
     assert_eq!(log.seal().unwrap(), Some(JournalPlace::new(log.epoch(), 256).number()));
     let signed = log.sign_checkpoint(&now(3)).unwrap();
     assert!(signed.text.starts_with("guan/box-1/e2\n401\n"));
+    // Signed as the log that it is, so that programs which know C2SP notes alone can check it.
+    let key = VerifierKey::of(rig.key.as_ref()).unwrap().key_bytes();
+    let key = VerifierKey::new(log.origin(), key).unwrap();
+    guan_evidence::Note::parse(&signed.text).unwrap().verify(&key).unwrap();
     let again = rig.open();
     assert_eq!((again.head(), again.begun()), (log.head(), None));
     // The old one stays as it was.
     let old = rig.reader(Some(Epoch::FIRST));
     assert_eq!((old.size().unwrap(), rig.reader(None).size().unwrap()), (290, 401));
     assert!(old.checkpoint().unwrap().unwrap().starts_with("guan/box-1\n300\n"));
+}
+
+/// A head of a second epoch that an earlier release signed, under the name of the first.
+#[test]
+fn heads_of_earlier_releases_are_read() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 300);
+    log.sign_checkpoint(&now(1)).unwrap();
+    rig.journal.truncate(290);
+    let mut log = rig.open();
+    let begun = log.begun().unwrap().clone();
+    rig.journal.push(log.append(&now(2), BootNumber(2), LeafBody::EpochStart(begun)));
+    log.handle_committed();
+    let text = guan_evidence::verify::head_text("guan/box-1/e2", 1, &log.head().root);
+    let key = VerifierKey::of(rig.key.as_ref()).unwrap();
+    let signature = [&key.id()[..], &rig.key.sign(text.as_bytes()).unwrap()].concat();
+    let line = base64::engine::general_purpose::STANDARD.encode(signature);
+    let old = format!("{text}\n\u{2014} {BASE} {line}\n");
+    Bundles::of(rig.disk.clone(), log.epoch()).set_checkpoint(&old).unwrap();
+    let again = rig.open();
+    assert_eq!((again.checkpoint_size(), again.origin()), (1, "guan/box-1/e2"));
+    assert_eq!(rig.reader(None).checkpoint_size().unwrap(), 1);
 }
 
 #[test]

@@ -217,7 +217,7 @@ pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {
         .context("no head has been signed yet; it follows the first entries")?;
     let key = verifier_key(&config)?;
     if common.json {
-        let head = guan_evidence::Checkpoint::parse_and_verify(&text, &key)?;
+        let (head, key) = guan_evidence::Checkpoint::parse_and_name(&text, &key)?;
         print_json(&json!({
             "origin": head.origin, "size": head.size, "root": head.root.to_string(),
             "key": key.to_string(), "checkpoint": text,

@@ -241,7 +241,8 @@ fn export_tiles(
         fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))
     };
     write("checkpoint", text.as_bytes())?;
-    write("log.vkey", format!("{}\n", verifier_key(config)?).as_bytes())?;
+    let (_, key) = Checkpoint::parse_and_name(&text, &verifier_key(config)?)?;
+    write("log.vkey", format!("{key}\n").as_bytes())?;
     let first = reader.first()?;
     for tile in tiles(signed.size) {
         let is_pruned = tile.index * bundle::BUNDLE_LEAVES_MAX as u64 + 256 <= first;

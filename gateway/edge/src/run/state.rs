@@ -97,6 +97,7 @@ impl Opened {
         let log = self.epoch.origin(&config.evidence.origin);
         let own_key = VerifierKey::of(self.key.as_ref());
         let own_key = own_key.expect("the log's key is of Ed25519 and has the log's name");
+        let own_key = own_key.of_epoch(&log);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
         let (anchors, suspicions) = match self.found.take() {

@@ -90,10 +90,11 @@ fn example_of_go() {
                 \n\
                 \u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNX\
                 gKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
-    assert!(note::verify(note, &key).is_ok());
+    let verify = |note: &str| note::Note::parse(note)?.verify(&key);
+    assert!(verify(note).is_ok());
     let altered = note.replace("the answer", "an answer");
     let expect = NoteFault::Forged { key: "PeterNeumann".to_owned() };
-    assert_eq!(note::verify(&altered, &key), Err(expect));
+    assert_eq!(verify(&altered), Err(expect));
 }
 
 #[test]

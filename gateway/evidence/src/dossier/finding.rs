@@ -91,4 +91,8 @@ pub enum Finding {
 pub enum Remark {
     #[error("README is another one than this program knows: do not run its commands")]
     OtherReadme,
+    #[error(
+        "the head is of {origin}, which followed {base} when that had ended in a loss: its own entries say why"
+    )]
+    LaterEpoch { origin: String, base: String },
 }

@@ -9,6 +9,7 @@ use super::witnessed::{self, Witnessed};
 use super::{Budget, ENTRIES_MAX, Files, is_name, view_file};
 use crate::checkpoint::Checkpoint;
 use crate::cosignature::Cosignature;
+use crate::epoch::epoch_base;
 use crate::leaf::Leaf;
 use crate::note::VerifierKey;
 use crate::policy::Policy;
@@ -157,6 +158,11 @@ impl Dossier {
         }
         if files.get("README").is_some_and(|readme| readme != super::README.as_bytes()) {
             self.remarks.push(Remark::OtherReadme);
+        }
+        if let Some(origin) = self.checkpoint.as_ref().map(|head| head.origin.clone())
+            && let Some(base) = epoch_base(&origin).map(str::to_owned)
+        {
+            self.remarks.push(Remark::LaterEpoch { origin, base });
         }
         match custody::check(files, self.checkpoint.as_ref(), entries) {
             Ok(custody) => self.custody = custody,

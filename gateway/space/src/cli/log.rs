@@ -118,10 +118,12 @@ fn of_box(config: &SpaceConfig, id: &BoxId, origin: Option<&str>) -> anyhow::Res
     Ok(Source { reader, key, origin: Some(newest.origin) })
 }
 
-fn signed(source: &Source) -> anyhow::Result<(Checkpoint, String)> {
+/// The newest head, its text, and the key under the name that it signed with.
+fn signed(source: &Source) -> anyhow::Result<(Checkpoint, String, VerifierKey)> {
     let text = source.reader.checkpoint()?;
     let text = text.context("no head has been signed yet; it follows the first entries")?;
-    Ok((Checkpoint::parse_and_verify(&text, &source.key)?, text))
+    let (head, key) = Checkpoint::parse_and_name(&text, &source.key)?;
+    Ok((head, text, key))
 }
 
 fn head(which: &Which) -> anyhow::Result<()> {
@@ -137,11 +139,11 @@ fn head(which: &Which) -> anyhow::Result<()> {
             Source { reader, key, origin: None }
         }
     };
-    let (head, text) = signed(&source)?;
+    let (head, text, key) = signed(&source)?;
     match which.common.json {
         true => print_json(&json!({
             "origin": head.origin, "size": head.size, "root": head.root.to_string(),
-            "key": source.key.to_string(), "checkpoint": text,
+            "key": key.to_string(), "checkpoint": text,
         })),
         false => {
             print!("{text}");
@@ -203,19 +205,19 @@ fn show(which: &Which, last: usize, kind: Option<&str>) -> anyhow::Result<()> {
 
 fn write(which: &Which, out: &Path) -> anyhow::Result<()> {
     let source = source(which)?;
-    let (head, text) = signed(&source)?;
+    let (head, text, key) = signed(&source)?;
     if out.exists() && std::fs::read_dir(out)?.next().is_some() {
         bail!("{} is not empty; name a new folder with --out", out.display());
     }
-    let files = export::write(&source.reader, head.size, &text, &source.key, out)?;
+    let files = export::write(&source.reader, head.size, &text, &key, out)?;
     if which.common.json {
         return print_json(&json!({
             "origin": head.origin, "size": head.size, "root": head.root.to_string(),
-            "key": source.key.to_string(), "files": files, "out": out,
+            "key": key.to_string(), "files": files, "out": out,
         }));
     }
     println!("{} entries of {} -> {} files in {}", head.size, head.origin, files, out.display());
-    println!("key        {}", source.key);
+    println!("key        {key}");
     println!("check it with any program that reads C2SP tlog-tiles and this key");
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::forks::{FORKS_PER_BOX_MAX, Kept, keep};
 use super::mirror::{Mirror, MirrorFault, Taken, Target, read};
 use super::mirrors::{FREE_BYTES_MIN, MirrorLetter, Mirrored, Mirrors};
 use super::witnesses::{LOGS_PER_BOX_MAX, WITNESS_PER_MINUTE_MAX, Witnessed, Witnesses};
+use base64::Engine as _;
 use bytes::Bytes;
 use guan_evidence::witness::WitnessReply;
 use guan_evidence::{
@@ -13,7 +14,7 @@ use guan_evidence::{
     VerifierKey, WitnessClient, bundle, leaf_hash, prove_consistency, root_at,
 };
 use guan_identity::LogKeyFile;
-use guan_model::{BoxId, ClockQuality, Digest, Now, WallTime};
+use guan_model::{BoxId, ClockQuality, Digest, Now, Signer as _, WallTime};
 use guan_spool::Disk;
 use guan_spool::disk::SimDisk;
 use std::sync::{Arc, LazyLock};
@@ -241,6 +242,69 @@ fn an_epoch_closes_those_before() {
     let one_more = Log::new(&format!("guan/box-1/e{}", LOGS_PER_BOX_MAX + 1), &LOG).grown(1, "a");
     let answer = space.witness(1, &one_more.letter(0, 1));
     assert!(answer.status == 403 && answer.body.contains("at most"), "{answer:?}");
+}
+
+/// As boxes of today show an epoch: under its own name, with a key that bears that name.
+fn own_name_letter(log: &Log, old: u64, size: u64) -> Vec<u8> {
+    let key = VerifierKey::of(log.key.as_ref()).unwrap().of_epoch(&log.origin);
+    format!("{key}\n{}", log.request(old, size)).into_bytes()
+}
+
+/// The pinned 32 bytes sign the successor under its own name; no other key does, and no other box.
+#[test]
+fn an_epoch_is_the_successor_under_its_own_name() {
+    let mut space = Space::new();
+    let log = Log::new(BASE, &LOG).grown(40, "a");
+    let next = Log::new("guan/box-1/e2", &LOG).grown(40, "b");
+    assert!(next.head(5).contains("\n\u{2014} guan/box-1/e2 "));
+    assert_eq!(space.witness(1, &log.letter(0, 10)).status, 200);
+    let thief = Log::new("guan/box-1/e2", &key(BASE)).grown(5, "c");
+    let answer = space.witness(1, &own_name_letter(&thief, 0, 5));
+    assert_eq!((answer.status, answer.alarm.is_some()), (403, true), "{answer:?}");
+    let answer = space.witness(2, &own_name_letter(&next, 0, 5));
+    assert!(answer.status == 404 && answer.alarm.unwrap().contains("box-1"));
+    assert_eq!(space.witness(1, &own_name_letter(&next, 0, 5)).status, 200);
+    for _ in 0..2 {
+        assert_eq!(space.witness(1, &log.letter(10, 20)).status, 403, "it has ended");
+        space = Space::on(&space.folders);
+    }
+    // An earlier release of the box goes on with it: the key by its first name.
+    assert_eq!(space.witness(1, &next.letter(5, 20)).status, 200);
+    let forked = Log::new("guan/box-1/e2", &LOG).grown(40, "c");
+    let answer = space.witness(1, &own_name_letter(&forked, 20, 30));
+    assert!(answer.status == 422 && answer.alarm.unwrap().contains("two histories"));
+    assert_eq!(space.mirror(1, &next.mirror_letter(0, 20)).next, 20);
+    let third = Log::new("guan/box-1/e3", &LOG).grown(5, "d");
+    let as_second = own_name_letter(&third, 0, 5);
+    let as_second = String::from_utf8(as_second).unwrap().replacen(
+        &VerifierKey::of(LOG.as_ref()).unwrap().of_epoch("guan/box-1/e3").to_string(),
+        &VerifierKey::of(LOG.as_ref()).unwrap().of_epoch("guan/box-1/e2").to_string(),
+        1,
+    );
+    assert_eq!(space.witness(1, as_second.as_bytes()).status, 404, "a key of another epoch");
+    assert_eq!(space.witness(1, &own_name_letter(&third, 0, 5)).status, 200);
+}
+
+/// A head of an epoch as earlier releases signed it: the line bears the name of the first.
+#[test]
+fn boxes_of_earlier_releases_are_witnessed() {
+    let log = Log::new("guan/box-1/e2", &LOG).grown(5, "b");
+    let key = VerifierKey::of(LOG.as_ref()).unwrap();
+    let head = log.head(5);
+    let (text, _) = head.rsplit_once('\n').unwrap().0.rsplit_once('\n').unwrap();
+    let text = text.trim_end_matches('\n').to_owned() + "\n";
+    let signature = [&key.id()[..], &LOG.sign(text.as_bytes()).unwrap()].concat();
+    let line = base64::engine::general_purpose::STANDARD.encode(signature);
+    let request = AddCheckpoint {
+        old_size: 0,
+        proof: Vec::new(),
+        checkpoint: format!("{text}\n\u{2014} {BASE} {line}\n"),
+    };
+    let mut space = Space::new();
+    let answer = space.witness(1, format!("{key}\n{request}").as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let mut space = Space::on(&space.folders);
+    assert_eq!(space.witness(1, &own_name_letter(&log.grown(9, "b"), 5, 9)).status, 200);
 }
 
 #[test]

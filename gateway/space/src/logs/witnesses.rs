@@ -3,11 +3,14 @@
 //!
 //! The key of a log is the one that came first over the box's authenticated link. A box has one log, and
 //! its epochs after a loss: the newest closes those before it, whose heads get 403, for no key is trusted
-//! for them any more. The rollover of a key is not known here yet: another key gets 403 too.
+//! for them any more. Each epoch is signed under its own name by the same 32 bytes, which are what is pinned; boxes
+//! of earlier releases sign all of them under the name of the first. The rollover of a key is not known here yet:
+//! another key gets 403 too.
 
 use super::folders::{FORKS_DIR, Folders, WITNESS_DIR, boxes, folder_of};
 use super::forks::{self, Kept};
 use super::rate::Rate;
+use guan_evidence::epoch::epoch_base;
 use guan_evidence::witness::{Fork, WitnessFault};
 use guan_evidence::{
     AddCheckpoint, Checkpoint, CosignFault, Handled, Head, LeafBody, VerifierKey, Witness,
@@ -69,7 +72,7 @@ impl Witnessed {
 #[derive(Debug)]
 struct Log {
     box_id: BoxId,
-    key: String,
+    key: [u8; 32],
     newest: Epoch,
     epochs: usize,
 }
@@ -85,6 +88,8 @@ pub struct Witnesses<F: Folders> {
 /// The body of a letter, in parts.
 struct Letter {
     key: VerifierKey,
+    /// Name of the first of the epochs.
+    base: String,
     epoch: Epoch,
     origin: String,
     request: AddCheckpoint,
@@ -101,7 +106,9 @@ impl<F: Folders> Witnesses<F> {
                 let head = Checkpoint::parse_unverified(&head);
                 let head =
                     head.map_err(|source| WitnessFault::Head { origin: name.clone(), source })?;
-                note(&mut logs, &box_id, &key, &head.origin);
+                if let Ok(key) = VerifierKey::parse(&key) {
+                    note(&mut logs, &box_id, &key, &head.origin);
+                }
             }
         }
         Ok(Self { folders, signer, logs, rate: Rate::new(WITNESS_PER_MINUTE_MAX) })
@@ -129,7 +136,7 @@ impl<F: Folders> Witnesses<F> {
     /// Why the log is not this box's, or may not be signed with this key.
     fn refuse(&self, box_id: &BoxId, letter: &Letter) -> Option<Witnessed> {
         let origin = &letter.origin;
-        let Some(log) = self.logs.get(letter.key.name()) else {
+        let Some(log) = self.logs.get(&letter.base) else {
             let (own, _) = self.logs.iter().find(|(_, log)| log.box_id == *box_id)?;
             let alarm = Some(format!("it shows log {origin}; its own is {own}"));
             return Some(Witnessed { alarm, ..Witnessed::of(&WitnessAnswer::UnknownLog) });
@@ -139,13 +146,13 @@ impl<F: Folders> Witnesses<F> {
             return Some(Witnessed { alarm, ..Witnessed::of(&WitnessAnswer::UnknownLog) });
         }
         let forbidden = |text: String| Some(Witnessed::of(&WitnessAnswer::Forbidden(text)));
-        if log.key != letter.key.to_string() {
+        if log.key != letter.key.key_bytes() {
             let alarm = Some(format!("log {origin} comes with another key than it began with"));
             let text = "another key was pinned for this log when it came first".to_owned();
             return forbidden(text).map(|refused| Witnessed { alarm, ..refused });
         }
         if letter.epoch < log.newest {
-            let newest = log.newest.origin(letter.key.name());
+            let newest = log.newest.origin(&letter.base);
             return forbidden(format!("this log has ended, {newest} followed it"));
         }
         if letter.epoch > log.newest && log.epochs >= LOGS_PER_BOX_MAX {
@@ -168,7 +175,7 @@ impl<F: Folders> Witnesses<F> {
             true => read(&self.folders.open(&path)?, HEAD_FILE)?,
             false => None,
         };
-        let mut witness = Witness::new(origin, vec![key.clone()], stored.as_deref())?;
+        let mut witness = Witness::new(origin, key.signers_of(origin), stored.as_deref())?;
         let known = witness.head().map_or(0, |head| head.size);
         match witness.handle(request, now.wall, self.signer.as_ref())? {
             Handled::Refused { answer, fork: None } => Ok(Witnessed::of(&answer)),
@@ -185,7 +192,7 @@ impl<F: Folders> Witnesses<F> {
                 replace_file(&disk, HEAD_FILE, head.note.as_bytes())?;
                 let answer = pending.committed();
                 if stored.is_none() {
-                    note(&mut self.logs, box_id, &key.to_string(), origin);
+                    note(&mut self.logs, box_id, key, origin);
                 }
                 let leaf = Head {
                     box_id: box_id.clone(),
@@ -210,7 +217,7 @@ impl<F: Folders> Witnesses<F> {
         let kept = forks::keep(&disk, fork)?;
         let offered = Checkpoint::parse_unverified(&letter.request.checkpoint);
         let offered = offered.map_or(0, |head| head.size);
-        let what = match fork.is_proven(std::slice::from_ref(&letter.key)) {
+        let what = match fork.is_proven(&letter.key.signers_of(&letter.origin)) {
             Ok(true) => "has two histories",
             _ => "does not prove that it continues what was cosigned",
         };
@@ -235,7 +242,8 @@ impl<F: Folders> Witnesses<F> {
     /// The note of the last head of a log that was cosigned; `None`: it is no log of this box.
     pub fn head(&self, box_id: &BoxId, origin: &str) -> io::Result<Option<String>> {
         let is_own = |(base, log): (&String, &Log)| {
-            log.box_id == *box_id && epoch_of(base, origin).is_some_and(|epoch| epoch <= log.newest)
+            log.box_id == *box_id
+                && Epoch::of_origin(base, origin).is_some_and(|epoch| epoch <= log.newest)
         };
         match self.logs.iter().any(is_own) {
             true => read(
@@ -252,22 +260,20 @@ pub fn stored(disk: &impl Disk) -> io::Result<Option<(String, String)>> {
     Ok(read(disk, KEY_FILE)?.zip(read(disk, HEAD_FILE)?))
 }
 
-fn note(logs: &mut BTreeMap<String, Log>, box_id: &BoxId, key: &str, origin: &str) {
-    let Ok(parsed) = VerifierKey::parse(key) else { return };
-    let Some(epoch) = epoch_of(parsed.name(), origin) else { return };
-    let begin = || Log { box_id: box_id.clone(), key: key.to_owned(), newest: epoch, epochs: 0 };
-    let log = logs.entry(parsed.name().to_owned()).or_insert_with(begin);
+fn note(logs: &mut BTreeMap<String, Log>, box_id: &BoxId, key: &VerifierKey, origin: &str) {
+    let Some((base, epoch)) = place_of(key.name(), origin) else { return };
+    let key = key.key_bytes();
+    let begin = || Log { box_id: box_id.clone(), key, newest: epoch, epochs: 0 };
+    let log = logs.entry(base.to_owned()).or_insert_with(begin);
     log.newest = log.newest.max(epoch);
     log.epochs += 1;
 }
 
-/// Which epoch of a log bears this name.
-fn epoch_of(base: &str, origin: &str) -> Option<Epoch> {
-    if origin == base {
-        return Some(Epoch::FIRST);
-    }
-    let number = origin.strip_prefix(base)?.strip_prefix("/e")?.parse().ok()?;
-    Epoch::new(number).filter(|epoch| epoch.origin(base) == origin)
+/// The first of the epochs that a log is one of, and which. The key bears the log's name, or that of the first.
+fn place_of<'n>(key_name: &'n str, origin: &str) -> Option<(&'n str, Epoch)> {
+    let named = epoch_base(key_name).filter(|_| key_name == origin);
+    let base = named.unwrap_or(key_name);
+    Epoch::of_origin(base, origin).map(|epoch| (base, epoch))
 }
 
 fn parse(letter: &[u8]) -> Result<Letter, WitnessAnswer> {
@@ -278,8 +284,8 @@ fn parse(letter: &[u8]) -> Result<Letter, WitnessAnswer> {
     let key = VerifierKey::parse(key).map_err(|fault| malformed(fault.to_string()))?;
     let request = AddCheckpoint::parse(&body[1..]).map_err(|fault| malformed(fault.to_string()))?;
     let origin = request.origin().ok_or_else(|| malformed("no checkpoint".to_owned()))?;
-    let epoch = epoch_of(key.name(), &origin).ok_or(WitnessAnswer::UnknownLog)?;
-    Ok(Letter { key, epoch, origin, request })
+    let (base, epoch) = place_of(key.name(), &origin).ok_or(WitnessAnswer::UnknownLog)?;
+    Ok(Letter { base: base.to_owned(), key, epoch, origin, request })
 }
 
 fn read(disk: &impl Disk, name: &str) -> io::Result<Option<String>> {
