@@ -80,6 +80,14 @@ impl Box {
         self.folder.path().join("state").join(name)
     }
 
+    /// As root can: the file of the oldest full bundle is gone.
+    fn take_away(&self) {
+        let files = fs::read_dir(self.state(LOG_DIR)).unwrap().map(|file| file.unwrap().path());
+        let is_bundle =
+            |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("entries-");
+        fs::remove_file(files.filter(is_bundle).min().unwrap()).unwrap();
+    }
+
     fn out(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -245,4 +253,50 @@ fn an_epoch_is_exported_under_its_own_name() {
     a_box.check(&["export", "--tiles", &tiles.display().to_string()], true, "demo-box/e2");
     assert_eq!(fs::read_to_string(tiles.join("log.vkey")).unwrap(), format!("{second}\n"));
     a_box.check(&["head", "--json"], true, &second.to_string());
+}
+
+/// Whoever takes the oldest entries off the disk is not believed: only a leaf that is left can say that they went
+/// by rule.
+#[test]
+fn entries_that_were_taken_away_are_missed() {
+    let a_box = Box::new();
+    let disk = OsDisk::open_exclusive(&a_box.state(LOG_DIR)).unwrap();
+    let bundles = Bundles::of(disk.clone(), Epoch::FIRST);
+    let mut subtrees = bundles.recover_subtrees().unwrap();
+    let mut tree = Tree::new();
+    a_box.leaves.iter().for_each(|leaf| _ = tree.append(leaf_hash(leaf)));
+    let dropped = tree.root();
+    let mut second: Vec<Bytes> = Vec::new();
+    for seq in 256..512 {
+        let mut leaf = Leaf::decode(&a_box.leaves[0]).unwrap();
+        leaf.seq = seq;
+        if seq == 300 {
+            let prune = guan_evidence::Prune { before: 0, first: 256, root: dropped };
+            leaf.body = LeafBody::Prune(prune);
+        }
+        second.push(Bytes::from(leaf.encode()));
+    }
+    bundles.seal(&mut subtrees, &second).unwrap();
+    let mut both = tree.clone();
+    second.iter().for_each(|leaf| _ = both.append(leaf_hash(leaf)));
+    let head = Checkpoint::sign(ORIGIN, 512, &both.root(), &a_box.key).unwrap();
+    bundles.set_checkpoint(&head).unwrap();
+    a_box.take_away();
+    drop(disk);
+    a_box.check(&["verify"], true, "verified, as far as it is here");
+    a_box.check(&["verify", "--json"], true, "\"pruned_before\":256");
+    // The same without that leaf.
+    let a_box = Box::new();
+    let disk = OsDisk::open_exclusive(&a_box.state(LOG_DIR)).unwrap();
+    let bundles = Bundles::of(disk, Epoch::FIRST);
+    let mut other = Leaf::decode(&second[44]).unwrap();
+    other.body = LeafBody::Stop;
+    second[44] = Bytes::from(other.encode());
+    bundles.seal(&mut bundles.recover_subtrees().unwrap(), &second).unwrap();
+    second.iter().for_each(|leaf| _ = tree.append(leaf_hash(leaf)));
+    let head = Checkpoint::sign(ORIGIN, 512, &tree.root(), &a_box.key).unwrap();
+    bundles.set_checkpoint(&head).unwrap();
+    a_box.take_away();
+    let said = a_box.check(&["verify"], false, "somebody took them away");
+    assert!(said.contains("NOT verified"), "{said}");
 }

@@ -6,11 +6,13 @@
 
 mod attested;
 mod outside;
+mod pruned;
 mod rules;
 mod trust;
 
 pub use attested::StatementFault;
 pub use outside::{LOG_KEYS_MAX, Vouched};
+pub use pruned::PrunedVerifier;
 pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, head_text, rollover_text};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -87,6 +89,13 @@ pub enum Fault {
     Rollover { index: u64 },
     #[error("leaf {index}: the leaves before {first} are not those that were dropped")]
     Pruned { index: u64, first: u64 },
+    #[error(
+        "the leaves before {first} are not here, and no leaf that is left says that they were dropped: somebody \
+         took them away"
+    )]
+    TakenAway { first: u64 },
+    #[error("leaves {from} to {through} are not those that were sealed")]
+    Sealed { from: u64, through: u64 },
     #[error("leaf {index} says that the TPM remembers heads that this log does not have")]
     RolledBack { index: u64 },
     #[error("no checkpoint signs any leaf of this log; ask for the log's signed head")]
@@ -182,7 +191,8 @@ impl LogVerifier {
         }
         self.rules.handle(index, &leaf.body, &mut self.faults);
         if let Some(outside) = &mut self.outside {
-            outside.handle(index, &leaf, &self.levels, &mut self.faults);
+            let levels = &self.levels;
+            outside.handle(index, &leaf, &|size| levels.root_at(size), &mut self.faults);
         }
     }
 
@@ -271,5 +281,7 @@ impl LogVerifier {
 
 #[cfg(test)]
 mod attacks;
+#[cfg(test)]
+mod pruned_tests;
 #[cfg(test)]
 mod tests;

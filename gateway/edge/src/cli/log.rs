@@ -4,7 +4,7 @@ use super::{Common, load, print_json};
 use anyhow::Context;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
-use guan_evidence::verify::{LogVerifier, Report, Trust};
+use guan_evidence::verify::{LogVerifier, PrunedVerifier, Report, Trust};
 use guan_evidence::{CosignatureKey, Leaf, LeafBody, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_link::driver::describe;
@@ -90,23 +90,17 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let key = verifier_key(&config)?;
     let log = reader(&config)?;
-    if log.first()? > 0 {
-        return verify_pruned(common, &log, &key);
-    }
+    let first = log.first()?;
     let origin = log.epoch().origin(&config.evidence.origin);
-    let mut verifier = LogVerifier::with_trust(trust(&config, &origin, &key));
+    let trust = trust(&config, &origin, &key);
     let mut denied = BTreeMap::new();
     let mut contracts: BTreeMap<String, u64> = BTreeMap::new();
-    log.for_each(&mut |_, leaf| {
-        verifier.handle_leaf(leaf);
+    let report = report(&log, trust, &mut |leaf| {
         if let Ok(Leaf { body: LeafBody::Batch(batch), .. }) = Leaf::decode(leaf) {
             *contracts.entry(batch.contract.to_string()).or_default() += batch.rows;
         }
         count_denied(&mut denied, leaf);
     })?;
-    let head = log.checkpoint()?;
-    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
-    let report = verifier.finish(&heads, &key);
     let faults: Vec<String> = report.faults.iter().map(|one| describe(one)).collect();
     let remarks: Vec<String> = report.remarks.iter().map(ToString::to_string).collect();
     let denied_total: u64 = denied.values().flat_map(BTreeMap::values).sum();
@@ -117,13 +111,16 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
             "batches": report.batches, "rows": report.rows, "denied": denied,
             "denied_rows": denied_total, "contracts": contracts, "faults": faults,
             "faults_left_out": report.faults_left_out, "remarks": remarks,
-            "vouched": vouched(&report),
+            "vouched": vouched(&report), "pruned_before": first,
         }))?;
     } else {
         println!(
             "log        {} entries, {} under a signed head",
             report.entries, report.signed_entries
         );
+        if first > 0 {
+            println!("pruned     before {first}; `guan-space log verify --box` has all of them");
+        }
         println!("root       {}", report.root);
         println!("batches    {} with {} readings", report.batches, report.rows);
         for (contract, rows) in &contracts {
@@ -147,14 +144,40 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
         }
         println!(
             "{}",
-            if report.is_valid() {
-                "verified"
-            } else {
-                "NOT verified: keep the disk as it is for examination"
+            match (report.is_valid(), first) {
+                (true, 0) => "verified",
+                (true, _) => "verified, as far as it is here",
+                (false, _) => "NOT verified: keep the disk as it is for examination",
             }
         );
     }
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Of the whole log, or of what is left of one that was pruned.
+fn report(
+    log: &LogReader<OsDisk>,
+    trust: Trust,
+    handle: &mut dyn FnMut(&[u8]),
+) -> anyhow::Result<Report> {
+    let (first, head, key) = (log.first()?, log.checkpoint()?, trust.log_key.clone());
+    if first == 0 {
+        let mut verifier = LogVerifier::with_trust(trust);
+        log.for_each(&mut |_, leaf| {
+            verifier.handle_leaf(leaf);
+            handle(leaf);
+        })?;
+        let heads: Vec<&str> = head.iter().map(String::as_str).collect();
+        return Ok(verifier.finish(&heads, &key));
+    }
+    log.with_nodes(|nodes| {
+        let mut verifier = PrunedVerifier::new(trust, first, nodes);
+        log.for_each(&mut |_, leaf| {
+            verifier.handle_leaf(leaf);
+            handle(leaf);
+        })?;
+        Ok(verifier.finish(head.as_deref()))
+    })
 }
 
 fn vouched(report: &Report) -> serde_json::Value {
@@ -169,45 +192,6 @@ fn vouched(report: &Report) -> serde_json::Value {
         "chained": others.chained, "cosigned": others.cosigned,
         "cosigned_size": others.cosigned_size, "boots": brackets.collect::<Vec<_>>(),
     })
-}
-
-/// What is left of a log that was pruned: its bundles fit their hashes, and those lead to the signed head. The
-/// rules over all leaves need the mirror's copy.
-fn verify_pruned(
-    common: &Common,
-    log: &LogReader<OsDisk>,
-    key: &VerifierKey,
-) -> anyhow::Result<ExitCode> {
-    let first = log.first()?;
-    let text = log.checkpoint()?.context("no head has been signed yet")?;
-    let head = guan_evidence::Checkpoint::parse_and_verify(&text, key)?;
-    let mut faults = Vec::new();
-    for number in first / 256..log.subtrees().bundles() {
-        let mut tree = guan_evidence::Tree::new();
-        for leaf in log.bundle(number)? {
-            tree.append(guan_evidence::leaf_hash(&leaf));
-        }
-        if log.subtrees().bundle(number) != Some(tree.root()) {
-            faults.push(format!("bundle {number} is not the one that was sealed"));
-        }
-    }
-    let root = log.with_nodes(|nodes| guan_evidence::root_at(head.size, nodes))?;
-    if root != head.root {
-        faults.push("the hashes of the bundles do not lead to the signed head".to_owned());
-    }
-    let is_valid = faults.is_empty();
-    if common.json {
-        print_json(&json!({
-            "verified": is_valid, "origin": head.origin, "entries": log.size()?,
-            "signed_entries": head.size, "pruned_before": first, "faults": faults,
-        }))?;
-    } else {
-        println!("log        {} entries, {} under a signed head", log.size()?, head.size);
-        println!("pruned     before {first}; `guan-space log verify --box` has all of them");
-        faults.iter().for_each(|fault| println!("FAULT      {fault}"));
-        println!("{}", if is_valid { "verified, as far as it is here" } else { "NOT verified" });
-    }
-    Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! What a TPM said in the log, held against its key and against the leaves themselves.
 
 use super::trust::{Trust, head_text};
-use crate::leaf::{Anchor, Chain, Statement, TRAIL_PCR, TpmStart};
+use crate::leaf::{Anchor, Chain, LeafBody, Statement, TRAIL_PCR, TpmStart};
 use crate::tpm::{Attestation, Attested, TpmBytesFault, TpmClock, TpmSignature, pcr_digest};
 use guan_model::{Digest, PublicKey};
 
@@ -49,8 +49,8 @@ struct Boot {
     named: Digest,
     resets: u32,
     clock_ms: u64,
-    /// Value of the register of heads.
-    trail: Digest,
+    /// Value of the register of heads; `None`: what led to it is not here.
+    trail: Option<Digest>,
     key: Option<PublicKey>,
 }
 
@@ -111,7 +111,7 @@ impl TpmReplay {
                     named: start.attestation_key,
                     resets: start.resets,
                     clock_ms: start.clock_ms,
-                    trail: start.trail,
+                    trail: Some(start.trail),
                     key,
                 });
             }
@@ -213,7 +213,7 @@ impl TpmReplay {
         let found = anchor.pcrs.get(&TRAIL_PCR).copied();
         if let (Some(boot), Some(found)) = (&mut self.boot, found) {
             // Goes on from what the TPM has, so that one gap is one fault.
-            boot.trail = found;
+            boot.trail = Some(found);
         }
         let about = (origin, anchor.size, entries);
         let (said, _) = self.check_statement(&anchor.quote, about, root_at)?;
@@ -225,10 +225,33 @@ impl TpmReplay {
             return Err(StatementFault::Registers);
         }
         let (found, expected) = (found.ok_or(StatementFault::Registers)?, trail?);
-        if found != expected {
-            return Err(StatementFault::Trail { found, expected });
+        match expected {
+            Some(expected) if found != expected => Err(StatementFault::Trail { found, expected }),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// In a log whose beginning is not here: the TPM and the boot are those that this statement names, if nothing
+    /// was said of one yet and a believed key signed it.
+    pub(super) fn adopt(&mut self, statement: &Statement, trust: &Trust) {
+        let said = Attestation::parse(statement.attested());
+        let signature = TpmSignature::parse(statement.signature());
+        let (None, Ok(said), Ok(signature)) = (&self.boot, said, signature) else { return };
+        let mut keys = trust.attestation_keys.iter();
+        let key = keys.find(|key| signature.is_by(key, statement.attested())).cloned();
+        if let Some(PublicKey::EcdsaP256(point)) = &key {
+            let TpmClock { clock_ms, resets, .. } = said.clock;
+            self.boot = Some(Boot { named: Digest::of(point), resets, clock_ms, trail: None, key });
+        }
+    }
+
+    /// What comes after a statement that cannot be checked is measured against nothing.
+    pub(super) fn pass_over(&mut self, body: &LeafBody) {
+        match body {
+            LeafBody::Anchor(_) => self.boot.iter_mut().for_each(|boot| boot.trail = None),
+            LeafBody::Chain(_) => (self.chain, self.claimed) = (None, None),
+            _ => {}
+        }
     }
 
     fn replay(
@@ -237,14 +260,15 @@ impl TpmReplay {
         origin: &str,
         entries: u64,
         root_at: RootAt<'_>,
-    ) -> Result<Digest, StatementFault> {
-        let mut value = self.boot.as_ref().ok_or(StatementFault::NoStart)?.trail;
+    ) -> Result<Option<Digest>, StatementFault> {
+        let boot = self.boot.as_ref().ok_or(StatementFault::NoStart)?;
+        let Some(mut value) = boot.trail else { return Ok(None) };
         for size in &anchor.trail {
             let root = root_at(*size).ok_or(StatementFault::Size { size: *size, entries })?;
             let head = Digest::of(head_text(origin, *size, &root).as_bytes());
             value = extended(&value, &head);
         }
-        Ok(value)
+        Ok(Some(value))
     }
 
     /// A head that joined the digest over all boots.

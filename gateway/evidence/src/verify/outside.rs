@@ -4,14 +4,13 @@
 //! (research/log.md 3.5) stand here so that a log with one can be judged: handed over by the old key, and
 //! quoted by the TPM where one is believed.
 
-use super::attested::{KeyChange, TpmReplay};
+use super::attested::{KeyChange, RootAt, TpmReplay};
 use super::trust::{Bracket, Remark, Trust, head_text, rollover_text};
 use super::{FAULTS_MAX, Fault, Faults};
 use crate::cosignature::cosigned_line;
-use crate::leaf::{Cosigned, GapReason, KeyRollover, Leaf, LeafBody, TpmStart};
+use crate::leaf::{Anchor, Chain, Cosigned, GapReason, KeyRollover, Leaf, LeafBody, TpmStart};
 use crate::note::{Note, NoteKey, VerifierKey};
-use crate::tree::Levels;
-use guan_model::BootNumber;
+use guan_model::{BootNumber, Digest};
 use std::time::Duration;
 
 /// Most keys that a log may have had.
@@ -52,9 +51,42 @@ pub(super) struct Outside {
     keys: Vec<(u64, VerifierKey)>,
     last_cosigned_s: Option<u64>,
     brackets: Vec<(Bracket, u64)>,
+    /// First leaf that is here, where those before it are not.
+    cut: Option<u64>,
+    /// Statements about heads whose root cannot be told any more.
+    untold: u64,
 }
 
 impl Outside {
+    /// Of a log of which the leaves from `first` on are left.
+    pub(super) fn from_leaf(trust: Trust, first: u64) -> Self {
+        Self { cut: Some(first), ..Self::new(trust) }
+    }
+
+    /// Name of the log.
+    pub(super) fn origin(&self) -> &str {
+        &self.trust.origin
+    }
+
+    /// Whether a root is not to be had because leaves left the disk: then nothing can be held against it.
+    fn is_untold(&mut self, body: &LeafBody, root_of: RootAt<'_>) -> bool {
+        let Some(first) = self.cut else { return false };
+        let sizes: &[u64] = match body {
+            LeafBody::Anchor(anchor) => &anchor.trail,
+            _ => &[],
+        };
+        let about = match body {
+            LeafBody::Anchor(Anchor { size, .. })
+            | LeafBody::Chain(Chain { size, .. })
+            | LeafBody::Cosigned(Cosigned { size, .. }) => Some(size),
+            _ => None,
+        };
+        let mut all = sizes.iter().chain(about);
+        let is_untold = all.any(|size| *size < first && root_of(*size).is_none());
+        self.untold += u64::from(is_untold);
+        is_untold
+    }
+
     pub(super) fn new(trust: Trust) -> Self {
         let mut remarks = Vec::new();
         if trust.attestation_keys.is_empty() && trust.witnesses.is_empty() {
@@ -69,6 +101,8 @@ impl Outside {
             remarks,
             last_cosigned_s: None,
             brackets: Vec::new(),
+            cut: None,
+            untold: 0,
         }
     }
 
@@ -84,10 +118,25 @@ impl Outside {
         }
     }
 
-    /// `levels` already holds this leaf.
-    pub(super) fn handle(&mut self, index: u64, leaf: &Leaf, levels: &Levels, faults: &mut Faults) {
+    /// `root_of` gives the roots of all sizes up to this leaf's.
+    pub(super) fn handle(
+        &mut self,
+        index: u64,
+        leaf: &Leaf,
+        root_of: RootAt<'_>,
+        faults: &mut Faults,
+    ) {
         self.note_boot(index, leaf, faults);
-        let root_at = |size| if size <= index { levels.root_at(size) } else { None };
+        let root_at = |size| if size <= index { root_of(size) } else { None };
+        if let (Some(_), LeafBody::Anchor(Anchor { quote: said, .. }))
+        | (Some(_), LeafBody::Chain(Chain { certified: said, .. })) = (self.cut, &leaf.body)
+        {
+            self.replay.adopt(said, &self.trust);
+        }
+        if self.is_untold(&leaf.body, &root_at) {
+            self.replay.pass_over(&leaf.body);
+            return self.note_open(index, leaf);
+        }
         let origin = self.trust.origin.clone();
         let about = (origin.as_str(), index);
         match &leaf.body {
@@ -135,7 +184,9 @@ impl Outside {
     fn note_boot(&mut self, index: u64, leaf: &Leaf, faults: &mut Faults) {
         if self.current.boot != Some(leaf.boot) {
             self.end_boot(index, faults);
-            self.current = Current { boot: Some(leaf.boot), ..Current::default() };
+            // The TPM of the boot that is cut through was told in a leaf that is gone.
+            let has_tpm = self.cut.is_some() && self.current.boot.is_none();
+            self.current = Current { boot: Some(leaf.boot), has_tpm, ..Current::default() };
             let not_before_s = self.last_cosigned_s;
             let bracket = Bracket { boot: leaf.boot, not_before_s, not_after_s: None };
             if self.brackets.len() < FAULTS_MAX {
@@ -187,7 +238,7 @@ impl Outside {
             (missing > 0, Remark::MissingBoots { boot, missing }),
             (started.change == KeyChange::Tied, Remark::KeyChanged { index }),
             (started.change == KeyChange::Untied, Remark::UntiedKey { index }),
-            (is_alone && start.chain.is_some(), Remark::EarlierLog { index }),
+            (is_alone && start.chain.is_some() && self.cut.is_none(), Remark::EarlierLog { index }),
             (started.has_trail, Remark::TrailAtStart { index }),
         ];
         remarks.into_iter().filter(|(holds, _)| *holds).for_each(|(_, one)| self.remark(one));
@@ -203,7 +254,7 @@ impl Outside {
         &mut self,
         index: u64,
         cosigned: &Cosigned,
-        root_at: &dyn Fn(u64) -> Option<guan_model::Digest>,
+        root_at: &dyn Fn(u64) -> Option<Digest>,
         faults: &mut Faults,
     ) {
         let is_named = |key: &&crate::CosignatureKey| {
@@ -277,6 +328,9 @@ impl Outside {
         let is_asked = !self.trust.attestation_keys.is_empty() || !self.trust.witnesses.is_empty();
         if is_asked && vouched < entries {
             self.remark(Remark::OpenEnd { from: vouched });
+        }
+        if self.untold > 0 {
+            self.remark(Remark::Untold { statements: self.untold });
         }
         let brackets = self.brackets.into_iter().map(|(bracket, _)| bracket).collect();
         (self.remarks, brackets, self.vouched)

@@ -95,6 +95,11 @@ pub enum Remark {
     Epoch { index: u64, previous: String, size: u64 },
     #[error("leaf {index}: leaves before {first} were dropped; a mirror has them")]
     Pruned { index: u64, first: u64 },
+    #[error(
+        "{statements} quotes, chained heads and cosignatures are about heads of dropped leaves that no hash here \
+         leads to: they are not counted; the mirror's copy has them"
+    )]
+    Untold { statements: u64 },
 }
 
 /// Between which moments of the witness's clock the leaves of a boot were written, as far as cosignatures

@@ -11,14 +11,14 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use std::collections::BTreeMap;
 
-pub(super) const ORIGIN: &str = "guan/box-7";
+pub(in crate::verify) const ORIGIN: &str = "guan/box-7";
 
-pub(super) fn extended(before: &Digest, data: &Digest) -> Digest {
+pub(in crate::verify) fn extended(before: &Digest, data: &Digest) -> Digest {
     Digest::of_parts(&[&before.0, &data.0])
 }
 
 /// A new attestation key.
-pub(super) fn attestation_key() -> EcdsaKeyPair {
+pub(in crate::verify) fn attestation_key() -> EcdsaKeyPair {
     let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -26,31 +26,31 @@ pub(super) fn attestation_key() -> EcdsaKeyPair {
 }
 
 /// What an attacker with root may ask a TPM, and what nobody can make it forget.
-pub(super) struct SoftTpm {
-    pub(super) key: EcdsaKeyPair,
-    pub(super) resets: u32,
-    pub(super) clock_ms: u64,
-    pub(super) trail: Digest,
-    pub(super) chain: Option<Digest>,
+pub(in crate::verify) struct SoftTpm {
+    pub(in crate::verify) key: EcdsaKeyPair,
+    pub(in crate::verify) resets: u32,
+    pub(in crate::verify) clock_ms: u64,
+    pub(in crate::verify) trail: Digest,
+    pub(in crate::verify) chain: Option<Digest>,
 }
 
 impl SoftTpm {
-    pub(super) fn new() -> Self {
+    pub(in crate::verify) fn new() -> Self {
         let key = attestation_key();
         Self { key, resets: 40, clock_ms: 1000, trail: Digest([0; 32]), chain: None }
     }
 
-    pub(super) fn public(&self) -> PublicKey {
+    pub(in crate::verify) fn public(&self) -> PublicKey {
         PublicKey::EcdsaP256(self.key.public_key().as_ref().to_vec())
     }
 
-    pub(super) fn reboot(&mut self) {
+    pub(in crate::verify) fn reboot(&mut self) {
         self.resets += 1;
         self.trail = Digest([0; 32]);
     }
 
     /// TPMS_ATTEST of a kind, signed.
-    pub(super) fn state(&mut self, kind: u16, extra: &Digest, body: &[u8]) -> Statement {
+    pub(in crate::verify) fn state(&mut self, kind: u16, extra: &Digest, body: &[u8]) -> Statement {
         self.clock_ms += 10;
         let mut bytes = vec![0xFF, b'T', b'C', b'G'];
         bytes.extend(kind.to_be_bytes());
@@ -68,7 +68,7 @@ impl SoftTpm {
         Statement::new(bytes, signature).unwrap()
     }
 
-    pub(super) fn quote(&mut self, extra: &Digest) -> (Statement, BTreeMap<u8, Digest>) {
+    pub(in crate::verify) fn quote(&mut self, extra: &Digest) -> (Statement, BTreeMap<u8, Digest>) {
         let pcrs = BTreeMap::from([(0, Digest([7; 32])), (TRAIL_PCR, self.trail)]);
         let mut bits = [0_u8; 3];
         pcrs.keys().for_each(|pcr| bits[usize::from(pcr / 8)] |= 1 << (pcr % 8));
@@ -79,7 +79,7 @@ impl SoftTpm {
         (self.state(0x8018, extra, &body), pcrs)
     }
 
-    pub(super) fn certify(&mut self, extra: &Digest, name: u8) -> Statement {
+    pub(in crate::verify) fn certify(&mut self, extra: &Digest, name: u8) -> Statement {
         let mut body = vec![0, 4, 0, 11, name, name, 0, 0, 0, 32];
         body.extend(self.chain.unwrap_or(Digest([0; 32])).0);
         self.state(0x8014, extra, &body)
@@ -87,20 +87,20 @@ impl SoftTpm {
 }
 
 /// A box that writes its log as it should, on a TPM that an attacker may take over at any point.
-pub(super) struct Box {
-    pub(super) log: TestSigner,
-    pub(super) witness: TestSigner,
-    pub(super) tpm: SoftTpm,
-    pub(super) levels: Levels,
-    pub(super) leaves: Vec<Vec<u8>>,
-    pub(super) boot: u32,
-    pub(super) at_ms: u64,
-    pub(super) heads: Vec<String>,
-    pub(super) trail: Vec<u64>,
+pub(in crate::verify) struct Box {
+    pub(in crate::verify) log: TestSigner,
+    pub(in crate::verify) witness: TestSigner,
+    pub(in crate::verify) tpm: SoftTpm,
+    pub(in crate::verify) levels: Levels,
+    pub(in crate::verify) leaves: Vec<Vec<u8>>,
+    pub(in crate::verify) boot: u32,
+    pub(in crate::verify) at_ms: u64,
+    pub(in crate::verify) heads: Vec<String>,
+    pub(in crate::verify) trail: Vec<u64>,
 }
 
 impl Box {
-    pub(super) fn new() -> Self {
+    pub(in crate::verify) fn new() -> Self {
         Self {
             log: TestSigner::new(ORIGIN, 9),
             witness: TestSigner::new("space-1/witness", 5),
@@ -115,7 +115,7 @@ impl Box {
     }
 
     /// Goes on after these leaves of the first boot.
-    pub(super) fn take_over(&mut self, leaves: &[Vec<u8>]) {
+    pub(in crate::verify) fn take_over(&mut self, leaves: &[Vec<u8>]) {
         self.boot = 1;
         for leaf in leaves {
             self.levels.append(leaf_hash(leaf));
@@ -123,7 +123,7 @@ impl Box {
         }
     }
 
-    pub(super) fn append(&mut self, body: LeafBody) {
+    pub(in crate::verify) fn append(&mut self, body: LeafBody) {
         self.at_ms += 100;
         let leaf = Leaf {
             seq: self.leaves.len() as u64,
@@ -138,12 +138,12 @@ impl Box {
         self.leaves.push(bytes);
     }
 
-    pub(super) fn start(&mut self) {
+    pub(in crate::verify) fn start(&mut self) {
         self.start_as(self.tpm.resets, self.tpm.chain);
     }
 
     /// With claims about the TPM that may be lies.
-    pub(super) fn start_as(&mut self, resets: u32, chain: Option<Digest>) {
+    pub(in crate::verify) fn start_as(&mut self, resets: u32, chain: Option<Digest>) {
         (self.boot, self.at_ms) = (self.boot + 1, 0);
         let program = Program::parse("guan 0.1.0").unwrap();
         self.append(LeafBody::Start { program, spool: SpoolId([1; 16]) });
@@ -161,7 +161,7 @@ impl Box {
         self.append(LeafBody::TpmStart(start));
     }
 
-    pub(super) fn work(&mut self, leaves: usize) {
+    pub(in crate::verify) fn work(&mut self, leaves: usize) {
         for number in 0..leaves {
             let outcome = crate::leaf::ConfigOutcome::Applied;
             let digest = Digest::of(&number.to_be_bytes());
@@ -169,12 +169,12 @@ impl Box {
         }
     }
 
-    pub(super) fn root(&self) -> Digest {
+    pub(in crate::verify) fn root(&self) -> Digest {
         self.levels.root_at(self.levels.size()).unwrap()
     }
 
     /// Signs, extends.
-    pub(super) fn sign(&mut self) -> Digest {
+    pub(in crate::verify) fn sign(&mut self) -> Digest {
         let (size, root) = (self.levels.size(), self.root());
         self.heads.push(Checkpoint::sign(ORIGIN, size, &root, &self.log).unwrap());
         let head = Digest::of(head_text(ORIGIN, size, &root).as_bytes());
@@ -183,21 +183,21 @@ impl Box {
         head
     }
 
-    pub(super) fn anchor(&mut self, head: &Digest) {
+    pub(in crate::verify) fn anchor(&mut self, head: &Digest) {
         let size = *self.trail.last().unwrap();
         let (quote, pcrs) = self.tpm.quote(head);
         let trail = std::mem::take(&mut self.trail);
         self.append(LeafBody::Anchor(Anchor { size, trail, pcrs, quote }));
     }
 
-    pub(super) fn chain(&mut self, size: u64, head: &Digest) {
+    pub(in crate::verify) fn chain(&mut self, size: u64, head: &Digest) {
         let before = self.tpm.chain;
         self.tpm.chain = Some(extended(&before.unwrap_or(Digest([0; 32])), head));
         let certified = self.tpm.certify(head, 1);
         self.append(LeafBody::Chain(Chain { size, before, certified }));
     }
 
-    pub(super) fn cosign(&mut self, seconds: i64) {
+    pub(in crate::verify) fn cosign(&mut self, seconds: i64) {
         let head = self.heads.last().unwrap().clone();
         let size = Checkpoint::parse_unverified(&head).unwrap().size;
         let text = Note::parse(&head).unwrap().text().to_owned();
@@ -207,7 +207,7 @@ impl Box {
         self.append(LeafBody::Cosigned(leaf));
     }
 
-    pub(super) fn boot(&mut self, leaves: usize) {
+    pub(in crate::verify) fn boot(&mut self, leaves: usize) {
         self.start();
         self.work(leaves);
         let head = self.sign();
@@ -223,7 +223,7 @@ impl Box {
         self.trail.clear();
     }
 
-    pub(super) fn trust(&self) -> Trust {
+    pub(in crate::verify) fn trust(&self) -> Trust {
         Trust {
             attestation_keys: vec![self.tpm.public()],
             witnesses: vec![CosignatureKey::of(&self.witness).unwrap()],
@@ -231,16 +231,16 @@ impl Box {
         }
     }
 
-    pub(super) fn trust_in_tpm(&self) -> Trust {
+    pub(in crate::verify) fn trust_in_tpm(&self) -> Trust {
         Trust { witnesses: Vec::new(), ..self.trust() }
     }
 
-    pub(super) fn trust_in_witness(&self) -> Trust {
+    pub(in crate::verify) fn trust_in_witness(&self) -> Trust {
         Trust { attestation_keys: Vec::new(), ..self.trust() }
     }
 
     /// The heads over other leaves, signed with the log's key.
-    pub(super) fn signed_anew(&self, leaves: &[Vec<u8>]) -> Vec<String> {
+    pub(in crate::verify) fn signed_anew(&self, leaves: &[Vec<u8>]) -> Vec<String> {
         let mut levels = Levels::default();
         leaves.iter().for_each(|leaf| levels.append(leaf_hash(leaf)));
         let sign = |head: &String| {
@@ -251,12 +251,12 @@ impl Box {
         self.heads.iter().map(sign).collect()
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(in crate::verify) fn report(&self) -> Report {
         report(&self.leaves, &self.heads, self.trust())
     }
 }
 
-pub(super) fn report(leaves: &[Vec<u8>], heads: &[String], trust: Trust) -> Report {
+pub(in crate::verify) fn report(leaves: &[Vec<u8>], heads: &[String], trust: Trust) -> Report {
     let key = trust.log_key.clone();
     let mut verifier = LogVerifier::with_trust(trust);
     leaves.iter().for_each(|leaf| verifier.handle_leaf(leaf));
@@ -265,7 +265,7 @@ pub(super) fn report(leaves: &[Vec<u8>], heads: &[String], trust: Trust) -> Repo
 }
 
 /// Three boots, with a reboot between each.
-pub(super) fn honest() -> Box {
+pub(in crate::verify) fn honest() -> Box {
     let mut host = Box::new();
     for leaves in [5, 9, 7] {
         host.boot(leaves);
