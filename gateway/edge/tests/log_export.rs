@@ -232,7 +232,7 @@ fn an_epoch_is_exported_under_its_own_name() {
     assert!(dossier.holds(), "{:?}", dossier.findings);
     let key = VerifierKey::of(&a_box.key).unwrap();
     let second = VerifierKey::new("guan/demo-box/e2", key.key_bytes()).unwrap();
-    assert_eq!(dossier.signed, [second.clone()]);
+    assert_eq!(dossier.signed, std::slice::from_ref(&second));
     assert_eq!((dossier.entries.len(), dossier.receipts), (5, 5));
     assert!(dossier.own_policy.log_keys().eq([&second]));
     // Whoever knows the log by the name of its first epoch knows this one.
