@@ -141,8 +141,12 @@ pub(super) fn consistency(
     nodes: &dyn Nodes,
 ) -> Result<Vec<u8>, MakeFault> {
     let proof = prove_consistency(size, newest.size, nodes)?;
-    let lines: String = proof.iter().map(|hash| STANDARD.encode(hash.0) + "\n").collect();
-    Ok(lines.into_bytes())
+    Ok(hash_lines(&proof))
+}
+
+fn hash_lines(hashes: &[Digest]) -> Vec<u8> {
+    let lines: String = hashes.iter().map(|hash| STANDARD.encode(hash.0) + "\n").collect();
+    lines.into_bytes()
 }
 
 /// Puts the files of a statement beside the entry that holds it.
@@ -210,10 +214,13 @@ pub(super) fn check_head(
     if !is_named || seen.size != size {
         return Err(refuse("the head beside it is another one"));
     }
-    let lines = proof.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let proof = lines.as_deref().unwrap_or_default().lines().take(PROOF_HASHES_MAX + 1);
-    let proof: Option<Vec<Digest>> =
-        proof.map(|line| STANDARD.decode(line).ok()?.try_into().ok().map(Digest)).collect();
+    let bytes = proof.ok_or(refuse("its consistency proof is missing"))?;
+    let lines = String::from_utf8_lossy(bytes);
+    let hashes = lines.lines().take(PROOF_HASHES_MAX + 1);
+    let hashes: Option<Vec<Digest>> =
+        hashes.map(|line| STANDARD.decode(line).ok()?.try_into().ok().map(Digest)).collect();
+    // Written in one way only, so that no byte of the file is anybody's.
+    let proof = hashes.filter(|hashes| hash_lines(hashes) == *bytes);
     let proof = proof.ok_or(refuse("its consistency proof cannot be read"))?;
     verify_consistency((seen.size, &seen.root), (newest.size, &newest.root), &proof)
         .map_err(|source| Finding::Consistency { index, source })
