@@ -33,12 +33,12 @@ mod statements;
 mod witnessed;
 
 pub use budget::{
-    BUNDLE_BYTES_MAX, Budget, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX, NAME_BYTES_MAX,
+    Budget, DOSSIER_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX, FILES_PER_ENTRY_MAX, NAME_BYTES_MAX,
     is_name,
 };
 pub use custody::Custody;
 pub use finding::{DossierFault, Finding, Remark};
-pub use read::{Believed, Dossier, attestation_key};
+pub use read::{Believed, Dossier, KeyDigests, attestation_key};
 pub use receipts::receipt;
 pub use witnessed::Witnessed;
 

@@ -57,7 +57,7 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
         "witnessed": witnessed.collect::<Vec<_>>(),
         "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
         "attestation_key": dossier.attestation_key.map(|key| json!({
-            "sha256": key.to_string(),
+            "point_sha256": key.point.to_string(), "spki_sha256": key.spki.to_string(),
             "trust": if believed.attestation_key.is_some() { "ak" } else { "bundle" },
         })),
     })
@@ -105,8 +105,9 @@ pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'
         say!(
             "believed    the key of the TPM that the bundle itself holds. Compare it with the one that"
         );
-        say!("            the space enrolled, or give that with --ak; SHA-256 of its DER:");
-        say!("            {key}");
+        say!("            the space enrolled, or give that with --ak:");
+        say!("            SHA-256 of its DER                          {}", key.spki);
+        say!("            SHA-256 of its point, as \"tpm.start\" says it {}", key.point);
     }
     if let Some(Custody { collected_by, collected_at, tool }) = &dossier.custody {
         let [by, at, tool] = [collected_by, collected_at, tool].map(|text| claim(text));

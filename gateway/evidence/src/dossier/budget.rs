@@ -10,7 +10,7 @@ const FILES_BESIDE_MAX: usize = 8;
 pub const FILES_MAX: usize = FILES_PER_ENTRY_MAX * ENTRIES_MAX + FILES_BESIDE_MAX;
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of all files; the most entries with long proofs take half of it.
-pub const BUNDLE_BYTES_MAX: usize = 256 << 20;
+pub const DOSSIER_BYTES_MAX: usize = 256 << 20;
 
 /// Longest name of a file.
 pub const NAME_BYTES_MAX: usize = 256;
@@ -40,7 +40,7 @@ impl Budget {
         if self.files >= FILES_MAX {
             return Err(DossierFault::TooMany);
         }
-        if self.bytes + length > BUNDLE_BYTES_MAX {
+        if self.bytes + length > DOSSIER_BYTES_MAX {
             return Err(DossierFault::TooLarge { name: name.to_owned() });
         }
         self.files += 1;
@@ -60,7 +60,7 @@ mod tests {
         let over = budget.admit("a", largest + 1).unwrap_err();
         assert_eq!(over, DossierFault::TooLong { name: "a".to_owned(), length: largest + 1 });
         assert!(budget.admit("a", u64::MAX).is_err());
-        for _ in 0..BUNDLE_BYTES_MAX / FILE_BYTES_MAX {
+        for _ in 0..DOSSIER_BYTES_MAX / FILE_BYTES_MAX {
             budget.admit("a", largest).unwrap();
         }
         assert_eq!(budget.admit("b", 0), Ok(()));

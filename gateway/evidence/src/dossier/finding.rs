@@ -1,12 +1,13 @@
 //! What can be wrong with a bundle, and what is told without being wrong.
 
-use super::{BUNDLE_BYTES_MAX, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, NAME_BYTES_MAX};
+use super::{DOSSIER_BYTES_MAX, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, NAME_BYTES_MAX};
 use crate::checkpoint::CheckpointError;
 use crate::leaf::LeafError;
 use crate::policy::{Distrust, PolicyFault};
 use crate::proof::ProofFault;
 use crate::receipt::ReceiptFault;
 use crate::tlog_proof::TlogProofFault;
+use guan_model::Digest;
 
 /// Why a bundle cannot be judged at all; whoever made or carried it is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum DossierFault {
     TooMany,
     #[error("{name} has {length} bytes; the limit is {FILE_BYTES_MAX}")]
     TooLong { name: String, length: u64 },
-    #[error("with {name} the bundle has more than {BUNDLE_BYTES_MAX} bytes")]
+    #[error("with {name} the bundle has more than {DOSSIER_BYTES_MAX} bytes")]
     TooLarge { name: String },
     #[error("{name} is missing; a bundle has it")]
     Missing { name: &'static str },
@@ -78,6 +79,10 @@ pub enum Finding {
     OtherReceipt { index: u64, what: &'static str },
     #[error("entry {index}: what the TPM says does not hold: {what}")]
     Statement { index: u64, what: &'static str },
+    #[error(
+        "entry {index}: the start of this boot names another TPM than the one that made the statement"
+    )]
+    OtherTpm { index: u64 },
     #[error("entry {index}: the note of the witness does not hold: {what}")]
     Witness { index: u64, what: &'static str },
     #[error("entry {index}: the head that the TPM saw is not of this log")]
@@ -91,6 +96,10 @@ pub enum Finding {
 pub enum Remark {
     #[error("README is another one than this program knows: do not run its commands")]
     OtherReadme,
+    #[error(
+        "no start of a TPM in the bundle names the key {point} (SHA-256 of its point) that is believed"
+    )]
+    KeyNotNamed { point: Digest },
     #[error(
         "the head is of {origin}, which followed {base} when that had ended in a loss: its own entries say why"
     )]

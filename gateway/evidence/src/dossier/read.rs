@@ -10,7 +10,7 @@ use super::{Budget, ENTRIES_MAX, Files, is_name, view_file};
 use crate::checkpoint::Checkpoint;
 use crate::cosignature::Cosignature;
 use crate::epoch::epoch_base;
-use crate::leaf::Leaf;
+use crate::leaf::{Leaf, LeafBody};
 use crate::note::VerifierKey;
 use crate::policy::Policy;
 use crate::tlog_proof::TlogProof;
@@ -52,8 +52,8 @@ pub struct Dossier {
     pub chained: u64,
     /// Earlier heads that believed witnesses cosigned.
     pub witnessed: Vec<Witnessed>,
-    /// SHA-256 of the DER of the TPM's key that was believed.
-    pub attestation_key: Option<Digest>,
+    /// The TPM's key that was believed.
+    pub attestation_key: Option<KeyDigests>,
     /// What the collector says; nobody vouches for it.
     pub custody: Option<Custody>,
     pub findings: Vec<Finding>,
@@ -74,11 +74,23 @@ pub fn attestation_key(pem: &[u8]) -> Option<PublicKey> {
     (point.len() == POINT_BYTES).then(|| PublicKey::EcdsaP256(point.to_vec()))
 }
 
-/// SHA-256 of the SubjectPublicKeyInfo in DER, as `openssl pkey -pubin -outform DER | sha256sum` says it.
-fn fingerprint(key: &PublicKey) -> Digest {
-    match key {
-        PublicKey::EcdsaP256(point) => Digest::of_parts(&[&SPKI_P256, point]),
-        PublicKey::Ed25519(point) => Digest::of(point),
+/// A key by the two digests that are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyDigests {
+    /// SHA-256 of the point: what entries of the kind `tpm.start` name.
+    pub point: Digest,
+    /// SHA-256 of the SubjectPublicKeyInfo in DER, as `openssl pkey -pubin -outform DER | sha256sum` says it.
+    pub spki: Digest,
+}
+
+impl KeyDigests {
+    fn of(key: &PublicKey) -> Self {
+        match key {
+            PublicKey::EcdsaP256(point) => {
+                Self { point: Digest::of(point), spki: Digest::of_parts(&[&SPKI_P256, point]) }
+            }
+            PublicKey::Ed25519(point) => Self { point: Digest::of(point), spki: Digest::of(point) },
+        }
     }
 }
 
@@ -114,7 +126,7 @@ impl Dossier {
             quotes: 0,
             chained: 0,
             witnessed: Vec::new(),
-            attestation_key: key.map(fingerprint),
+            attestation_key: key.map(KeyDigests::of),
             custody: None,
             findings,
             remarks: Vec::new(),
@@ -164,6 +176,7 @@ impl Dossier {
         {
             self.remarks.push(Remark::LaterEpoch { origin, base });
         }
+        self.check_starts();
         match custody::check(files, self.checkpoint.as_ref(), entries) {
             Ok(custody) => self.custody = custody,
             Err(finding) => self.findings.push(finding),
@@ -239,9 +252,42 @@ impl Dossier {
             return;
         }
         match statements::check(files, index, &said, self.checkpoint.as_ref(), key) {
-            Ok(()) if matches!(said, Said::Quote { .. }) => self.quotes += 1,
-            Ok(()) => self.chained += 1,
+            Ok(()) => {
+                match said {
+                    Said::Quote { .. } => self.quotes += 1,
+                    Said::Chained { .. } => self.chained += 1,
+                }
+                self.check_start_of(index, leaf);
+            }
             Err(finding) => self.findings.push(finding),
+        }
+    }
+
+    /// A statement of the believed TPM, in a boot whose start names another one.
+    pub(super) fn check_start_of(&mut self, index: u64, leaf: &Leaf) {
+        let starts = self.entries.iter().rev().filter(|start| start.boot == leaf.boot);
+        let named = starts.filter_map(|start| match &start.body {
+            LeafBody::TpmStart(start) => Some(start.attestation_key),
+            _ => None,
+        });
+        let named = named.take(1).next();
+        let believed = self.attestation_key.map(|key| key.point);
+        if named.is_some() && named != believed {
+            self.findings.push(Finding::OtherTpm { index });
+        }
+    }
+
+    /// Starts of the TPM are here, and none is of the key that is believed. It may be a later key of the box: no
+    /// fault of the bundle, and nothing in it ties the key to the log.
+    fn check_starts(&mut self) {
+        let Some(key) = self.attestation_key else { return };
+        let mut named = self.entries.iter().filter_map(|leaf| match &leaf.body {
+            LeafBody::TpmStart(start) => Some(start.attestation_key),
+            _ => None,
+        });
+        let first = named.next();
+        if first.is_some() && first != Some(key.point) && !named.any(|one| one == key.point) {
+            self.remarks.push(Remark::KeyNotNamed { point: key.point });
         }
     }
 

@@ -35,6 +35,11 @@ fn a_verdict_says_whom_it_believed() {
     let both = ["--policy", &policy, "--ak", &ak, "--json"];
     let expect = ["\"trust\":\"policy\"", "\"trust\":\"ak\"", "\"not_after_s\":1800000000"];
     check(&[&[text(&tar).as_str()][..], &both].concat(), 0, &expect);
+    let digests = [
+        "\"spki_sha256\":\"eb9e1b741d490f9502018a40aa828cd1c4c81f21f7efc3cea2d61b97775b1e7f\"",
+        "\"point_sha256\":\"",
+    ];
+    check(&[&text(&tar), "--json"], 0, &digests);
     check(&[&text(&tar), "--ak", &policy], 2, &["holds no public key"]);
     fs::write(unpacked.join("entries/2.json"), "{}").unwrap();
     check(&[&text(&unpacked)], 1, &["DOES NOT HOLD", "entries/2.json"]);

@@ -1,6 +1,7 @@
 //! Every file of a bundle is checked, rebuilt, or told of.
 
 use super::*;
+use crate::leaf::TpmStart;
 use crate::receipt::{ReceiptClaims, ReceiptProof, issue_receipt};
 
 fn found(change: impl FnOnce(&mut Files)) -> Dossier {
@@ -93,6 +94,13 @@ fn statements_belong_to_entries() {
         let is_it =
             |one: &Finding| matches!(one, Finding::Statement { index, .. } if *index == entry);
         assert!(told.findings.iter().any(is_it), "{:?}", told.findings);
+    }
+    // A proof of consistency is written in one way.
+    let name = "anchors/3.consistency";
+    let text = String::from_utf8(attested_bundle()[name].clone()).unwrap();
+    for other in [text.replace('\n', "\r\n"), text.trim_end().to_owned()] {
+        let told = found(put(name, other.as_bytes())).findings;
+        assert!(matches!(told[..], [Finding::Statement { index: 3, .. }]), "{told:?}");
     }
     // Beside an entry of another kind.
     let told = found(put("chain/5.consistency", b"x")).findings;
@@ -205,4 +213,43 @@ fn a_receipt_over_another_root_is_told() {
     assert_eq!(fork["entries/5.cbor"], attested_bundle()["entries/5.cbor"], "the twin");
     let told = found(put("receipts/5.cbor", receipt)).findings;
     assert_eq!(told, [Finding::OtherReceipt { index: 5, what: "root" }]);
+}
+
+/// Starts in the bundle say which TPM the box has: a statement of another one in that boot does not hold.
+#[test]
+fn starts_name_the_key_that_is_believed() {
+    let PublicKey::EcdsaP256(point) = attestation_key(TPM_KEY.as_bytes()).unwrap() else {
+        panic!("a point")
+    };
+    let (own, other) = (Digest::of(&point), Digest([6; 32]));
+    let check = |named: Digest, boot: u32| {
+        let mut log = attested_log();
+        let found = outside_samples().into_iter().find_map(|leaf| match leaf.body {
+            LeafBody::TpmStart(start) => Some(start),
+            _ => None,
+        });
+        let start = TpmStart { attestation_key: named, ..found.unwrap() };
+        log[2] = Leaf {
+            body: LeafBody::TpmStart(start),
+            boot: guan_model::BootNumber(boot),
+            ..log[2].clone()
+        };
+        Dossier::check(&bundle_of(log, 2..6, Some(TPM_KEY)), Believed::default()).unwrap()
+    };
+    let is_told = |dossier: &Dossier| dossier.remarks.contains(&Remark::KeyNotNamed { point: own });
+    assert!(!is_told(&check(own, 7)) && is_told(&check(other, 7)) && is_told(&check(other, 6)));
+    let mut dossier = found(|_| ());
+    assert_eq!(dossier.attestation_key.unwrap().point, own);
+    let anchor = dossier.entries[2].clone();
+    let LeafBody::TpmStart(start) = outside_samples()[1].body.clone() else { panic!("a start") };
+    for (named, boot, findings) in
+        [(own, anchor.boot.0, 0), (other, anchor.boot.0, 1), (other, 6, 0)]
+    {
+        let start = TpmStart { attestation_key: named, ..start.clone() };
+        let boot = guan_model::BootNumber(boot);
+        dossier.entries[0] = Leaf { body: LeafBody::TpmStart(start), boot, ..anchor.clone() };
+        dossier.findings.clear();
+        dossier.check_start_of(3, &anchor);
+        assert_eq!(dossier.findings.len(), findings);
+    }
 }
