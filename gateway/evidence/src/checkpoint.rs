@@ -60,6 +60,11 @@ fn check_origin(origin: &str) -> Result<(), CheckpointError> {
     fits.then_some(()).ok_or_else(|| CheckpointError::Origin { origin: origin.to_owned() })
 }
 
+/// What is signed of a head: its text without the signatures.
+pub fn head_text(origin: &str, size: u64, root: &Digest) -> String {
+    format!("{origin}\n{size}\n{}\n", STANDARD.encode(root.0))
+}
+
 impl Checkpoint {
     /// The signed text. The signature line bears the signer's name, which should be the origin; of an epoch of
     /// the signer's log, the epoch's name.
@@ -71,8 +76,7 @@ impl Checkpoint {
     ) -> Result<String, CheckpointError> {
         check_origin(origin)?;
         let key = VerifierKey::of(signer)?.of_epoch(origin);
-        let text = format!("{origin}\n{size}\n{}\n", STANDARD.encode(root.0));
-        Ok(note::sign(&text, &key, signer)?)
+        Ok(note::sign(&head_text(origin, size, root), &key, signer)?)
     }
 
     /// Reads a checkpoint that must bear a valid signature by `key`; whether its log is the one that was meant is

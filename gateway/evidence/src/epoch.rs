@@ -76,7 +76,7 @@ mod tests {
 
     /// As releases before signed an epoch; golden, for such heads lie on disks.
     fn old_head() -> String {
-        let text = crate::verify::head_text(SECOND, 7, &Digest([5; 32]));
+        let text = crate::checkpoint::head_text(SECOND, 7, &Digest([5; 32]));
         note::sign(&text, &key(BASE), &TestSigner::new(BASE, 9)).unwrap()
     }
 

@@ -132,7 +132,7 @@ fn heads_of_earlier_releases_are_read() {
     let begun = log.begun().unwrap().clone();
     rig.journal.push(log.append(&now(2), BootNumber(2), LeafBody::EpochStart(begun)));
     log.handle_committed();
-    let text = guan_evidence::verify::head_text("guan/box-1/e2", 1, &log.head().root);
+    let text = guan_evidence::checkpoint::head_text("guan/box-1/e2", 1, &log.head().root);
     let key = VerifierKey::of(rig.key.as_ref()).unwrap();
     let signature = [&key.id()[..], &rig.key.sign(text.as_bytes()).unwrap()].concat();
     let line = base64::engine::general_purpose::STANDARD.encode(signature);

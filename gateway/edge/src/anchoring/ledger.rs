@@ -6,7 +6,7 @@
 //! trace of a disk that was set back, or of somebody else's hand.
 
 use guan_evidence::TRAIL_MAX;
-use guan_evidence::tpm::TpmClock;
+use guan_evidence::tpm::{TpmClock, extended};
 use guan_model::Digest;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -70,11 +70,6 @@ pub struct Ledger {
     chained_at: Option<Duration>,
     /// The newest head that is chained.
     chained_size: u64,
-}
-
-/// Value of a register or of an index after one more head.
-pub fn extended(before: &Digest, head: &Digest) -> Digest {
-    Digest::of_parts(&[&before.0, &head.0])
 }
 
 impl Ledger {

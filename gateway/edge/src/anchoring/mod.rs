@@ -5,9 +5,9 @@
 
 pub mod ledger;
 
-use guan_evidence::tpm::TpmClock;
+use guan_evidence::tpm::{TpmClock, extended};
 use guan_evidence::{
-    Anchor, Chain, Checkpoint, GapReason, LeafBody, Statement, TRAIL_PCR, TpmStart,
+    Anchor, Chain, Checkpoint, GapReason, LeafBody, Note, Statement, TRAIL_PCR, TpmStart,
 };
 use guan_identity::tpm::{Attested, Remembered, Tpm, TpmFault};
 use guan_model::{Digest, PublicKey};
@@ -106,8 +106,8 @@ fn tpm_start(found: &Remembered) -> TpmStart {
 /// The size of a signed head, and SHA-256 of the text that is signed.
 pub fn trail_head(note: &str) -> Result<TrailHead, AnchorFault> {
     let head = Checkpoint::parse_unverified(note).map_err(|_| AnchorFault::Head)?;
-    let (text, _) = note.split_once("\n\n").ok_or(AnchorFault::Head)?;
-    Ok(TrailHead { size: head.size, digest: Digest::of_parts(&[text.as_bytes(), b"\n"]) })
+    let note = Note::parse(note).map_err(|_| AnchorFault::Head)?;
+    Ok(TrailHead { size: head.size, digest: Digest::of(note.text().as_bytes()) })
 }
 
 fn statement(attested: Attested) -> Result<Statement, AnchorFault> {
@@ -145,9 +145,8 @@ impl Anchors {
         let (quote, pcrs) =
             self.tpm.call("quote the log's heads", move |chip| chip.anchor(&last.digest))?;
         // Between extending and quoting somebody else may have come; then the quote is about that.
-        let reached = heads
-            .iter()
-            .fold(self.ledger.base(), |value, head| ledger::extended(&value, &head.digest));
+        let reached =
+            heads.iter().fold(self.ledger.base(), |value, head| extended(&value, &head.digest));
         if pcrs.get(&TRAIL_PCR) != Some(&reached) {
             return Ok(None);
         }

@@ -5,6 +5,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
 use guan_evidence::verify::{LogVerifier, PrunedVerifier, Report, Trust};
+use guan_evidence::view::{vouched, vouched_line};
 use guan_evidence::{CosignatureKey, Leaf, LeafBody, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_link::driver::describe;
@@ -131,11 +132,7 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
                 println!("denied     {rows} readings of {dataset}: {reason}");
             }
         }
-        let others = report.vouched;
-        println!(
-            "vouched    {} quotes and {} chained heads of the TPM, {} cosignatures hold",
-            others.anchors, others.chained, others.cosigned
-        );
+        println!("vouched    {}", vouched_line(&report));
         for remark in &remarks {
             println!("remark     {remark}");
         }
@@ -177,20 +174,6 @@ fn report(
             handle(leaf);
         })?;
         Ok(verifier.finish(head.as_deref()))
-    })
-}
-
-fn vouched(report: &Report) -> serde_json::Value {
-    let others = report.vouched;
-    let brackets = report.brackets.iter().map(|one| {
-        json!({
-            "boot": one.boot.0, "not_before_s": one.not_before_s, "not_after_s": one.not_after_s,
-        })
-    });
-    json!({
-        "anchors": others.anchors, "anchored_size": others.anchored_size,
-        "chained": others.chained, "cosigned": others.cosigned,
-        "cosigned_size": others.cosigned_size, "boots": brackets.collect::<Vec<_>>(),
     })
 }
 

@@ -5,11 +5,11 @@
 
 use super::{Files, Finding, MakeFault};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::head_text;
 use crate::leaf::{Leaf, LeafBody, Statement};
 use crate::proof::{PROOF_HASHES_MAX, prove_consistency, verify_consistency};
 use crate::subtrees::{Nodes, root_at};
 use crate::tpm::{ALG_SHA256, Attestation, Attested, Pcrs, TpmSignature, pcr_digest};
-use crate::verify::head_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use guan_model::{Digest, PublicKey};

@@ -332,7 +332,7 @@ fn witnessed_log(seconds: i64, seed: u8, size: u64) -> Vec<Leaf> {
     for (seq, leaf) in leaves.iter().take(3).enumerate() {
         levels.append(leaf_hash(&Leaf { seq: seq as u64, ..leaf.clone() }.encode()));
     }
-    let text = crate::verify::head_text(ORIGIN, 3, &levels.root_at(3).unwrap());
+    let text = crate::checkpoint::head_text(ORIGIN, 3, &levels.root_at(3).unwrap());
     let witness = TestSigner::new("space-1/witness", seed);
     let line = cosign(&text, WallTime::from_seconds(seconds), &witness).unwrap();
     let key = CosignatureKey::of(&witness).unwrap();

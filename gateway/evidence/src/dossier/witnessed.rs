@@ -4,12 +4,12 @@
 use super::statements::{check_head, consistency};
 use super::{Files, Finding, MakeFault};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::head_text;
 use crate::cosignature::{CosignatureKey, cosigned_line};
 use crate::leaf::{Cosigned, Leaf, LeafBody};
 use crate::note::Note;
 use crate::policy::Policy;
 use crate::subtrees::{Nodes, root_at};
-use crate::verify::head_text;
 
 /// A witness that is believed saw the first `size` entries of the log at this time of its clock.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,5 +10,5 @@ mod statement;
 pub use bytes::{TpmBytesFault, TpmReader};
 pub use statement::{
     ALG_SHA256, ATTEST_BYTES_MAX, Attestation, Attested, PCR_COUNT, Pcrs, TpmClock, TpmSignature,
-    pcr_digest,
+    extended, pcr_digest,
 };

@@ -129,6 +129,12 @@ fn quoted(reader: &mut TpmReader<'_>) -> Result<Attested, TpmBytesFault> {
     Ok(Attested::Quote { selected, digest: reader.sized("the digest of PCRs")?.to_vec() })
 }
 
+/// Value of a register, or of an index that is extended, after one more digest (TPM 2.0 Library, part 3,
+/// TPM2_PCR_Extend and TPM2_NV_Extend, with SHA-256).
+pub fn extended(before: &Digest, data: &Digest) -> Digest {
+    Digest::of_parts(&[&before.0, &data.0])
+}
+
 /// The digest that a quote over these PCRs carries.
 pub fn pcr_digest(pcrs: &Pcrs) -> Digest {
     let bytes: Vec<u8> = pcrs.values().flat_map(|value| value.0).collect();

@@ -1,8 +1,11 @@
 //! What a TPM said in the log, held against its key and against the leaves themselves.
 
-use super::trust::{Trust, head_text};
+use super::trust::Trust;
+use crate::checkpoint::head_text;
 use crate::leaf::{Anchor, Chain, LeafBody, Statement, TRAIL_PCR, TpmStart};
-use crate::tpm::{Attestation, Attested, TpmBytesFault, TpmClock, TpmSignature, pcr_digest};
+use crate::tpm::{
+    Attestation, Attested, TpmBytesFault, TpmClock, TpmSignature, extended, pcr_digest,
+};
 use guan_model::{Digest, PublicKey};
 
 /// Why a statement of the TPM does not hold; whoever wrote the log, or its TPM, is to blame.
@@ -36,10 +39,6 @@ pub enum StatementFault {
     NoStart,
     #[error("the TPM of this box says nothing of it")]
     Missing,
-}
-
-fn extended(before: &Digest, head: &Digest) -> Digest {
-    Digest::of_parts(&[&before.0, &head.0])
 }
 
 /// One TPM in one boot.

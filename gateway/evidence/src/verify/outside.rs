@@ -5,8 +5,9 @@
 //! quoted by the TPM where one is believed.
 
 use super::attested::{KeyChange, RootAt, TpmReplay};
-use super::trust::{Bracket, Remark, Trust, head_text, rollover_text};
+use super::trust::{Bracket, Remark, Trust, rollover_text};
 use super::{FAULTS_MAX, Fault, Faults};
+use crate::checkpoint::head_text;
 use crate::cosignature::cosigned_line;
 use crate::leaf::{Anchor, Chain, Cosigned, GapReason, KeyRollover, Leaf, LeafBody, TpmStart};
 use crate::note::{Note, NoteKey, VerifierKey};

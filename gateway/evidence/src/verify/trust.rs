@@ -1,6 +1,7 @@
 //! Whom an auditor believes, and what is noted beside faults.
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::head_text;
 use crate::cosignature::CosignatureKey;
 use crate::note::VerifierKey;
 use base64::Engine as _;
@@ -40,11 +41,6 @@ impl Trust {
             PublicKey::Ed25519(_) => false,
         })
     }
-}
-
-/// What is signed of a head: its text without the signatures.
-pub fn head_text(origin: &str, size: u64, root: &Digest) -> String {
-    format!("{origin}\n{size}\n{}\n", STANDARD.encode(root.0))
 }
 
 impl Checkpoint {

@@ -1,6 +1,7 @@
 //! A box with a TPM of software, and what an attacker may make of both.
 
 use super::super::*;
+use crate::checkpoint::head_text;
 use crate::checkpoint::tests::TestSigner;
 use crate::leaf::{Anchor, Chain, Program, Statement, TRAIL_PCR, TpmStart};
 use crate::note::Note;
