@@ -5,10 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at the first surprise")]
 
+mod tpm;
+
 use guan_demo::swtpm::Swtpm;
 use guan_evidence::LeafBody;
 use guan_identity::LogKeyFile;
-use guan_identity::tpm::{KeySlot, Tcti, Tpm, TpmOptions};
+use guan_identity::tpm::Tpm;
 use guan_log::EvidenceLog;
 use guan_model::{BootNumber, ClockQuality, Digest, Now, WallTime};
 use guan_spool::OsDisk;
@@ -18,25 +20,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tpm::{make_keys, median, millis, start};
 
 const DELAYS_MS: [u64; 4] = [0, 50, 200, 1000];
 const RUNS: usize = 9;
 /// Events between two seals, as a busy box has them.
 const BUNDLE: u64 = 256;
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 100_000.0).round() / 100.0
-}
-
-fn start(swtpm: &Swtpm, folder: &Path, added_delay: Duration) -> Tpm {
-    let tcti = Tcti::parse(&swtpm.tcti()).unwrap();
-    Tpm::start(TpmOptions { tcti, folder: folder.to_path_buf(), added_delay }).unwrap()
-}
 
 /// One head into the register, a quote over it, and the head into the chain.
 fn anchor(tpm: &Tpm, runs: usize) -> [Duration; 3] {
@@ -106,11 +95,7 @@ fn main() {
     let path = folder.path();
     let swtpm = Swtpm::make(&path.join("tpm"), &path.join("ca")).unwrap();
     let tpm = start(&swtpm, path, Duration::ZERO);
-    let made = tpm.call("make keys", |chip| {
-        chip.make_attestation_key()?;
-        chip.make_tls_key(KeySlot::TlsA).map(|_| ())
-    });
-    made.unwrap();
+    make_keys(&tpm);
     drop(tpm);
     let idle = beside(&path.join("log-idle"), || std::thread::sleep(Duration::from_secs(1)));
     println!("delay ms  extend ms  quote ms  chain ms  writer ns/event  writer's longest ms");

@@ -6,6 +6,7 @@
 
 #[path = "../tpm/ends.rs"]
 mod ends;
+mod tpm;
 
 use ends::Ends;
 use guan_demo::swtpm::Swtpm;
@@ -14,7 +15,7 @@ use guan_identity::attest::{
     Binding, Claims, Evidence, KnownBox, Logs, PCRS_REQUIRED, Policy, Session, appraise,
 };
 use guan_identity::join::{Grant, Maker, join_binding, judge};
-use guan_identity::tpm::{KeySlot, Tcti, Tpm, TpmOptions, TpmSigner};
+use guan_identity::tpm::{KeySlot, Tpm, TpmSigner};
 use guan_identity::{KeyFile, SmallCa, Tier, read_certificates};
 use guan_model::{BoxId, Digest, Signer, WallTime};
 use serde_json::json;
@@ -22,21 +23,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tpm::{make_keys, median, millis, start};
 use zeroize::Zeroizing;
 
 const DELAYS_MS: [u64; 3] = [0, 200, 1000];
 /// Median of so many, where nothing is delayed.
 const RUNS: usize = 25;
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn start(swtpm: &Swtpm, folder: &Path, added_delay: Duration) -> Tpm {
-    let tcti = Tcti::parse(&swtpm.tcti()).unwrap();
-    Tpm::start(TpmOptions { tcti, folder: folder.to_path_buf(), added_delay }).unwrap()
-}
 
 /// Median of handshakes, and the worst that another task's timer was late meanwhile.
 async fn handshakes(signer: Arc<dyn Signer>, runs: usize) -> (Duration, Duration) {
@@ -167,10 +159,6 @@ fn evidence_time(tpm: &Tpm) -> Duration {
     started.elapsed()
 }
 
-fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 100_000.0).round() / 100.0
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     if !Swtpm::is_installed() {
@@ -180,13 +168,7 @@ async fn main() {
     let path = folder.path();
     let swtpm = Swtpm::make(&path.join("tpm"), &path.join("ca")).unwrap();
     let tpm = start(&swtpm, path, Duration::ZERO);
-    let started = Instant::now();
-    let made = tpm.call("make keys", |chip| {
-        chip.make_attestation_key()?;
-        chip.make_tls_key(KeySlot::TlsA).map(|_| ())
-    });
-    made.unwrap();
-    let keys = started.elapsed();
+    let keys = make_keys(&tpm);
     let software: Arc<dyn Signer> = Arc::new(KeyFile::generate("box").unwrap().0);
     let (soft, soft_stall) = handshakes(software, RUNS).await;
     println!("key                 delay ms  handshake ms  worst stall ms  join ms  evidence ms");

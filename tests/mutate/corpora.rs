@@ -1,6 +1,8 @@
 //! Makes the corpora of the policy engine's decoders, from what it writes itself.
 //!
-//! `cargo test -p guan-tests --test mutate -- --ignored` writes them anew, after a new version of a form.
+//! `cargo run -p guan-tests --example corpora` writes them anew, after a new version of a form.
+
+#![expect(clippy::unwrap_used, reason = "a generator may stop at the first surprise")]
 
 use guan_model::{
     Batch, BatchHeader, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
@@ -120,8 +122,6 @@ fn windows() -> Json {
     agreement(json!({"permission": [{"uid": "p1", "action": "deliver", "duty": duties}]}))
 }
 
-#[test]
-#[ignore = "writes tests/fuzz/corpus anew"]
 fn write_terms_and_usage() {
     let table = table();
     let drafts = ["counted", "forms", "leaving"]
@@ -155,8 +155,6 @@ fn write_terms_and_usage() {
     }
 }
 
-#[test]
-#[ignore = "writes tests/fuzz/corpus anew"]
 fn write_rosters_and_mandates() {
     let entry = |(place, (name, state)): (u8, (&'static str, ContractState))| Entry {
         contract: ContractId::parse(name).unwrap(),
@@ -224,8 +222,6 @@ fn pass(from: &mut Negotiation, to: Option<Negotiation>, name: &str) -> Negotiat
     to
 }
 
-#[test]
-#[ignore = "writes tests/fuzz/corpus anew"]
 fn write_negotiations() {
     let (consumer, provider) = (Role::Consumer, Role::Provider);
     let parties =
@@ -253,4 +249,10 @@ fn write_negotiations() {
     write("message", "ack.json", &ack.to_json());
     let rejection = Rejection::from(&Refusal::TooManyProposals { limit: 16 });
     write("message", "rejection.json", &rejection.to_json(&pid(consumer), &pid(provider)));
+}
+
+fn main() {
+    write_terms_and_usage();
+    write_rosters_and_mandates();
+    write_negotiations();
 }

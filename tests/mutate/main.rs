@@ -6,7 +6,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod bundle;
-mod corpora;
 mod json;
 
 use guan_tests::targets;

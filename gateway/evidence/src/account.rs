@@ -1,8 +1,8 @@
 //! What a log says of the batches of each contract, and what became of them (计量, 溯源).
 //!
 //! Leaves are read in their order. Batches are known by their place, as gaps and receipts name them:
-//! number and stream, within the spool of the last start. A bundle of chosen entries has no start, and
-//! then all of it is of one spool. Nothing here is verified; who reads has checked the log before.
+//! number and stream, within the spool of the last start. Where a start is not there, as in a pruned log, the spool is
+//! not known and may be that of any later one. Nothing here is verified; who reads has checked the log before.
 
 use crate::leaf::{BatchAccepted, GapReason, Leaf, LeafBody};
 use guan_model::{BatchSeq, ContractId, SpoolId, StreamId};
@@ -59,8 +59,14 @@ impl Places {
         self.overlap((spool, stream), (seq, seq))
     }
 
-    fn overlap(&self, lane: Lane, (from, through): (BatchSeq, BatchSeq)) -> bool {
-        self.0.get(&lane).is_some_and(|ranges| ranges.overlaps(from.0, through.0))
+    /// A spool that is not known may be any.
+    fn overlap(&self, (spool, stream): Lane, (from, through): (BatchSeq, BatchSeq)) -> bool {
+        let is_in = |ranges: &Ranges| ranges.overlaps(from.0, through.0);
+        let has = |lane: Lane| self.0.get(&lane).is_some_and(is_in);
+        match spool {
+            Some(_) => has((spool, stream)) || has((None, stream)),
+            None => self.0.iter().any(|((_, other), ranges)| *other == stream && is_in(ranges)),
+        }
     }
 }
 

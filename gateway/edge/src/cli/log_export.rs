@@ -9,7 +9,7 @@ use guan_edge::run::COSIGNED_FILE;
 use guan_evidence::account::About;
 use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make, receipt, signed_head};
 use guan_evidence::tile::{TileRow, tiles};
-use guan_evidence::{Checkpoint, Leaf, TlogProof, bundle};
+use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, bundle};
 use guan_log::LogReader;
 use guan_model::{ContractId, Signer};
 use guan_spool::OsDisk;
@@ -95,6 +95,8 @@ fn head(
 struct Choice<'a> {
     arguments: &'a ExportArguments,
     about: Option<About>,
+    /// The start before the entries of a contract: it names the spool in which their batches are numbered.
+    start: Option<(u64, Vec<u8>)>,
     /// Last entry that may be chosen: a signed head covers it.
     last: u64,
     leaves: Vec<(u64, Vec<u8>)>,
@@ -107,15 +109,19 @@ impl<'a> Choice<'a> {
     fn new(arguments: &'a ExportArguments, last: u64) -> anyhow::Result<Self> {
         let contract = arguments.contract.as_deref().map(ContractId::parse).transpose()?;
         let about = contract.map(About::new);
-        Ok(Self { arguments, about, last, leaves: Vec::new(), count: 0, unsigned: 0 })
+        Ok(Self { arguments, about, start: None, last, leaves: Vec::new(), count: 0, unsigned: 0 })
     }
 
     fn handle_leaf(&mut self, index: u64, bytes: &[u8]) {
         // What cannot be read may be what was asked for: making the bundle then names it.
         let is_asked_for = Leaf::decode(bytes).map_or(true, |leaf| {
+            let kind = self.arguments.kind.as_deref();
+            let is_start = matches!(leaf.body, LeafBody::Start { .. });
+            if is_start && self.about.is_some() && kind.is_none() {
+                self.start = Some((index, bytes.to_vec()));
+            }
             let about = self.about.as_mut();
             let is_about = about.is_none_or(|about| about.handle_leaf(&leaf));
-            let kind = self.arguments.kind.as_deref();
             is_about && kind.is_none_or(|kind| leaf.body.kind_name() == kind)
         });
         let is_within = self.arguments.through.is_none_or(|through| index <= through);
@@ -126,9 +132,16 @@ impl<'a> Choice<'a> {
             self.unsigned += 1;
             return;
         }
+        if let Some((start, bytes)) = self.start.take() {
+            self.choose(start, bytes);
+        }
+        self.choose(index, bytes.to_vec());
+    }
+
+    fn choose(&mut self, index: u64, bytes: Vec<u8>) {
         self.count += 1;
         if self.leaves.len() < ENTRIES_MAX {
-            self.leaves.push((index, bytes.to_vec()));
+            self.leaves.push((index, bytes));
         }
     }
 }

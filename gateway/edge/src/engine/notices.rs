@@ -125,7 +125,7 @@ impl<D: Disk, T> Engine<D, T> {
             if self.is_anybody_told(&contract, on)
                 && self.notices.is_due(&contract, on, now.monotonic)
             {
-                self.tell_whom(&contract, on, &text);
+                self.tell_whom(&contract, (on, ""), &text);
             }
         }
         let plan = self.plan.clone();
@@ -151,7 +151,7 @@ impl<D: Disk, T> Engine<D, T> {
             let (kind, limit) = (quota.key.kind.unit(), quota.limit);
             let span = quota.key.period.name();
             let text = format!("{percent} % of {limit} {kind} {span} are used");
-            self.tell_whom(contract, NotifyOn::Quota, &text);
+            self.tell_whom(contract, (NotifyOn::Quota, &format!("{limit} {kind} {span}")), &text);
         }
     }
 
@@ -160,12 +160,13 @@ impl<D: Disk, T> Engine<D, T> {
         in_force.is_some_and(|one| one.notify.iter().any(|(when, _)| *when == on))
     }
 
-    fn tell_whom(&mut self, contract: &ContractId, on: NotifyOn, text: &str) {
+    /// `what` tells quotas of a contract apart: the notice of one does not take the place of another's.
+    fn tell_whom(&mut self, contract: &ContractId, (on, what): (NotifyOn, &str), text: &str) {
         let Some(one) = self.plan.contract(contract) else { return };
         let targets = one.notify.iter().filter(|(when, _)| *when == on);
         let targets: Vec<&str> = targets.map(|(_, who)| &**who).collect();
         let text = format!("for {}, contract {contract}: {text}", targets.join(", "));
-        let kind = format!("{contract} {on:?}");
+        let kind = format!("{contract} {on:?} {what}");
         self.effects.push_back(Effect::Notice { kind, text });
     }
 }

@@ -9,6 +9,7 @@ mod link;
 mod mirroring;
 mod mqtt;
 mod negotiations;
+mod notices;
 mod publishing;
 mod report;
 mod scribe;
@@ -38,9 +39,9 @@ use guan_link::text::CheckpointText;
 use guan_log::SignedHead;
 use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
+use notices::Notices;
 use report::Reporter;
 use state::{BoxEngine, Opened, StateFault};
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -104,7 +105,7 @@ pub(crate) struct Board {
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
     /// What contracts want told, by its kind.
-    notices: Arc<Mutex<VecDeque<(String, String)>>>,
+    notices: Arc<Mutex<Notices>>,
     pub(crate) contracts: watch::Sender<Vec<String>>,
     /// Contracts of the space's set that are not here.
     pub(crate) wanted: watch::Sender<Vec<Digest>>,
@@ -162,17 +163,11 @@ impl Board {
     /// Beside the alarms, so that neither pushes out the other.
     pub(crate) fn notice(&self, kind: String, text: String) {
         tracing::info!(notice = %text, "a contract wants this told");
-        let mut notices = self.notices.lock().expect("nobody panics while holding it");
-        notices.retain(|(known, _)| *known != kind);
-        if notices.len() == crate::status::NOTICES_SHOWN {
-            notices.pop_front();
-        }
-        notices.push_back((kind, text));
+        self.notices.lock().expect("nobody panics while holding it").put(kind, text);
     }
 
     pub(crate) fn notices(&self) -> Vec<String> {
-        let notices = self.notices.lock().expect("nobody panics while holding it");
-        notices.iter().map(|(_, text)| text.clone()).collect()
+        self.notices.lock().expect("nobody panics while holding it").texts()
     }
 }
 

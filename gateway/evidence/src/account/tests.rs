@@ -109,6 +109,8 @@ fn the_leaves_about_a_contract_are_chosen() {
     check(&[batch("A", 1), batch("B", 2), ended("A"), ended("B")], &[0, 2]);
     check(&[batch("A", 5), gap(STREAM, 1, 4), gap(STREAM, 5, 9), gap(StreamId(4), 5, 5)], &[0, 2]);
     check(&[batch("A", 5), sent(4, 4), sent(1, 5), sent(6, 6)], &[0, 2]);
+    // The oldest leaves were pruned, and the start with them.
+    check(&[batch("A", 5), start(1), gap(STREAM, 5, 5), gap(STREAM, 6, 6)], &[0, 2]);
     // The numbers of another spool are of other batches.
     check(&[start(1), batch("A", 5), start(2), gap(STREAM, 5, 5), start(1), sent(5, 5)], &[1, 5]);
 }

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// What was received so long before the witness saw a head must be told of under it: boxes sign heads and
-/// show them within minutes.
-pub const COPY_LAG_MAX: Duration = Duration::from_secs(600);
+/// What was received so long before the witness saw a head must be told of under it: the longest
+/// `evidence.checkpoint_interval_s` of a box, and ten minutes to show the head.
+pub const COPY_LAG_MAX: Duration = Duration::from_secs(86_400 + 600);
 
 /// A contract on a day, seen from both ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

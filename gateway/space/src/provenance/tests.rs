@@ -247,14 +247,11 @@ fn the_box_its_log_and_the_store_are_compared() {
     check(6, &deliveries(7), [10, 6, 7], 0, true, none);
     check(8, &deliveries(7), [10, 8, 7], 1, false, none);
     // The last came just now; or so long ago that the copied log must tell of it.
-    let late = Delivery {
-        received: WallTime::from_seconds(1_800_000_000 - 600),
-        stream: StreamId(2),
-        ..delivery(1)
-    };
+    let at_the_limit = now(9).wall.saturating_sub(COPY_LAG_MAX);
+    let late = Delivery { received: at_the_limit, stream: StreamId(2), ..delivery(1) };
     let mut stored = [deliveries(8), vec![late]].concat();
     check(8, &stored, [10, 8, 8], 0, true, Unlogged { open: one, ..none });
-    stored[8].received = WallTime::from_seconds(1_800_000_000 - 601);
+    stored[8].received = WallTime(at_the_limit.0 - 1);
     check(8, &stored, [10, 8, 8], 0, false, Unlogged { concealed: one, ..none });
 }
 
