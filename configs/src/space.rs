@@ -67,6 +67,8 @@ pub struct SpaceConfig {
     pub segment_size_bytes: u64,
     pub contract_key_file: PathBuf,
     pub party_keys_dir: Option<PathBuf>,
+    /// Where catalogues can be read over HTTP, on this machine only; `None`: nowhere.
+    pub catalogue_listen: Option<SocketAddr>,
     effective: Vec<Effective>,
     file: String,
 }
@@ -107,6 +109,18 @@ pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an IP address and port, such as 0.0.0.0:4433".to_owned())
+}
+
+fn parse_local_address(text: &str) -> Result<SocketAddr, String> {
+    let address = parse_address(text)?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err(
+            "must be of this machine, such as 127.0.0.1:8480: it is plain HTTP for everybody who \
+                      can reach it; put a proxy with TLS and log-in before it for others"
+                .to_owned(),
+        ),
+    }
 }
 
 fn read_makers(boxes: &Node<'_>) -> Vec<MakerConfig> {
@@ -202,6 +216,11 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
                  PARTY.pub.pem, with which it checks what parties have signed.";
     let party_keys_dir = node.optional_path("party_keys_dir", about);
     node.finish();
+    let node = root.table("catalogue");
+    let about = "Where catalogues can be read and searched over HTTP. Not set: only with `guan-space catalogue`.";
+    let kind = Kind { name: "address", accepted: "loopback address and port (TCP)" };
+    let catalogue_listen = node.optional_text("http_address", about, &kind, parse_local_address);
+    node.finish();
     Some(SpaceConfig {
         id: id?,
         state_dir: state_dir?,
@@ -218,6 +237,7 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
         segment_size_bytes,
         contract_key_file: contract_key_file?,
         party_keys_dir,
+        catalogue_listen,
         effective: Vec::new(),
         file: String::new(),
     })

@@ -19,6 +19,24 @@ pub enum QueryFault {
     TooMany { count: usize },
     #[error("a word of {length} bytes, the limit is {WORD_BYTES_MAX}; shorten it")]
     TooLong { length: usize },
+    #[error("unit {found:?} is no UCUM code; one is, for instance, Cel or km/h")]
+    Unit { found: String },
+    #[error("class {found:?} is not general, important or core")]
+    Class { found: String },
+    #[error("completeness {found:?} is no share from 0 to 1, such as 0.95")]
+    Completeness { found: String },
+}
+
+/// What narrows a question, as people write it.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// UCUM.
+    pub unit: Option<String>,
+    /// The highest: general, important or core.
+    pub class: Option<String>,
+    pub provider: Option<String>,
+    /// The least, such as 0.95.
+    pub completeness: Option<String>,
 }
 
 /// What is looked for.
@@ -46,6 +64,31 @@ impl Query {
         }
         Ok(Self { words, ..Self::default() })
     }
+
+    /// The same question about less.
+    pub fn within(mut self, limits: &Limits) -> Result<Self, QueryFault> {
+        if let Some(unit) = &limits.unit {
+            let parsed = Unit::parse(unit);
+            self.unit = Some(parsed.ok_or_else(|| QueryFault::Unit { found: clipped(unit) })?);
+        }
+        if let Some(class) = &limits.class {
+            let known = Class::from_name(class);
+            self.class_max =
+                Some(known.ok_or_else(|| QueryFault::Class { found: clipped(class) })?);
+        }
+        if let Some(share) = &limits.completeness {
+            let parsed = Share::parse(share);
+            self.completeness_min =
+                Some(parsed.map_err(|_| QueryFault::Completeness { found: clipped(share) })?);
+        }
+        self.provider.clone_from(&limits.provider);
+        Ok(self)
+    }
+}
+
+/// What somebody wrote, as far as an answer repeats it.
+fn clipped(text: &str) -> String {
+    text.chars().take(WORD_BYTES_MAX).collect()
 }
 
 /// A dataset that was found.

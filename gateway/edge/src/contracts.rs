@@ -32,6 +32,12 @@ pub struct ContractSet {
     pub digest: Digest,
 }
 
+/// Files that are read at once, shared out among the cores: signatures are most of the work.
+const ROUND_FILES: usize = 256;
+
+/// Threads that read a round; more gain nothing that a box would notice.
+const READERS_MAX: usize = 4;
+
 /// Reads all `*.json` of a folder in the order of their names.
 pub fn read_contracts(folder: &Path, keys: &TrustedKeys) -> Result<ContractSet, ContractFileError> {
     let failed = |source| ContractFileError::Read { path: folder.to_path_buf(), source };
@@ -44,25 +50,62 @@ pub fn read_contracts(folder: &Path, keys: &TrustedKeys) -> Result<ContractSet, 
     }
     paths.sort();
     let mut set = none();
-    for path in paths {
-        if set.contracts.len() == CONTRACTS_MAX {
-            set.refused.push(ContractFileError::TooMany { path });
-            break;
-        }
-        match read_one(&path) {
-            Ok(bytes) => {
-                let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-                let file = Digest::of(&bytes);
-                set.digest = Digest::of_parts(&[&set.digest.0, name, &[0], &file.0]);
-                match Contract::parse(&bytes, keys) {
-                    Ok(contract) => set.contracts.push(contract),
-                    Err(source) => set.refused.push(ContractFileError::Refused { path, source }),
-                }
+    for round in paths.chunks(ROUND_FILES) {
+        for (path, file) in round.iter().zip(read_round(round, keys)) {
+            if set.contracts.len() == CONTRACTS_MAX {
+                set.refused.push(ContractFileError::TooMany { path: path.clone() });
+                return Ok(set);
             }
-            Err(fault) => set.refused.push(fault),
+            set.take(path, file);
         }
     }
     Ok(set)
+}
+
+/// What came of one file: the digest of its bytes, if they could be read, and its contract.
+struct ReadFile {
+    digest: Option<Digest>,
+    contract: Result<Contract, ContractFileError>,
+}
+
+impl ContractSet {
+    fn take(&mut self, path: &Path, file: ReadFile) {
+        if let Some(digest) = file.digest {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            self.digest = Digest::of_parts(&[&self.digest.0, name, &[0], &digest.0]);
+        }
+        match file.contract {
+            Ok(contract) => self.contracts.push(contract),
+            Err(fault) => self.refused.push(fault),
+        }
+    }
+}
+
+/// One entry for each path, in their order.
+fn read_round(paths: &[PathBuf], keys: &TrustedKeys) -> Vec<ReadFile> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = paths.len().div_ceil(cores.min(READERS_MAX)).max(1);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = paths
+            .chunks(share)
+            .map(|share| {
+                scope.spawn(|| share.iter().map(|path| read_file(path, keys)).collect::<Vec<_>>())
+            })
+            .collect();
+        let joined = readers.into_iter().map(|reader| reader.join());
+        // A reader that panicked met a bug of ours: it ends the caller as it would have there.
+        joined.flat_map(|read| read.unwrap_or_else(|bug| std::panic::resume_unwind(bug))).collect()
+    })
+}
+
+fn read_file(path: &Path, keys: &TrustedKeys) -> ReadFile {
+    let bytes = match read_one(path) {
+        Ok(bytes) => bytes,
+        Err(fault) => return ReadFile { digest: None, contract: Err(fault) },
+    };
+    let contract = Contract::parse(&bytes, keys)
+        .map_err(|source| ContractFileError::Refused { path: path.to_path_buf(), source });
+    ReadFile { digest: Some(Digest::of(&bytes)), contract }
 }
 
 /// No contract at all: nothing may leave.
@@ -101,6 +144,28 @@ mod tests {
         ));
         assert_ne!(before.digest, after.digest);
         assert_eq!(after.digest, read_contracts(folder.path(), &keys).unwrap().digest);
+    }
+
+    #[test]
+    fn files_count_in_the_order_of_their_names_however_many_read_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = TrustedKeys::new(Vec::new()).unwrap();
+        let names: Vec<String> =
+            (0..2 * ROUND_FILES + 3).map(|number| format!("{number:04}.json")).collect();
+        for name in names.iter().rev() {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let set = read_contracts(folder.path(), &keys).unwrap();
+        let refused = set.refused.iter().map(|fault| match fault {
+            ContractFileError::Refused { path, .. } => path.file_name().unwrap().to_str().unwrap(),
+            other => panic!("{other}"),
+        });
+        assert!(refused.eq(names.iter().map(String::as_str)));
+        let expected = names.iter().fold(Digest([0; 32]), |digest, name| {
+            let file = Digest::of(name.as_bytes());
+            Digest::of_parts(&[&digest.0, name.as_bytes(), &[0], &file.0])
+        });
+        assert_eq!(set.digest, expected);
     }
 
     #[test]

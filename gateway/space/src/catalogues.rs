@@ -160,6 +160,12 @@ impl Catalogues {
         self.file(box_id)?.map(|bytes| self.parse(box_id, &bytes)).transpose()
     }
 
+    /// The catalogue of a box as it was signed, once it has been checked.
+    pub fn document(&self, box_id: &BoxId) -> Result<Option<Vec<u8>>, CatalogueFault> {
+        let Some(bytes) = self.file(box_id)? else { return Ok(None) };
+        self.parse(box_id, &bytes).map(|_| Some(bytes))
+    }
+
     /// All that can be read, and what is wrong with the others.
     pub fn all(&self) -> (Vec<Catalogue>, Vec<CatalogueFault>) {
         let (mut read, mut faults) = (Vec::new(), Vec::new());
@@ -199,12 +205,11 @@ impl Catalogues {
         let path = self.path(box_id);
         let draft = path.with_extension("draft");
         let folder = path.parent().expect("it lies in the folder of its box");
-        let written = fs::create_dir_all(folder)
+        let written = guan_spool::create_folder(folder)
             .and_then(|()| fs::write(&draft, bytes))
             .and_then(|()| File::open(&draft)?.sync_all())
             .and_then(|()| fs::rename(&draft, &path))
-            .and_then(|()| File::open(folder)?.sync_all())
-            .and_then(|()| File::open(&self.folder)?.sync_all());
+            .and_then(|()| File::open(folder)?.sync_all());
         written.map_err(|source| CatalogueFault::File { path, source })
     }
 }
@@ -218,4 +223,4 @@ fn is_other(known: &PublicKey, found: &PublicKey) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@
 //!   under its signature.
 //! - `logs`: witness and mirror of the boxes' logs; `received`: what boxes are told of their batches.
 //! - `provenance`: where data came from and what proves it.
-//! - `catalogues`: what boxes offer. `init`: sets a space up.
+//! - `catalogues`: what boxes offer; `catalogue_server`: the same over HTTP. `init`: sets a space up.
 #![forbid(unsafe_code)]
 
 pub mod acknowledgement;
@@ -20,6 +20,7 @@ pub mod alarms;
 pub mod appraiser;
 pub mod boot_logs;
 pub mod care;
+pub mod catalogue_server;
 pub mod catalogues;
 pub mod export;
 pub mod inbox;

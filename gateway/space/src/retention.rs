@@ -98,7 +98,7 @@ impl Retention {
     pub fn open(state_dir: &Path) -> Result<Self, RetentionFault> {
         let folder = state_dir.join(KEYS_DIR);
         let failed = |source| RetentionFault::File { path: folder.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        guan_spool::create_folder(&folder).map_err(failed)?;
         let mut state = State::default();
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();

@@ -7,6 +7,8 @@ use crate::alarms::{ALARMS_MAX, Alarms};
 use crate::appraiser::{Appraiser, Common, Demands};
 use crate::boot_logs::BootLogs;
 use crate::care::Care;
+use crate::catalogue_server;
+use crate::catalogues::Catalogues;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
 use crate::logs::deletions::{DELETIONS_DIR, Deletions};
@@ -71,6 +73,8 @@ pub enum RunError {
     Tuning(#[from] TuningFault),
     #[error("{address} (UDP) cannot be listened on: check listen.address")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("{address} (TCP) cannot be listened on: check catalogue.http_address")]
+    Catalogue { address: SocketAddr, source: io::Error },
     #[error("the authority cannot be used; boxes cannot join without it")]
     Authority(#[from] CaFault),
     #[error("boxes cannot join: {0}")]
@@ -112,7 +116,7 @@ fn clock() -> Clock {
 
 fn open_disk(config: &SpaceConfig, folder: &str) -> Result<OsDisk, RunError> {
     let path = config.state_dir.join(folder);
-    let disk = std::fs::create_dir_all(&path).and_then(|()| OsDisk::open_exclusive(&path));
+    let disk = OsDisk::open_exclusive(&path);
     disk.map_err(|source| RunError::Open { path, source })
 }
 
@@ -343,6 +347,18 @@ async fn keep_contracts(
     Ok(inbox.with_sets(sets, rosters).with_retention(retention).with_mail(mail))
 }
 
+/// Catalogues over HTTP, if they are wanted.
+async fn serve_catalogues(config: &SpaceConfig, keepers: &mut JoinSet<()>) -> Result<(), RunError> {
+    let Some(address) = config.catalogue_listen else { return Ok(()) };
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| RunError::Catalogue { address, source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "catalogues are served over HTTP");
+    }
+    keepers.spawn(catalogue_server::serve(listener, Catalogues::open(&config.state_dir)));
+    Ok(())
+}
+
 /// Runs until SIGTERM or SIGINT, or until the disk can no longer be trusted.
 pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let keys = LogKeys::open_or_create(&config.state_dir, config.id.as_str())?;
@@ -370,6 +386,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let (overdue_out, overdue) = watch::channel(Vec::new());
     let told = (alarms.clone(), overdue_out);
     let inbox = keep_contracts(&config, inbox, logs, &mut keepers, told).await?;
+    serve_catalogues(&config, &mut keepers).await?;
     let tiers = accepted(&config);
     let (stop, stopping) = watch::channel(false);
     let (peers_out, peers) = watch::channel(Peers::new());

@@ -314,7 +314,7 @@ fn refuse_final(entry: &Entry) -> Result<(), SetFault> {
 }
 
 fn make_dir(folder: &Path) -> Result<(), SetFault> {
-    fs::create_dir_all(folder)
+    guan_spool::create_folder(folder)
         .map_err(|source| SetFault::File { path: folder.to_path_buf(), source })
 }
 

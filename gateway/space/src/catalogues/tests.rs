@@ -6,18 +6,18 @@ use guan_model::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-const NOW: i64 = 1_795_478_400_000;
+pub(crate) const NOW: i64 = 1_795_478_400_000;
 
-fn key() -> LogKeyFile {
+pub(crate) fn key() -> LogKeyFile {
     LogKeyFile::generate("guan/box").unwrap().0
 }
 
-fn name(text: &str) -> BoxId {
+pub(crate) fn name(text: &str) -> BoxId {
     BoxId::parse(text).unwrap()
 }
 
 /// `names`: the box in the identifiers.
-fn document(box_id: &str, names: &str, millis: i64, key: &LogKeyFile) -> Vec<u8> {
+pub(crate) fn document(box_id: &str, names: &str, millis: i64, key: &LogKeyFile) -> Vec<u8> {
     let point = PointDescriptor {
         id: PointId(1),
         name: PointName::parse("Press.Temperature").unwrap(),

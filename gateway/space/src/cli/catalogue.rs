@@ -5,11 +5,12 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use guan_catalogue::catalogue::{Catalogue, Dataset, Named};
 use guan_catalogue::quality::Metric;
-use guan_catalogue::search::{Query, search};
-use guan_catalogue::{Identifier, Share, dcat};
-use guan_model::{BoxId, Class, Unit};
+use guan_catalogue::search::{Limits, Query, search};
+use guan_catalogue::{Identifier, dcat};
+use guan_model::BoxId;
+use guan_space::catalogue_server::answer;
 use guan_space::catalogues::{Catalogues, KeyRule};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
@@ -110,17 +111,7 @@ fn import(common: &Common, id: &BoxId, file: &Path, rule: KeyRule) -> anyhow::Re
 fn list(common: &Common) -> anyhow::Result<()> {
     let all = all(common)?;
     if common.json {
-        let rows: Vec<Value> = all
-            .iter()
-            .map(|one| {
-                json!({
-                    "box": one.box_id.as_str(), "id": one.id.as_str(), "version": one.version,
-                    "provider": one.provider.as_str(), "datasets": one.datasets.len(),
-                    "offers": one.offers.len(),
-                })
-            })
-            .collect();
-        return print_json(&json!({"catalogues": rows}));
+        return print_json(&answer::index(&all));
     }
     if all.is_empty() {
         println!("no catalogue is here; `guan-space catalogue import` takes one");
@@ -168,39 +159,18 @@ fn print_dataset(catalogue: &Catalogue, dataset: &Dataset) {
     }
 }
 
-fn dataset_json(catalogue: &Catalogue, dataset: &Dataset) -> Value {
-    let body = dcat::body(catalogue);
-    let at = catalogue.datasets.iter().position(|one| one.id == dataset.id);
-    let at = at.expect("the dataset is of this catalogue");
-    body["dataset"][at].clone()
-}
-
 fn find(options: &SearchOptions) -> anyhow::Result<()> {
-    let mut query = Query::new(&options.words.join(" "))?;
-    query.unit = match &options.unit {
-        Some(unit) => Some(Unit::parse(unit).with_context(|| format!("{unit:?} is no UCUM code"))?),
-        None => None,
+    let limits = Limits {
+        unit: options.unit.clone(),
+        class: options.class.clone(),
+        provider: options.provider.clone(),
+        completeness: options.completeness.clone(),
     };
-    query.class_max = match &options.class {
-        Some(class) => {
-            let known = Class::from_name(class);
-            Some(known.with_context(|| format!("{class:?} is not general, important or core"))?)
-        }
-        None => None,
-    };
-    query.provider.clone_from(&options.provider);
-    query.completeness_min = options.completeness.as_deref().map(Share::parse).transpose()?;
+    let query = Query::new(&options.words.join(" "))?.within(&limits)?;
     let all = all(&options.common)?;
     let hits = search(&all, &query);
     if options.common.json {
-        let rows = hits.iter().map(|hit| {
-            json!({
-                "id": hit.dataset.id.as_str(), "dataset": hit.dataset.name.as_str(),
-                "box": hit.catalogue.box_id.as_str(), "provider": hit.catalogue.provider.as_str(),
-                "class": hit.dataset.class.name(), "score": hit.score,
-            })
-        });
-        return print_json(&json!({"hits": rows.collect::<Vec<_>>()}));
+        return print_json(&answer::hits(&hits));
     }
     if hits.is_empty() {
         println!("nothing fits");
@@ -216,20 +186,13 @@ fn find(options: &SearchOptions) -> anyhow::Result<()> {
 fn resolve(common: &Common, text: &str) -> anyhow::Result<()> {
     let identifier = Identifier::parse(text)?;
     let all = all(common)?;
-    let found = all.iter().find_map(|one| Some((one, one.resolve(&identifier)?)));
-    let Some((catalogue, named)) = found else {
+    let Some((catalogue, named)) = answer::named(&all, &identifier) else {
         bail!("{identifier} is in no catalogue here; `guan-space catalogue search` shows what is");
     };
-    let (kind, what) = match named {
-        Named::Box => ("box", dcat::body(catalogue)),
-        Named::Dataset(dataset) => ("dataset", dataset_json(catalogue, dataset)),
-        Named::Distribution(dataset) => ("distribution", dataset_json(catalogue, dataset)),
-        Named::Product(offer) => ("product", offer.json.clone()),
-    };
     if common.json {
-        let box_id = catalogue.box_id.as_str();
-        return print_json(&json!({"kind": kind, "box": box_id, "what": what}));
+        return print_json(&answer::resolved(catalogue, &named));
     }
+    let kind = answer::kind(&named);
     println!("{identifier}: a {kind} of box {}", catalogue.box_id);
     match named {
         Named::Box => catalogue.datasets.iter().for_each(|one| print_dataset(catalogue, one)),

@@ -2,7 +2,6 @@
 
 use guan_model::{BoxId, Digest};
 use guan_spool::{Disk, OsDisk};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +44,7 @@ impl Folders for OsFolders {
         for name in path {
             let next = folder.join(name);
             if !next.exists() {
-                std::fs::create_dir_all(&next)?;
-                File::open(&folder)?.sync_all()?;
+                guan_spool::create_folder(&next)?;
             }
             folder = next;
         }

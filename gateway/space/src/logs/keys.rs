@@ -36,7 +36,7 @@ impl LogKeys {
     /// Reads the keys and makes those that are missing.
     pub fn open_or_create(state_dir: &Path, space: &str) -> Result<Self, LogKeysFault> {
         let folder = state_dir.join(KEYS_DIR);
-        let made = std::fs::create_dir_all(&folder);
+        let made = guan_spool::create_folder(&folder);
         made.map_err(|source| LogKeysFault::Folder { path: folder.clone(), source })?;
         let key = |what: &'static str| {
             let (path, name) = (path_of(&folder, what), name_of(space, what));

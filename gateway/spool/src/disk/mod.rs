@@ -7,7 +7,7 @@ mod os;
 #[cfg(feature = "sim")]
 mod sim;
 
-pub use os::{OsDisk, OsFile};
+pub use os::{OsDisk, OsFile, create_folder};
 #[cfg(feature = "sim")]
 pub use sim::{SimDisk, SimFile, SimStats};
 

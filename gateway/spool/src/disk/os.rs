@@ -18,10 +18,24 @@ pub struct OsDisk {
     _lock: Option<Arc<File>>,
 }
 
+/// Makes a folder and those above it, and their names durable. A name that an earlier process has made, and
+/// did not live to make durable, is made so as well: the folder's own and that of the one above it.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    let is_new = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
+    let new = path.ancestors().take_while(is_new).count();
+    std::fs::create_dir_all(path)?;
+    for above in path.ancestors().skip(1).take(new.max(1) + 1) {
+        // The last part of a relative path lies in the working folder.
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
+}
+
 impl OsDisk {
     /// Makes the folder if needed and locks it: a second opener gets `WouldBlock`.
     pub fn open_exclusive(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
+        create_folder(path)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -152,6 +166,17 @@ impl DiskFile for OsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_are_made_with_those_above_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c");
+        create_folder(&deep).unwrap();
+        create_folder(&deep).unwrap();
+        assert!(deep.is_dir());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(create_folder(&folder.path().join("file/d")).is_err());
+    }
 
     #[test]
     fn a_folder_is_locked_once() {
