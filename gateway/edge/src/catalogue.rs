@@ -107,7 +107,7 @@ pub fn keep_days(state_dir: &Path, days: &[(Day, Vec<u8>)]) -> Result<(), Catalo
         let path = path.to_path_buf();
         move |source| CatalogueFault::File { path, source }
     };
-    fs::create_dir_all(&folder).map_err(failed(&folder))?;
+    guan_spool::create_folder(&folder).map_err(failed(&folder))?;
     for (day, bytes) in days {
         let path = folder.join(format!("{day}.day"));
         replace(&path, bytes).map_err(failed(&path))?;

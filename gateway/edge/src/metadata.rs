@@ -1,7 +1,8 @@
 //! Small facts that change slowly, in sled: the boot number and the digests of what was last in force.
 //!
 //! sled's `flush` does not reach the disk's cache (research/datapath.md, section 2), so each change is
-//! followed by an fsync of its file here.
+//! followed by an fsync of its file here. A power cut while sled makes its files leaves what sled cannot
+//! open again: that is set aside, and begun anew.
 //!
 //! Never here: anything whose loss would lose a reading; that lives in the spool.
 
@@ -13,8 +14,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     #[error(
-        "{path} cannot be opened: if another guan runs on this state_dir stop it, else move the folder away, \
-         it holds nothing that cannot be made anew"
+        "{path} cannot be opened: if another guan runs on this state_dir stop it, else check the disk"
     )]
     Open { path: PathBuf, source: sled::Error },
     #[error("{path} cannot be written: check the disk and its free space")]
@@ -22,6 +22,9 @@ pub enum MetadataError {
     #[error("{path} cannot be flushed: check the disk")]
     Flush { path: PathBuf, source: std::io::Error },
 }
+
+/// Where a damaged folder goes, in the state folder.
+const ASIDE: &str = "metadata.damaged";
 
 /// The box's small metadata; clones share it.
 #[derive(Debug, Clone)]
@@ -33,10 +36,23 @@ pub struct Metadata {
 impl Metadata {
     pub fn open(state_dir: &Path) -> Result<Self, MetadataError> {
         let path = state_dir.join("metadata");
-        let config = sled::Config::new().path(&path).cache_capacity(1 << 20);
         let open = |source| MetadataError::Open { path: path.clone(), source };
-        let db = config.open().map_err(open)?;
-        Ok(Self { db, path })
+        let begin = || sled::Config::new().path(&path).cache_capacity(1 << 20).open();
+        let db = match begin() {
+            // A lock or a disk that fails is no damage, and stays where it is.
+            Err(fault @ sled::Error::Io(_)) => Err(fault),
+            Err(fault) => {
+                let aside = state_dir.join(ASIDE);
+                tracing::error!(%fault, aside = %aside.display(), "the metadata is damaged; begun anew");
+                set_aside(&path, &aside)
+                    .map_err(|source| MetadataError::Flush { path: path.clone(), source })?;
+                begin()
+            }
+            opened => opened,
+        };
+        let metadata = Self { db: db.map_err(open)?, path };
+        metadata.sync_all()?;
+        Ok(metadata)
     }
 
     /// Counts this start. `floor` is the newest boot number known from elsewhere (the log), so that a
@@ -106,13 +122,34 @@ impl Metadata {
     fn put(&self, key: &str, value: &[u8]) -> Result<(), MetadataError> {
         self.db.insert(key, value).map_err(|source| self.write_error(source))?;
         self.db.flush().map_err(|source| self.write_error(source))?;
+        self.sync_all()
+    }
+
+    /// All of sled's files and their names: which of them it has written is its own affair.
+    fn sync_all(&self) -> Result<(), MetadataError> {
         let flush = |source| MetadataError::Flush { path: self.path.clone(), source };
-        File::open(self.path.join("db")).and_then(|file| file.sync_all()).map_err(flush)?;
+        guan_spool::create_folder(&self.path).map_err(flush)?;
+        for entry in std::fs::read_dir(&self.path).map_err(flush)? {
+            let path = entry.map_err(flush)?.path();
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                // An old snapshot, which sled has removed meanwhile.
+                Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {}
+                synced => synced.map_err(flush)?,
+            }
+        }
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(flush)
     }
 
     fn write_error(&self, source: sled::Error) -> MetadataError {
         MetadataError::Write { path: self.path.clone(), source }
+    }
+}
+
+/// Only the newest damaged folder is kept.
+fn set_aside(path: &Path, aside: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(aside) {
+        Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => Err(fault),
+        _ => std::fs::rename(path, aside),
     }
 }
 
@@ -128,6 +165,24 @@ mod tests {
         assert_eq!(boot(None), BootNumber(2));
         assert_eq!(boot(Some(BootNumber(9))), BootNumber(10));
         assert_eq!(boot(Some(BootNumber(3))), BootNumber(11));
+    }
+
+    /// What a power cut leaves when it comes while sled makes its files.
+    #[test]
+    fn what_sled_cannot_open_is_set_aside() {
+        let check = |bytes: &[u8], is_aside: bool| {
+            let file = "conf";
+            let folder = tempfile::tempdir().unwrap();
+            drop(Metadata::open(folder.path()).unwrap().count_boot(None).unwrap());
+            std::fs::write(folder.path().join("metadata").join(file), bytes).unwrap();
+            let metadata = Metadata::open(folder.path()).unwrap();
+            let boot = metadata.count_boot(Some(BootNumber(6))).unwrap();
+            assert_eq!(boot, BootNumber(7), "{bytes:?}");
+            assert_eq!(folder.path().join(ASIDE).exists(), is_aside, "{bytes:?}");
+        };
+        check(&[0; 40], true);
+        // sled takes this for nothing and goes on.
+        check(b"what", false);
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Book {
     ) -> Result<Self, StandingFault> {
         let state = state_dir.join(CONTRACTS_DIR);
         let failed = |source| StandingFault::File { path: state.clone(), source };
-        std::fs::create_dir_all(&state).map_err(failed)?;
+        guan_spool::create_folder(&state).map_err(failed)?;
         let mut book = Self {
             keys,
             box_id,
@@ -581,7 +581,7 @@ pub fn leave_carrier(
     }
     let path = folder.join(CARRIED_FILE);
     let failed = |source| StandingFault::File { path: path.clone(), source };
-    std::fs::create_dir_all(&folder).map_err(failed)?;
+    guan_spool::create_folder(&folder).map_err(failed)?;
     let text =
         carrier.encode().map_err(|source| StandingFault::Carrier { path: path.clone(), source })?;
     replace(&path, &String::from_utf8_lossy(&text)).map_err(failed)?;

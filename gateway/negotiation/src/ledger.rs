@@ -88,7 +88,10 @@ impl Ledger {
             let path = path.to_owned();
             move |source| LedgerFault::File { path, source }
         };
-        fs::create_dir_all(&self.folder).map_err(fault(&self.folder))?;
+        let above = self.folder.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(&self.folder)
+            .and_then(|()| File::open(above)?.sync_all())
+            .map_err(fault(&self.folder))?;
         let path = self.folder.join(LOCK_FILE);
         let lock = File::options().create(true).append(true).open(&path).map_err(fault(&path))?;
         lock.lock().map_err(fault(&path))?;

@@ -132,7 +132,7 @@ pub(super) struct Locks {
 }
 
 fn disk(path: &Path) -> Result<OsDisk, StateFault> {
-    let opened = std::fs::create_dir_all(path).and_then(|()| OsDisk::open_exclusive(path));
+    let opened = OsDisk::open_exclusive(path);
     opened.map_err(|source| StateFault::Open { path: path.to_path_buf(), source })
 }
 

@@ -113,7 +113,7 @@ impl Vault {
         store_key: Option<StoreKey>,
     ) -> Result<Self, VaultFault> {
         let failed = |source| VaultFault::File { path: folder.to_path_buf(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
+        guan_spool::create_folder(folder).map_err(failed)?;
         let found = root.read()?;
         let kept = match &found {
             Some(root) => Some(read_keys(folder, root, store_key.as_ref())?),

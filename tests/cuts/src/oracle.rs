@@ -1,0 +1,99 @@
+//! What must hold after all cuts: every number of every client is in the space, once, in its order.
+
+use crate::clients;
+use anyhow::{Context, Result};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+/// What the space has of the clients' messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub delivered: u64,
+    /// Completed at a client and not in the space.
+    pub lost: u64,
+    /// Twice or more often there.
+    pub duplicated: u64,
+    /// After a later one of the same client.
+    pub out_of_order: u64,
+    /// Rows that no client has sent.
+    pub strange: u64,
+}
+
+impl Findings {
+    pub fn is_good(&self) -> bool {
+        let Self { delivered: _, lost, duplicated, out_of_order, strange } = self;
+        [lost, duplicated, out_of_order, strange].into_iter().all(|count| *count == 0)
+    }
+}
+
+/// Compares rows, in the order in which the space has them, with how many each client has completed.
+pub fn judge<'r>(rows: impl Iterator<Item = &'r [u8]>, completed: &[u64]) -> Findings {
+    let mut findings = Findings::default();
+    let mut seen: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    let mut latest: BTreeMap<u64, u64> = BTreeMap::new();
+    for row in rows {
+        let known = clients::parse(row)
+            .filter(|(client, _)| usize::try_from(*client).is_ok_and(|at| at < completed.len()));
+        let Some((client, number)) = known else {
+            findings.strange += 1;
+            continue;
+        };
+        let count = seen.entry((client, number)).or_default();
+        *count += 1;
+        if *count > 1 {
+            findings.duplicated += 1;
+            continue;
+        }
+        findings.delivered += 1;
+        match latest.get(&client) {
+            Some(latest) if *latest > number => findings.out_of_order += 1,
+            _ => drop(latest.insert(client, number)),
+        }
+    }
+    for (client, completed) in (0..).zip(completed) {
+        let there = seen.range((client, 0)..(client, *completed)).count() as u64;
+        findings.lost += completed - there;
+        // What was not completed may be there once, and no client counts further than it has sent.
+    }
+    findings
+}
+
+/// The payloads in an exported file, in its order.
+pub fn rows(path: &Path) -> Result<Vec<Vec<u8>>> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut rows = Vec::new();
+    for row in SerializedFileReader::new(file)?.get_row_iter(None)? {
+        let row = row?;
+        let bytes = row.get_column_iter().find_map(|(name, field)| match (name.as_str(), field) {
+            ("value_bytes", Field::Bytes(bytes)) => Some(bytes.data().to_vec()),
+            _ => None,
+        });
+        rows.push(bytes.unwrap_or_default());
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_is_seen() {
+        let check = |rows: &[&str], expect: [u64; 5]| {
+            let [delivered, lost, duplicated, out_of_order, strange] = expect;
+            let findings = judge(rows.iter().map(|row| row.as_bytes()), &[2, 1]);
+            let expect = Findings { delivered, lost, duplicated, out_of_order, strange };
+            assert_eq!(findings, expect, "{rows:?}");
+        };
+        check(&["0:0", "1:0", "0:1"], [3, 0, 0, 0, 0]);
+        check(&["0:0", "0:1"], [2, 1, 0, 0, 0]);
+        check(&["0:0", "1:0", "0:1", "0:1"], [3, 0, 1, 0, 0]);
+        check(&["0:1", "0:0", "1:0"], [3, 0, 0, 1, 0]);
+        check(&["0:0", "0:1", "1:0", "2:0", "x"], [3, 0, 0, 0, 2]);
+        // On its way when the run ended.
+        check(&["0:0", "0:1", "0:2", "1:0"], [4, 0, 0, 0, 0]);
+    }
+}
