@@ -1,13 +1,11 @@
 //! Small facts that change slowly, in sled: the boot number and the digests of what was last in force.
 //!
-//! sled's `flush` does not reach the disk's cache (research/datapath.md, section 2), so each change is
-//! followed by an fsync of its file here. A power cut while sled makes its files leaves what sled cannot
-//! open again: that is set aside, and begun anew.
+//! What cannot be opened in any way is set aside, and begun anew: a box must not stand still for it.
 //!
 //! Never here: anything whose loss would lose a reading; that lives in the spool.
 
 use guan_model::{BootNumber, Digest, WallTime};
-use std::fs::File;
+use guan_spool::facts;
 use std::path::{Path, PathBuf};
 
 /// Why the metadata cannot be used; the disk or another running `guan` is to blame.
@@ -19,8 +17,6 @@ pub enum MetadataError {
     Open { path: PathBuf, source: sled::Error },
     #[error("{path} cannot be written: check the disk and its free space")]
     Write { path: PathBuf, source: sled::Error },
-    #[error("{path} cannot be flushed: check the disk")]
-    Flush { path: PathBuf, source: std::io::Error },
 }
 
 /// Where a damaged folder goes, in the state folder.
@@ -37,21 +33,19 @@ impl Metadata {
     pub fn open(state_dir: &Path) -> Result<Self, MetadataError> {
         let path = state_dir.join("metadata");
         let open = |source| MetadataError::Open { path: path.clone(), source };
-        let begin = || sled::Config::new().path(&path).cache_capacity(1 << 20).open();
-        let db = match begin() {
+        let db = match facts::open(&path) {
             // A lock or a disk that fails is no damage, and stays where it is.
             Err(fault @ sled::Error::Io(_)) => Err(fault),
             Err(fault) => {
                 let aside = state_dir.join(ASIDE);
                 tracing::error!(%fault, aside = %aside.display(), "the metadata is damaged; begun anew");
-                set_aside(&path, &aside)
-                    .map_err(|source| MetadataError::Flush { path: path.clone(), source })?;
-                begin()
+                set_aside(&path, &aside).map_err(|source| open(source.into()))?;
+                facts::open(&path)
             }
             opened => opened,
         };
         let metadata = Self { db: db.map_err(open)?, path };
-        metadata.sync_all()?;
+        metadata.flush()?;
         Ok(metadata)
     }
 
@@ -121,23 +115,11 @@ impl Metadata {
 
     fn put(&self, key: &str, value: &[u8]) -> Result<(), MetadataError> {
         self.db.insert(key, value).map_err(|source| self.write_error(source))?;
-        self.db.flush().map_err(|source| self.write_error(source))?;
-        self.sync_all()
+        self.flush()
     }
 
-    /// All of sled's files and their names: which of them it has written is its own affair.
-    fn sync_all(&self) -> Result<(), MetadataError> {
-        let flush = |source| MetadataError::Flush { path: self.path.clone(), source };
-        guan_spool::create_folder(&self.path).map_err(flush)?;
-        for entry in std::fs::read_dir(&self.path).map_err(flush)? {
-            let path = entry.map_err(flush)?.path();
-            match File::open(&path).and_then(|file| file.sync_all()) {
-                // An old snapshot, which sled has removed meanwhile.
-                Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {}
-                synced => synced.map_err(flush)?,
-            }
-        }
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(flush)
+    fn flush(&self) -> Result<(), MetadataError> {
+        facts::flush(&self.db, &self.path).map_err(|source| self.write_error(source))
     }
 
     fn write_error(&self, source: sled::Error) -> MetadataError {
@@ -167,22 +149,21 @@ mod tests {
         assert_eq!(boot(Some(BootNumber(3))), BootNumber(11));
     }
 
-    /// What a power cut leaves when it comes while sled makes its files.
     #[test]
     fn what_sled_cannot_open_is_set_aside() {
-        let check = |bytes: &[u8], is_aside: bool| {
-            let file = "conf";
+        let check = |file: &str, bytes: &[u8], is_aside: bool| {
             let folder = tempfile::tempdir().unwrap();
             drop(Metadata::open(folder.path()).unwrap().count_boot(None).unwrap());
             std::fs::write(folder.path().join("metadata").join(file), bytes).unwrap();
             let metadata = Metadata::open(folder.path()).unwrap();
             let boot = metadata.count_boot(Some(BootNumber(6))).unwrap();
-            assert_eq!(boot, BootNumber(7), "{bytes:?}");
-            assert_eq!(folder.path().join(ASIDE).exists(), is_aside, "{bytes:?}");
+            assert_eq!(boot, BootNumber(7), "{file}");
+            assert_eq!(folder.path().join(ASIDE).exists(), is_aside, "{file}");
         };
-        check(&[0; 40], true);
-        // sled takes this for nothing and goes on.
-        check(b"what", false);
+        check("conf", &[0; 40], false);
+        // Of another sled.
+        let other = b"segment_size: 524288\nuse_compression: false\nversion: 0.1\n....";
+        check("conf", other, true);
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! nobody keeps it open: each look is open, read or write, close, with bounded retries. Boxes connect
 //! rarely, thus the cost does not matter.
 //!
-//! sled's `flush` does not reach the disk's cache, so a change is followed by an fsync of its file.
+//! `guan_spool::facts` makes changes durable, and opens what a power cut has left.
 
 use guan_evidence::verify::ATTESTATION_KEYS_MAX;
 use guan_identity::Tier;
 use guan_identity::join::{JoinSecret, OwnerPasswords, PASSWORD_BYTES};
 use guan_model::{BoxId, Digest, PublicKey};
+use guan_spool::facts;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,6 @@ pub enum RegistryError {
     Locked { path: PathBuf, source: sled::Error },
     #[error("{path} cannot be used: check the disk and the folder's rights")]
     Storage { path: PathBuf, source: sled::Error },
-    #[error("{path} cannot be flushed: check the disk")]
-    Flush { path: PathBuf, source: std::io::Error },
     #[error("the record of box {box_id} in {path} is damaged; enrol the box again")]
     Damaged { path: PathBuf, box_id: String },
     #[error(
@@ -395,10 +393,9 @@ impl Registry {
         // Passwords are in it.
         let mut folder = std::fs::DirBuilder::new();
         let _ = folder.recursive(true).mode(0o700).create(&self.path);
-        let config = sled::Config::new().path(&self.path).cache_capacity(1 << 20);
         let mut attempt = 1;
         loop {
-            match config.open() {
+            match facts::open(&self.path) {
                 Ok(db) => return Ok(OpenRegistry { db, _turn: turn }),
                 Err(source @ sled::Error::Io(_)) if attempt >= OPEN_ATTEMPTS_MAX => {
                     return Err(RegistryError::Locked { path: self.path.clone(), source });
@@ -418,10 +415,7 @@ impl Registry {
     }
 
     fn flush(&self, db: &sled::Db) -> Result<(), RegistryError> {
-        db.flush().map_err(|source| self.storage(source))?;
-        let flush = |source| RegistryError::Flush { path: self.path.clone(), source };
-        File::open(self.path.join("db")).and_then(|file| file.sync_all()).map_err(flush)?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(flush)
+        facts::flush(db, &self.path).map_err(|source| self.storage(source))
     }
 
     fn parse(&self, box_id: &str, bytes: &[u8]) -> Result<Enrolment, RegistryError> {

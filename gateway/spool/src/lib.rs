@@ -2,12 +2,14 @@
 //!
 //! - `disk`: the port to a folder, real or simulated.
 //! - `journal`: append-only segments with group commit and recovery.
+//! - `facts`: small facts that change slowly, in sled.
 //! - `spool`: streams, quotas, cursors and gaps of a box on top of it.
 //!
 //! Never here: networks, contracts, encodings, clocks.
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod facts;
 pub mod journal;
 pub mod spool;
 

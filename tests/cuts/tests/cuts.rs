@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use guan_cuts::disk::Volume;
-use guan_cuts::rig::{Blow, Order, Outcome, Rig};
+use guan_cuts::plant::Guan;
+use guan_cuts::rig::{Blow, Disks, Order, Outcome, Rig};
 use std::path::{Path, PathBuf};
 
 /// Power cuts of all rigs together.
@@ -23,8 +24,10 @@ fn programs() -> PathBuf {
 fn run(order: &Order) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
-    let rig = Rig::set_up(folder.path(), &programs(), &configs, order.clone()).unwrap();
-    let outcome = match rig.run(|_, _| {}) {
+    let disks = Disks::mount(folder.path()).unwrap();
+    let volumes = (&disks.near, &disks.far);
+    let plant = Guan::set_up(folder.path(), &programs(), &configs, volumes).unwrap();
+    let outcome = match Rig::new(plant, disks, order.clone()).run(|_, _| {}) {
         Ok(outcome) => outcome,
         Err(fault) => panic!("{order:?}: {fault:#}; see {}", folder.keep().display()),
     };
@@ -41,7 +44,7 @@ fn strike(blow: Blow, rounds: u32, seed: u64) {
     let each = |rig: u32| Order {
         blow,
         rounds: rounds / RIGS + u32::from(rig < rounds % RIGS),
-        space_of_ten: 2,
+        far_of_ten: 2,
         clients: 3,
         messages: u64::from(rounds / RIGS + 1) * 150,
         changes_max: 400,
@@ -53,8 +56,8 @@ fn strike(blow: Blow, rounds: u32, seed: u64) {
     });
     // A rig that strikes nobody at work would prove nothing.
     let sum = |of: fn(&Outcome) -> u32| outcomes.iter().map(of).sum::<u32>();
-    assert_eq!(sum(|one| one.box_rounds + one.space_rounds), rounds);
-    assert!(sum(|one| one.space_rounds) > 0 && sum(|one| one.box_rounds) > rounds / 2);
+    assert_eq!(sum(|one| one.near_rounds + one.far_rounds), rounds);
+    assert!(sum(|one| one.far_rounds) > 0 && sum(|one| one.near_rounds) > rounds / 2);
     let in_recovery = sum(|one| one.in_recovery);
     assert!(in_recovery > 0 && in_recovery < rounds * 9 / 10, "{in_recovery} of {rounds}");
 }

@@ -269,7 +269,8 @@ impl Stage {
         environment: &[(String, String)],
     ) -> Result<Running> {
         let log = File::options().create(true).append(true).open(self.log(name))?;
-        let child = Command::new(self.programs.join(name))
+        let mut command = Command::new(self.programs.join(name));
+        command
             .args(["run", "--config"])
             .arg(config)
             // The TSS libraries write to the standard error output by themselves.
@@ -277,14 +278,17 @@ impl Stage {
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("{name} cannot be started"))?;
-        Ok(Running { child, name })
+            .stderr(log);
+        Running::spawn(name, &mut command)
     }
 }
 
 impl Running {
+    pub fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
+        Ok(Self { child, name })
+    }
+
     /// Its exit status, once it has ended by itself.
     pub fn ended(&mut self) -> Result<Option<i32>> {
         Ok(self.child.try_wait()?.and_then(|status| status.code()))

@@ -23,7 +23,7 @@ const FREE_BLOCKS: u64 = 1 << 20;
 pub struct Volume {
     image: Arc<Mutex<Image>>,
     path: PathBuf,
-    _session: BackgroundSession,
+    session: Option<BackgroundSession>,
 }
 
 impl Volume {
@@ -35,7 +35,7 @@ impl Volume {
         let seen = Shown(image.clone());
         let session = fuser::spawn_mount(seen, path, &config)
             .with_context(|| format!("no disk can be mounted at {}", path.display()))?;
-        Ok(Self { image, path: path.to_owned(), _session: session })
+        Ok(Self { image, path: path.to_owned(), session: Some(session) })
     }
 
     /// Whether this machine can mount one.
@@ -50,6 +50,16 @@ impl Volume {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take()
+            && let Err(fault) = session.umount_and_join()
+        {
+            eprintln!("{} stays mounted: {fault}", self.path.display());
+        }
     }
 }
 
