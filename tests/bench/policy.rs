@@ -184,6 +184,20 @@ fn duty(action: &str, parameters: &[(&str, Value)]) -> Value {
     }
 }
 
+/// The mean of all points but one, on that one.
+fn mean_of_a_group(descriptors: &DescriptorTable) -> Value {
+    let points = descriptors.iter().map(|point| point.name.as_str());
+    let (results, vehicles): (Vec<&str>, Vec<&str>) = points.partition(|name| *name == "Vessel.P0");
+    let group = [
+        ("window", json!("PT1M")),
+        ("statistic", json!("mean")),
+        ("dataField", json!(vehicles)),
+        ("into", json!(results[0])),
+        ("minContributors", json!(5)),
+    ];
+    duty("aggregate", &group)
+}
+
 /// What one reading costs in `decide` under one permission with one form.
 fn transforms(descriptors: &DescriptorTable) -> Value {
     let text = |text: &str| json!(text);
@@ -216,6 +230,7 @@ fn transforms(descriptors: &DescriptorTable) -> Value {
             "aggregate mean",
             duty("aggregate", &[("window", text("PT1M")), ("statistic", text("mean"))]),
         ),
+        ("aggregate group", mean_of_a_group(descriptors)),
         (
             "aggregate p95",
             duty("aggregate", &[("window", text("PT1M")), ("statistic", text("p95"))]),
@@ -225,7 +240,7 @@ fn transforms(descriptors: &DescriptorTable) -> Value {
         ("delay", duty("delay", &[("span", text("PT1H"))])),
     ];
     let (situation, batch) = (rules::situation(), rules::batch(descriptors, 0..1024));
-    let mut results = serde_json::Map::new();
+    let mut figures = serde_json::Map::new();
     println!("{:<16} {:>10}", "transform", "ns/reading");
     for (name, duty) in forms {
         let mut object = rules::agreement(0, "space-1");
@@ -247,9 +262,9 @@ fn transforms(descriptors: &DescriptorTable) -> Value {
         });
         let each = rounded(ns / 1024.0);
         println!("{name:<16} {each:>10.1}");
-        results.insert(name.to_owned(), json!(each));
+        figures.insert(name.to_owned(), json!(each));
     }
-    Value::Object(results)
+    Value::Object(figures)
 }
 
 fn main() {

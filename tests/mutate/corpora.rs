@@ -122,12 +122,36 @@ fn windows() -> Json {
     agreement(json!({"permission": [{"uid": "p1", "action": "deliver", "duty": duties}]}))
 }
 
+/// Two points that share windows, with what follows on them, and a third for the results.
+fn groups() -> Json {
+    let group = |statistic: &str, minimum: &str| {
+        let by =
+            [("window", "PT1M"), ("statistic", statistic), ("dataField", "A.*"), ("into", "C")];
+        refined("aggregate", &[&by[..], &[("minContributors", minimum)]].concat())
+    };
+    let noise =
+        [("epsilon", "0.5"), ("budget", "10"), ("mechanism", "laplace"), ("dataField", "A.*")];
+    let noisy = [
+        refined("clamp", &[("low", "0"), ("high", "10.5"), ("dataField", "A.*")]),
+        group("p95", "2"),
+        refined("noise", &noise),
+    ];
+    let low = json!([test("value", "lt", "5")]);
+    agreement(json!({"permission": [
+        {"uid": "noisy", "action": "deliver", "constraint": low, "duty": noisy},
+        {"uid": "plain", "action": "deliver", "duty": [group("mean", "3")]},
+    ]}))
+}
+
 fn write_terms_and_usage() {
+    let groups = groups().to_string().into_bytes();
+    write("draft", "groups.json", &groups);
     let table = table();
     let drafts = ["counted", "forms", "leaving"]
         .map(|name| (name, std::fs::read(folder("draft").join(format!("{name}.json"))).unwrap()));
     let [held, windows] = [held(), windows()].map(|json| json.to_string().into_bytes());
-    for (name, json) in drafts.into_iter().chain([("held", held), ("windows", windows)]) {
+    let more = [("held", held), ("windows", windows), ("groups", groups)];
+    for (name, json) in drafts.into_iter().chain(more) {
         let plan = Plan::compile(&[Contract::draft(&json).unwrap()], &table);
         let mut usage = Usage::default();
         let mut entropy = || 7;

@@ -5,7 +5,7 @@ use super::Dice;
 use serde_json::Value;
 
 /// Words that mean something in a contract.
-const TERMS: [&str; 64] = [
+const TERMS: [&str; 68] = [
     "dataField",
     "dataset",
     "recipient",
@@ -70,6 +70,10 @@ const TERMS: [&str; 64] = [
     "P1D",
     "2027-06-01T00:00:00Z",
     "A.*",
+    "into",
+    "minContributors",
+    "minReadings",
+    "C",
 ];
 /// Words that mean something in a document of TC609-6-2025-14.
 const TDS_TERMS: [&str; 60] = [

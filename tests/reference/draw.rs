@@ -328,7 +328,7 @@ fn moment_text(seconds: i64) -> String {
     format!("{day}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// Three points of `d` and one of `e`.
+/// Three points of `d` and one of `e`, and one of `d` for the results of groups.
 pub(crate) fn points() -> Vec<PointDescriptor> {
     let point = |id: u32, name: &str, dataset: &str, class: Class, tags: &[Tag]| PointDescriptor {
         id: PointId(id),
@@ -344,6 +344,7 @@ pub(crate) fn points() -> Vec<PointDescriptor> {
         point(2, "A.z", "d", Class::Important, &[Tag::Personal, Tag::TradeSecret]),
         point(3, "B.y", "d", Class::Core, &[Tag::PreciseLocation]),
         point(4, "A.x.e", "e", Class::General, &[Tag::Personal]),
+        point(5, "G", "d", Class::General, &[]),
     ]
 }
 

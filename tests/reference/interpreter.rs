@@ -190,6 +190,19 @@ impl World<'_> {
         actions.iter().any(|action| rule.actions.covers(*action))
             && !never.contains(&Some(Some(false)))
             && !self.protects_nothing(contract, rule)
+            && !self.has_no_results(rule, came)
+    }
+
+    /// Whether the point belongs to a group whose results have no point to leave on.
+    fn has_no_results(&self, rule: &Rule, came: Came<'_>) -> bool {
+        let covering =
+            rule.treatments.iter().filter(|one| one.points.covers(came.point.name.as_str()));
+        let mut groups = covering.filter_map(|one| one.transform.group());
+        groups.any(|group| {
+            let is_it =
+                |one: &PointDescriptor| one.name == group.into && one.dataset == came.point.dataset;
+            !self.points.iter().any(is_it)
+        })
     }
 
     /// Whether a form that hides something is about none of the points that the contract has here; told
@@ -457,6 +470,12 @@ fn delay(rule: &Rule, point: &PointDescriptor) -> Option<Duration> {
 
 /// What a permission does to a point, in the order in which it is done.
 pub(crate) fn form<'r>(rule: &'r Rule, point: &PointDescriptor) -> Vec<&'r Transform> {
+    // Only results leave on the point of a group.
+    static DROPPED: Transform = Transform::Drop;
+    let mut groups = rule.treatments.iter().filter_map(|one| one.transform.group());
+    if groups.any(|group| group.into == point.name) {
+        return vec![&DROPPED];
+    }
     let covering = rule.treatments.iter().filter(|one| one.points.covers(point.name.as_str()));
     let mut transforms: Vec<&Transform> = covering.map(|one| &one.transform).collect();
     transforms.sort_by_key(|transform| transform.step());

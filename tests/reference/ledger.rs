@@ -4,7 +4,7 @@ use super::interpreter::number;
 use guan_model::{ContractId, PointId, Quality, Reason, Row, Severity, Value, WallTime};
 use guan_policy::constraint::{Period, QuotaKey, QuotaKind, Rate};
 use guan_policy::duty::Statistic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const SECOND: i64 = 1_000_000_000;
@@ -21,19 +21,44 @@ pub(crate) struct Ledger {
     /// Each reading that was let go: of which rule, when it came, and which rates the rule then had.
     takes: Vec<(ContractId, String, WallTime, Vec<Rate>)>,
     seen: BTreeMap<Place, u64>,
-    windows: BTreeMap<Place, Open>,
+    /// By the point on which results leave.
+    windows: BTreeMap<Place, Windows>,
+    /// Results of groups, and windows with enough readings of too few points.
+    pub(crate) of_groups: u64,
+    pub(crate) withheld: u64,
+    /// Windows of groups that ended for want of room.
+    pub(crate) crowded: u64,
 }
 
-/// One window of a point.
+/// Those of a point, of which one is open, or of a group.
+#[derive(Default)]
+struct Windows {
+    /// What is before it is late.
+    from: Option<i64>,
+    open: Vec<Open>,
+}
+
+/// One window.
 struct Open {
     start: i64,
-    values: Vec<f64>,
+    /// Each value, and whose it is.
+    values: Vec<(PointId, f64)>,
     /// When the last reading came for it.
     touched: Option<WallTime>,
 }
 
-/// Length, statistic, and how many readings must stand behind a result.
-pub(crate) type By = (Duration, Statistic, u64);
+/// Windows of a group that are open at a time.
+const OPEN_MAX: usize = 8;
+
+/// How long a window is, what it gives, and what must stand behind a result.
+#[derive(Clone, Copy)]
+pub(crate) struct By {
+    pub(crate) length: Duration,
+    pub(crate) statistic: Statistic,
+    pub(crate) readings_min: u64,
+    /// Different points, of a group.
+    pub(crate) points_min: Option<u64>,
+}
 
 /// Days since 1970 to months, by counting years and months one after the other.
 fn month(day: i64) -> i64 {
@@ -144,10 +169,12 @@ impl Ledger {
         self.seen.retain(|(of, ..), _| of != contract);
     }
 
-    /// Ends a window whose rules are no more: how many readings it has, and its result.
-    pub(crate) fn end(&mut self, place: &Place, by: By, now: WallTime) -> (u64, Option<Row>) {
-        let open = self.windows.remove(place).expect("a window that is open");
-        (open.values.len() as u64, open.result(place.2, by, now))
+    /// Ends windows whose rules are no more: how many readings each has, and its result.
+    pub(crate) fn end(&mut self, place: &Place, by: By, now: WallTime) -> Vec<(u64, Option<Row>)> {
+        let ended = self.windows.remove(place).expect("a window that is open");
+        let results =
+            ended.open.iter().map(|one| (one.values.len() as u64, one.result(place.2, by, now)));
+        results.collect()
     }
 
     /// Whether the next reading of a point is one of those that stay.
@@ -160,41 +187,69 @@ impl Ledger {
     /// Takes a reading into its window; `None` when it came too late, else the result of the window that
     /// it ended, if any.
     pub(crate) fn absorb(&mut self, place: &Place, by: By, row: &Row) -> Option<Option<Row>> {
-        let length = i64::try_from(by.0.as_nanos()).unwrap();
+        let length = i64::try_from(by.length.as_nanos()).unwrap();
         let moment = row.source_time.unwrap_or(row.gateway_time).0;
         if moment > row.gateway_time.0 + MINUTE {
             return None;
         }
-        let open = self.windows.get(place);
-        if open.is_some_and(|open| moment < open.start) {
+        let windows = self.windows.entry(place.clone()).or_default();
+        if windows.from.is_some_and(|from| moment < from) {
             return None;
         }
-        let mut result = None;
-        if open.is_none_or(|open| moment >= open.start + length) {
-            let ended = self.windows.remove(place);
-            result = ended.and_then(|ended| ended.result(place.2, by, row.gateway_time));
-            let start = moment.div_euclid(length) * length;
-            self.windows.insert(place.clone(), Open { start, values: vec![], touched: None });
+        let start = moment.div_euclid(length) * length;
+        let is_new = windows.open.iter().all(|one| one.start != start);
+        let oldest = windows.open.iter().map(|one| one.start).min();
+        let mut ended = None;
+        let is_full = match by.points_min {
+            // A point has one window, and what is before it is late.
+            None => windows.open.len() == 1,
+            Some(_) => windows.open.len() == OPEN_MAX,
+        };
+        if is_new && is_full {
+            let oldest = oldest.expect("it is full");
+            if start < oldest {
+                return None;
+            }
+            let at = windows.open.iter().position(|one| one.start == oldest).unwrap();
+            let one = windows.open.remove(at);
+            ended = one.result(place.2, by, row.gateway_time);
+            self.withheld += u64::from(one.is_of_too_few(by));
+            self.of_groups += u64::from(by.points_min.is_some() && ended.is_some());
+            self.crowded += u64::from(by.points_min.is_some());
+            windows.from = Some(oldest + length);
         }
-        let open = self.windows.get_mut(place).unwrap();
+        if is_new {
+            windows.open.push(Open { start, values: vec![], touched: None });
+        }
+        let open = windows.open.iter_mut().find(|one| one.start == start).unwrap();
         open.touched = open.touched.max(Some(row.gateway_time));
         let counts = row.quality.severity() != Severity::Bad;
-        open.values.extend(number(row).filter(|value| counts && value.is_finite()));
-        Some(result)
+        let value = number(row).filter(|value| counts && value.is_finite());
+        open.values.extend(value.map(|value| (row.point, value)));
+        Some(ended)
     }
 
-    /// Ends a window that is quiet and over.
-    pub(crate) fn flush(&mut self, place: &Place, by: By, now: WallTime) -> Option<Row> {
-        let length = i64::try_from(by.0.as_nanos()).unwrap();
+    /// Ends the windows that are quiet and over, the first in time before the others.
+    pub(crate) fn flush(&mut self, place: &Place, by: By, now: WallTime) -> Vec<Row> {
+        let length = i64::try_from(by.length.as_nanos()).unwrap();
         let wait = length.min(MINUTE);
-        let open = self.windows.get_mut(place)?;
-        let touched = open.touched?;
-        let end = open.start + length;
-        if now.0 < end + wait || now.0 - touched.0 < wait {
-            return None;
+        let Some(windows) = self.windows.get_mut(place) else { return Vec::new() };
+        let mut results = Vec::new();
+        windows.open.sort_by_key(|one| one.start);
+        while let Some(first) = windows.open.first() {
+            let end = first.start + length;
+            let is_quiet = first.touched.is_some_and(|touched| now.0 - touched.0 >= wait);
+            if now.0 < end + wait || !is_quiet {
+                break;
+            }
+            let first = windows.open.remove(0);
+            self.withheld += u64::from(first.is_of_too_few(by));
+            let result = first.result(place.2, by, now);
+            self.of_groups += u64::from(by.points_min.is_some() && result.is_some());
+            results.extend(result);
+            windows.from = Some(end);
         }
-        let next = Open { start: end, values: vec![], touched: None };
-        std::mem::replace(open, next).result(place.2, by, now)
+        results
     }
 
     pub(crate) fn open_windows(&self) -> Vec<Place> {
@@ -203,14 +258,25 @@ impl Ledger {
 }
 
 impl Open {
+    /// How many different points gave a value that counts.
+    fn points(&self) -> u64 {
+        let points: BTreeSet<PointId> = self.values.iter().map(|(point, _)| *point).collect();
+        points.len() as u64
+    }
+
+    fn is_of_too_few(&self, by: By) -> bool {
+        let is_enough = !self.values.is_empty() && self.values.len() as u64 >= by.readings_min;
+        is_enough && by.points_min.is_some_and(|points| self.points() < points)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "few readings")]
     fn result(&self, point: PointId, by: By, at: WallTime) -> Option<Row> {
-        let (_, statistic, contributors_min) = by;
-        let values = &self.values;
-        if values.is_empty() || (values.len() as u64) < contributors_min {
+        let values: Vec<f64> = self.values.iter().map(|(_, value)| *value).collect();
+        let is_enough = !values.is_empty() && values.len() as u64 >= by.readings_min;
+        if !is_enough || self.is_of_too_few(by) {
             return None;
         }
-        let value = match statistic {
+        let value = match by.statistic {
             Statistic::Count => values.len() as f64,
             Statistic::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
             Statistic::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),

@@ -34,10 +34,12 @@ enum Guard {
     Coarse,
     Named,
     Counted,
+    /// With others, which alone do not tell what it was.
+    Grouped,
     Noisy,
 }
 
-const GUARDS: [Guard; 10] = [
+const GUARDS: [Guard; 11] = [
     Guard::Prohibited,
     Guard::ProhibitedElsewhere,
     Guard::ProhibitedValue,
@@ -47,6 +49,7 @@ const GUARDS: [Guard; 10] = [
     Guard::Coarse,
     Guard::Named,
     Guard::Counted,
+    Guard::Grouped,
     Guard::Noisy,
 ];
 
@@ -95,6 +98,10 @@ impl Guard {
             Self::Named => vec![refined("pseudonymise", &[])],
             Self::Counted => {
                 vec![refined("aggregate", &[("window", "PT1M"), ("statistic", "count")])]
+            }
+            Self::Grouped => {
+                let by = [("window", "PT1M"), ("statistic", "max"), ("into", "G")];
+                vec![refined("aggregate", &by)]
             }
             Self::Noisy => vec![
                 refined("clamp", &[("low", "0"), ("high", "10000000")]),

@@ -15,6 +15,14 @@ const CASES: u64 = 2_000;
 /// 2026-11-30T22:00:00Z: hours and a day end soon.
 const START_S: i64 = 1_796_076_000;
 
+/// What the noise is added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Windows {
+    None,
+    OfEach,
+    OfGroup,
+}
+
 /// One version of the contract.
 #[derive(Debug, Clone, Copy)]
 struct Terms {
@@ -25,7 +33,7 @@ struct Terms {
 }
 
 impl Terms {
-    fn contract(self, version: u64, has_window: bool) -> Contract {
+    fn contract(self, version: u64, windows: Windows) -> Contract {
         let micro = |number: u64| format!("{}.{:06}", number / 1_000_000, number % 1_000_000);
         let period = match self.period_s {
             None => "total",
@@ -48,10 +56,17 @@ impl Terms {
         if mechanism == "gaussian" {
             noise.push(("delta", "0.00001"));
         }
-        let mut duties =
-            vec![refined("clamp", &[("low", "0"), ("high", "100")]), refined("noise", &noise)];
-        if has_window {
-            duties.push(refined("aggregate", &[("window", "PT10S"), ("statistic", "mean")]));
+        let clamp = [("low", "0"), ("high", "100")];
+        let mut duties = vec![refined("clamp", &clamp), refined("noise", &noise)];
+        let mean = [("window", "PT10S"), ("statistic", "mean")];
+        match windows {
+            Windows::None => {}
+            Windows::OfEach => duties.push(refined("aggregate", &mean)),
+            Windows::OfGroup => {
+                let mean = [("window", "PT1M"), ("statistic", "mean")];
+                let group = [&mean[..], &[("into", "G"), ("dataField", "A.*")]].concat();
+                duties.push(refined("aggregate", &group));
+            }
         }
         // Two rules about one point spend from one budget.
         let low = json!([{"leftOperand": "value", "operator": "lt", "rightOperand": 50}]);
@@ -110,15 +125,18 @@ fn row(now: WallTime, place: u64) -> Row {
     }
 }
 
-fn run(seed: u64, table: &DescriptorTable) -> (u64, u64) {
+fn run(seed: u64, table: &DescriptorTable) -> (u64, u64, u64) {
     let mut dice = Dice(seed);
     let mut pick = |all: &[u64]| all[usize::try_from(dice.below(all.len() as u64)).unwrap()];
     let period_s = [None, Some(3600), Some(86_400)][usize::try_from(seed % 3).unwrap()];
-    let has_window = seed.is_multiple_of(4);
+    let windows = match seed % 4 {
+        0 => Windows::OfEach,
+        1 => Windows::OfGroup,
+        _ => Windows::None,
+    };
     let (mut usage, mut records): (_, Vec<Vec<u8>>) = (Usage::default(), Vec::new());
-    let (mut spent, mut most) = (Spent::new(), 0);
-    let (mut noisy, mut masked) = (0, 0);
-    let mut at = START_S;
+    let (mut spent, mut most, mut at) = (Spent::new(), 0, START_S);
+    let (mut noisy, mut masked, mut of_groups) = (0, 0, 0);
     for version in 1..=pick(&[1, 2, 4]) {
         let epsilon_micro = pick(&[100_000, 333_333, 900_000]);
         let terms = Terms {
@@ -127,7 +145,7 @@ fn run(seed: u64, table: &DescriptorTable) -> (u64, u64) {
             period_s,
         };
         most = most.max(terms.budget_micro);
-        let plan = Plan::compile(&[terms.contract(version, has_window)], table);
+        let plan = Plan::compile(&[terms.contract(version, windows)], table);
         for _ in 0..pick(&[1, 3, 6]) {
             at += i64::try_from(pick(&[0, 1, 20, 1800])).unwrap();
             // Now and then the clock goes back by two hours, for one batch.
@@ -155,6 +173,11 @@ fn run(seed: u64, table: &DescriptorTable) -> (u64, u64) {
             records.push(usage.delta());
             usage.handle_committed();
             let (more_noisy, more_masked) = spend(&permitted, now, terms, &mut spent);
+            if windows == Windows::OfGroup {
+                let rows = permitted.iter().flat_map(|one| one.batch.iter_rows());
+                rows.for_each(|row| assert_eq!(row.point, PointId(5), "only results leave"));
+                of_groups += more_noisy;
+            }
             (noisy, masked) = (noisy + more_noisy, masked + more_masked);
             let highest = spent.values().max().copied().unwrap_or(0);
             assert!(
@@ -175,7 +198,7 @@ fn run(seed: u64, table: &DescriptorTable) -> (u64, u64) {
             }
         }
     }
-    (noisy, masked)
+    (noisy, masked, of_groups)
 }
 
 #[test]
@@ -183,11 +206,15 @@ fn no_budget_is_overdrawn() {
     let count = std::env::var("GUAN_REFERENCE_CASES").ok().and_then(|text| text.parse().ok());
     let count: u64 = count.unwrap_or(CASES);
     let table = DescriptorTable::new(points()).unwrap();
-    let (mut noisy, mut masked) = (0, 0);
+    let (mut noisy, mut masked, mut of_groups) = (0, 0, 0);
     for seed in 0..count {
-        let (more_noisy, more_masked) = run(seed, &table);
+        let (more_noisy, more_masked, more_of_groups) = run(seed, &table);
         (noisy, masked) = (noisy + more_noisy, masked + more_masked);
+        of_groups += more_of_groups;
     }
-    println!("{count} stories: {noisy} values with noise, {masked} without a value");
+    println!(
+        "{count} stories: {noisy} values with noise ({of_groups} of groups), {masked} without"
+    );
     assert!(noisy > count && masked > count, "budgets must be spent, and end");
+    assert!(of_groups * 10 > count, "groups spend, too");
 }

@@ -7,12 +7,12 @@ use super::interpreter::{World, apply, form};
 use super::ledger::{By, Ledger, Place};
 use super::story::{SECOND, Story};
 use guan_model::{
-    Batch, BatchHeader, ClockQuality, ContractId, DatasetId, DescriptorTable, Digest, Now, PointId,
-    Row, Value, WallTime,
+    Batch, BatchHeader, ClockQuality, ContractId, DatasetId, DescriptorTable, Digest, Now,
+    PointDescriptor, PointId, Row, Value, WallTime,
 };
 use guan_policy::constraint::{QuotaKey, Rate, Test};
 use guan_policy::contract::{Rule, RuleKind};
-use guan_policy::duty::Transform;
+use guan_policy::duty::{Group, Transform};
 use guan_policy::{
     Contract, Decision, DenyReason, Leave, Means, Permitted, Plan, Situation, Terms, Usage,
 };
@@ -157,11 +157,48 @@ struct Slow {
 
 fn by_of(form: &[&Transform]) -> Option<(usize, By)> {
     form.iter().enumerate().find_map(|(place, transform)| match transform {
-        Transform::Aggregate { window, statistic, contributors_min } => {
-            Some((place, (*window, *statistic, *contributors_min)))
+        Transform::Aggregate(one) => {
+            let points_min = one.group.as_ref().map(|group| group.contributors_min);
+            let (length, statistic, readings_min) = (one.window, one.statistic, one.readings_min);
+            Some((place, By { length, statistic, readings_min, points_min }))
         }
         _ => None,
     })
+}
+
+/// Where the results of a point leave: on itself, or on the point of its group.
+fn results_on(form: &[&Transform], point: PointId) -> PointId {
+    let into = form.iter().find_map(|transform| transform.group());
+    into.map_or(point, |group| {
+        let all = points();
+        all.iter().find(|one| one.name == group.into).expect("the rule grants nothing else").id
+    })
+}
+
+/// The points of the dataset whose results leave on a point under a rule.
+fn points_behind(rule: &Rule, results: PointId) -> Vec<PointDescriptor> {
+    let is_behind = |point: &PointDescriptor| {
+        let form = form(rule, point);
+        by_of(&form).is_some() && results_on(&form, point.id) == results
+    };
+    points().into_iter().filter(|one| one.dataset.as_str() == "d" && is_behind(one)).collect()
+}
+
+/// Whether a contract of a story permits anything of a point: it does, unless the results of the point's group
+/// have none to leave on.
+fn permits(contract: &Contract, point: &PointDescriptor) -> bool {
+    let is_here = |group: &Group| points().iter().any(|one| one.name == group.into);
+    let mut rules = contract.rules().iter().filter(|rule| rule.kind == RuleKind::Permission);
+    rules.any(|rule| {
+        let own = rule.treatments.iter().filter(|one| one.points.covers(point.name.as_str()));
+        own.filter_map(|one| one.transform.group()).all(is_here)
+    })
+}
+
+/// What a rule does to the points whose results leave on a point.
+fn form_behind(rule: &Rule, results: PointId) -> Vec<&Transform> {
+    let points = points_behind(rule, results);
+    form(rule, points.first().expect("a window that was begun has a rule that began it"))
 }
 
 impl Slow {
@@ -224,6 +261,7 @@ impl Slow {
             self.ledger.note((id, &rule.id), counted, situation.now.wall, row);
         }
         let place: Place = (id.clone(), rule.id.to_string(), row.point);
+        let results: Place = (id.clone(), rule.id.to_string(), results_on(&form, row.point));
         let one_of = form.iter().find_map(|transform| match transform {
             Transform::Sample { one_of } => Some(*one_of),
             _ => None,
@@ -243,7 +281,7 @@ impl Slow {
             return Fate::Leaves;
         };
         let (clamped, _) = apply(&form[..at], row, None).unwrap();
-        match self.ledger.absorb(&place, by, &clamped) {
+        match self.ledger.absorb(&results, by, &clamped) {
             None => dropped,
             Some(result) => {
                 result.iter().for_each(|result| push(&form[at + 1..], result));
@@ -257,13 +295,14 @@ impl Slow {
         for place in self.ledger.open_windows() {
             let contract = self.contracts.iter().find(|one| *one.id() == place.0).unwrap();
             let rule = contract.rules().iter().find(|rule| *rule.id == *place.1).unwrap();
-            let all = points();
-            let form = form(rule, all.iter().find(|point| point.id == place.2).unwrap());
+            let form = form_behind(rule, place.2);
             let (at, by) = by_of(&form).unwrap();
-            let Some(result) = self.ledger.flush(&place, by, now) else { continue };
-            let (row, _) = apply(&form[at + 1..], &result, key_of(&place.0)).unwrap();
             let is_delayed = form.iter().any(|one| matches!(one, Transform::Delay { .. }));
-            lines.push(Line { contract: place.0, rule: place.1, is_delayed, row });
+            for result in self.ledger.flush(&place, by, now) {
+                let (row, _) = apply(&form[at + 1..], &result, key_of(&place.0)).unwrap();
+                let (contract, rule) = (place.0.clone(), place.1.clone());
+                lines.push(Line { contract, rule, is_delayed, row });
+            }
         }
         Said { lines, ..Said::default() }.sorted()
     }
@@ -328,28 +367,33 @@ impl Slow {
                     (known_of, &known.id, &known.constraint) == (of, &rule.id, &rule.constraint)
                 })
             };
-            let forbidden = match (stays, &bound) {
-                (Some(_), Some(bound)) => bound.iter().any(is_new),
+            let rule = contract.rules().iter().find(|rule| *rule.id == *place.1).unwrap();
+            let is_asked = |point: &PointDescriptor| stays.is_some_and(|one| permits(one, point));
+            let behind = points_behind(rule, place.2);
+            let result = points().into_iter().filter(|one| one.id == place.2);
+            let forbidden = behind.into_iter().chain(result).any(|point| match &bound {
+                Some(bound) if is_asked(&point) => bound.iter().any(is_new),
                 // Nobody asks what others of the consumer say now, as long as they are the same.
                 _ => next.iter().any(|one| {
                     one.consumer() == contract.consumer()
                         && one.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition)
                         && !before.iter().any(|known| known.digest() == one.digest())
                 }),
-            };
-            let rule = contract.rules().iter().find(|rule| *rule.id == *place.1).unwrap();
-            let all = points();
-            let form = form(rule, all.iter().find(|point| point.id == place.2).unwrap());
+            });
+            let form = form_behind(rule, place.2);
             let (at, by) = by_of(&form).unwrap();
-            let (readings, result) = self.ledger.end(&place, by, now);
-            match result.filter(|_| may_leave && !forbidden) {
-                Some(result) => {
-                    let (row, _) = apply(&form[at + 1..], &result, key_of(&place.0)).unwrap();
-                    let is_delayed = form.iter().any(|one| matches!(one, Transform::Delay { .. }));
-                    lines.push(Line { contract: place.0, rule: place.1, is_delayed, row });
+            for (readings, result) in self.ledger.end(&place, by, now) {
+                match result.filter(|_| may_leave && !forbidden) {
+                    Some(result) => {
+                        let (row, _) = apply(&form[at + 1..], &result, key_of(&place.0)).unwrap();
+                        let is_delayed =
+                            form.iter().any(|one| matches!(one, Transform::Delay { .. }));
+                        let (contract, rule) = (place.0.clone(), place.1.clone());
+                        lines.push(Line { contract, rule, is_delayed, row });
+                    }
+                    None if readings > 0 => *dropped.entry(place.2).or_default() += readings,
+                    None => {}
                 }
-                None if readings > 0 => *dropped.entry(place.2).or_default() += readings,
-                None => {}
             }
         }
         for gone in before.iter().filter(|one| !next.iter().any(|next| next.id() == one.id())) {
@@ -406,6 +450,11 @@ struct Tally {
     changes: u64,
     ended: u64,
     dropped: u64,
+    /// Results of groups; their windows with readings enough and too few points; and those that ended for want
+    /// of room.
+    of_groups: u64,
+    withheld: u64,
+    crowded: u64,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -438,6 +487,9 @@ impl Tally {
         self.changes += other.changes;
         self.ended += other.ended;
         self.dropped += other.dropped;
+        self.of_groups += other.of_groups;
+        self.withheld += other.withheld;
+        self.crowded += other.crowded;
         self
     }
 }
@@ -547,6 +599,9 @@ fn run_story(seed: u64, table: &DescriptorTable, tally: &mut Tally) {
         }
     }
     tally.stories += 1;
+    tally.of_groups += slow.ledger.of_groups;
+    tally.withheld += slow.ledger.withheld;
+    tally.crowded += slow.ledger.crowded;
 }
 
 #[test]
@@ -575,5 +630,10 @@ fn what_is_remembered_is_what_happened() {
     let seen =
         [tally.lines, tally.results, tally.delayed, tally.named, tally.restarts, tally.undone];
     assert!(seen.iter().all(|count| *count * 4 > tally.stories), "{tally:?}");
+    assert!(
+        tally.of_groups * 10 > tally.stories && tally.withheld * 4 > tally.stories,
+        "{tally:?}"
+    );
+    assert!(tally.crowded * 4 > tally.stories, "{tally:?}");
     assert!(tally.ended * 20 > tally.stories && tally.dropped * 4 > tally.stories, "{tally:?}");
 }

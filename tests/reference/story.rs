@@ -62,6 +62,43 @@ impl Story {
 
     fn duty(&mut self, action: &str, parameters: Json) -> Json {
         let points = self.pick(&["*", "*", "A.*", "A.x", "B.y"]);
+        Self::duty_on(&json!(points), action, parameters)
+    }
+
+    /// What follows on a window: of a group it is done to all points, or to none.
+    fn duty_after(&mut self, group: Option<&Json>, action: &str, parameters: Json) -> Json {
+        let every = json!("*");
+        match group {
+            None => self.duty(action, parameters),
+            Some(points) => {
+                let points = self.pick(&[points, &every]);
+                Self::duty_on(points, action, parameters)
+            }
+        }
+    }
+
+    /// A window of many points, or of each.
+    fn aggregate(&mut self) -> (Json, Option<Json>) {
+        let window = self.pick(&["PT1S", "PT10S", "PT1M", "PT1H"]);
+        let statistic = self.pick(&["count", "min", "max", "mean"]);
+        let contributors = self.pick(&[0, 1, 2, 4]);
+        let mut by =
+            json!({"window": window, "statistic": statistic, "contributors": contributors});
+        if self.one_in(2) {
+            return (self.duty("aggregate", by), None);
+        }
+        // Short windows end for want of room, with few points behind them.
+        by["window"] = json!(self.pick(&["PT1S", "PT1M", "PT10M", "PT1H", "PT1H"]));
+        let points = self.pick(&[json!("A.*"), json!(["A.*", "B.y"]), json!(["A.z", "B.y"])]);
+        // Now and then there is no such point.
+        by["into"] = json!(if self.one_in(12) { "H" } else { "G" });
+        if self.one_in(2) {
+            by["minContributors"] = json!(self.pick(&[2, 3]));
+        }
+        (Self::duty_on(&points, "aggregate", by), Some(points))
+    }
+
+    fn duty_on(points: &Json, action: &str, parameters: Json) -> Json {
         let parameters = parameters.as_object().unwrap().clone().into_iter();
         let all = parameters.chain([("dataField".to_owned(), json!(points))]);
         let refinement: Vec<Json> = all
@@ -85,24 +122,23 @@ impl Story {
         if self.one_in(4) {
             duties.push(self.duty("clamp", json!({"low": -10, "high": "25.5"})));
         }
+        let mut group = None;
         if self.one_in(2) {
-            let window = self.pick(&["PT1S", "PT10S", "PT1M", "PT1H"]);
-            let statistic = self.pick(&["count", "min", "max", "mean"]);
-            let contributors = self.pick(&[0, 1, 2, 4]);
-            let by =
-                json!({"window": window, "statistic": statistic, "contributors": contributors});
-            duties.push(self.duty("aggregate", by));
+            let (duty, points) = self.aggregate();
+            duties.push(duty);
+            group = points;
         }
+        let group = group.as_ref();
         // Means differ in their last bits, so that they are neither rounded nor named.
         let has_mean = duties.iter().any(|duty| duty.to_string().contains("\"mean\""));
         if !has_mean && self.one_in(4) {
-            duties.push(self.duty("round", json!({"step": "0.5"})));
+            duties.push(self.duty_after(group, "round", json!({"step": "0.5"})));
         }
         if !has_mean && self.one_in(3) {
-            duties.push(self.duty("pseudonymise", json!({})));
+            duties.push(self.duty_after(group, "pseudonymise", json!({})));
         }
         if self.one_in(3) {
-            duties.push(self.duty("delay", json!({"span": "PT30S"})));
+            duties.push(self.duty_after(group, "delay", json!({"span": "PT30S"})));
         }
         duties
     }
@@ -178,6 +214,12 @@ impl Story {
             _ => Some(Value::F64(number)),
         };
         let quality = Quality::new(severity, Reason::Ok);
-        Row { point: PointId(self.pick(&[1, 1, 2, 3])), source_time, gateway_time, quality, value }
+        Row {
+            point: PointId(self.pick(&[1, 1, 1, 2, 2, 3, 3, 5])),
+            source_time,
+            gateway_time,
+            quality,
+            value,
+        }
     }
 }

@@ -247,12 +247,20 @@ impl<'s> Simulation<'s> {
             }
             decision.permitted.into_iter().for_each(|permitted| self.note(&permitted));
         }
+        // As the box does at each tick: what comes later for them is late.
+        if self.usage.is_overdue(self.situation.now.wall) {
+            self.flush();
+        }
     }
 
     /// Windows that are still open leave, as they would when nothing comes any more.
     fn end(&mut self) {
         let later = self.situation.now.wall.saturating_add(guan_policy::duty::WINDOW_MAX * 2);
         self.situation.now.wall = later;
+        self.flush();
+    }
+
+    fn flush(&mut self) {
         let header = self.header(&DatasetId::parse("none").expect("a plain name"));
         let results = self.with_means(|plan, situation, means| {
             plan.flush(situation, means, |dataset| BatchHeader {

@@ -192,6 +192,60 @@ fn contracts_are_tried_before_anyone_signs() {
     check(&["contract", "diff", &insurer, &insurer], true, &["are equal"]);
 }
 
+/// Of the battery fleet: five vehicles stand behind an hour, of the next hour four, and nobody agreed.
+#[test]
+fn a_fleet_leaves_as_one_when_enough_vehicles_are_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let demo = std::fs::read_to_string(configs().join("demo/edge.toml")).unwrap();
+    let points = r#"
+        [[dataset]]
+        id = "battery-pack"
+        [[point]]
+        id = 3000
+        name = "fleet.soh"
+        type = "f64"
+        unit = "%"
+        dataset = "battery-pack"
+        [[point]]
+        id = 3001
+        name = "battery.soh.{}"
+        type = "f64"
+        unit = "%"
+        dataset = "battery-pack"
+        each = ["v1", "v2", "v3", "v4", "v5"]
+        [[mapping]]
+        topic = "fleet/+/soh"
+        format = "json"
+        point = "battery.soh.{1}"
+        value = "/soh"
+    "#;
+    std::fs::write(at("edge.toml"), format!("{demo}{points}")).unwrap();
+    let reading = |hour: u32, minute: u32, vehicle: u32| {
+        let payload = format!(r#"{{"soh":{}}}"#, 90 + vehicle);
+        let tst = format!("2026-12-02T{hour:02}:{minute:02}:00.000000+0000");
+        let topic = format!("fleet/v{vehicle}/soh");
+        serde_json::json!({"tst": tst, "topic": topic, "payload": payload}).to_string()
+    };
+    let hours = (1..=5).map(|vehicle| reading(8, vehicle * 9, vehicle));
+    let lines: Vec<String> = hours.chain((1..=4).map(|one| reading(9, one * 9, one))).collect();
+    std::fs::write(at("capture.jsonl"), lines.join("\n")).unwrap();
+    let battery = configs().join("contracts/examples/battery.zh.json").display().to_string();
+    let (config, capture) = (at("edge.toml"), at("capture.jsonl"));
+    let simulate = ["contract", "simulate", &battery, "--capture", &capture, "--config", &config];
+    let said = check(&[&simulate[..], &["--json"]].concat(), true, &[]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["points"]["fleet.soh"]["leaves"], 1, "{said}");
+    assert_eq!(said["points"]["fleet.soh"]["first_out"], "93", "{said}");
+    assert_eq!(said["points"]["battery.soh.v1"]["leaves"], 0, "{said}");
+    let verdicts = said["verdicts"].to_string();
+    let left = r#""readings":1,"rule":"fleet-means","verdict":"conditional allow""#;
+    assert!(verdicts.contains(left), "{verdicts}");
+    check(&simulate, true, &["fleet.soh", "absorbed"]);
+    let warned = ["rule fleet-means asks for 5 different points behind each row of fleet.soh"];
+    check(&["contract", "lint", &battery], true, &warned);
+}
+
 /// As `guan conformance | head -n 1`: the reader is gone before the rest is written.
 #[test]
 fn a_closed_pipe_is_no_panic() {

@@ -345,15 +345,20 @@ impl One<'_, '_> {
         let rules = self.grant.rules(ordinal);
         let permit = rules.permit(place);
         let (contract, now) = (self.grant.contract(), self.situation.now);
-        let terms = rules.terms(permit, later, now, self.means.boot);
-        let mut shaping = Shaping {
-            contract,
-            rules: self.grant.identity(ordinal),
-            rule: &permit.rule,
-            forbids: later.places(),
-            now,
-            means: &mut *self.means,
+        let boot = self.means.boot;
+        let (terms, identity, forbids, into) = match &permit.member {
+            None => {
+                let terms = rules.terms(permit, later, now, boot);
+                (terms, self.grant.identity(ordinal), later.places(), None)
+            }
+            Some(member) => {
+                let (shared, forbids) = (self.grant.group(member), member.places(later));
+                let terms = shared.terms(RuleSet::of(&forbids), now, boot);
+                (terms, shared.identity, forbids, Some(shared.into))
+            }
         };
+        let (rules, rule, means) = (identity, &permit.rule, &mut *self.means);
+        let mut shaping = Shaping { contract, rules, rule, forbids, into, now, means };
         let kept = shaping.sample(&permit.form, series.point, rows);
         let formed = match kept.is_empty() {
             true => Formed::default(),

@@ -16,6 +16,9 @@ pub const BUCKET_EDGES_MAX: usize = 256;
 pub const SAMPLE_MAX: u64 = 1 << 32;
 /// Longest window of an aggregate.
 pub const WINDOW_MAX: Duration = Duration::from_secs(31 * 86_400);
+/// Fewest and most different points that a result of a group may ask for.
+pub const CONTRIBUTORS_MIN: u64 = 2;
+pub const CONTRIBUTORS_MAX: u64 = 1024;
 /// Millionths of the privacy parameter epsilon, in which budgets are kept.
 pub const MICRO: f64 = 1_000_000.0;
 
@@ -56,6 +59,25 @@ impl Statistic {
         ("p95", Self::Percentile(95)),
         ("p99", Self::Percentile(99)),
     ];
+}
+
+/// Windows of one point, or of a group of points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    pub window: Duration,
+    pub statistic: Statistic,
+    /// Fewest readings behind a result.
+    pub readings_min: u64,
+    pub group: Option<Group>,
+}
+
+/// All points that the aggregate covers share their windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The point of the same dataset on which results leave; nothing else leaves on it under the permission.
+    pub into: PointName,
+    /// Fewest different points behind a result.
+    pub contributors_min: u64,
 }
 
 /// How noise is drawn.
@@ -123,11 +145,7 @@ pub enum Transform {
         high: f64,
     },
     /// One row a window leaves, if enough readings stand behind it.
-    Aggregate {
-        window: Duration,
-        statistic: Statistic,
-        contributors_min: u64,
-    },
+    Aggregate(Aggregate),
     Noise(Noise),
     /// To the nearest multiple.
     Round {
@@ -154,7 +172,7 @@ impl Transform {
             Self::Mask => Step::Mask,
             Self::Sample { .. } => Step::Sample,
             Self::Clamp { .. } => Step::Clamp,
-            Self::Aggregate { .. } => Step::Aggregate,
+            Self::Aggregate(_) => Step::Aggregate,
             Self::Noise(_) => Step::Noise,
             Self::Round { .. } | Self::Bucket { .. } | Self::Grid(_) => Step::Generalise,
             Self::Pseudonymise => Step::Pseudonymise,
@@ -167,13 +185,21 @@ impl Transform {
         !matches!(self, Self::Sample { .. } | Self::Clamp { .. })
     }
 
+    /// Of an aggregate whose windows several points share.
+    pub fn group(&self) -> Option<&Group> {
+        match self {
+            Self::Aggregate(aggregate) => aggregate.group.as_ref(),
+            _ => None,
+        }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Drop => "drop",
             Self::Mask => "mask",
             Self::Sample { .. } => "sample",
             Self::Clamp { .. } => "clamp",
-            Self::Aggregate { .. } => "aggregate",
+            Self::Aggregate(_) => "aggregate",
             Self::Noise(_) => "noise",
             Self::Round { .. } => "round",
             Self::Bucket { .. } => "bucket",

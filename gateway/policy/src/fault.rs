@@ -145,6 +145,27 @@ pub enum Problem {
         "noise on {point:?} has no clamp, so nothing bounds what one reading can reveal; add one"
     )]
     NoiseUnbounded { point: String },
+    #[error(
+        "noise on the count of a group: nothing bounds how many readings one point gives, so no noise \
+         hides them; count without `into`, or leave the noise out"
+    )]
+    NoiseOnGroupCount,
+    #[error(
+        "results leave on {point:?}, which the duty itself covers; name the points that are to be \
+         aggregated as dataField, and another one as into"
+    )]
+    IntoCovered { point: String },
+    #[error(
+        "minContributors asks for different points, so it needs into; name the point of the results"
+    )]
+    ContributorsOfOne,
+    #[error("another aggregate of the rule leaves on {point:?}, too; give each a point of its own")]
+    IntoTwice { point: String },
+    #[error(
+        "{step} is about some of what is aggregated into {point:?}, or about {point:?} itself; a result \
+         takes the steps of the points behind it, so cover all of them by one pattern each, or none"
+    )]
+    GroupInPart { point: String, step: &'static str },
     #[error("{point:?} is transformed twice at the step {step}; keep one")]
     TwoTransforms { point: String, step: &'static str },
     #[error("can never be true in the term of the contract; correct it or remove the rule")]

@@ -5,10 +5,13 @@
 //! a step cannot take, and a value for which memory or budget is spent, loses itself: it leaves as
 //! absent, never as it was.
 
+mod group;
 mod noise;
 mod pseudonym;
 
-use crate::duty::{Noise, Statistic, Transform};
+pub(crate) use group::shared_result;
+
+use crate::duty::{Aggregate, Noise, Statistic, Transform};
 use crate::means::Means;
 use crate::transform;
 use crate::usage::{AHEAD_MAX, CellKey, Place, Window};
@@ -16,7 +19,6 @@ use guan_model::{
     Column, ContractId, Digest, Now, PointId, Quality, Reason, Series, Severity, WallTime,
 };
 use std::sync::Arc;
-use std::time::Duration;
 
 /// For whom, and what it may use.
 pub(crate) struct Shaping<'s, 'm> {
@@ -26,6 +28,8 @@ pub(crate) struct Shaping<'s, 'm> {
     pub(crate) rule: &'s Arc<str>,
     /// Prohibitions that are asked when the rows leave, as places in the list of `rules`.
     pub(crate) forbids: Vec<u16>,
+    /// The point on which the results of a group leave.
+    pub(crate) into: Option<PointId>,
     pub(crate) now: Now,
     pub(crate) means: &'s mut Means<'m>,
 }
@@ -45,9 +49,9 @@ pub(crate) struct Formed {
 impl<'s, 'm> Shaping<'s, 'm> {
     /// For a window, by its key.
     pub(crate) fn of(key: &'s CellKey, now: Now, means: &'s mut Means<'m>) -> Option<Self> {
-        let CellKey::Window { contract, rules, rule, forbids, .. } = key else { return None };
-        let (rules, forbids) = (*rules, forbids.clone());
-        Some(Self { contract, rules, rule, forbids, now, means })
+        let CellKey::Window { contract, rules, rule, forbids, point } = key else { return None };
+        let (rules, forbids, into) = (*rules, forbids.clone(), Some(*point));
+        Some(Self { contract, rules, rule, forbids, into, now, means })
     }
 }
 
@@ -82,9 +86,11 @@ impl Shaping<'_, '_> {
         let mut masked = 0;
         let mut series = series;
         for (place, transform) in form.iter().enumerate() {
-            if let Transform::Aggregate { window, statistic, contributors_min } = transform {
-                let by = (*window, *statistic, *contributors_min);
-                let (results, late) = self.aggregate(&series, by);
+            if let Transform::Aggregate(aggregate) = transform {
+                let (results, late) = match &aggregate.group {
+                    None => self.aggregate(&series, aggregate),
+                    Some(group) => self.share(&series, aggregate, group),
+                };
                 let rest = results.into_iter().map(|result| self.finish(form, place + 1, result));
                 let mut formed = Formed { absorbed: true, late, ..Formed::default() };
                 for one in rest.collect::<Vec<_>>() {
@@ -115,7 +121,7 @@ impl Shaping<'_, '_> {
 
     /// The steps that follow an aggregate.
     pub(crate) fn finish_window(&mut self, form: &[Transform], result: Series) -> Formed {
-        let is_aggregate = |one: &Transform| matches!(one, Transform::Aggregate { .. });
+        let is_aggregate = |one: &Transform| matches!(one, Transform::Aggregate(_));
         let place = form.iter().position(is_aggregate);
         self.finish(form, place.map_or(form.len(), |place| place + 1), result)
     }
@@ -153,18 +159,9 @@ impl Shaping<'_, '_> {
 
     /// Takes rows into the window of their point; gives the windows that they ended, and the rows that
     /// belong to none.
-    fn aggregate(
-        &mut self,
-        series: &Series,
-        (length, statistic, contributors_min): (Duration, Statistic, u64),
-    ) -> (Vec<Series>, Vec<usize>) {
-        let key = CellKey::Window {
-            contract: self.contract.clone(),
-            rules: self.rules,
-            rule: self.rule.clone(),
-            forbids: self.forbids.clone(),
-            point: series.point,
-        };
+    fn aggregate(&mut self, series: &Series, aggregate: &Aggregate) -> (Vec<Series>, Vec<usize>) {
+        let Aggregate { window: length, statistic, readings_min, .. } = aggregate;
+        let key = self.window_key(series.point);
         let (mut results, mut late) = (Vec::new(), Vec::new());
         for row in 0..series.rows() {
             let gateway_time = series.gateway_times[row];
@@ -185,7 +182,7 @@ impl Shaping<'_, '_> {
             }
             let usage = &mut *self.means.usage;
             if place != Some(Place::Here) {
-                let window = Window::around(moment, length, statistic, contributors_min);
+                let window = Window::around(moment, *length, *statistic, *readings_min);
                 if usage.open_window(&key, window).is_err() {
                     late.push(row);
                     continue;
@@ -193,14 +190,21 @@ impl Shaping<'_, '_> {
             }
             let window = usage.window_mut(&key).expect("it was just opened, or is open");
             window.touch(gateway_time);
-            let value = transform::number(&series.values, row).filter(|value| value.is_finite());
-            if let Some(value) = value
-                && series.qualities[row].severity() != Severity::Bad
-            {
+            if let Some(value) = counting_value(series, row) {
                 window.add(value);
             }
         }
         (results, late)
+    }
+
+    fn window_key(&self, point: PointId) -> CellKey {
+        CellKey::Window {
+            contract: self.contract.clone(),
+            rules: self.rules,
+            rule: self.rule.clone(),
+            forbids: self.forbids.clone(),
+            point,
+        }
     }
 
     /// Ends a window: one row at its start, or none when too few readings stand behind it.
@@ -255,6 +259,12 @@ impl Shaping<'_, '_> {
     }
 }
 
+/// What a row adds to a window; `None` for what does not count.
+fn counting_value(series: &Series, row: usize) -> Option<f64> {
+    let value = transform::number(&series.values, row).filter(|value| value.is_finite());
+    value.filter(|_| series.qualities[row].severity() != Severity::Bad)
+}
+
 /// What a window has come to, as one row at its start.
 pub(crate) fn result_of(mut window: Window, point: PointId, at: WallTime) -> Option<Series> {
     let result = window.result()?;
@@ -267,7 +277,7 @@ pub(crate) fn result_of(mut window: Window, point: PointId, at: WallTime) -> Opt
     })
 }
 
-/// How much one reading can change what noise is added to.
+/// How much one reading can change what noise is added to; of a group, all readings of one of its points.
 #[allow(clippy::cast_precision_loss, reason = "a contract names few readings")]
 fn sensitivity(form: &[Transform]) -> f64 {
     let range = form.iter().find_map(|transform| match transform {
@@ -277,41 +287,53 @@ fn sensitivity(form: &[Transform]) -> f64 {
     // Without a clamp nothing bounds a reading; the noise then drowns it.
     let range = range.unwrap_or(f64::INFINITY);
     let aggregate = form.iter().find_map(|transform| match transform {
-        Transform::Aggregate { statistic, contributors_min, .. } => {
-            Some((*statistic, *contributors_min))
-        }
+        Transform::Aggregate(aggregate) => Some(aggregate),
         _ => None,
     });
-    match aggregate {
-        Some((Statistic::Count, _)) => 1.0,
+    let Some(Aggregate { statistic, readings_min, group, .. }) = aggregate else { return range };
+    match (statistic, group) {
+        (Statistic::Count, None) => 1.0,
+        // No contract asks for it: one point gives any number of readings.
+        (Statistic::Count, Some(_)) => f64::INFINITY,
         // A mean of fewer does not leave.
-        Some((Statistic::Mean, readings_min)) => range / readings_min.max(1) as f64,
-        Some((Statistic::Min | Statistic::Max | Statistic::Percentile(_), _)) | None => range,
+        (Statistic::Mean, None) => range / (*readings_min).max(1) as f64,
+        // Nearly all readings may be of one point, whatever is asked for: its share goes up to the whole.
+        (Statistic::Mean, Some(_))
+        | (Statistic::Min | Statistic::Max | Statistic::Percentile(_), _) => range,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::duty::Group;
+    use guan_model::PointName;
+    use std::time::Duration;
 
     #[test]
     fn what_one_reading_changes() {
-        let check = |statistic: Option<(Statistic, u64)>, expect: f64| {
+        let check = |statistic: Option<(Statistic, u64)>, expect: f64, of_group: f64| {
             let clamp = Transform::Clamp { low: -50.0, high: 150.0 };
-            let aggregate = statistic.map(|(statistic, contributors_min)| Transform::Aggregate {
-                window: Duration::from_secs(60),
-                statistic,
-                contributors_min,
-            });
-            let form: Vec<Transform> = std::iter::once(clamp).chain(aggregate).collect();
-            assert_eq!(sensitivity(&form).to_bits(), expect.to_bits(), "{statistic:?}");
+            let into = PointName::parse("Fleet").unwrap();
+            for (group, expect) in
+                [(None, expect), (Some(Group { into, contributors_min: 5 }), of_group)]
+            {
+                let aggregate = statistic.map(|(statistic, readings_min)| {
+                    let window = Duration::from_secs(60);
+                    let group = group.clone();
+                    Transform::Aggregate(Aggregate { window, statistic, readings_min, group })
+                });
+                let form: Vec<Transform> =
+                    std::iter::once(clamp.clone()).chain(aggregate).collect();
+                assert_eq!(sensitivity(&form).to_bits(), expect.to_bits(), "{form:?}");
+            }
         };
-        check(None, 200.0);
-        check(Some((Statistic::Count, 10)), 1.0);
-        check(Some((Statistic::Mean, 0)), 200.0);
-        check(Some((Statistic::Mean, 10)), 20.0);
-        check(Some((Statistic::Min, 10)), 200.0);
-        check(Some((Statistic::Max, 10)), 200.0);
-        check(Some((Statistic::Percentile(95), 10)), 200.0);
+        check(None, 200.0, 200.0);
+        check(Some((Statistic::Count, 10)), 1.0, f64::INFINITY);
+        check(Some((Statistic::Mean, 0)), 200.0, 200.0);
+        check(Some((Statistic::Mean, 10)), 20.0, 200.0);
+        check(Some((Statistic::Min, 10)), 200.0, 200.0);
+        check(Some((Statistic::Max, 10)), 200.0, 200.0);
+        check(Some((Statistic::Percentile(95), 10)), 200.0, 200.0);
     }
 }

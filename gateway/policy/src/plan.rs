@@ -7,11 +7,14 @@
 
 mod columns;
 mod grant;
+mod group;
 mod judge;
 mod program;
 
 pub(crate) use columns::reading;
 pub(crate) use grant::{Grant, Permit, PointRules, RuleSet, Verdict};
+pub use group::GroupFault;
+pub(crate) use group::SharedWindows;
 pub use judge::{Judged, Verdicts};
 pub use program::{Collections, Reading};
 pub(crate) use program::{Counted, Fixed, Live, Program};
@@ -59,6 +62,17 @@ pub enum PlanWarning {
          protected leaves as it is; correct the name, or give boxes without the point another contract"
     )]
     Unprotected { contract: ContractId, rule: Arc<str>, transform: &'static str, points: String },
+    #[error(
+        "rule {rule} of contract {contract} grants nothing in {dataset} where it aggregates into \
+         {into}: {why}"
+    )]
+    Group {
+        contract: ContractId,
+        dataset: DatasetId,
+        rule: Arc<str>,
+        into: String,
+        why: GroupFault,
+    },
     #[error(
         "contract {contract} divides the points of {dataset} into too many kinds; it grants \
          nothing there"
@@ -189,7 +203,7 @@ impl Plan {
                         && other.rules().iter().any(|rule| rule.kind == RuleKind::Prohibition)
                 };
                 let others: Vec<&Contract> = safe.iter().map(AsRef::as_ref).filter(same).collect();
-                match Grant::of(contract, &others, points, (&table, collections)) {
+                match Grant::of(contract, &others, points, (&table, collections), &mut warnings) {
                     Some(grant) => plan.grants.push(grant),
                     None => warnings.push(PlanWarning::TooManyKinds {
                         contract: contract.id().clone(),

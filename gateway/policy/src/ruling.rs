@@ -4,7 +4,7 @@
 
 use crate::contract::{Contract, Rule};
 use crate::decision::DenyReason;
-use crate::duty::Duty;
+use crate::duty::{Duty, Treatment};
 use std::fmt;
 
 /// What became of a reading, in the words of the document.
@@ -76,7 +76,9 @@ impl Contract {
 
 fn has_conditions(rule: &Rule, point: &str) -> bool {
     use crate::constraint::Phase;
-    let changes_form = rule.treatments.iter().any(|one| one.points.covers(point));
+    let is_result =
+        |one: &Treatment| one.transform.group().is_some_and(|group| group.into.as_str() == point);
+    let changes_form = rule.treatments.iter().any(|one| one.points.covers(point) || is_result(one));
     // The box does these two for every reading.
     let asks = |duty: &Duty| !matches!(duty, Duty::Log | Duty::AttachPolicy);
     let waits = rule.constraint.phases().contains(&Phase::Release);

@@ -7,10 +7,12 @@
 //!
 //! Never here: which rule asks, what a row looks like.
 
+mod group;
 mod quantiles;
 mod window;
 mod wire;
 
+pub(crate) use group::{Absorbed, Given, GroupWindows, Shared};
 pub use window::AHEAD_MAX;
 pub(crate) use window::{Place, Window};
 pub use wire::UsageFault;
@@ -39,6 +41,7 @@ pub(crate) enum CellKey {
     Sample { contract: ContractId, rule: Arc<str>, point: PointId },
     /// Epsilon spent in a period, in millionths.
     Budget { contract: ContractId, point: PointId, period: Period },
+    /// Of a point, or of a group by the point on which its results leave.
     /// `rules`: the version of the contract and the list of prohibitions under which it was begun; zero for
     /// one of an earlier program, which did not say. `forbids`: places in that list of what is asked again
     /// when the result leaves.
@@ -60,6 +63,7 @@ impl CellKey {
         };
         let window = match cell {
             Cell::Window(window) => window.bytes_max(),
+            Cell::Group(group) => group.bytes_max(),
             Cell::Counter { .. } | Cell::Bucket { .. } => 0,
         };
         CELL_BYTES + forbids + window
@@ -87,6 +91,22 @@ enum Cell {
     Counter { period: i64, used: u64 },
     Bucket { left_nanos: u64, at: WallTime },
     Window(Box<Window>),
+    Group(Box<GroupWindows>),
+}
+
+impl Cell {
+    fn is_windows(&self) -> bool {
+        matches!(self, Self::Window(_) | Self::Group(_))
+    }
+
+    /// Whether there is a window for which nothing more is waited.
+    fn is_overdue(&self, now: WallTime) -> bool {
+        match self {
+            Self::Window(window) => window.is_overdue(now),
+            Self::Group(group) => group.is_overdue(now),
+            Self::Counter { .. } | Self::Bucket { .. } => false,
+        }
+    }
 }
 
 /// All cells, and what the commit underway has changed.
@@ -178,6 +198,7 @@ impl Usage {
     }
 
     pub(crate) fn close_window(&mut self, key: &CellKey) -> Option<Window> {
+        self.window(key)?;
         self.touch(key);
         match self.take(key) {
             Some(Cell::Window(window)) => Some(*window),
@@ -185,32 +206,57 @@ impl Usage {
         }
     }
 
+    /// The windows of a group, to change; `None` when there are none.
+    pub(crate) fn group_mut(&mut self, key: &CellKey) -> Option<&mut GroupWindows> {
+        self.touch(key);
+        match self.cells.get_mut(key) {
+            Some(Cell::Group(group)) => Some(group),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn open_group(&mut self, key: &CellKey, group: GroupWindows) -> Result<(), Full> {
+        self.set(key, Cell::Group(Box::new(group)))
+    }
+
+    pub(crate) fn close_group(&mut self, key: &CellKey) -> Option<GroupWindows> {
+        self.group_mut(key)?;
+        match self.take(key) {
+            Some(Cell::Group(group)) => Some(*group),
+            _ => None,
+        }
+    }
+
+    /// Readings behind the open windows of a point or a group, which are no more.
+    pub(crate) fn give_up_windows(&mut self, key: &CellKey) -> u64 {
+        self.touch(key);
+        match self.take(key) {
+            Some(Cell::Window(window)) => window.count(),
+            Some(Cell::Group(group)) => group.count(),
+            _ => 0,
+        }
+    }
+
     /// All windows, those of a point in order.
     pub(crate) fn windows(&self) -> Vec<CellKey> {
-        let found = self.cells.iter().filter(|(_, cell)| matches!(cell, Cell::Window(_)));
+        let found = self.cells.iter().filter(|(_, cell)| cell.is_windows());
         found.map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether any window is open.
     pub fn has_windows(&self) -> bool {
-        self.cells.values().any(|cell| matches!(cell, Cell::Window(_)))
+        self.cells.values().any(Cell::is_windows)
     }
 
     /// Windows for which nothing more is waited.
     pub(crate) fn overdue(&self, now: WallTime) -> Vec<CellKey> {
-        let is_overdue = |cell: &Cell| match cell {
-            Cell::Window(window) => window.is_overdue(now),
-            _ => false,
-        };
-        let found = self.cells.iter().filter(|(_, cell)| is_overdue(cell));
+        let found = self.cells.iter().filter(|(_, cell)| cell.is_overdue(now));
         found.map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether `overdue` would find any.
     pub fn is_overdue(&self, now: WallTime) -> bool {
-        self.cells
-            .values()
-            .any(|cell| matches!(cell, Cell::Window(window) if window.is_overdue(now)))
+        self.cells.values().any(|cell| cell.is_overdue(now))
     }
 
     /// Forgets what contracts had begun that are no longer there; what they used up stays counted, and windows

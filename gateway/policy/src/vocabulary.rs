@@ -93,10 +93,11 @@ pub const DUTIES: [DutyWord; 18] = [
     word(
         "aggregate",
         &["window", "statistic"],
-        &["minReadings", "contributors", "dataField"],
+        &["minReadings", "contributors", "into", "minContributors", "dataField"],
         "one row a window and point leaves, if so many of its readings stand behind it (contributors: \
-         the same)",
-        "按点窗口聚合，读数不足不输出",
+         the same); with into, one row a window of all these points, on that point, if minContributors \
+         of them (2) stand behind it",
+        "按点窗口聚合，读数不足不输出；给出 into 时多点合并为一个窗口，贡献点不足 minContributors 不输出",
     ),
     word(
         "noise",
@@ -382,6 +383,7 @@ mod tests {
             (_, "edges") => json!([1, 2]),
             (_, "axis") => json!("latitude"),
             (_, "dataField") => json!("Vessel.Speed"),
+            (_, "into") => json!("Fleet.Speed"),
             (_, "target") => json!("ops@example.org"),
             (_, "on") => json!("quota"),
             (_, "low") => json!(0),
@@ -434,6 +436,9 @@ mod tests {
                 let with = match *optional {
                     // One of two.
                     "by" => vec!["by"],
+                    // Only with the names that it is not among, and with the point of the results.
+                    "into" => [&required[..], &["into", "dataField"]].concat(),
+                    "minContributors" => [&required[..], &["into", "dataField", optional]].concat(),
                     "delta" => continue,
                     optional => [&required[..], &[optional]].concat(),
                 };

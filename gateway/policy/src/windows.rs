@@ -7,12 +7,13 @@
 //! is given up because rules changed is counted once more, as dropped.
 
 use crate::decision::{Outputs, Permitted};
-use crate::form::{Shaping, result_of};
+use crate::form::{Shaping, result_of, shared_result};
 use crate::means::Means;
-use crate::plan::{Grant, Permit, Plan, PointRules, Program, RuleSet};
+use crate::plan::{Grant, Permit, Plan, PointRules, Program, RuleSet, SharedWindows};
 use crate::situation::Situation;
+use crate::terms::Terms;
 use crate::usage::CellKey;
-use guan_model::{BatchHeader, ContractId, DatasetId, PointId, Series};
+use guan_model::{BatchHeader, BootNumber, ContractId, DatasetId, Now, PointId, Series, WallTime};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,8 +29,14 @@ pub struct Ended {
 struct Known<'p> {
     dataset: &'p DatasetId,
     grant: &'p Grant,
-    rules: &'p PointRules,
     permit: &'p Permit,
+    rules: Rules<'p>,
+}
+
+/// The rules under which it was begun.
+enum Rules<'p> {
+    OfPoint(&'p PointRules),
+    Shared(&'p SharedWindows),
 }
 
 impl Plan {
@@ -50,9 +57,8 @@ impl Plan {
                 ended.give_up(&key, means);
                 continue;
             };
-            let result =
-                Shaping::of(&key, now, means).and_then(|mut one| one.close(&key, now.wall));
-            if let Some(result) = result {
+            let close = |mut one: Shaping<'_, '_>| one.close_overdue(&key, now.wall);
+            for result in Shaping::of(&key, now, means).map_or_else(Vec::new, close) {
                 let permitted =
                     known.leave(&key, (result, Vec::new()), (situation, means), &header);
                 ended.permitted.extend(permitted);
@@ -81,21 +87,21 @@ impl Plan {
             let may_leave = may_leave(contract) && !situation.is_violated(contract, rule);
             let known = self.known(&key).filter(|_| may_leave);
             let asked = known.and_then(|known| {
-                let asked = next.asks_beyond(self, contract, *point, known.rules, situation)?;
+                let asked = known.asked_beyond(self, next, (contract, *point), situation)?;
                 Some((known, asked))
             });
             let Some((known, asked)) = asked else {
                 ended.give_up(&key, means);
                 continue;
             };
-            let Some(window) = means.usage.close_window(&key) else { continue };
-            let readings = window.count();
-            match result_of(window, *point, situation.now.wall) {
-                Some(result) => {
-                    let permitted = known.leave(&key, (result, asked), (situation, means), &header);
-                    ended.permitted.extend(permitted);
-                }
-                None => ended.drop(*point, readings),
+            for (readings, result) in close_all(&key, situation.now.wall, means) {
+                let Some(result) = result else {
+                    ended.drop(*point, readings);
+                    continue;
+                };
+                let asked = (result, asked.clone());
+                let permitted = known.leave(&key, asked, (situation, means), &header);
+                ended.permitted.extend(permitted);
             }
         }
         ended
@@ -105,9 +111,13 @@ impl Plan {
     fn known(&self, key: &CellKey) -> Option<Known<'_>> {
         let CellKey::Window { contract, rules, rule, point, .. } = key else { return None };
         let (dataset, grant, ordinal) = self.grant_of(contract, *point)?;
+        if let Some(shared) = grant.group_of(rule, *point, *rules) {
+            let (permit, rules) = (&shared.permit, Rules::Shared(shared));
+            return Some(Known { dataset, grant, permit, rules });
+        }
         let found = grant.rules(ordinal);
         let permit = found.permit_by_rule(rule).filter(|_| grant.identity(ordinal) == *rules)?;
-        Some(Known { dataset, grant, rules: found, permit })
+        Some(Known { dataset, grant, permit, rules: Rules::OfPoint(found) })
     }
 
     /// What this plan asks of a result that is of an earlier one; `None`: it forbids it.
@@ -134,7 +144,53 @@ impl Plan {
     }
 }
 
+/// Ends all windows of a key: how many readings stand behind each, and its result.
+fn close_all(key: &CellKey, at: WallTime, means: &mut Means<'_>) -> Vec<(u64, Option<Series>)> {
+    let CellKey::Window { point, .. } = key else { return Vec::new() };
+    if let Some(window) = means.usage.close_window(key) {
+        return vec![(window.count(), result_of(window, *point, at))];
+    }
+    let Some(group) = means.usage.close_group(key) else { return Vec::new() };
+    let contributors_min = group.contributors_min();
+    let ended = group.end_all().into_iter();
+    ended.map(|one| (one.count(), shared_result(key, &one, contributors_min, at))).collect()
+}
+
 impl Known<'_> {
+    /// What the plan that comes asks of its result; `None`: it forbids it. Whose readings stand behind a window
+    /// of a group is not known, so each of its points is asked about.
+    fn asked_beyond(
+        &self,
+        before: &Plan,
+        next: &Plan,
+        (contract, point): (&ContractId, PointId),
+        situation: &Situation,
+    ) -> Option<Vec<(Arc<str>, Program)>> {
+        let shared = match self.rules {
+            Rules::OfPoint(rules) => {
+                return next.asks_beyond(before, contract, point, rules, situation);
+            }
+            Rules::Shared(shared) => shared,
+        };
+        let mut all = Vec::new();
+        for (point, ordinal) in &shared.points {
+            let rules = self.grant.rules(*ordinal);
+            for one in next.asks_beyond(before, contract, *point, rules, situation)? {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+        }
+        Some(all)
+    }
+
+    fn terms(&self, forbids: RuleSet, now: Now, boot: BootNumber) -> Terms {
+        match self.rules {
+            Rules::OfPoint(rules) => rules.terms(self.permit, forbids, now, boot),
+            Rules::Shared(shared) => shared.terms(forbids, now, boot),
+        }
+    }
+
     /// The result of a window in its form, on its terms; `asked`: of it alone.
     fn leave(
         &self,
@@ -146,8 +202,7 @@ impl Known<'_> {
         let (CellKey::Window { forbids, .. }, boot) = (key, means.boot) else { return Vec::new() };
         let Some(mut shaping) = Shaping::of(key, situation.now, means) else { return Vec::new() };
         let formed = shaping.finish_window(&self.permit.form, result);
-        let forbids = RuleSet::of(forbids);
-        let mut terms = self.rules.terms(self.permit, forbids, situation.now, boot);
+        let mut terms = self.terms(RuleSet::of(forbids), situation.now, boot);
         terms.forbid.extend(asked);
         let mut outputs = Outputs::default();
         outputs.push(terms, formed);
@@ -158,9 +213,7 @@ impl Known<'_> {
 impl Ended {
     fn give_up(&mut self, key: &CellKey, means: &mut Means<'_>) {
         let CellKey::Window { point, .. } = key else { return };
-        if let Some(window) = means.usage.close_window(key) {
-            self.drop(*point, window.count());
-        }
+        self.drop(*point, means.usage.give_up_windows(key));
     }
 
     fn drop(&mut self, point: PointId, readings: u64) {

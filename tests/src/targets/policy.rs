@@ -125,7 +125,8 @@ pub fn usage(data: &[u8]) -> bool {
         };
         let counted = plan(include_bytes!("../../fuzz/corpus/draft/counted.json"));
         let forms = plan(include_bytes!("../../fuzz/corpus/draft/forms.json"));
-        (vec![counted, forms], rows_of_all_types(&table))
+        let groups = plan(include_bytes!("../../fuzz/corpus/draft/groups.json"));
+        (vec![counted, forms, groups], rows_of_all_types(&table))
     });
     let mut usage = Usage::default();
     if usage.replay(data).is_err() {
@@ -296,9 +297,10 @@ pub fn record(data: &[u8]) -> bool {
 pub fn mandate(data: &[u8]) -> bool {
     static DRAFTS: OnceLock<Vec<Contract>> = OnceLock::new();
     let drafts = DRAFTS.get_or_init(|| {
-        let files: [&[u8]; 3] = [
+        let files: [&[u8]; 4] = [
             include_bytes!("../../fuzz/corpus/draft/settled.json"),
             include_bytes!("../../fuzz/corpus/draft/forms.json"),
+            include_bytes!("../../fuzz/corpus/draft/groups.json"),
             include_bytes!("../../fuzz/corpus/draft/first.json"),
         ];
         let drafts = files.map(|json| Contract::draft(json).expect("a contract of the corpus"));

@@ -132,12 +132,19 @@ fn warnings(contract: &Contract) -> Vec<String> {
     }
     for rule in contract.rules() {
         for treatment in &rule.treatments {
-            if let Transform::Aggregate { contributors_min: 2.., .. } = &treatment.transform {
-                warnings.push(format!(
-                    "rule {} asks for readings behind each row of its aggregate: a window is one \
-                     point's, so they are not different sources",
-                    rule.id
-                ));
+            let Transform::Aggregate(aggregate) = &treatment.transform else { continue };
+            let id = &rule.id;
+            match &aggregate.group {
+                None if aggregate.readings_min >= 2 => warnings.push(format!(
+                    "rule {id} asks for readings behind each row of its aggregate: a window is one \
+                     point's, so they are not different sources; `into` joins several points"
+                )),
+                None => {}
+                Some(group) => warnings.push(format!(
+                    "rule {id} asks for {} different points behind each row of {}: they are different \
+                     sources only if its dataField names one point of each",
+                    group.contributors_min, group.into
+                )),
             }
         }
     }

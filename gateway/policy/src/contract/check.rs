@@ -3,12 +3,13 @@
 //! `check` is for every file; `check_sense` for whoever is about to sign: what was signed before it
 //! was asked stays in force, and a rule that says nothing grants nothing.
 
+mod groups;
 mod implication;
 
 use super::{Contract, Rule, RuleKind, WireForm};
 use crate::action::Action;
 use crate::constraint::{Constraint, Test};
-use crate::duty::{Duty, PointPatterns, Statistic, Transform};
+use crate::duty::{Aggregate, Duty, PointPatterns, Statistic, Transform};
 use crate::fault::{Faults, Problem, child};
 use crate::interval::{Comparison, IntervalSet};
 use implication::{Reasoner, disjuncts};
@@ -25,6 +26,7 @@ pub(super) fn check(contract: &Contract, faults: &mut Faults) {
             faults.add(at, Problem::Unsatisfiable);
         }
         check_treatments(rule, faults);
+        groups::check(rule, faults);
         check_foreign(rule, faults);
         check_rates(rule, faults);
     }
@@ -232,7 +234,7 @@ fn check_treatments(rule: &Rule, faults: &mut Faults) {
                 matches!(
                     transform,
                     Transform::Clamp { .. }
-                        | Transform::Aggregate { statistic: Statistic::Count, .. }
+                        | Transform::Aggregate(Aggregate { statistic: Statistic::Count, .. })
                 )
             };
             let clamps = |pattern: &str| {

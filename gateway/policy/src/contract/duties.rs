@@ -6,11 +6,13 @@ pub(super) use writer::{duties_json, texts};
 
 use crate::constraint::{Period, pattern};
 use crate::duty::{
-    Axis, BUCKET_EDGES_MAX, Duty, Grid, MICRO, Mechanism, Noise, NotifyOn, PointPatterns,
-    SAMPLE_MAX, Statistic, Transform, Treatment, WINDOW_MAX,
+    Aggregate, Axis, BUCKET_EDGES_MAX, CONTRIBUTORS_MAX, CONTRIBUTORS_MIN, Duty, Grid, Group,
+    MICRO, Mechanism, Noise, NotifyOn, PointPatterns, SAMPLE_MAX, Statistic, Transform, Treatment,
+    WINDOW_MAX,
 };
 use crate::fault::{Faults, Problem, shown};
 use crate::object::{Member, Object};
+use guan_model::PointName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,8 +50,15 @@ fn read_duty(member: &Member<'_>, all: &mut Duties, faults: &mut Faults) -> Opti
     let object = Object::open_with(member.value, &member.pointer, &["action"], &optional, faults)?;
     let action = object.text("action", faults).map(crate::constraint::term)?;
     let mut parameters = Parameters::read(&object, faults)?;
+    let into_at = parameters.left.get("into").map(|member| member.pointer.clone());
     if let Some(transform) = transform(action, &mut parameters, faults) {
         let points = parameters.points(faults);
+        if let Some(group) = transform.as_ref().and_then(Transform::group)
+            && points.covers(group.into.as_str())
+            && let Some(pointer) = &into_at
+        {
+            faults.add(pointer, Problem::IntoCovered { point: group.into.to_string() });
+        }
         parameters.finish(faults);
         let pointer = Arc::from(member.pointer.as_str());
         all.treatments.push(Treatment { points, transform: transform?, pointer });
@@ -197,8 +206,8 @@ fn aggregate(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
     let known = "count, min, max, mean, p05, p50, p90, p95 or p99";
     let statistic = p.required("statistic", faults);
     let statistic = statistic.and_then(|member| member.word(&Statistic::WORDS, known, faults));
-    // A window is one point's, so what stands behind it are readings; the older name says less.
-    let contributors_min = match (p.optional("minReadings"), p.optional("contributors")) {
+    // What stands behind a window are readings; the older name says less.
+    let readings_min = match (p.optional("minReadings"), p.optional("contributors")) {
         (Some(_), Some(older)) => {
             let (first, second) = ("minReadings", "contributors");
             faults.add(&older.pointer, Problem::TwoSpellings { first, second });
@@ -207,7 +216,38 @@ fn aggregate(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Transform> {
         (Some(member), None) | (None, Some(member)) => member.whole(faults)?,
         (None, None) => 1,
     };
-    Some(Transform::Aggregate { window: window?, statistic: statistic?, contributors_min })
+    let group = group(p, faults)?;
+    let (window, statistic) = (window?, statistic?);
+    Some(Transform::Aggregate(Aggregate { window, statistic, readings_min, group }))
+}
+
+/// The outer `None`: it has faults. The inner: each point has windows of its own.
+fn group(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Option<Group>> {
+    let (into, minimum) = (p.optional("into"), p.optional("minContributors"));
+    let contributors_min = match &minimum {
+        Some(member) => member.whole(faults)?,
+        None => CONTRIBUTORS_MIN,
+    };
+    if let Some(member) = &minimum {
+        if into.is_none() {
+            faults.add(&member.pointer, Problem::ContributorsOfOne);
+            return None;
+        }
+        if !(CONTRIBUTORS_MIN..=CONTRIBUTORS_MAX).contains(&contributors_min) {
+            let (name, limits) = ("minContributors", [CONTRIBUTORS_MIN, CONTRIBUTORS_MAX]);
+            let [low, high] = limits.map(|limit| limit.to_string());
+            faults.add(&member.pointer, Problem::Range { name: name.to_owned(), low, high });
+            return None;
+        }
+    }
+    let Some(member) = into else { return Some(None) };
+    match PointName::parse(member.text(faults)?) {
+        Ok(into) => Some(Some(Group { into, contributors_min })),
+        Err(fault) => {
+            faults.add(&member.pointer, Problem::Name { detail: fault.to_string() });
+            None
+        }
+    }
 }
 
 fn noise(p: &mut Parameters<'_>, faults: &mut Faults) -> Option<Noise> {

@@ -13,6 +13,8 @@ use guan_model::{
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 
+mod groups;
+
 const SPEED: PointId = PointId(1);
 /// 2027-01-15T08:00:00Z.
 const START_S: i64 = 1_800_000_000;

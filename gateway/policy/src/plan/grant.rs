@@ -1,5 +1,7 @@
 //! What one contract says about the points of one dataset.
 
+use super::PlanWarning;
+use super::group::{Groups, Member, SharedWindows};
 use super::program::{Asks, Collections, Counted, Fixed, Live, Program, Reading};
 use crate::constraint::{QuotaKey, Rate, Test};
 use crate::contract::check::binds_the_box;
@@ -12,7 +14,7 @@ use crate::truth::Truth;
 use crate::usage::Usage;
 use guan_model::bytes_io::Writer;
 use guan_model::descriptor::PointDescriptor;
-use guan_model::{BootNumber, ClockQuality, ContractId, Digest, Now, WallTime};
+use guan_model::{BootNumber, ClockQuality, ContractId, Digest, Now, PointId, WallTime};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,25 +60,27 @@ pub(crate) struct Permit {
     /// In the order of their steps.
     pub(crate) form: Vec<Transform>,
     pub(crate) rates: Vec<Rate>,
+    /// Of a form whose windows several points share.
+    pub(crate) member: Option<Member>,
 }
 
 /// A prohibition for some points.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Forbid {
     contract: ContractId,
-    contract_digest: Digest,
-    rule: Arc<str>,
+    pub(super) contract_digest: Digest,
+    pub(super) rule: Arc<str>,
     /// Its contract's term; `None` for the grant's own contract, whose term is asked anyway.
     term: Option<(WallTime, WallTime)>,
     pub(super) program: Program,
-    later: Program,
+    pub(super) later: Program,
 }
 
 /// The rules that are left for points about which a contract says the same.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct PointRules {
-    permits: Vec<Permit>,
-    forbids: Vec<Forbid>,
+    pub(super) permits: Vec<Permit>,
+    pub(super) forbids: Vec<Forbid>,
     asks: Asks,
 }
 
@@ -97,7 +101,7 @@ pub(crate) enum Verdict {
 
 impl PointRules {
     /// `others`: contracts of the same consumer, whose prohibitions bind it here, too.
-    fn of(fixed: &Fixed<'_>, others: &[&Contract]) -> Option<Self> {
+    pub(super) fn of(fixed: &Fixed<'_>, others: &[&Contract]) -> Option<Self> {
         let mut rules = Self::default();
         let own = fixed.contract;
         for rule in own.rules().iter().filter(|rule| binds_the_box(rule)) {
@@ -118,6 +122,15 @@ impl PointRules {
         }
         rules.asks = rules.most_asked();
         (rules.forbids.len() <= FORBIDS_MAX).then_some(rules)
+    }
+
+    /// With other permissions; without any, nothing is left.
+    pub(super) fn set_permits(&mut self, permits: Vec<Permit>) {
+        self.permits = permits;
+        match self.permits.is_empty() {
+            true => *self = Self::default(),
+            false => self.asks = self.most_asked(),
+        }
     }
 
     fn most_asked(&self) -> Asks {
@@ -274,16 +287,8 @@ impl PointRules {
         boot: BootNumber,
     ) -> Terms {
         let forbid = forbids.iter().filter_map(|place| self.forbids.get(place));
-        let delay = permit.form.iter().find_map(|transform| match transform {
-            Transform::Delay { span } => Some(Delay { span: *span, boot, kept_at: now }),
-            _ => None,
-        });
-        Terms {
-            permission: permit.rule.clone(),
-            require: permit.later.clone(),
-            forbid: forbid.map(|one| (one.rule.clone(), one.later.clone())).collect(),
-            delay,
-        }
+        let forbid = forbid.map(|one| (one.rule.clone(), one.later.clone()));
+        permit.terms(forbid.collect(), now, boot)
     }
 }
 
@@ -302,10 +307,15 @@ impl Permit {
         if [&program, &later].contains(&&Program::Known(Truth::False)) {
             return None;
         }
-        let name = fixed.point.name.as_str();
-        let treats = rule.treatments.iter().filter(|one| one.points.covers(name));
+        let name = &fixed.point.name;
+        let treats = rule.treatments.iter().filter(|one| one.points.covers(name.as_str()));
         let mut form: Vec<Transform> = treats.map(|one| one.transform.clone()).collect();
         form.sort_by_key(Transform::step);
+        let mut groups = rule.treatments.iter().filter_map(|one| one.transform.group());
+        if groups.any(|group| group.into == *name) {
+            // Only results leave on it.
+            form = vec![Transform::Drop];
+        }
         let leaves = rule.constraint.leaves().into_iter();
         // A rate that is written twice is one.
         let rates: BTreeSet<Rate> = leaves
@@ -315,7 +325,37 @@ impl Permit {
             })
             .collect();
         let (contract, rule) = (fixed.contract.id().clone(), rule.id.clone());
-        Some(Self { contract, rule, program, later, form, rates: rates.into_iter().collect() })
+        let rates = rates.into_iter().collect();
+        Some(Self { contract, rule, program, later, form, rates, member: None })
+    }
+
+    /// The point on which results of windows leave that several points share.
+    pub(super) fn results_on(&self) -> Option<&str> {
+        self.form.iter().find_map(Transform::group).map(|group| group.into.as_str())
+    }
+
+    /// Whether it asks the same of the moment of leaving.
+    pub(super) fn leaves_as(&self, other: &Self) -> bool {
+        self.later == other.later
+    }
+
+    /// What it asks of the moment of leaving, beside prohibitions, but for a delay.
+    pub(super) fn asked(&self, forbid: Vec<(Arc<str>, Program)>) -> Terms {
+        let (permission, require) = (self.rule.clone(), self.later.clone());
+        Terms { permission, require, forbid, delay: None }
+    }
+
+    pub(super) fn terms(
+        &self,
+        forbid: Vec<(Arc<str>, Program)>,
+        now: Now,
+        boot: BootNumber,
+    ) -> Terms {
+        let delay = self.form.iter().find_map(|transform| match transform {
+            Transform::Delay { span } => Some(Delay { span: *span, boot, kept_at: now }),
+            _ => None,
+        });
+        Terms { delay, ..self.asked(forbid) }
     }
 }
 
@@ -332,7 +372,7 @@ impl Forbid {
     }
 
     /// Whether it asks the same, whoever says it; counters are those of one contract.
-    fn asks_as(&self, other: &Self) -> bool {
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
         let is_same_counter = self.program.asks() < Asks::Counters
             || (&self.contract, &self.rule) == (&other.contract, &other.rule);
         is_same_counter
@@ -368,6 +408,7 @@ pub(crate) struct Grant {
     rules: Vec<PointRules>,
     /// One for each of `rules`.
     identities: Vec<Digest>,
+    groups: Vec<SharedWindows>,
 }
 
 impl Grant {
@@ -378,11 +419,14 @@ impl Grant {
         others: &[&Contract],
         points: &[&PointDescriptor],
         (descriptors, collections): (&Digest, &Collections),
+        warnings: &mut Vec<PlanWarning>,
     ) -> Option<Self> {
         let mut rules: Vec<PointRules> = Vec::new();
         let mut rules_of = Vec::with_capacity(points.len());
-        for point in points {
-            let own = PointRules::of(&Fixed { contract, point, collections }, others)?;
+        let mut groups = Groups::new(contract, others, points, collections);
+        for (ordinal, point) in points.iter().enumerate() {
+            let mut own = PointRules::of(&Fixed { contract, point, collections }, others)?;
+            groups.admit(&mut own, ordinal)?;
             let known = rules.iter().position(|known| *known == own);
             let place = known.unwrap_or_else(|| {
                 rules.push(own);
@@ -406,6 +450,7 @@ impl Grant {
             tells: super::notifications(contract).iter().any(|(on, _)| *on != NotifyOn::Use),
             rules_of,
             identities: rules.iter().map(|one| one.identity(contract, descriptors)).collect(),
+            groups: groups.finish(descriptors, warnings),
             rules,
         })
     }
@@ -444,5 +489,22 @@ impl Grant {
 
     pub(crate) fn rules(&self, ordinal: usize) -> &PointRules {
         &self.rules[usize::from(self.rules_of[ordinal])]
+    }
+
+    pub(crate) fn group(&self, member: &Member) -> &SharedWindows {
+        &self.groups[usize::from(member.group)]
+    }
+
+    /// The windows that points share under a rule, if just these rules stand.
+    pub(crate) fn group_of(
+        &self,
+        rule: &str,
+        into: PointId,
+        identity: Digest,
+    ) -> Option<&SharedWindows> {
+        let is_it = |one: &&SharedWindows| {
+            &*one.rule == rule && one.into == into && one.identity == identity
+        };
+        self.groups.iter().find(is_it)
     }
 }

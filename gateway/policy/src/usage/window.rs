@@ -25,7 +25,7 @@ pub(crate) struct Window {
     start: WallTime,
     length: Duration,
     statistic: Statistic,
-    contributors_min: u64,
+    readings_min: u64,
     count: u64,
     min: f64,
     max: f64,
@@ -51,14 +51,14 @@ impl Window {
         moment: WallTime,
         length: Duration,
         statistic: Statistic,
-        contributors_min: u64,
+        readings_min: u64,
     ) -> Self {
         let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX).max(1);
         Self {
             start: WallTime(moment.0.div_euclid(nanos).saturating_mul(nanos)),
             length,
             statistic,
-            contributors_min,
+            readings_min,
             count: 0,
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
@@ -70,14 +70,31 @@ impl Window {
 
     /// The empty window that follows on this one.
     pub(crate) fn next(&self) -> Self {
-        Self::around(self.end(), self.length, self.statistic, self.contributors_min)
+        Self::around(self.end(), self.length, self.statistic, self.readings_min)
+    }
+
+    /// An empty window of the same kind.
+    pub(super) fn around_moment(&self, moment: WallTime) -> Self {
+        Self::around(moment, self.length, self.statistic, self.readings_min)
+    }
+
+    /// Whether nothing has ever come for it.
+    pub(super) fn is_blank(&self) -> bool {
+        *self == self.around_moment(self.start)
+    }
+
+    /// Whether it is one of the windows that `around_moment` of another gives.
+    pub(super) fn follows(&self, other: &Self) -> bool {
+        let begun = other.around_moment(self.start);
+        let kind = |one: &Self| (one.start, one.length, one.statistic, one.readings_min);
+        kind(self) == kind(&begun)
     }
 
     pub(crate) fn start(&self) -> WallTime {
         self.start
     }
 
-    fn end(&self) -> WallTime {
+    pub(super) fn end(&self) -> WallTime {
         self.start.saturating_add(self.length)
     }
 
@@ -117,7 +134,7 @@ impl Window {
     /// The statistic; `None` when too few readings stand behind it.
     #[allow(clippy::cast_precision_loss, reason = "2^53 readings take longer than any window")]
     pub(crate) fn result(&mut self) -> Option<f64> {
-        if self.count < self.contributors_min.max(1) {
+        if self.count < self.readings_min.max(1) {
             return None;
         }
         let result = match self.statistic {
@@ -156,7 +173,7 @@ impl Window {
             Statistic::Mean => 131,
             Statistic::Percentile(percent) => percent,
         });
-        out.varint(self.contributors_min);
+        out.varint(self.readings_min);
         out.varint(self.count);
         [self.min, self.max, self.mean].iter().for_each(|number| out.u64(number.to_bits()));
         self.quantiles.write(out);
@@ -174,7 +191,7 @@ impl Window {
             131 => Statistic::Mean,
             percent => Statistic::Percentile(percent),
         };
-        let (contributors_min, count) = (reader.varint()?, reader.varint()?);
+        let (readings_min, count) = (reader.varint()?, reader.varint()?);
         let mut number = || reader.u64().map(f64::from_bits);
         let (min, max, mean) = (number()?, number()?, number()?);
         let quantiles = Quantiles::read(reader)?;
@@ -190,7 +207,7 @@ impl Window {
             start,
             length,
             statistic,
-            contributors_min,
+            readings_min,
             count,
             min,
             max,

@@ -1,7 +1,7 @@
 //! Cells as bytes. One record is a list of cells, each whole or gone; replaying records in order gives
 //! the state after the last.
 
-use super::{Cell, CellKey, Usage, Window};
+use super::{Cell, CellKey, GroupWindows, Usage, Window};
 use crate::constraint::{Period, QuotaKey, QuotaKind, Rate};
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
 use guan_model::{ContractId, Digest, PointId, WallTime};
@@ -69,6 +69,10 @@ fn write_cell(key: &CellKey, cell: Option<&Cell>, out: &mut Writer) {
             out.u8(3);
             window.write(out);
         }
+        Some(Cell::Group(group)) => {
+            out.u8(4);
+            group.write(out);
+        }
     }
 }
 
@@ -82,6 +86,10 @@ fn read_cell(reader: &mut Reader<'_>) -> Result<Option<Cell>, UsageFault> {
         3 => {
             let window = Window::read(reader)?;
             Cell::Window(Box::new(window.ok_or(UsageFault::Value { what: "window" })?))
+        }
+        4 => {
+            let group = GroupWindows::read(reader)?;
+            Cell::Group(Box::new(group.ok_or(UsageFault::Value { what: "group of windows" })?))
         }
         code => return Err(UsageFault::Unknown { what: "cell", code }),
     }))

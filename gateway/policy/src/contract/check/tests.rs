@@ -2,6 +2,8 @@ use crate::Contract;
 use crate::contract::odrl::tests::agreement;
 use serde_json::{Value, json};
 
+mod groups;
+
 fn test(left: &str, operator: &str, right: Value) -> Value {
     json!({"leftOperand": left, "operator": operator, "rightOperand": right})
 }

@@ -1,7 +1,9 @@
 //! Duties to JSON in our profile of ODRL: what the reader makes of it is what was written.
 
 use crate::constraint::Period;
-use crate::duty::{Axis, Duty, Mechanism, Noise, NotifyOn, Statistic, Transform, Treatment};
+use crate::duty::{
+    Aggregate, Axis, Duty, Mechanism, Noise, NotifyOn, Statistic, Transform, Treatment,
+};
 use crate::object::{decimal_text, duration_text, exact_moment_text, whole_json};
 use serde_json::{Value, json};
 
@@ -44,16 +46,7 @@ fn parameters_of(transform: &Transform) -> Vec<(&'static str, Value)> {
         Transform::Drop | Transform::Mask | Transform::Pseudonymise => Vec::new(),
         Transform::Sample { one_of } => vec![("oneOf", whole_json(*one_of))],
         Transform::Clamp { low, high } => vec![("low", decimal(low)), ("high", decimal(high))],
-        Transform::Aggregate { window, statistic, contributors_min } => {
-            let row = Statistic::WORDS.iter().find(|(_, own)| own == statistic);
-            let name = row.expect("every statistic has a word").0;
-            let mut all =
-                vec![("window", json!(duration_text(*window))), ("statistic", json!(name))];
-            if *contributors_min != 1 {
-                all.push(("contributors", whole_json(*contributors_min)));
-            }
-            all
-        }
+        Transform::Aggregate(aggregate) => aggregate_parameters(aggregate),
         Transform::Noise(noise) => noise_parameters(noise),
         Transform::Round { step } => vec![("step", decimal(step))],
         Transform::Bucket { edges } => {
@@ -73,6 +66,21 @@ fn parameters_of(transform: &Transform) -> Vec<(&'static str, Value)> {
         }
         Transform::Delay { span } => vec![("span", json!(duration_text(*span)))],
     }
+}
+
+fn aggregate_parameters(aggregate: &Aggregate) -> Vec<(&'static str, Value)> {
+    let row = Statistic::WORDS.iter().find(|(_, own)| *own == aggregate.statistic);
+    let name = row.expect("every statistic has a word").0;
+    let mut all =
+        vec![("window", json!(duration_text(aggregate.window))), ("statistic", json!(name))];
+    if aggregate.readings_min != 1 {
+        all.push(("contributors", whole_json(aggregate.readings_min)));
+    }
+    if let Some(group) = &aggregate.group {
+        all.push(("into", json!(group.into.as_str())));
+        all.push(("minContributors", whole_json(group.contributors_min)));
+    }
+    all
 }
 
 fn noise_parameters(noise: &Noise) -> Vec<(&'static str, Value)> {

@@ -167,7 +167,7 @@ impl Word {
 
     pub(super) fn of_transform(transform: &Transform) -> Self {
         Self::Form(match transform {
-            Transform::Aggregate { .. } | Transform::Noise(_) => Form::Anonymize,
+            Transform::Aggregate(_) | Transform::Noise(_) => Form::Anonymize,
             Transform::Sample { .. } | Transform::Clamp { .. } | Transform::Delay { .. } => {
                 Form::Transform
             }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::constraint::Period;
-use crate::duty::{Axis, Grid, Mechanism, Noise, Statistic};
+use crate::duty::{Aggregate, Axis, Grid, Mechanism, Noise, Statistic};
 use serde_json::json;
 
 fn mandate_value() -> Value {
@@ -232,7 +232,12 @@ fn every_transformation_can_be_required() {
         Transform::Mask,
         Transform::Sample { one_of: 2 },
         Transform::Clamp { low: 0.0, high: 1.0 },
-        Transform::Aggregate { window, statistic: Statistic::WORDS[0].1, contributors_min: 1 },
+        Transform::Aggregate(Aggregate {
+            window,
+            statistic: Statistic::Count,
+            readings_min: 1,
+            group: None,
+        }),
         Transform::Noise(noise),
         Transform::Round { step: 1.0 },
         Transform::Bucket { edges: [0.0].into() },
@@ -244,4 +249,24 @@ fn every_transformation_can_be_required() {
     assert_eq!(names, TRANSFORMS);
     let transforms = json!([{"tag": "personal", "transforms": names}]);
     assert!(read(&with(mandate_value(), "requiredTransforms", transforms)).is_ok());
+}
+
+/// A group cannot be of all points, since one is for its results: whether those with the tag are in it, a
+/// person looks up.
+#[test]
+fn aggregates_of_groups_are_transformations_of_some_points() {
+    let transforms = json!([{"tag": "personal", "transforms": ["aggregate"]}]);
+    let mandate = with(mandate_value(), "requiredTransforms", transforms);
+    let mean = [("window", "PT1H"), ("statistic", "mean")];
+    let of = |more: &[(&str, &str)]| {
+        let general = json!([test("grade", "lteq", json!("general"))]);
+        rules(general, json!([refined("aggregate", &[&mean[..], more].concat())]), Value::Null)
+    };
+    check_by(&mandate, &of(&[]), "accept");
+    check_by(
+        &mandate,
+        &of(&[("dataField", "Vessel.*"), ("into", "Fleet"), ("minContributors", "5")]),
+        "ask the operator: p1 transforms some points only; whether all with the tag personal are \
+         among them is open",
+    );
 }

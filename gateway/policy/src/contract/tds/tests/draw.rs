@@ -242,7 +242,7 @@ impl Draw {
             true => Vec::new(),
             false => vec![("dataField", points)],
         };
-        let (name, more) = match self.below(11) {
+        let (name, more) = match self.below(12) {
             0 => ("drop", vec![]),
             1 => ("mask", vec![]),
             2 => ("pseudonymise", vec![]),
@@ -268,6 +268,18 @@ impl Draw {
                     all.push(("referenceLatitude", json!("31.2")));
                 }
                 ("coarsenPosition", all)
+            }
+            10 => {
+                with = vec![("dataField", json!(["A.*", "B.y"]))];
+                let mut all = vec![
+                    ("window", self.span()),
+                    ("statistic", json!(self.pick(&["count", "p95"]))),
+                    ("into", json!(self.pick(&["G", "B.z"]))),
+                ];
+                if self.one_in(2) {
+                    all.push(("minContributors", json!(self.pick(&["2", "1024"]))));
+                }
+                ("aggregate", all)
             }
             _ => ("delay", vec![("span", self.span())]),
         };
