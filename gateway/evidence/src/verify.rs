@@ -13,7 +13,7 @@ mod trust;
 pub use attested::StatementFault;
 pub use outside::{LOG_KEYS_MAX, Vouched};
 pub use pruned::PrunedVerifier;
-pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, rollover_text};
+pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, handover_text, rollover_text};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::leaf::{Leaf, LeafBody, LeafError};

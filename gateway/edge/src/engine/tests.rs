@@ -724,3 +724,34 @@ fn somebody_is_told_of_results_that_leave() {
     engine.apply(at(500_000), Event::Stop).unwrap();
     assert!(rig.check_log().1, "a result is permitted by an entry of the log");
 }
+
+/// Row of the attacks in `tests/attacks`: whoever floods the box to hide something, or to wear its flash, makes
+/// one entry a commit at most, with the count in it.
+#[test]
+fn a_flood_is_summed_up() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    let before = rig.check_log().0.len();
+    for number in 0..10_000_u32 {
+        let client: Arc<str> = format!("client-{}", number % 50).into();
+        engine.apply(at(100), Event::SessionOpened { client, clean: true, token: number }).unwrap();
+        let dataset = DatasetId::parse("granted").unwrap();
+        engine.apply(at(100), Event::Undecoded { dataset }).unwrap();
+    }
+    engine.apply(at(150), Event::Tick).unwrap();
+    assert_eq!(rig.check_log().0.len(), before, "log-ins and rubbish write nothing");
+    for number in 0..10_000 {
+        publish(&mut engine, at(200), 3, 1, number);
+    }
+    engine.apply(at(250), Event::Stop).unwrap();
+    let (leaves, is_valid) = rig.check_log();
+    assert!(is_valid);
+    let denied = leaves.iter().filter_map(|leaf| match &leaf.body {
+        LeafBody::Decision(decision) => decision.denied.get(&Denial::NoContract).copied(),
+        _ => None,
+    });
+    let denied: Vec<u64> = denied.collect();
+    assert_eq!(denied.iter().sum::<u64>(), 10_000);
+    // As many rows as close a batch are one commit.
+    assert!(denied.len() <= 10_000 / 100 + 1, "{}", denied.len());
+}
