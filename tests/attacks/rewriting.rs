@@ -2,7 +2,9 @@
 
 use crate::rig::{Box, ORIGIN, Space, check, head_over, judge};
 use guan_evidence::verify::{Remark, handover_text, rollover_text};
-use guan_evidence::{Chain, Checkpoint, KeyRollover, Leaf, LeafBody, Statement};
+use guan_evidence::{
+    AddCheckpoint, Chain, Checkpoint, KeyRollover, Leaf, LeafBody, Lineage, Statement, VerifierKey,
+};
 use guan_identity::LogKeyFile;
 use guan_identity::attest::{Attestation, Attested, HEADS_INDEX, TpmSignature};
 use guan_model::{Digest, PublicKey, Signer as _};
@@ -271,5 +273,25 @@ fn todays_key_signs_no_older_range() {
     check(&instead(moved), "does not hand over");
     check(&instead(KeyRollover { quote: None, ..right.clone() }), "says nothing of it");
     let other = quote(handover_text(ORIGIN, &old.key_bytes(), &[9; 32]));
-    check(&instead(KeyRollover { quote: other, ..right }), "for other data than what this leaf");
+    let other = KeyRollover { quote: other, ..right.clone() };
+    check(&instead(other), "for other data than what this leaf");
+    // The witness has enrolled this TPM, and follows what it quoted only.
+    for (rollover, status) in [(KeyRollover { quote: None, ..right.clone() }, 403), (right, 200)] {
+        let mut space = Space::new();
+        space.attested.lock().unwrap().push(host.machine.key());
+        let add = |checkpoint: String, old_size: u64| AddCheckpoint {
+            old_size,
+            proof: Vec::new(),
+            checkpoint,
+        };
+        let first = space.show(&old, "", &add(head_over(&[], &host.key), 0));
+        assert_eq!(first.status, 200, "{}", first.body);
+        let leaves = with(rollover);
+        let mut lineage = Lineage::new(old.clone());
+        lineage.extend(ORIGIN, leaves.last().unwrap()).unwrap();
+        let request = add(head_over(&leaves, &new), 0);
+        let key = VerifierKey::of(&new).unwrap();
+        let answer = space.show(&key, &lineage.to_string(), &request);
+        assert_eq!((answer.status, answer.alarm.is_some()), (status, status == 403), "{answer:?}");
+    }
 }

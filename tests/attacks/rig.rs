@@ -22,7 +22,7 @@ use guan_spool::OsDisk;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(crate) const ORIGIN: &str = "guan/box-7";
@@ -402,6 +402,8 @@ pub(crate) fn check(report: &Report, expect: &str) {
 /// The space's witness, with its folder.
 pub(crate) struct Space {
     witnesses: Witnesses<OsFolders>,
+    /// Keys of the TPMs that it has enrolled.
+    pub(crate) attested: Arc<Mutex<Vec<PublicKey>>>,
     pub(crate) key: Arc<LogKeyFile>,
     minutes: u64,
     pub(crate) wall: WallTime,
@@ -412,17 +414,31 @@ impl Space {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = Arc::new(LogKeyFile::generate("space-1/witness").unwrap().0);
-        let witnesses = Witnesses::open(OsFolders::new(folder.path()), key.clone()).unwrap();
+        let attested: Arc<Mutex<Vec<PublicKey>>> = Arc::default();
+        let enrolled = attested.clone();
+        let keys = move |_: &BoxId| Ok(enrolled.lock().unwrap().clone());
+        let folders = OsFolders::new(folder.path());
+        let witnesses = Witnesses::open(folders, key.clone(), std::boxed::Box::new(keys)).unwrap();
         let wall = WallTime::from_seconds(BEGIN_S);
-        Self { witnesses, key, minutes: 0, wall, folder }
+        Self { witnesses, key, attested, minutes: 0, wall, folder }
     }
 
     /// What it answers to a head of the box's log.
     pub(crate) fn witness(&mut self, host: &Box, request: &AddCheckpoint) -> Witnessed {
+        self.show(&host.verifier_key(), "", request)
+    }
+
+    /// The same by a key, with what leads to it.
+    pub(crate) fn show(
+        &mut self,
+        key: &VerifierKey,
+        before: &str,
+        request: &AddCheckpoint,
+    ) -> Witnessed {
         self.minutes += 1;
         let monotonic = Duration::from_secs(60 * self.minutes);
         let now = Now { wall: self.wall, monotonic, quality: ClockQuality::Ntp };
-        let letter = format!("{}\n{request}", host.verifier_key());
+        let letter = format!("{key}\n{before}{request}");
         self.witnesses.handle(&now, &BoxId::parse("box-7").unwrap(), letter.as_bytes())
     }
 

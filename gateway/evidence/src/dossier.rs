@@ -26,6 +26,7 @@
 mod budget;
 mod custody;
 mod finding;
+mod hand_overs;
 mod names;
 mod read;
 mod receipts;
@@ -58,6 +59,8 @@ use std::collections::BTreeMap;
 pub const ENTRIES_MAX: usize = 10_000;
 
 const README: &str = include_str!("dossier/readme.txt");
+/// Of earlier releases, whose bundles are around.
+const EARLIER_READMES: [&str; 1] = [include_str!("dossier/readme-v1.txt")];
 
 /// Files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -148,6 +151,19 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     let mut budget = Budget::default();
     files.iter().try_for_each(|(name, bytes)| budget.admit(name, bytes.len() as u64))?;
     Ok(files)
+}
+
+/// The entries of a bundle, in the order of the log.
+fn entries_of(files: &Files) -> Vec<(u64, &[u8])> {
+    let mut entries: Vec<(u64, &[u8])> = files
+        .iter()
+        .filter_map(|(name, bytes)| {
+            let number = name.strip_prefix("entries/")?.strip_suffix(".cbor")?;
+            Some((number.parse().ok()?, bytes.as_slice()))
+        })
+        .collect();
+    entries.sort_by_key(|(index, _)| *index);
+    entries
 }
 
 /// An entry for people, as its file holds it.

@@ -15,6 +15,7 @@ pub mod cosignature;
 pub mod dossier;
 pub mod epoch;
 pub mod leaf;
+pub mod lineage;
 pub mod note;
 pub mod policy;
 pub mod proof;
@@ -40,6 +41,7 @@ pub use leaf::{
     LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune, Received, Salvage, Statement,
     TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
+pub use lineage::{LINEAGE_BYTES_MAX, Lineage, LineageFault, Step};
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
 pub use policy::{Distrust, POLICY_BYTES_MAX, Policy, PolicyFault, Trusted};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};

@@ -280,7 +280,7 @@ impl LogVerifier {
 }
 
 #[cfg(test)]
-mod attacks;
+pub(crate) mod attacks;
 #[cfg(test)]
 mod pruned_tests;
 #[cfg(test)]

@@ -9,9 +9,11 @@ use crate::place::{Epoch, JournalPlace};
 use crate::recovery::recover;
 use bytes::Bytes;
 use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
+use guan_evidence::note::KeyFault;
+use guan_evidence::verify::rollover_text;
 use guan_evidence::{
-    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, LogNodes, ProofFault,
-    Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
+    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
+    ProofFault, Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
 };
 use guan_model::{BootNumber, Digest, Now, Signer};
 use guan_spool::Disk;
@@ -108,6 +110,19 @@ impl<D: Disk> EvidenceLog<D> {
         signer: Arc<dyn Signer>,
         tail: Vec<(u64, Bytes)>,
     ) -> Result<Self, EvidenceLogError> {
+        let key = VerifierKey::of(signer.as_ref());
+        let key = key.map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
+        Self::open_after(disk, base, signer, &Lineage::new(key), tail)
+    }
+
+    /// As [`open`](Self::open), of a log whose heads were signed by several keys, one after the other.
+    pub fn open_after(
+        disk: D,
+        base: &str,
+        signer: Arc<dyn Signer>,
+        lineage: &Lineage,
+        tail: Vec<(u64, Bytes)>,
+    ) -> Result<Self, EvidenceLogError> {
         let on_disk = Bundles::newest(disk.clone())?;
         let tail =
             tail.into_iter().map(|(number, bytes)| (JournalPlace::from_number(number), bytes));
@@ -116,7 +131,7 @@ impl<D: Disk> EvidenceLog<D> {
         let epoch = tail.iter().map(|(place, _)| place.epoch()).max();
         let epoch = epoch.unwrap_or(on_disk.epoch()).max(on_disk.epoch());
         let bundles = Bundles::of(disk, epoch);
-        let head = signed_head(&bundles, signer.as_ref())?;
+        let head = signed_head(&bundles, lineage)?;
         let unsealed = hashes_after(&tail, epoch, bundles.sealed_size()?);
         let sealed = recover(&bundles, head.as_ref(), &unsealed)?;
         let mut log = Self::of_sealed(bundles, sealed.subtrees, signer, epoch.origin(base));
@@ -357,6 +372,21 @@ impl<D: Disk> EvidenceLog<D> {
         Ok(self.with_proof(text, head))
     }
 
+    /// The key of now over a key that is to sign from the next leaf on; that leaf must say so.
+    pub fn hand_over(&self, key: &[u8; 32]) -> Result<[u8; 64], EvidenceLogError> {
+        let text = rollover_text(&self.origin, self.tree.size(), key);
+        let signed = self.signer.sign(text.as_bytes());
+        let signed = signed.map_err(|fault| EvidenceLogError::Sign(fault.into()))?;
+        signed
+            .try_into()
+            .map_err(|_| EvidenceLogError::Checkpoint(KeyFault::Algorithm { found: 2 }.into()))
+    }
+
+    /// Heads are signed with this key from now on. The leaf that says so is durable.
+    pub fn set_signer(&mut self, signer: Arc<dyn Signer>) {
+        self.signer = signer;
+    }
+
     /// The newest signed head once more, when a witness turned out to be somewhere else.
     pub fn signed_head(&self) -> Result<Option<SignedHead>, EvidenceLogError> {
         let Some(text) = self.bundles.checkpoint()? else { return Ok(None) };
@@ -446,12 +476,12 @@ impl<D: Disk> EvidenceLog<D> {
 
 fn signed_head<D: Disk>(
     bundles: &Bundles<D>,
-    signer: &dyn Signer,
+    lineage: &Lineage,
 ) -> Result<Option<LogHead>, EvidenceLogError> {
     let Some(text) = bundles.checkpoint()? else { return Ok(None) };
-    let key =
-        VerifierKey::of(signer).map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
-    let head = Checkpoint::parse_and_verify(&text, &key);
+    let claimed = Checkpoint::parse_unverified(&text).map_err(EvidenceLogError::Checkpoint)?;
+    let key = lineage.at(&claimed.origin, claimed.size);
+    let head = Checkpoint::parse_and_verify(&text, key);
     let head = head.map_err(EvidenceLogError::Checkpoint)?;
     Ok(Some(LogHead { size: head.size, root: head.root }))
 }

@@ -21,13 +21,16 @@ use crate::memory::Memory;
 use crate::vault::{Vault, VaultFault};
 use guan_catalogue::Day;
 use guan_catalogue::quality::Ledger;
-use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage};
+use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage, Statement};
 use guan_log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LogHead, SignedHead};
-use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
+use guan_model::{
+    BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, Signer, SpoolId, StreamId,
+};
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
 use pending::{Answer, Pending};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +72,23 @@ pub struct Publication<T> {
     pub held: Option<(Arc<str>, NonZeroU16)>,
     pub rows: Vec<Row>,
     pub token: T,
+}
+
+/// A key that waits for its turn. Shows nothing of itself.
+#[derive(Clone)]
+pub struct NextKey(pub Arc<dyn Signer>);
+
+impl fmt::Debug for NextKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NextKey({:?})", self.0.name())
+    }
+}
+
+/// The leaf with which the log's key changed, and the log that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRolled {
+    pub origin: String,
+    pub leaf: Vec<u8>,
 }
 
 /// Everything that can happen to the engine.
@@ -113,6 +133,11 @@ pub enum Event<T> {
     Notes {
         bodies: Vec<LeafBody>,
         ticket: u64,
+    },
+    /// From the next leaf on the log is signed with another key; the TPM's word about it.
+    RollKey {
+        signer: NextKey,
+        quote: Option<Statement>,
     },
     /// The mirror has so many leaves of the log, durably.
     Mirrored {
@@ -166,6 +191,9 @@ pub enum Effect<T> {
     Checkpoint(SignedHead),
     /// The leaves of all tickets up to this one are durable.
     Noted(u64),
+    /// The log has another key; comes before the first head that it signs. `None`: the disk is full, and the
+    /// old one stays.
+    KeyRolled(Option<KeyRolled>),
     /// Quality figures of days, as bytes to be kept.
     Quality(Vec<(Day, Vec<u8>)>),
     /// This moment is on disk, with everything answered before.
@@ -333,6 +361,7 @@ impl<D: Disk, T> Engine<D, T> {
                 self.effects.push_back(Effect::Look);
             }
             Event::Notes { bodies, ticket } => self.handle_notes(now, bodies, ticket)?,
+            Event::RollKey { signer, quote } => self.roll_key(now, signer, quote)?,
             Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
                 self.evidence.set_cosigned(size);

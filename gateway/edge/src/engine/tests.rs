@@ -1,6 +1,9 @@
 //! The engine on a simulated disk: promises 1, 3 and 4 in the small.
 
 use super::*;
+
+mod rollover;
+
 use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Denial, Leaf, VerifierKey};
 use guan_identity::LogKeyFile;

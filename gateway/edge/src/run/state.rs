@@ -7,6 +7,7 @@ use crate::anchoring::{self, Found};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
+use crate::log_keys::{self, LogKeys, LogKeysFault};
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
 use crate::sealing::{self, SealFault, StoreKey};
@@ -20,10 +21,9 @@ use crate::wiring;
 use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
-use guan_evidence::{Program, Salvage, VerifierKey};
-use guan_identity::LogKeyFile;
+use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
-use guan_log::{Epoch, EvidenceLog, EvidenceLogError};
+use guan_log::{Epoch, EvidenceLog, EvidenceLogError, LogReader};
 use guan_model::{BootNumber, DescriptorTable, Now, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
 use guan_policy::situation::LinkClass;
@@ -53,6 +53,8 @@ pub enum StateFault {
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Log(#[from] EvidenceLogError),
+    #[error(transparent)]
+    LogKeys(#[from] LogKeysFault),
     #[error(transparent)]
     Memory(#[from] MemoryFault),
     #[error(transparent)]
@@ -84,7 +86,7 @@ pub(super) struct Opened {
     pub book: Book,
     pub door: Door,
     pub vault: Vault,
-    pub key: Arc<LogKeyFile>,
+    pub keys: LogKeys,
     pub log_disk: OsDisk,
     pub epoch: Epoch,
     pub found: Option<Found>,
@@ -93,18 +95,15 @@ pub(super) struct Opened {
 
 impl Opened {
     /// What vouches for the log; taken out once.
-    pub(super) fn vouching(&mut self, config: &EdgeConfig) -> Vouching {
+    pub(super) fn vouching(&mut self, config: &EdgeConfig, tpm: Option<Tpm>) -> Vouching {
         let log = self.epoch.origin(&config.evidence.origin);
-        let own_key = VerifierKey::of(self.key.as_ref());
-        let own_key = own_key.expect("the log's key is of Ed25519 and has the log's name");
-        let own_key = own_key.of_epoch(&log);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
         let (anchors, suspicions) = match self.found.take() {
             Some(found) => (Some(found.anchors), found.suspicions),
             None => (None, Vec::new()),
         };
-        Vouching { log, own_key, anchors, suspicions, mirroring }
+        Vouching { log, tpm, anchors, suspicions, mirroring }
     }
 
     /// What the link must know of this start.
@@ -139,12 +138,11 @@ fn disk(path: &Path) -> Result<OsDisk, StateFault> {
 /// Opens everything and records the start.
 pub(super) fn open(
     config: &EdgeConfig,
-    keys: &TrustedKeys,
+    parties: &TrustedKeys,
     tpm: Option<&Tpm>,
 ) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
     let (key, sealed) = sealing::open_store(config, tpm)?;
-    let key = Arc::new(key);
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
     let spool_config = wiring::spool_config(config);
@@ -154,7 +152,11 @@ pub(super) fn open(
     let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
     let tail = spool.reader().leaves_from(EvidenceLog::tail_from(log_disk.clone())?)?;
-    let log = EvidenceLog::open(log_disk.clone(), &config.evidence.origin, key.clone(), tail)?;
+    let keys = log_keys::open(config, key, sealed.as_ref().map(|(_, key)| key), || {
+        LogReader::open(log_disk.clone(), None, tail.clone())
+    })?;
+    let (base, signer) = (&config.evidence.origin, keys.signer.clone());
+    let log = EvidenceLog::open_after(log_disk.clone(), base, signer, &keys.lineage, tail)?;
     let epoch = log.epoch();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
@@ -167,7 +169,7 @@ pub(super) fn open(
     let spool_id = spool.id();
     let now = clock.read();
     let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
-    let book = open_book(config, keys, metadata, tpm)?;
+    let book = open_book(config, parties, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
     describe(config, &door);
     let parts = Parts {
@@ -198,7 +200,7 @@ pub(super) fn open(
         book,
         door,
         vault,
-        key,
+        keys,
         log_disk,
         epoch,
         found,

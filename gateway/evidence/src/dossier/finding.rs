@@ -45,6 +45,15 @@ pub enum Finding {
     Manifest,
     #[error("the head cannot be trusted")]
     Head(#[from] Distrust),
+    #[error(
+        "entry {index} handed the log over to another key, and the head that holds it is signed with the one of before"
+    )]
+    RetiredKey { index: u64 },
+    #[error(
+        "entry {index} hands the log over to another key, and the TPM that is believed says nothing of it: a thief of \
+         the old key could have written it"
+    )]
+    Unquoted { index: u64 },
     #[error("{name} is no file of a bundle: no check looks at it")]
     Unknown { name: String },
     #[error("{name} belongs to nothing in the bundle: no check looks at it")]
@@ -100,6 +109,11 @@ pub enum Remark {
         "no start of a TPM in the bundle names the key {point} (SHA-256 of its point) that is believed"
     )]
     KeyNotNamed { point: Digest },
+    #[error(
+        "entry {index} handed the log over to {key}, as the key before says{}",
+        if *is_quoted { " and the TPM" } else { "; no TPM is believed" }
+    )]
+    HandedOver { index: u64, key: String, is_quoted: bool },
     #[error(
         "the head is of {origin}, which followed {base} when that had ended in a loss: its own entries say why"
     )]

@@ -2,6 +2,7 @@
 
 use super::custody::{self, Custody};
 use super::finding::{DossierFault, Finding, Remark};
+use super::hand_overs;
 use super::names::{About, about, is_any};
 use super::receipts;
 use super::statements::{self, Said};
@@ -108,8 +109,10 @@ impl Dossier {
         let key = believed.attestation_key.or(own_key.as_ref());
         let mut findings = Vec::new();
         check_manifest(files, text(files, "manifest.sha256")?, &mut findings);
-        let trusted = policy.check(text(files, "checkpoint")?);
-        let (checkpoint, signed, cosigned) = match trusted {
+        let followed = hand_overs::follow(policy, files, text(files, "checkpoint")?, key);
+        let policy = &followed.policy;
+        findings.extend(followed.findings);
+        let (checkpoint, signed, cosigned) = match followed.trusted {
             Ok(trusted) => (Some(trusted.checkpoint), trusted.signed, trusted.cosigned),
             Err(fault) => {
                 findings.push(fault.into());
@@ -129,7 +132,7 @@ impl Dossier {
             attestation_key: key.map(KeyDigests::of),
             custody: None,
             findings,
-            remarks: Vec::new(),
+            remarks: followed.remarks,
         };
         let entries = dossier.account_for(files);
         let mut view = LeafView::new();
@@ -168,7 +171,11 @@ impl Dossier {
         if entries == 0 {
             self.findings.push(Finding::NoEntries);
         }
-        if files.get("README").is_some_and(|readme| readme != super::README.as_bytes()) {
+        let is_ours = |readme: &[u8]| {
+            let mut known = super::EARLIER_READMES.iter().chain([&super::README]);
+            known.any(|known| known.as_bytes() == readme)
+        };
+        if files.get("README").is_some_and(|readme| !is_ours(readme)) {
             self.remarks.push(Remark::OtherReadme);
         }
         if let Some(origin) = self.checkpoint.as_ref().map(|head| head.origin.clone())

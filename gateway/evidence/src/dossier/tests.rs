@@ -8,6 +8,7 @@ use crate::{append_lines, cosign};
 use guan_model::{PublicKey, WallTime};
 
 mod accounted;
+mod rollover;
 
 const ORIGIN: &str = "guan/box-7";
 

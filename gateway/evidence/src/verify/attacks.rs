@@ -3,7 +3,7 @@
 //!
 //! A TPM of software writes what a real one would; end to end the same is tried on an emulator.
 
-pub(super) mod rig;
+pub(crate) mod rig;
 
 use super::*;
 use crate::checkpoint::tests::TestSigner;
