@@ -61,6 +61,14 @@ pub struct EvidenceConfig {
     pub log_bytes_max: ByteCount,
     /// `None`: the key changes only when somebody asks for it.
     pub key_days_max: Option<u32>,
+    pub on_log_full: OnLogFull,
+}
+
+/// What becomes of messages while the disk has no room for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLogFull {
+    StopCollecting,
+    Continue,
 }
 
 /// The way to the space.
@@ -205,6 +213,11 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
                  `guan log rollover` only.";
     let key_days_max = node.optional_integer("key_days_max", about, 1..=3650);
     let key_days_max = key_days_max.map(|days| u32::try_from(days).expect("within its range"));
+    let choices =
+        [("stop-collecting", OnLogFull::StopCollecting), ("continue", OnLogFull::Continue)];
+    let about = "While the disk has no room for a signed head or a bundle of the log: refuse messages, or take them \
+                 as long as the spool has room, with nothing that vouches for them.";
+    let on_log_full = node.choice("on_log_full", about, &choices, Some("stop-collecting"));
     let kind = Kind {
         name: "name",
         accepted: "1 to 122 printable characters without blanks or +, and no /e2, /e3 ... at the end",
@@ -228,6 +241,7 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
         witness_interval: Duration::from_secs(witness),
         log_bytes_max: ByteCount(log_bytes_max),
         key_days_max,
+        on_log_full: on_log_full?,
     })
 }
 

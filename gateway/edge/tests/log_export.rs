@@ -300,3 +300,19 @@ fn entries_that_were_taken_away_are_missed() {
     let said = a_box.check(&["verify"], false, "somebody took them away");
     assert!(said.contains("NOT verified"), "{said}");
 }
+
+/// A bundle that cannot be read is damage with a range, and no reason to say nothing of the rest.
+#[test]
+fn a_damaged_bundle_is_told_with_its_range() {
+    let a_box = Box::new();
+    a_box.check(&["verify"], false, "FAULT");
+    let before = a_box.check(&["verify"], false, "entries, 256 under a signed head");
+    assert!(!before.contains("cannot be read"), "{before}");
+    let files = fs::read_dir(a_box.state(LOG_DIR)).unwrap().map(|file| file.unwrap().path());
+    let bundle =
+        files.filter(|path| path.display().to_string().contains("/entries-")).min().unwrap();
+    let bytes = fs::read(&bundle).unwrap();
+    fs::write(&bundle, &bytes[..bytes.len() - 9]).unwrap();
+    let said = a_box.check(&["verify"], false, "leaves 0 to 255 cannot be read");
+    assert!(said.contains("NOT verified"), "{said}");
+}

@@ -94,6 +94,11 @@ pub enum Fault {
          took them away"
     )]
     TakenAway { first: u64 },
+    #[error(
+        "leaves {from} to {through} cannot be read: their bundle is damaged or gone; the space's mirror may have \
+         them"
+    )]
+    Unreadable { from: u64, through: u64 },
     #[error("leaves {from} to {through} are not those that were sealed")]
     Sealed { from: u64, through: u64 },
     #[error("leaf {index} says that the TPM remembers heads that this log does not have")]

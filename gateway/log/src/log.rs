@@ -6,10 +6,10 @@
 
 use crate::bundles::{Bundles, LogFileFault, sealed_tree};
 use crate::place::{Epoch, JournalPlace};
-use crate::recovery::recover;
+use crate::recovery::{is_full, recover};
 use bytes::Bytes;
 use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
-use guan_evidence::note::KeyFault;
+use guan_evidence::note::{KeyFault, NoteFault};
 use guan_evidence::verify::rollover_text;
 use guan_evidence::{
     Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
@@ -34,6 +34,13 @@ pub enum EvidenceLogError {
     Checkpoint(#[source] CheckpointError),
     #[error("the log has ended in loss too often; examine the disk and start a new state_dir")]
     Epochs,
+}
+
+impl EvidenceLogError {
+    /// Whether the disk is full: nothing was lost, and the same can be tried again.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::File(LogFileFault::File { source, .. }) if is_full(source))
+    }
 }
 
 /// Size and root of the log.
@@ -99,6 +106,7 @@ pub struct EvidenceLog<D: Disk> {
     chained: Option<u64>,
     /// Of all bundles but the last; `None` until somebody asks.
     bundle_bytes: Option<u64>,
+    is_head_damaged: bool,
 }
 
 impl<D: Disk> EvidenceLog<D> {
@@ -112,7 +120,8 @@ impl<D: Disk> EvidenceLog<D> {
     ) -> Result<Self, EvidenceLogError> {
         let key = VerifierKey::of(signer.as_ref());
         let key = key.map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
-        Self::open_after(disk, base, signer, &Lineage::new(key), tail)
+        let known = Known { lineage: &Lineage::new(key), spare_head: None };
+        Self::open_after(disk, base, signer, known, tail)
     }
 
     /// As [`open`](Self::open), of a log whose heads were signed by several keys, one after the other.
@@ -120,7 +129,7 @@ impl<D: Disk> EvidenceLog<D> {
         disk: D,
         base: &str,
         signer: Arc<dyn Signer>,
-        lineage: &Lineage,
+        known: Known<'_>,
         tail: Vec<(u64, Bytes)>,
     ) -> Result<Self, EvidenceLogError> {
         let on_disk = Bundles::newest(disk.clone())?;
@@ -131,11 +140,12 @@ impl<D: Disk> EvidenceLog<D> {
         let epoch = tail.iter().map(|(place, _)| place.epoch()).max();
         let epoch = epoch.unwrap_or(on_disk.epoch()).max(on_disk.epoch());
         let bundles = Bundles::of(disk, epoch);
-        let head = signed_head(&bundles, lineage)?;
+        let (head, is_head_damaged) = known.head(&bundles, &epoch.origin(base))?;
         let unsealed = hashes_after(&tail, epoch, bundles.sealed_size()?);
         let sealed = recover(&bundles, head.as_ref(), &unsealed)?;
         let mut log = Self::of_sealed(bundles, sealed.subtrees, signer, epoch.origin(base));
         log.checkpoint_size = head.map_or(0, |head| head.size);
+        log.is_head_damaged = is_head_damaged;
         log.damaged = sealed.damaged.into_iter().map(LeavesDamaged::of_bundle).collect();
         log.look_back();
         tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes, sealed.is_cut));
@@ -175,6 +185,7 @@ impl<D: Disk> EvidenceLog<D> {
             anchored: None,
             chained: None,
             bundle_bytes: None,
+            is_head_damaged: false,
         }
     }
 
@@ -278,6 +289,12 @@ impl<D: Disk> EvidenceLog<D> {
     /// What the last signed head promised and the disk lost.
     pub fn lost(&self) -> Option<LeavesLost> {
         self.lost
+    }
+
+    /// The signed head on the disk could not be read: it was set aside, and the log goes on from its leaves and from
+    /// the spare head, if there was one.
+    pub fn is_head_damaged(&self) -> bool {
+        self.is_head_damaged
     }
 
     /// Leaves that cannot be read and of which the log does not say so yet: to be recorded after the start.
@@ -474,16 +491,47 @@ impl<D: Disk> EvidenceLog<D> {
     }
 }
 
-fn signed_head<D: Disk>(
-    bundles: &Bundles<D>,
-    lineage: &Lineage,
-) -> Result<Option<LogHead>, EvidenceLogError> {
-    let Some(text) = bundles.checkpoint()? else { return Ok(None) };
-    let claimed = Checkpoint::parse_unverified(&text).map_err(EvidenceLogError::Checkpoint)?;
-    let key = lineage.at(&claimed.origin, claimed.size);
-    let head = Checkpoint::parse_and_verify(&text, key);
-    let head = head.map_err(EvidenceLogError::Checkpoint)?;
-    Ok(Some(LogHead { size: head.size, root: head.root }))
+/// What is known of a log beside its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'k> {
+    /// The keys that signed its heads.
+    pub lineage: &'k Lineage,
+    /// A signed head that was kept elsewhere, such as the last one that was cosigned: in place of the log's own,
+    /// where that is damaged.
+    pub spare_head: Option<&'k str>,
+}
+
+impl Known<'_> {
+    /// The signed head, and whether the log's own was damaged. One that another key signed is no damage: then the
+    /// key is the wrong one, and nothing may be signed with it.
+    fn head<D: Disk>(
+        &self,
+        bundles: &Bundles<D>,
+        origin: &str,
+    ) -> Result<(Option<LogHead>, bool), EvidenceLogError> {
+        let Some(text) = bundles.checkpoint()? else { return Ok((None, false)) };
+        match self.read(&text, origin) {
+            Ok(head) => Ok((Some(head), false)),
+            Err(fault @ CheckpointError::Note(NoteFault::OtherKeys { .. })) => {
+                Err(EvidenceLogError::Checkpoint(fault))
+            }
+            Err(_) => {
+                let spare = self.spare_head.and_then(|text| self.read(text, origin).ok());
+                bundles.set_head_aside()?;
+                Ok((spare, true))
+            }
+        }
+    }
+
+    fn read(&self, text: &str, origin: &str) -> Result<LogHead, CheckpointError> {
+        let claimed = Checkpoint::parse_unverified(text)?;
+        let key = self.lineage.at(&claimed.origin, claimed.size);
+        let head = Checkpoint::parse_and_verify(text, key)?;
+        if head.origin != origin {
+            return Err(CheckpointError::Origin { origin: head.origin });
+        }
+        Ok(LogHead { size: head.size, root: head.root })
+    }
 }
 
 /// Hashes of the leaves of an epoch that the journal has from an index on.

@@ -4,7 +4,7 @@ use super::{Common, load, print_json};
 use anyhow::Context;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
-use guan_evidence::verify::{LogVerifier, PrunedVerifier, Report, Trust};
+use guan_evidence::verify::Trust;
 use guan_evidence::view::{vouched, vouched_line};
 use guan_evidence::{Checkpoint, CosignatureKey, Leaf, LeafBody, Lineage, VerifierKey};
 use guan_identity::LogKeyFile;
@@ -109,7 +109,7 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
     let trust = trust(&config, &origin, &key);
     let mut denied = BTreeMap::new();
     let mut contracts: BTreeMap<String, u64> = BTreeMap::new();
-    let report = report(&log, trust, &mut |leaf| {
+    let report = log.judge(trust, &mut |_, leaf| {
         if let Ok(Leaf { body: LeafBody::Batch(batch), .. }) = Leaf::decode(leaf) {
             *contracts.entry(batch.contract.to_string()).or_default() += batch.rows;
         }
@@ -162,32 +162,6 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Of the whole log, or of what is left of one that was pruned.
-fn report(
-    log: &LogReader<OsDisk>,
-    trust: Trust,
-    handle: &mut dyn FnMut(&[u8]),
-) -> anyhow::Result<Report> {
-    let (first, head, key) = (log.first()?, log.checkpoint()?, trust.log_key.clone());
-    if first == 0 {
-        let mut verifier = LogVerifier::with_trust(trust);
-        log.for_each(&mut |_, leaf| {
-            verifier.handle_leaf(leaf);
-            handle(leaf);
-        })?;
-        let heads: Vec<&str> = head.iter().map(String::as_str).collect();
-        return Ok(verifier.finish(&heads, &key));
-    }
-    log.with_nodes(|nodes| {
-        let mut verifier = PrunedVerifier::new(trust, first, nodes);
-        log.for_each(&mut |_, leaf| {
-            verifier.handle_leaf(leaf);
-            handle(leaf);
-        })?;
-        Ok(verifier.finish(head.as_deref()))
-    })
 }
 
 pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {

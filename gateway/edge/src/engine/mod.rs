@@ -44,6 +44,15 @@ const CLOCK_STEP_MIN: Duration = Duration::from_secs(2);
 /// How often the quality figures are handed out to be kept.
 const QUALITY_INTERVAL: Duration = Duration::from_secs(60);
 
+/// What becomes of messages while the disk has no room for a head of the log or a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLogFull {
+    /// They are refused: nothing is taken that the log cannot vouch for.
+    StopCollecting,
+    /// They are taken as long as the journal has room for their leaves, which nobody signs meanwhile.
+    Continue,
+}
+
 /// What the engine is told once.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -58,6 +67,7 @@ pub struct EngineConfig {
     pub checkpoint_leaves_max: u64,
     /// The log's bundles may take so many bytes; beyond, the oldest that the mirror has are dropped.
     pub log_bytes_max: u64,
+    pub on_log_full: OnLogFull,
     pub surroundings: Surroundings,
 }
 
@@ -277,6 +287,8 @@ pub struct Engine<D: Disk, T> {
     ticket: Option<u64>,
     /// So many leaves the mirror has.
     mirrored: u64,
+    /// The disk had no room for a head or a bundle.
+    is_log_full: bool,
     effects: VecDeque<Effect<T>>,
     counters: Counters,
     staged_counters: Counters,
@@ -321,6 +333,7 @@ impl<D: Disk, T> Engine<D, T> {
             notes: Vec::new(),
             ticket: None,
             mirrored: 0,
+            is_log_full: false,
             effects: VecDeque::new(),
             counters: Counters::default(),
             staged_counters: Counters::default(),
@@ -396,6 +409,9 @@ impl<D: Disk, T> Engine<D, T> {
 impl<D: Disk, T> Engine<D, T> {
     fn handle_publication(&mut self, now: Now, publication: Publication<T>) {
         self.counters.publications += 1;
+        if self.is_log_full && self.config.on_log_full == OnLogFull::StopCollecting {
+            return self.refuse_publication(publication, Refusal::DiskFull);
+        }
         if let Some((client, id)) = &publication.held {
             match self.memory.sessions.hold(client, *id) {
                 // A repetition: the rows are durable or wait already, only the answer is due again.
@@ -567,8 +583,7 @@ impl<D: Disk, T> Engine<D, T> {
         let (interval, leaves) =
             (self.config.checkpoint_interval, self.config.checkpoint_leaves_max);
         if self.evidence.is_checkpoint_due(&now, interval, leaves) {
-            let head = self.evidence.sign_checkpoint(&now)?;
-            self.effects.push_back(Effect::Checkpoint(head));
+            self.sign_head(now)?;
         }
         Ok(())
     }
@@ -577,8 +592,7 @@ impl<D: Disk, T> Engine<D, T> {
         self.commit(now)?;
         self.note(now, LeafBody::Stop);
         self.commit(now)?;
-        let head = self.evidence.sign_checkpoint(&now)?;
-        self.effects.push_back(Effect::Checkpoint(head));
+        self.sign_head(now)?;
         self.quality.watch(now.wall);
         self.hand_out_quality();
         Ok(())

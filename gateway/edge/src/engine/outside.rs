@@ -1,8 +1,9 @@
 //! What others say of the log: anchors, cosignatures, the mirror. Their words become leaves here, and what
 //! the mirror has may leave the disk.
 
-use super::{Effect, Engine, EngineError, KeyRolled, NextKey};
+use super::{Effect, Engine, EngineError, KeyRolled, NextKey, OnLogFull};
 use guan_evidence::{KeyRollover, Leaf, LeafBody, Prune, Statement};
+use guan_log::EvidenceLogError;
 use guan_model::{Now, PublicKey};
 use guan_spool::Disk;
 
@@ -67,8 +68,38 @@ impl<D: Disk, T> Engine<D, T> {
         self.evidence.set_signer(signer);
         let origin = self.evidence.origin().to_owned();
         self.effects.push_back(Effect::KeyRolled(Some(KeyRolled { origin, leaf })));
-        let head = self.evidence.sign_checkpoint(&now)?;
-        self.effects.push_back(Effect::Checkpoint(head));
+        self.sign_head(now)
+    }
+
+    /// Signs the durable head. On a full disk it stays unsigned until there is room.
+    pub(super) fn sign_head(&mut self, now: Now) -> Result<(), EngineError> {
+        match self.evidence.sign_checkpoint(&now) {
+            Ok(head) => {
+                self.is_log_full = false;
+                self.effects.push_back(Effect::Checkpoint(head));
+                Ok(())
+            }
+            Err(fault) => self.handle_full_log(fault),
+        }
+    }
+
+    /// A log that finds no room waits; any other fault ends the program.
+    pub(super) fn handle_full_log(&mut self, fault: EvidenceLogError) -> Result<(), EngineError> {
+        if !fault.is_no_space() {
+            return Err(fault.into());
+        }
+        if !std::mem::replace(&mut self.is_log_full, true) {
+            let then = match self.config.on_log_full {
+                OnLogFull::StopCollecting => "no message is taken until there is room",
+                OnLogFull::Continue => {
+                    "messages are taken, and nothing vouches for them until there is room"
+                }
+            };
+            let text = format!(
+                "the disk has no room for the evidence log; {then}: free space in box.state_dir"
+            );
+            self.effects.push_back(Effect::Alarm(text));
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod full_log;
 mod rollover;
 
 use guan_evidence::verify::LogVerifier;
@@ -30,6 +31,7 @@ struct Rig {
     vault: Vault,
     door: Door,
     surroundings: Surroundings,
+    on_log_full: OnLogFull,
 }
 
 fn point(id: u32, name: &str, dataset: &str) -> PointDescriptor {
@@ -82,6 +84,7 @@ impl Rig {
             vault: Vault::in_memory(),
             door: Door::new(at(0), BootNumber(0), None),
             surroundings: Surroundings::default(),
+            on_log_full: OnLogFull::StopCollecting,
         }
     }
 
@@ -123,6 +126,7 @@ impl Rig {
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
             log_bytes_max: 64 << 20,
+            on_log_full: self.on_log_full,
             surroundings: self.surroundings,
         };
         let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);

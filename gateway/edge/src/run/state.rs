@@ -3,6 +3,8 @@
 use super::Board;
 use super::mirroring::Mirroring;
 use super::vouching::Vouching;
+use super::witnessing::COSIGNED_FILE;
+use crate::anchoring::ledger::Suspicion;
 use crate::anchoring::{self, Found};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
@@ -23,7 +25,7 @@ use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
 use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
-use guan_log::{Epoch, EvidenceLog, EvidenceLogError, LogReader};
+use guan_log::{Epoch, EvidenceLog, EvidenceLogError, Known, LogReader};
 use guan_model::{BootNumber, DescriptorTable, Now, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
 use guan_policy::situation::LinkClass;
@@ -90,6 +92,8 @@ pub(super) struct Opened {
     pub log_disk: OsDisk,
     pub epoch: Epoch,
     pub found: Option<Found>,
+    /// The log's signed head could not be read.
+    pub is_head_damaged: bool,
     pub locks: Locks,
 }
 
@@ -99,10 +103,11 @@ impl Opened {
         let log = self.epoch.origin(&config.evidence.origin);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
-        let (anchors, suspicions) = match self.found.take() {
+        let (anchors, mut suspicions) = match self.found.take() {
             Some(found) => (Some(found.anchors), found.suspicions),
             None => (None, Vec::new()),
         };
+        suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
         Vouching { log, tpm, anchors, suspicions, mirroring }
     }
 
@@ -156,7 +161,10 @@ pub(super) fn open(
         LogReader::open(log_disk.clone(), None, tail.clone())
     })?;
     let (base, signer) = (&config.evidence.origin, keys.signer.clone());
-    let log = EvidenceLog::open_after(log_disk.clone(), base, signer, &keys.lineage, tail)?;
+    let spare = std::fs::read_to_string(dir.join(COSIGNED_FILE)).ok();
+    let known = Known { lineage: &keys.lineage, spare_head: spare.as_deref() };
+    let log = EvidenceLog::open_after(log_disk.clone(), base, signer, known, tail)?;
+    let is_head_damaged = log.is_head_damaged();
     let epoch = log.epoch();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
@@ -188,7 +196,8 @@ pub(super) fn open(
         parts,
     );
     engine.set_quality(open_quality(config)?);
-    start(&mut engine, now, spool_id, salvage(&recovered.salvage), found.as_mut())?;
+    let salvage = salvage(&recovered.salvage, is_head_damaged);
+    start(&mut engine, now, spool_id, salvage, found.as_mut())?;
     let locks = Locks { _tables: tables_disk };
     Ok(Opened {
         engine,
@@ -204,6 +213,7 @@ pub(super) fn open(
         log_disk,
         epoch,
         found,
+        is_head_damaged,
         locks,
     })
 }
@@ -322,9 +332,9 @@ fn empty_plan(descriptors: &DescriptorTable) -> Arc<Plan> {
 }
 
 /// The log counts frames and the spool places; both mean "at least so many".
-fn salvage(found: &guan_spool::Salvage) -> Salvage {
+fn salvage(found: &guan_spool::Salvage, is_head_damaged: bool) -> Salvage {
     Salvage {
-        files_set_aside: found.files_set_aside,
+        files_set_aside: found.files_set_aside + u64::from(is_head_damaged),
         frames_lost: found.damaged_places,
         bytes_lost: found.damaged_bytes,
         torn_tail_bytes: found.torn_bytes,

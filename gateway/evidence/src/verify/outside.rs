@@ -88,6 +88,12 @@ impl Outside {
         is_untold
     }
 
+    /// Leaves are missing from here on.
+    pub(super) fn handle_damage(&mut self) {
+        self.replay.forget();
+        self.current.open = None;
+    }
+
     pub(super) fn new(trust: Trust) -> Self {
         let mut remarks = Vec::new();
         if trust.attestation_keys.is_empty() && trust.witnesses.is_empty() {

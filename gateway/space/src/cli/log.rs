@@ -4,7 +4,7 @@ use super::{Common, load, print_json, wall_time};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::SpaceConfig;
-use guan_evidence::verify::LogVerifier;
+use guan_evidence::verify::Trust;
 use guan_evidence::view::{Newest, entry, line, vouched, vouched_line};
 use guan_evidence::{Checkpoint, Lineage, VerifierKey};
 use guan_link::driver::describe;
@@ -155,20 +155,16 @@ fn head(which: &Which) -> anyhow::Result<()> {
 
 fn verify(which: &Which) -> anyhow::Result<ExitCode> {
     let source = source(which)?;
-    let mut verifier = match (&which.box_id, &source.origin) {
+    let trust = match (&which.box_id, &source.origin) {
         (Some(id), Some(origin)) => {
             let config = load(&which.common.config)?;
             let of = (&BoxId::parse(id)?, origin.as_str());
             let state_dir = &config.state_dir;
-            let trust = trust(state_dir, config.id.as_str(), of, source.keys.first())?;
-            LogVerifier::with_trust(trust)
+            trust(state_dir, config.id.as_str(), of, source.keys.first())?
         }
-        _ => LogVerifier::new(),
+        _ => Trust::of_key(source.keys.first().name(), source.keys.first().clone()),
     };
-    source.reader.for_each(&mut |_, leaf| verifier.handle_leaf(leaf))?;
-    let head = source.reader.checkpoint()?;
-    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
-    let report = verifier.finish(&heads, source.keys.first());
+    let report = source.reader.judge(trust, &mut |_, _| {})?;
     let faults: Vec<String> = report.faults.iter().map(|one| describe(one)).collect();
     let remarks: Vec<String> = report.remarks.iter().map(ToString::to_string).collect();
     if which.common.json {

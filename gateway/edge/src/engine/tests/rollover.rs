@@ -100,8 +100,9 @@ fn the_log_opens_after_a_power_cut_in_between() {
         guan_evidence::Checkpoint::parse_and_verify(&head, &key).unwrap();
         let tail = rig.log_reader();
         let journal: Vec<(u64, bytes::Bytes)> = (0..).zip(tail.bundle(0).unwrap()).collect();
-        let opened =
-            EvidenceLog::open_after(rig.log_disk.clone(), "guan/box-1", next, &lineage, journal);
+        let known = guan_log::Known { lineage: &lineage, spare_head: None };
+        let disk = rig.log_disk.clone();
+        let opened = EvidenceLog::open_after(disk, "guan/box-1", next, known, journal);
         assert_eq!(opened.unwrap().lost(), None, "seed {seed}");
     }
 }
