@@ -15,6 +15,7 @@
 //! | `chain/N.msg`, `.sig`, `.qualifying`, `.der` | its digest over all boots, certified; `.der` for OpenSSL |
 //! | `anchors/N.head`, `.consistency`, and in `chain/` | the head that it is about, and that `checkpoint` continues it |
 //! | `witness/N.note`, `.consistency` | an earlier head that a witness cosigned, and that `checkpoint` continues it |
+//! | `stamps/S.tsr`, `.head`, `.consistency` | an authority's time stamp (RFC 3161) over the head of S entries, and that `checkpoint` continues it |
 //! | `ak.pem` | the key of the TPM |
 //! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
 //!
@@ -30,6 +31,7 @@ mod hand_overs;
 mod names;
 mod read;
 mod receipts;
+mod stamps;
 mod statements;
 mod witnessed;
 
@@ -41,6 +43,7 @@ pub use custody::Custody;
 pub use finding::{DossierFault, Finding, Remark};
 pub use read::{Believed, Dossier, KeyDigests, attestation_key};
 pub use receipts::receipt;
+pub use stamps::{STAMPS_MAX, Stamp, Stamped};
 pub use witnessed::Witnessed;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -103,6 +106,8 @@ pub struct Material<'a> {
     /// Issues receipts; `None`: there are none.
     pub signer: Option<&'a dyn Signer>,
     pub custody: &'a Custody,
+    /// Time stamps over heads of this log.
+    pub stamps: &'a [Stamp],
 }
 
 /// The files of a bundle about these leaves, which stand at these indices of the log, in any order.
@@ -137,6 +142,8 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
         let (nodes, witnesses) = (material.nodes, material.witnesses);
         witnessed::put(&mut files, (index, &leaf), &head, nodes, witnesses)?;
     }
+    let indices: Vec<u64> = leaves.iter().map(|(index, _)| *index).collect();
+    stamps::put(&mut files, material.stamps, &indices, &head, material.nodes)?;
     files.insert("README".to_owned(), README.as_bytes().to_vec());
     files.insert("checkpoint".to_owned(), material.checkpoint.as_bytes().to_vec());
     files.insert("policy".to_owned(), policy(material, &log_key).into_bytes());

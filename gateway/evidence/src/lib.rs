@@ -23,6 +23,7 @@ pub mod receipt;
 pub mod subtrees;
 mod text;
 pub mod tile;
+pub mod timestamp;
 pub mod tlog_proof;
 pub mod tpm;
 mod trace;

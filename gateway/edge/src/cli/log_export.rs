@@ -69,7 +69,7 @@ pub(super) struct ProveArguments {
 
 /// The head that proofs lead to: the newest that a witness cosigned, unless that is too old for `needed`
 /// leaves.
-fn head(
+pub(super) fn head(
     config: &EdgeConfig,
     reader: &LogReader<OsDisk>,
     needed: u64,
@@ -239,6 +239,7 @@ fn bundle_of(
             nodes,
             signer: signer.as_ref().map(|key| key as &dyn Signer),
             custody: &custody,
+            stamps: &super::timestamp::kept(config)?,
         };
         Ok(make(&material, leaves)?)
     })

@@ -18,6 +18,7 @@ mod negotiate;
 mod rollover;
 mod show;
 mod spool;
+mod timestamp;
 mod tpm;
 
 use anyhow::Context;
@@ -219,6 +220,9 @@ enum LogCommand {
     Verify(Common),
     /// Print the newest signed head.
     Head(Common),
+    /// Have an authority say by when the log's head was there (RFC 3161); its request and answer are files.
+    #[command(subcommand)]
+    Timestamp(timestamp::TimestampCommand),
     /// Give the log a new key, which the old one and the TPM hand it over to; the running gateway does it.
     Rollover {
         #[command(flatten)]
@@ -389,6 +393,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Meter(common) => meter::execute(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
+        Command::Log(LogCommand::Timestamp(command)) => timestamp::execute(command),
         Command::Log(LogCommand::Rollover { common, wait_s }) => rollover::execute(common, *wait_s),
         Command::Log(LogCommand::Export(arguments)) => log_export::export(arguments),
         Command::Log(LogCommand::Prove(arguments)) => log_export::prove(arguments),

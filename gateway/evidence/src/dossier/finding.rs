@@ -6,6 +6,7 @@ use crate::leaf::LeafError;
 use crate::policy::{Distrust, PolicyFault};
 use crate::proof::ProofFault;
 use crate::receipt::ReceiptFault;
+use crate::timestamp::TimestampFault;
 use crate::tlog_proof::TlogProofFault;
 use guan_model::Digest;
 
@@ -92,6 +93,10 @@ pub enum Finding {
         "entry {index}: the start of this boot names another TPM than the one that made the statement"
     )]
     OtherTpm { index: u64 },
+    #[error("the time stamp over {size} entries does not hold: {what}")]
+    Stamp { size: u64, what: &'static str },
+    #[error("the time stamp over {size} entries does not hold")]
+    Token { size: u64, source: TimestampFault },
     #[error("entry {index}: the note of the witness does not hold: {what}")]
     Witness { index: u64, what: &'static str },
     #[error("entry {index}: the head that the TPM saw is not of this log")]
@@ -103,6 +108,11 @@ pub enum Finding {
 /// No fault of the bundle, and still something that its reader must know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Remark {
+    #[error(
+        "there is a time stamp over {size} entries, and no authority is believed: give its certificate (guan-verify \
+         --tsa FILE)"
+    )]
+    UncheckedStamp { size: u64 },
     #[error("README is another one than this program knows: do not run its commands")]
     OtherReadme,
     #[error(

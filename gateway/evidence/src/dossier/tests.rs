@@ -87,6 +87,7 @@ fn try_bundle_of(
         nodes: &levels,
         signer: Some(&log),
         custody: &custody,
+        stamps: &[],
     };
     make(&material, &leaves[entries])
 }

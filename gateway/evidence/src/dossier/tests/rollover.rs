@@ -40,12 +40,13 @@ fn rolled(quote: Option<Statement>, by: u8) -> Files {
         nodes: &levels,
         signer: Some(&signer(by)),
         custody: &custody,
+        stamps: &[],
     };
     make(&material, &leaves[2..7]).unwrap()
 }
 
 fn check(files: &Files, policy: &Policy, tpm: Option<&PublicKey>) -> Dossier {
-    let believed = Believed { policy: Some(policy), attestation_key: tpm };
+    let believed = Believed { policy: Some(policy), attestation_key: tpm, ..Believed::default() };
     Dossier::check(files, believed).unwrap()
 }
 
