@@ -77,6 +77,8 @@ impl Machine {
     pub(crate) fn power_cut(&mut self) {
         self.swtpm.kill().unwrap();
         self.swtpm.start().unwrap();
+        // A TPM that was cut off before it had answered anything may not have counted its start.
+        self.key();
     }
 
     /// Somebody else's program; `None` when tpm2-tools are not installed.
