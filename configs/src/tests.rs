@@ -159,8 +159,8 @@ fn faults_name_line_limit_and_remedy() {
         &[
             "line 10: batch.rows_max: = 0: must be 1 to 8192 (default 4096)",
             "line 11: nonsense: unknown key",
-            "line 14: evidence.origin: = \"a b\": must be 1 to 128 printable characters without blanks \
-         or +",
+            "line 14: evidence.origin: = \"a b\": must be 1 to 122 printable characters without blanks \
+             or +, and no /e2, /e3 ... at the end",
         ],
     );
 }
@@ -371,5 +371,17 @@ proptest! {
             }
             let _ = SpaceConfig::parse(&damaged, "s", Path::new(""));
         }
+    }
+}
+
+/// An epoch's name is the log's with six characters more, and no log may look like the epoch of another one.
+#[test]
+fn names_of_logs_leave_room_for_epochs() {
+    let with = |origin: &str| edge(&format!("{SMALL}[evidence]\norigin = \"{origin}\"\n"));
+    for origin in ["a".repeat(122).as_str(), "guan/e", "guan/e02", "guan/e2x", "e2", "x/f2"] {
+        assert_eq!(with(origin).unwrap().evidence.origin, origin);
+    }
+    for origin in ["a".repeat(123).as_str(), "guan/b/e2", "guan/e9999", "guan/b/e10000"] {
+        assert!(with(origin).is_err(), "{origin}");
     }
 }

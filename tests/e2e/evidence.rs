@@ -113,3 +113,66 @@ fn check_trace(rig: &Rig) {
     let verified = rig.stage.space_json(&["log", "verify"]).unwrap();
     assert_eq!(verified["verified"], true, "{verified}");
 }
+
+/// The log's key changes on the running box, twice, once with a kill -9 in between; box, space and auditor follow it
+/// from the first key on.
+#[test]
+fn a_log_changes_its_key_and_everybody_follows() {
+    let Some(mut rig) = Rig::with_tpm_and(often) else { return };
+    rig.stage.join().unwrap();
+    rig.start_guan();
+    let publish = |rig: &Rig, number: u32| {
+        mosquitto_pub(rig.port(), &["-q", "1", "-t", TOPIC, "-m", &payload(number)])
+    };
+    if !publish(&rig, 1) {
+        return println!("SKIP: mosquitto_pub is not installed");
+    }
+    wait_for("the first cosigned head", || size(&evidence(&rig)["cosigned"]) > 0);
+    let policy = format!("log {}\nquorum none\n", head_key(&rig));
+    let policy_file = path(&rig, "policy");
+    std::fs::write(&policy_file, policy).unwrap();
+    let key_file = rig.stage.folder.join("box/identity/log-key.pem");
+    let first = std::fs::read(&key_file).unwrap();
+    let mut rolled = Vec::new();
+    for number in 2..=3 {
+        let told = rig.stage.guan_json(&["log", "rollover"]).unwrap();
+        assert_ne!(told["key"], told["before"], "{told}");
+        rolled.push(told["index"].as_u64().unwrap());
+        publish(&rig, number);
+        let after = *rolled.last().unwrap();
+        wait_for("a head by the new key to be cosigned", || {
+            size(&evidence(&rig)["cosigned"]) > after
+        });
+        rig.kill_and_restart_guan();
+        assert_eq!(evidence(&rig)["suspect"], Value::Null);
+    }
+    assert_ne!(std::fs::read(&key_file).unwrap(), first);
+    wait_for("the mirror to have the last hand-over", || {
+        size(&evidence(&rig)["mirrored"]) > rolled[1]
+    });
+    rig.stop_guan();
+    rig.check_log();
+    let report = rig.stage.guan_json(&["log", "verify"]).unwrap();
+    assert_eq!(
+        (&report["verified"], &report["faults"]),
+        (&Value::Bool(true), &serde_json::json!([]))
+    );
+    // The space, by the TPM that it enrolled and the key that came first.
+    let report = rig.stage.space_json(&["log", "verify", "--box", "demo-box"]).unwrap();
+    assert_eq!(report["verified"], true, "{report:#}");
+    assert!(report["vouched"]["anchors"].as_u64().unwrap() > 0, "{report:#}");
+    // An auditor who was given the first key, and the TPM's.
+    let tar = path(&rig, "rolled.tar");
+    rig.stage.guan_json(&["log", "export", "--out", &tar, "--kind", "batch"]).unwrap();
+    let verify = programs().join("guan-verify").display().to_string();
+    let ak = path(&rig, "box/state/attestation/ak.pem");
+    let (holds, text) = run(&verify, &[&tar, "--policy", &policy_file, "--ak", &ak]).unwrap();
+    assert!(holds && text.contains("handed the log over"), "{text}");
+    let alarms = rig.stale_status()["alarms"].to_string();
+    assert!(!alarms.contains("cosign"), "{alarms}");
+}
+
+fn head_key(rig: &Rig) -> String {
+    let head = rig.stage.guan_json(&["log", "head"]).unwrap();
+    head["key"].as_str().unwrap().to_owned()
+}

@@ -79,6 +79,11 @@ fn an_unknown_firmware_is_shut_out_until_the_space_sends_its_policy() {
         return println!("SKIP: mosquitto_pub is not installed");
     }
     rig.wait_for_rows(DATASET, 1);
+    // A new key of the log lies under the same lock, and opens at the next start.
+    rig.stage.guan_json(&["log", "rollover"]).unwrap();
+    let rolled = std::fs::read(rig.stage.folder.join("box/identity/log-key.pem")).unwrap();
+    assert!(rolled.starts_with(b"GUANSEAL") && rolled != log_key, "the new key lies open");
+    rig.kill_and_restart_guan();
     rig.stop_guan();
     rig.check_log();
 

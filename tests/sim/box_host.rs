@@ -6,7 +6,7 @@ use crate::quinn_net::{SimRuntime, SimSocket};
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
-    Effect, Engine, EngineConfig, EngineError, Event, Parts, Publication, Surroundings,
+    Effect, Engine, EngineConfig, EngineError, Event, OnLogFull, Parts, Publication, Surroundings,
 };
 use guan_edge::leaving::{Door, Standing};
 use guan_edge::memory::Memory;
@@ -87,6 +87,7 @@ fn engine_config(boot: u32) -> EngineConfig {
         checkpoint_interval: Duration::from_secs(2),
         checkpoint_leaves_max: 64,
         log_bytes_max: 64 << 20,
+        on_log_full: OnLogFull::StopCollecting,
         surroundings: Surroundings::default(),
     }
 }

@@ -15,7 +15,7 @@ pub use mapping::{
 };
 pub use points::{DATASETS_MAX, DatasetConfig};
 pub use storage::{
-    BatchConfig, ContractsConfig, EvidenceConfig, LinkConfig, SpoolConfig, StreamConfig,
+    BatchConfig, ContractsConfig, EvidenceConfig, LinkConfig, OnLogFull, SpoolConfig, StreamConfig,
     TrustedKeyConfig, WhenFull,
 };
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// Most streams of a box.
 const STREAMS_MAX: usize = 8;
 const TRUSTED_KEYS_MAX: usize = 64;
-const ORIGIN_BYTES_MAX: usize = 128;
+/// A log that goes on after a loss has six characters more, and a head names at most 128.
+const ORIGIN_BYTES_MAX: usize = 122;
 
 /// What survives on disk.
 #[derive(Debug, Clone)]
@@ -58,6 +59,16 @@ pub struct EvidenceConfig {
     pub chain_interval: Duration,
     pub witness_interval: Duration,
     pub log_bytes_max: ByteCount,
+    /// `None`: the key changes only when somebody asks for it.
+    pub key_days_max: Option<u32>,
+    pub on_log_full: OnLogFull,
+}
+
+/// What becomes of messages while the disk has no room for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLogFull {
+    StopCollecting,
+    Continue,
 }
 
 /// The way to the space.
@@ -198,12 +209,25 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
     let about = "Bytes that the log may take before the oldest entries that the space has mirrored are \
                  dropped. Their hashes stay.";
     let log_bytes_max = node.integer("log_bytes_max", about, 1 << 20..=1 << 40, Some(64 << 20));
-    let kind = Kind { name: "name", accepted: "1 to 128 printable characters without blanks or +" };
+    let about = "Days after which the log gets a new key, which the old one and the TPM hand it over to. Not set: \
+                 `guan log rollover` only.";
+    let key_days_max = node.optional_integer("key_days_max", about, 1..=3650);
+    let key_days_max = key_days_max.map(|days| u32::try_from(days).expect("within its range"));
+    let choices =
+        [("stop-collecting", OnLogFull::StopCollecting), ("continue", OnLogFull::Continue)];
+    let about = "While the disk has no room for a signed head or a bundle of the log: refuse messages, or take them \
+                 as long as the spool has room, with nothing that vouches for them.";
+    let on_log_full = node.choice("on_log_full", about, &choices, Some("stop-collecting"));
+    let kind = Kind {
+        name: "name",
+        accepted: "1 to 122 printable characters without blanks or +, and no /e2, /e3 ... at the end",
+    };
     let about = "Name of the log in its signed heads. By default `guan/` and the id of the box.";
     let default = format!("guan/{}", box_id.map_or("", BoxId::as_str));
     let origin = node.text("origin", about, &kind, Some(&default), |text| {
         let fits = (1..=ORIGIN_BYTES_MAX).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'+');
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'+')
+            && !is_epoch(text);
         fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", kind.accepted))
     });
     node.finish();
@@ -216,7 +240,17 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
         chain_interval: Duration::from_secs(chain),
         witness_interval: Duration::from_secs(witness),
         log_bytes_max: ByteCount(log_bytes_max),
+        key_days_max,
+        on_log_full: on_log_full?,
     })
+}
+
+/// Whether a name says that the log is a later one of those that followed one another.
+fn is_epoch(text: &str) -> bool {
+    let number = text.rsplit_once("/e").map_or("", |(_, number)| number);
+    !number.is_empty()
+        && !number.starts_with('0')
+        && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {

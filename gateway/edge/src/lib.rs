@@ -5,8 +5,8 @@
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
-//!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`: the
-//!   log's key.
+//!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`,
+//!   `log_keys`: the log's key, and those before it.
 //! - `catalogue`: what the box offers, and how good its data is.
 //! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod joining;
 pub mod lanes;
 pub mod leaving;
+pub mod log_keys;
 pub mod memory;
 pub mod metadata;
 pub mod negotiating;

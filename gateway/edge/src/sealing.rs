@@ -154,6 +154,60 @@ pub fn open_store(
     }
 }
 
+/// A new key that waits beside the one that signs, under the same lock. One that waited before is of a turn that
+/// came to nothing.
+pub fn make_next_key(
+    config: &EdgeConfig,
+    tpm: Option<&Tpm>,
+    next: &Path,
+) -> Result<LogKeyFile, SealFault> {
+    let origin = &config.evidence.origin;
+    if next.exists() {
+        let failed = |source| SealFault::File { path: next.to_path_buf(), source };
+        fs::remove_file(next).map_err(failed)?;
+    }
+    match &config.identity.seal {
+        None => Ok(LogKeyFile::create(next, origin)?),
+        Some(seal) => {
+            let store_key = store_key(seal, tpm.ok_or(SealFault::NoTpm)?)?;
+            Ok(LogKeyFile::create_sealed(next, origin, &store_key)?)
+        }
+    }
+}
+
+/// The key that waits, if one does.
+pub fn next_key(
+    config: &EdgeConfig,
+    store_key: Option<&StoreKey>,
+    next: &Path,
+) -> Result<Option<LogKeyFile>, SealFault> {
+    let origin = &config.evidence.origin;
+    if !next.exists() {
+        return Ok(None);
+    }
+    let key = match store_key {
+        None => LogKeyFile::load(next, origin)?,
+        Some(store_key) => LogKeyFile::load_sealed(next, origin, store_key)?,
+    };
+    Ok(Some(key))
+}
+
+/// Puts the key that waited in the place of the old one, and its public half beside it where it is sealed.
+pub fn install_key(
+    config: &EdgeConfig,
+    next: &Path,
+    public: &VerifierKey,
+) -> Result<(), SealFault> {
+    let path = &config.identity.log_key_file;
+    LogKeyFile::install(next, path)?;
+    if config.identity.seal.is_some() {
+        let path = public_file(path);
+        crate::upkeep::replace(&path, &format!("{public}\n"))
+            .map_err(|source| SealFault::File { path, source })?;
+    }
+    Ok(())
+}
+
 /// The public half beside a sealed key, for whoever checks the log.
 pub fn public_file(log_key_file: &Path) -> PathBuf {
     log_key_file.with_extension("pub")

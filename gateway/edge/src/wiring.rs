@@ -3,7 +3,7 @@
 use crate::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
 };
-use crate::engine::{EngineConfig, Surroundings};
+use crate::engine::{EngineConfig, OnLogFull, Surroundings};
 use guan_configs::edge::{
     EncodingName, FieldConfig, FormatConfig, MappingConfig, RightsConfig, TimeFormatName,
     UndecodableConfig, WhenFull,
@@ -109,6 +109,10 @@ pub fn engine_config(config: &EdgeConfig, boot: BootNumber) -> EngineConfig {
         checkpoint_interval: config.evidence.checkpoint_interval,
         checkpoint_leaves_max: config.evidence.checkpoint_leaves_max,
         log_bytes_max: config.evidence.log_bytes_max.0,
+        on_log_full: match config.evidence.on_log_full {
+            guan_configs::edge::OnLogFull::StopCollecting => OnLogFull::StopCollecting,
+            guan_configs::edge::OnLogFull::Continue => OnLogFull::Continue,
+        },
         surroundings: surroundings(config),
     }
 }

@@ -300,3 +300,124 @@ fn entries_that_were_taken_away_are_missed() {
     let said = a_box.check(&["verify"], false, "somebody took them away");
     assert!(said.contains("NOT verified"), "{said}");
 }
+
+/// A bundle that cannot be read is damage with a range, and no reason to say nothing of the rest.
+#[test]
+fn a_damaged_bundle_is_told_with_its_range() {
+    let a_box = Box::new();
+    a_box.check(&["verify"], false, "FAULT");
+    let before = a_box.check(&["verify"], false, "entries, 256 under a signed head");
+    assert!(!before.contains("cannot be read"), "{before}");
+    let files = fs::read_dir(a_box.state(LOG_DIR)).unwrap().map(|file| file.unwrap().path());
+    let bundle =
+        files.filter(|path| path.display().to_string().contains("/entries-")).min().unwrap();
+    let bytes = fs::read(&bundle).unwrap();
+    fs::write(&bundle, &bytes[..bytes.len() - 9]).unwrap();
+    let said = a_box.check(&["verify"], false, "leaves 0 to 255 cannot be read");
+    assert!(said.contains("NOT verified"), "{said}");
+}
+
+/// An authority of OpenSSL: its key, its certificate, and the answer to a request. `None` without OpenSSL.
+struct OpenSsl {
+    folder: tempfile::TempDir,
+}
+
+impl OpenSsl {
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "[req]\ndistinguished_name = dn\nprompt = no\nx509_extensions = ext\n[dn]\nCN = Authority\n\
+                      [ext]\nextendedKeyUsage = critical, timeStamping\n[tsa]\nserial = serial\n\
+                      default_policy = 1.2.3.4.1\ndigests = sha256\nsigner_digest = sha256\n";
+        fs::write(folder.path().join("tsa.cnf"), config).unwrap();
+        fs::write(folder.path().join("serial"), "01\n").unwrap();
+        let made = Self { folder };
+        let curve = ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "tsa.key"];
+        if made.run(&curve).is_none() {
+            println!("SKIP: OpenSSL is not installed");
+            return None;
+        }
+        let request =
+            ["req", "-new", "-x509", "-config", "tsa.cnf", "-key", "tsa.key", "-days", "30"];
+        assert_eq!(made.run(&[&request[..], &["-out", "tsa.pem"]].concat()), Some(true));
+        Some(made)
+    }
+
+    /// Whether it succeeds.
+    fn run(&self, arguments: &[&str]) -> Option<bool> {
+        let output =
+            Command::new("openssl").args(arguments).current_dir(self.folder.path()).output();
+        Some(output.ok()?.status.success())
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn answer(&self, query: &str, name: &str) {
+        let reply = ["ts", "-reply", "-config", "tsa.cnf", "-section", "tsa", "-queryfile", query];
+        let more = ["-signer", "tsa.pem", "-inkey", "tsa.key", "-out", name];
+        assert_eq!(self.run(&[&reply[..], &more].concat()), Some(true));
+    }
+}
+
+/// An authority that knows nothing of us answers, its answer goes into bundles, and both sides check it.
+#[test]
+fn an_authority_stamps_a_head() {
+    let (Some(tsa), Some(other)) = (OpenSsl::new(), OpenSsl::new()) else { return };
+    let a_box = Box::new();
+    let query = a_box.out("q.tsq").display().to_string();
+    a_box.check(&["timestamp", "request", "--out", &query], true, "over 256 entries");
+    a_box.check(&["timestamp", "request", "--out", &query], false, "is there already");
+    tsa.answer(&query, "a.tsr");
+    let (answer, pem) = (tsa.file("a.tsr"), tsa.file("tsa.pem"));
+    let attach = |answer: &str, pem: &str, success: bool, part: &str| {
+        a_box.check(&["timestamp", "attach", answer, "--tsa", pem], success, part)
+    };
+    attach(&answer, &other.file("tsa.pem"), false, "another certificate");
+    attach(&query, &pem, false, "is not the answer");
+    // About something else.
+    fs::write(a_box.out("else"), "else").unwrap();
+    let data = a_box.out("else").display().to_string();
+    assert_eq!(tsa.run(&["ts", "-query", "-data", &data, "-sha256", "-out", "b.tsq"]), Some(true));
+    tsa.answer("b.tsq", "b.tsr");
+    attach(&tsa.file("b.tsr"), &pem, false, "about no head");
+    attach(&answer, &pem, true, "256 entries of guan/demo-box were there by 20");
+    let tar = a_box.out("stamped.tar");
+    a_box.check(
+        &["export", "--out", &tar.display().to_string(), "--from", "7", "--through", "9"],
+        true,
+        "3",
+    );
+    let files = files(&tar);
+    let authority = |one: &OpenSsl| {
+        let pem = fs::read_to_string(one.file("tsa.pem")).unwrap();
+        guan_evidence::timestamp::Authority::from_pem(&pem).unwrap()
+    };
+    let judge = |files: &Files, authority: Option<&guan_evidence::timestamp::Authority>| {
+        Dossier::check(files, Believed { authority, ..Believed::default() }).unwrap()
+    };
+    let right = authority(&tsa);
+    let dossier = judge(&files, Some(&right));
+    assert!(dossier.holds(), "{:?}", dossier.findings);
+    assert_eq!(dossier.stamped.len(), 1);
+    assert_eq!(dossier.not_after_s(8), u64::try_from(dossier.stamped[0].seconds).ok());
+    // Without a certificate it is told and not believed; with another one it is a finding.
+    let unchecked = judge(&files, None);
+    assert!(unchecked.holds() && unchecked.not_after_s(8).is_none());
+    assert!(unchecked.remarks.iter().any(|one| one.to_string().contains("time stamp over 256")));
+    assert!(!judge(&files, Some(&authority(&other))).holds());
+    for name in ["stamps/256.tsr", "stamps/256.head", "stamps/256.consistency"] {
+        let mut cut = files.clone();
+        cut.remove(name).unwrap();
+        let found = judge(&cut, Some(&right));
+        let is_stamp = |one: &guan_evidence::dossier::Finding| one.to_string().contains("256");
+        assert!(found.findings.iter().any(is_stamp), "{name}: {:?}", found.findings);
+    }
+    // OpenSSL itself, on the files of the bundle.
+    for name in ["stamps/256.head", "stamps/256.tsr"] {
+        fs::write(tsa.file(name.trim_start_matches("stamps/")), &files[name]).unwrap();
+    }
+    let verify = ["ts", "-verify", "-in", "256.tsr", "-CAfile", "tsa.pem", "-data"];
+    assert_eq!(tsa.run(&[&verify[..], &["256.head"]].concat()), Some(true));
+    assert_eq!(tsa.run(&[&verify[..], &["tsa.cnf"]].concat()), Some(false));
+}

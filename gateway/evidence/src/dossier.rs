@@ -15,6 +15,7 @@
 //! | `chain/N.msg`, `.sig`, `.qualifying`, `.der` | its digest over all boots, certified; `.der` for OpenSSL |
 //! | `anchors/N.head`, `.consistency`, and in `chain/` | the head that it is about, and that `checkpoint` continues it |
 //! | `witness/N.note`, `.consistency` | an earlier head that a witness cosigned, and that `checkpoint` continues it |
+//! | `stamps/S.tsr`, `.head`, `.consistency` | an authority's time stamp (RFC 3161) over the head of S entries, and that `checkpoint` continues it |
 //! | `ak.pem` | the key of the TPM |
 //! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
 //!
@@ -26,9 +27,11 @@
 mod budget;
 mod custody;
 mod finding;
+mod hand_overs;
 mod names;
 mod read;
 mod receipts;
+mod stamps;
 mod statements;
 mod witnessed;
 
@@ -40,6 +43,7 @@ pub use custody::Custody;
 pub use finding::{DossierFault, Finding, Remark};
 pub use read::{Believed, Dossier, KeyDigests, attestation_key};
 pub use receipts::receipt;
+pub use stamps::{STAMPS_MAX, Stamp, Stamped};
 pub use witnessed::Witnessed;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -58,6 +62,8 @@ use std::collections::BTreeMap;
 pub const ENTRIES_MAX: usize = 10_000;
 
 const README: &str = include_str!("dossier/readme.txt");
+/// Of earlier releases, whose bundles are around.
+const EARLIER_READMES: [&str; 1] = [include_str!("dossier/readme-v1.txt")];
 
 /// Files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -100,6 +106,8 @@ pub struct Material<'a> {
     /// Issues receipts; `None`: there are none.
     pub signer: Option<&'a dyn Signer>,
     pub custody: &'a Custody,
+    /// Time stamps over heads of this log.
+    pub stamps: &'a [Stamp],
 }
 
 /// The files of a bundle about these leaves, which stand at these indices of the log, in any order.
@@ -134,6 +142,8 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
         let (nodes, witnesses) = (material.nodes, material.witnesses);
         witnessed::put(&mut files, (index, &leaf), &head, nodes, witnesses)?;
     }
+    let indices: Vec<u64> = leaves.iter().map(|(index, _)| *index).collect();
+    stamps::put(&mut files, material.stamps, &indices, &head, material.nodes)?;
     files.insert("README".to_owned(), README.as_bytes().to_vec());
     files.insert("checkpoint".to_owned(), material.checkpoint.as_bytes().to_vec());
     files.insert("policy".to_owned(), policy(material, &log_key).into_bytes());
@@ -148,6 +158,19 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
     let mut budget = Budget::default();
     files.iter().try_for_each(|(name, bytes)| budget.admit(name, bytes.len() as u64))?;
     Ok(files)
+}
+
+/// The entries of a bundle, in the order of the log.
+fn entries_of(files: &Files) -> Vec<(u64, &[u8])> {
+    let mut entries: Vec<(u64, &[u8])> = files
+        .iter()
+        .filter_map(|(name, bytes)| {
+            let number = name.strip_prefix("entries/")?.strip_suffix(".cbor")?;
+            Some((number.parse().ok()?, bytes.as_slice()))
+        })
+        .collect();
+    entries.sort_by_key(|(index, _)| *index);
+    entries
 }
 
 /// An entry for people, as its file holds it.

@@ -15,6 +15,7 @@ pub mod cosignature;
 pub mod dossier;
 pub mod epoch;
 pub mod leaf;
+pub mod lineage;
 pub mod note;
 pub mod policy;
 pub mod proof;
@@ -22,6 +23,7 @@ pub mod receipt;
 pub mod subtrees;
 mod text;
 pub mod tile;
+pub mod timestamp;
 pub mod tlog_proof;
 pub mod tpm;
 mod trace;
@@ -40,6 +42,7 @@ pub use leaf::{
     LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune, Received, Salvage, Statement,
     TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
+pub use lineage::{LINEAGE_BYTES_MAX, Lineage, LineageFault, Step};
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
 pub use policy::{Distrust, POLICY_BYTES_MAX, Policy, PolicyFault, Trusted};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};

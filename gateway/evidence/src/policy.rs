@@ -209,6 +209,14 @@ impl Policy {
         }
     }
 
+    /// The same with one key more; the limit holds for what is written down.
+    #[must_use]
+    pub(crate) fn with_log_key(&self, key: VerifierKey) -> Self {
+        let mut policy = self.clone();
+        policy.logs.push(KnownLog { key, url: None });
+        policy
+    }
+
     /// Keys of the known logs; the name of each is its origin.
     pub fn log_keys(&self) -> impl Iterator<Item = &VerifierKey> {
         self.logs.iter().map(|log| &log.key)

@@ -13,7 +13,7 @@ mod trust;
 pub use attested::StatementFault;
 pub use outside::{LOG_KEYS_MAX, Vouched};
 pub use pruned::PrunedVerifier;
-pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, rollover_text};
+pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, handover_text, rollover_text};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::leaf::{Leaf, LeafBody, LeafError};
@@ -94,6 +94,11 @@ pub enum Fault {
          took them away"
     )]
     TakenAway { first: u64 },
+    #[error(
+        "leaves {from} to {through} cannot be read: their bundle is damaged or gone; the space's mirror may have \
+         them"
+    )]
+    Unreadable { from: u64, through: u64 },
     #[error("leaves {from} to {through} are not those that were sealed")]
     Sealed { from: u64, through: u64 },
     #[error("leaf {index} says that the TPM remembers heads that this log does not have")]
@@ -280,7 +285,7 @@ impl LogVerifier {
 }
 
 #[cfg(test)]
-mod attacks;
+pub(crate) mod attacks;
 #[cfg(test)]
 mod pruned_tests;
 #[cfg(test)]

@@ -149,6 +149,11 @@ impl<K: KeyKind> StoredKey<K> {
         Self::from_pem(std::str::from_utf8(&opened).map_err(|_| KeyFault::NotText)?, name)
     }
 
+    /// Puts the key in one file in the place of that in another, which is overwritten. Durable when this returns.
+    pub fn install(next: &Path, path: &Path) -> Result<(), KeyFault> {
+        secret_file::take_place(next, path).map_err(KeyFault::File)
+    }
+
     /// Reads a key file; refuses one that group or others may touch.
     pub fn load(path: &Path, name: &str) -> Result<Self, KeyFault> {
         let bytes = secret_file::read(path).map_err(KeyFault::File)?;

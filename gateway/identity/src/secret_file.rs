@@ -72,6 +72,29 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileFault> {
     place(path, bytes, RenameFlags::empty())
 }
 
+/// Puts a file in the place of another one, durably, and overwrites what the old one held: it is destroyed as well
+/// as the disk destroys what is overwritten.
+pub(crate) fn take_place(next: &Path, path: &Path) -> Result<(), FileFault> {
+    let fault = |source| FileFault::Write { path: path.to_owned(), source };
+    // Held open, as it has no name any more when it is wiped.
+    let old = match OpenOptions::new().write(true).open(path) {
+        Ok(old) => Some(old),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(fault(source)),
+    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    fs::rename(next, path).map_err(fault)?;
+    let directory = File::open(parent.unwrap_or(Path::new(".")));
+    directory.and_then(|directory| directory.sync_all()).map_err(fault)?;
+    let Some(mut old) = old else { return Ok(()) };
+    let wiped = old.metadata().and_then(|metadata| {
+        let length = usize::try_from(metadata.len()).unwrap_or(0).min(SECRET_FILE_BYTES_MAX);
+        old.write_all(&vec![0; length])?;
+        old.sync_all()
+    });
+    wiped.map_err(fault)
+}
+
 fn place(path: &Path, bytes: &[u8], flags: RenameFlags) -> Result<(), FileFault> {
     let fault = |source| FileFault::Write { path: path.to_owned(), source };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -115,6 +138,25 @@ mod tests {
         assert_eq!(read(&path).unwrap().as_slice(), b"secret");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_is_wiped() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, next) = (dir.path().join("key.pem"), dir.path().join("key.next.pem"));
+        create(&path, b"first").unwrap();
+        // Another name keeps the old file in sight.
+        let witness = dir.path().join("old");
+        fs::hard_link(&path, &witness).unwrap();
+        create(&next, b"second").unwrap();
+        take_place(&next, &path).unwrap();
+        assert_eq!(read(&path).unwrap().as_slice(), b"second");
+        assert_eq!((fs::read(&witness).unwrap().as_slice(), next.exists()), (&[0; 5][..], false));
+        create(&next, b"third").unwrap();
+        fs::remove_file(&path).unwrap();
+        take_place(&next, &path).unwrap();
+        assert_eq!(read(&path).unwrap().as_slice(), b"third");
+        assert!(matches!(take_place(&next, &path), Err(FileFault::Write { .. })));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `entries-<n>` | leaves 256 n to 256 n + 255 in the C2SP bundle encoding, as one zstd frame with its checksum (without, or plain, in older logs) |
 //! | `subtrees` | the root of each bundle, 32 bytes; outlives the bundle |
 //! | `checkpoint` | the newest signed head |
+//! | `checkpoint.damaged` | one that could not be read at a start |
 //!
 //! Files of later epochs have `e0002-` before their name. A bundle is written whole and renamed into
 //! place, then its hash is appended; what is torn, missing or wrong there is made again from the bundles
@@ -247,6 +248,14 @@ impl<D: Disk> Bundles<D> {
     pub fn checkpoint(&self) -> Result<Option<String>, LogFileFault> {
         let file = self.read(&self.name(CHECKPOINT_FILE))?;
         Ok(file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// A head that cannot be read stays for whoever examines the disk.
+    pub(crate) fn set_head_aside(&self) -> Result<(), LogFileFault> {
+        let name = self.name(CHECKPOINT_FILE);
+        let aside = self.disk.rename(&name, &format!("{name}.damaged"));
+        let aside = aside.and_then(|()| self.disk.sync_directory());
+        aside.map_err(|source| file_fault(&name, source))
     }
 
     pub fn set_checkpoint(&self, text: &str) -> Result<(), LogFileFault> {

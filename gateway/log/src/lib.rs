@@ -16,6 +16,8 @@ mod recovery;
 mod tests;
 
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
-pub use log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LeavesLost, LogHead, SignedHead};
+pub use log::{
+    EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead,
+};
 pub use place::{EPOCHS_MAX, Epoch, JournalPlace};
-pub use reader::LogReader;
+pub use reader::{LogReader, Piece};

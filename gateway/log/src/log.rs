@@ -6,12 +6,14 @@
 
 use crate::bundles::{Bundles, LogFileFault, sealed_tree};
 use crate::place::{Epoch, JournalPlace};
-use crate::recovery::recover;
+use crate::recovery::{is_full, recover};
 use bytes::Bytes;
 use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
+use guan_evidence::note::{KeyFault, NoteFault};
+use guan_evidence::verify::rollover_text;
 use guan_evidence::{
-    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, LogNodes, ProofFault,
-    Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
+    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
+    ProofFault, Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
 };
 use guan_model::{BootNumber, Digest, Now, Signer};
 use guan_spool::Disk;
@@ -32,6 +34,13 @@ pub enum EvidenceLogError {
     Checkpoint(#[source] CheckpointError),
     #[error("the log has ended in loss too often; examine the disk and start a new state_dir")]
     Epochs,
+}
+
+impl EvidenceLogError {
+    /// Whether the disk is full: nothing was lost, and the same can be tried again.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::File(LogFileFault::File { source, .. }) if is_full(source))
+    }
 }
 
 /// Size and root of the log.
@@ -97,6 +106,7 @@ pub struct EvidenceLog<D: Disk> {
     chained: Option<u64>,
     /// Of all bundles but the last; `None` until somebody asks.
     bundle_bytes: Option<u64>,
+    is_head_damaged: bool,
 }
 
 impl<D: Disk> EvidenceLog<D> {
@@ -108,6 +118,20 @@ impl<D: Disk> EvidenceLog<D> {
         signer: Arc<dyn Signer>,
         tail: Vec<(u64, Bytes)>,
     ) -> Result<Self, EvidenceLogError> {
+        let key = VerifierKey::of(signer.as_ref());
+        let key = key.map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
+        let known = Known { lineage: &Lineage::new(key), spare_head: None };
+        Self::open_after(disk, base, signer, known, tail)
+    }
+
+    /// As [`open`](Self::open), of a log whose heads were signed by several keys, one after the other.
+    pub fn open_after(
+        disk: D,
+        base: &str,
+        signer: Arc<dyn Signer>,
+        known: Known<'_>,
+        tail: Vec<(u64, Bytes)>,
+    ) -> Result<Self, EvidenceLogError> {
         let on_disk = Bundles::newest(disk.clone())?;
         let tail =
             tail.into_iter().map(|(number, bytes)| (JournalPlace::from_number(number), bytes));
@@ -116,11 +140,12 @@ impl<D: Disk> EvidenceLog<D> {
         let epoch = tail.iter().map(|(place, _)| place.epoch()).max();
         let epoch = epoch.unwrap_or(on_disk.epoch()).max(on_disk.epoch());
         let bundles = Bundles::of(disk, epoch);
-        let head = signed_head(&bundles, signer.as_ref())?;
+        let (head, is_head_damaged) = known.head(&bundles, &epoch.origin(base))?;
         let unsealed = hashes_after(&tail, epoch, bundles.sealed_size()?);
         let sealed = recover(&bundles, head.as_ref(), &unsealed)?;
         let mut log = Self::of_sealed(bundles, sealed.subtrees, signer, epoch.origin(base));
         log.checkpoint_size = head.map_or(0, |head| head.size);
+        log.is_head_damaged = is_head_damaged;
         log.damaged = sealed.damaged.into_iter().map(LeavesDamaged::of_bundle).collect();
         log.look_back();
         tail.into_iter().for_each(|(place, bytes)| log.take_tail(place, bytes, sealed.is_cut));
@@ -160,6 +185,7 @@ impl<D: Disk> EvidenceLog<D> {
             anchored: None,
             chained: None,
             bundle_bytes: None,
+            is_head_damaged: false,
         }
     }
 
@@ -265,6 +291,12 @@ impl<D: Disk> EvidenceLog<D> {
         self.lost
     }
 
+    /// The signed head on the disk could not be read: it was set aside, and the log goes on from its leaves and from
+    /// the spare head, if there was one.
+    pub fn is_head_damaged(&self) -> bool {
+        self.is_head_damaged
+    }
+
     /// Leaves that cannot be read and of which the log does not say so yet: to be recorded after the start.
     pub fn damaged(&self) -> &[LeavesDamaged] {
         &self.damaged
@@ -357,6 +389,21 @@ impl<D: Disk> EvidenceLog<D> {
         Ok(self.with_proof(text, head))
     }
 
+    /// The key of now over a key that is to sign from the next leaf on; that leaf must say so.
+    pub fn hand_over(&self, key: &[u8; 32]) -> Result<[u8; 64], EvidenceLogError> {
+        let text = rollover_text(&self.origin, self.tree.size(), key);
+        let signed = self.signer.sign(text.as_bytes());
+        let signed = signed.map_err(|fault| EvidenceLogError::Sign(fault.into()))?;
+        signed
+            .try_into()
+            .map_err(|_| EvidenceLogError::Checkpoint(KeyFault::Algorithm { found: 2 }.into()))
+    }
+
+    /// Heads are signed with this key from now on. The leaf that says so is durable.
+    pub fn set_signer(&mut self, signer: Arc<dyn Signer>) {
+        self.signer = signer;
+    }
+
     /// The newest signed head once more, when a witness turned out to be somewhere else.
     pub fn signed_head(&self) -> Result<Option<SignedHead>, EvidenceLogError> {
         let Some(text) = self.bundles.checkpoint()? else { return Ok(None) };
@@ -444,16 +491,47 @@ impl<D: Disk> EvidenceLog<D> {
     }
 }
 
-fn signed_head<D: Disk>(
-    bundles: &Bundles<D>,
-    signer: &dyn Signer,
-) -> Result<Option<LogHead>, EvidenceLogError> {
-    let Some(text) = bundles.checkpoint()? else { return Ok(None) };
-    let key =
-        VerifierKey::of(signer).map_err(|fault| EvidenceLogError::Checkpoint(fault.into()))?;
-    let head = Checkpoint::parse_and_verify(&text, &key);
-    let head = head.map_err(EvidenceLogError::Checkpoint)?;
-    Ok(Some(LogHead { size: head.size, root: head.root }))
+/// What is known of a log beside its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'k> {
+    /// The keys that signed its heads.
+    pub lineage: &'k Lineage,
+    /// A signed head that was kept elsewhere, such as the last one that was cosigned: in place of the log's own,
+    /// where that is damaged.
+    pub spare_head: Option<&'k str>,
+}
+
+impl Known<'_> {
+    /// The signed head, and whether the log's own was damaged. One that another key signed is no damage: then the
+    /// key is the wrong one, and nothing may be signed with it.
+    fn head<D: Disk>(
+        &self,
+        bundles: &Bundles<D>,
+        origin: &str,
+    ) -> Result<(Option<LogHead>, bool), EvidenceLogError> {
+        let Some(text) = bundles.checkpoint()? else { return Ok((None, false)) };
+        match self.read(&text, origin) {
+            Ok(head) => Ok((Some(head), false)),
+            Err(fault @ CheckpointError::Note(NoteFault::OtherKeys { .. })) => {
+                Err(EvidenceLogError::Checkpoint(fault))
+            }
+            Err(_) => {
+                let spare = self.spare_head.and_then(|text| self.read(text, origin).ok());
+                bundles.set_head_aside()?;
+                Ok((spare, true))
+            }
+        }
+    }
+
+    fn read(&self, text: &str, origin: &str) -> Result<LogHead, CheckpointError> {
+        let claimed = Checkpoint::parse_unverified(text)?;
+        let key = self.lineage.at(&claimed.origin, claimed.size);
+        let head = Checkpoint::parse_and_verify(text, key)?;
+        if head.origin != origin {
+            return Err(CheckpointError::Origin { origin: head.origin });
+        }
+        Ok(LogHead { size: head.size, root: head.root })
+    }
 }
 
 /// Hashes of the leaves of an epoch that the journal has from an index on.

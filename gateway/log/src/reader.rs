@@ -4,9 +4,20 @@ use crate::bundles::{Bundles, LogFileFault};
 use crate::place::{Epoch, JournalPlace};
 use bytes::Bytes;
 use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
+use guan_evidence::verify::{LogVerifier, PrunedVerifier, Report, Trust};
 use guan_evidence::{LogNodes, Subtrees, leaf_hash};
 use guan_model::Digest;
 use guan_spool::Disk;
+
+/// What a log has next.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'l> {
+    Leaf(u64, &'l [u8]),
+    /// Leaves up to this one cannot be read.
+    Damaged {
+        through: u64,
+    },
+}
 
 /// One epoch of a log.
 pub struct LogReader<D: Disk> {
@@ -94,6 +105,62 @@ impl<D: Disk> LogReader<D> {
         let start = count * BUNDLE_LEAVES_MAX as u64;
         (start..).zip(&self.tail).for_each(|(index, leaf)| handle(index, leaf));
         Ok(())
+    }
+
+    /// As [`for_each`](Self::for_each), also past bundles that cannot be read: of those the last index.
+    pub fn for_each_piece(&self, handle: &mut dyn FnMut(Piece<'_>)) -> Result<(), LogFileFault> {
+        let (first, count) = (self.bundles.first()?, self.bundles.count()?);
+        for number in first..count {
+            let start = number * BUNDLE_LEAVES_MAX as u64;
+            match self.bundles.as_stored(number) {
+                Ok(leaves) => (start..)
+                    .zip(&leaves)
+                    .for_each(|(index, leaf)| handle(Piece::Leaf(index, leaf))),
+                Err(LogFileFault::Bundle { .. } | LogFileFault::Pruned { .. }) => {
+                    handle(Piece::Damaged { through: start + BUNDLE_LEAVES_MAX as u64 - 1 });
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        let start = count * BUNDLE_LEAVES_MAX as u64;
+        (start..).zip(&self.tail).for_each(|(index, leaf)| handle(Piece::Leaf(index, leaf)));
+        Ok(())
+    }
+
+    /// Whether all leaves from the first one on can be read.
+    fn is_whole(&self) -> Result<bool, LogFileFault> {
+        let mut is_whole = true;
+        self.for_each_piece(&mut |piece| is_whole &= matches!(piece, Piece::Leaf(..)))?;
+        Ok(is_whole)
+    }
+
+    /// What an auditor says of the log. Damage is a fault among the others, and what is left is judged.
+    pub fn judge(
+        &self,
+        trust: Trust,
+        handle: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<Report, LogFileFault> {
+        let (first, head, key) = (self.first()?, self.checkpoint()?, trust.log_key.clone());
+        if first == 0 && self.is_whole()? {
+            let mut verifier = LogVerifier::with_trust(trust);
+            self.for_each(&mut |index, leaf| {
+                verifier.handle_leaf(leaf);
+                handle(index, leaf);
+            })?;
+            let heads: Vec<&str> = head.iter().map(String::as_str).collect();
+            return Ok(verifier.finish(&heads, &key));
+        }
+        self.with_nodes(|nodes| {
+            let mut verifier = PrunedVerifier::new(trust, first, nodes);
+            self.for_each_piece(&mut |piece| match piece {
+                Piece::Leaf(index, leaf) => {
+                    verifier.handle_leaf(leaf);
+                    handle(index, leaf);
+                }
+                Piece::Damaged { through } => verifier.handle_damage(through),
+            })?;
+            Ok(verifier.finish(head.as_deref()))
+        })
     }
 
     /// Asks `question` with a source of hashes, for roots and proofs.

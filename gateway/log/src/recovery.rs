@@ -47,7 +47,7 @@ pub(crate) fn recover<D: Disk>(
     {
         return cut(&roots.of[..place]);
     }
-    let damaged = look_beyond(bundles, &mut roots, head.map_or(0, |head| head.size));
+    let damaged = look_beyond(bundles, &mut roots, head.map_or(0, |head| head.size))?;
     match (!roots.is_stored).then(|| bundles.replace_hashes(&roots.of)) {
         // Memory has them; they are written with the next bundle, or made again at the next start.
         Some(Err(LogFileFault::File { source, .. })) if is_full(&source) => {}
@@ -74,7 +74,7 @@ impl<D: Disk> Bundles<D> {
     }
 }
 
-fn is_full(fault: &io::Error) -> bool {
+pub(crate) fn is_full(fault: &io::Error) -> bool {
     matches!(fault.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
@@ -156,10 +156,16 @@ fn root_by<D: Disk>(
 
 /// Bundles that the signed head of `size` leaves does not cover, and the last one. No head speaks for their
 /// hashes, so the leaves do.
-fn look_beyond<D: Disk>(bundles: &Bundles<D>, roots: &mut Roots, size: u64) -> Vec<u64> {
+fn look_beyond<D: Disk>(
+    bundles: &Bundles<D>,
+    roots: &mut Roots,
+    size: u64,
+) -> Result<Vec<u64>, LogFileFault> {
     let count = roots.of.len() as u64;
     let mut damaged = Vec::new();
-    for number in (size / WIDTH).min(count.saturating_sub(1))..count {
+    // Without a head all are looked at that were not pruned.
+    let from = (size / WIDTH).min(count.saturating_sub(1)).max(bundles.first()?);
+    for number in from..count {
         let known = &mut roots.of[usize::try_from(number).expect("it has a place in memory")];
         match root_in(bundles, number) {
             Some(root) if root == *known => {}
@@ -169,5 +175,5 @@ fn look_beyond<D: Disk>(bundles: &Bundles<D>, roots: &mut Roots, size: u64) -> V
             _ => damaged.push(number),
         }
     }
-    damaged
+    Ok(damaged)
 }

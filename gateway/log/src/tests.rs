@@ -9,6 +9,7 @@ use guan_spool::disk::SimDisk;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod damage;
 mod rot;
 
 const BASE: &str = "guan/box-1";

@@ -4,9 +4,12 @@
 //! key signs; from then on no other key counts until somebody says so, and no document that is not newer
 //! than the one that is here. What is on the disk is checked again whenever it is read.
 
+use crate::logs::folders::{Folders, OsFolders, WITNESS_DIR};
+use crate::logs::witnesses;
 use guan_catalogue::catalogue::{CATALOGUE_BYTES_MAX, Catalogue, CatalogueError};
 use guan_catalogue::{Identifier, dcat};
 use guan_model::{BoxId, PublicKey, WallTime};
+use guan_spool::OsDisk;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -111,7 +114,8 @@ impl Catalogues {
         };
         if let Some((known, file)) = known {
             if is_other(&known.key, &catalogue.key) {
-                if rule == KeyRule::Pinned {
+                let is_heir = || self.has_handed_over(box_id, &known.key, &catalogue.key);
+                if rule == KeyRule::Pinned && !is_heir() {
                     return Err(CatalogueFault::OtherKey { box_id: box_id.clone() });
                 }
             } else if file == bytes {
@@ -128,6 +132,23 @@ impl Catalogues {
         self.check_names(&catalogue)?;
         self.put(box_id, bytes)?;
         Ok(accepted)
+    }
+
+    /// Whether the space's witness has followed the box's log from one key to the other: a catalogue is signed with
+    /// the log's key.
+    fn has_handed_over(&self, box_id: &BoxId, old: &PublicKey, new: &PublicKey) -> bool {
+        let (PublicKey::Ed25519(old), PublicKey::Ed25519(new)) = (old, new) else { return false };
+        let Some(state_dir) = self.folder.parent() else { return false };
+        let folders = OsFolders::new(state_dir);
+        let own = [WITNESS_DIR, box_id.as_str()];
+        folders.list(&own).unwrap_or_default().iter().any(|name| {
+            let disk = OsDisk::open_read_only(&folders.path(&[WITNESS_DIR, box_id.as_str(), name]));
+            let lineage = disk.and_then(|disk| witnesses::lineage(&disk)).ok().flatten();
+            lineage.is_some_and(|lineage| {
+                let steps = lineage.after(old).unwrap_or_default();
+                steps.iter().any(|step| step.new_key().key_bytes() == *new)
+            })
+        })
     }
 
     /// One identifier names one thing in the whole space.

@@ -23,8 +23,8 @@ use crate::run::{LOG_DIR, STORE_DIR};
 use crate::store::{StoreError, read_leaves};
 use guan_evidence::view::entry;
 use guan_evidence::{
-    Checkpoint, CosignatureKey, Leaf, LeafBody, Note, TlogProof, VerifierKey, leaf_hash, trace_id,
-    verify_inclusion,
+    Checkpoint, CosignatureKey, Leaf, LeafBody, Lineage, Note, TlogProof, VerifierKey, leaf_hash,
+    trace_id, verify_inclusion,
 };
 use guan_log::{LogFileFault, LogReader};
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, StreamId, WallTime};
@@ -145,15 +145,34 @@ struct Source {
     head: Option<(Checkpoint, String)>,
 }
 
+/// Who signs the heads of a log.
+enum Keys {
+    None,
+    One(VerifierKey),
+    Lineage(Lineage),
+}
+
+impl Keys {
+    fn at(&self, origin: &str, size: u64) -> Option<&VerifierKey> {
+        match self {
+            Self::None => None,
+            Self::One(key) => Some(key),
+            Self::Lineage(lineage) => Some(lineage.at(origin, size)),
+        }
+    }
+}
+
 impl Source {
     fn open(
         reader: LogReader<OsDisk>,
-        key: Option<&VerifierKey>,
+        keys: &Keys,
         cosigners: Option<(CosignatureKey, CosignatureKey)>,
     ) -> Result<Self, ProvenanceFault> {
         let text = reader.checkpoint()?;
-        let signed =
-            |text: &String| -> Option<Checkpoint> { Checkpoint::parse_and_verify(text, key?).ok() };
+        let signed = |text: &String| -> Option<Checkpoint> {
+            let claimed = Checkpoint::parse_unverified(text).ok()?;
+            Checkpoint::parse_and_verify(text, keys.at(&claimed.origin, claimed.size)?).ok()
+        };
         let head = text.and_then(|text| Some((signed(&text)?, text)));
         let (witness, mirror) = cosigners.unzip();
         Ok(Self { reader, witness, mirror, head })
@@ -229,7 +248,7 @@ impl Tracer {
         let log = open_disk(&state_dir.join(LOG_DIR))?;
         let tail = read_leaves(&store, log.clone())?;
         let reader = LogReader::open(log, None, tail)?;
-        let own = Source::open(reader, Some(&keys.verifier()?), None)?;
+        let own = Source::open(reader, &Keys::One(keys.verifier()?), None)?;
         let wanted: BTreeMap<&BatchKey, ()> = found.iter().map(|one| (&one.key, ())).collect();
         let (mut heads, mut received) = (BTreeMap::<String, Vec<_>>::new(), BTreeMap::new());
         own.reader.for_each(&mut |index, bytes| {

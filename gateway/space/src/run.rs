@@ -295,7 +295,13 @@ fn keep_logs(
     let Logs { keys, requests, tally, alarms, clock } = logs;
     let (mail, letters) = mail.with_logs(Bytes::from(keys.letter()?));
     let folders = OsFolders::new(&config.state_dir);
-    let witnesses = Witnesses::open(folders.clone(), keys.witness.clone())?;
+    let registry = Registry::new(&config.state_dir);
+    let attested = move |box_id: &guan_model::BoxId| {
+        let enrolment = registry.find(box_id).map_err(|fault| fault.to_string())?;
+        let tpm = enrolment.and_then(|enrolment| enrolment.tpm);
+        Ok(tpm.map(|tpm| tpm.attestation_keys()).unwrap_or_default())
+    };
+    let witnesses = Witnesses::open(folders.clone(), keys.witness.clone(), Box::new(attested))?;
     let mirrors = Mirrors::new(folders, keys.mirror.clone());
     let desk = Desk { mail: mail.clone(), witnesses, mirrors, requests, tally, alarms, clock };
     keepers.spawn(desk.run(letters));

@@ -13,6 +13,7 @@ mod verdict;
 use anyhow::Context;
 use clap::Parser;
 use guan_evidence::dossier::{Believed, Dossier, attestation_key};
+use guan_evidence::timestamp::Authority;
 use guan_evidence::{POLICY_BYTES_MAX, Policy};
 use serde_json::json;
 use std::io::Read as _;
@@ -34,6 +35,9 @@ struct Arguments {
     /// The public key of the box's TPM in PEM, instead of `ak.pem` in the bundle.
     #[arg(long)]
     ak: Option<PathBuf>,
+    /// The certificate of a time stamp authority in PEM, for `stamps/` in the bundle.
+    #[arg(long)]
+    tsa: Option<PathBuf>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -68,7 +72,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             .with_context(|| format!("{} holds no public key of P-256 in PEM", path.display()))
     });
     let key = key.transpose()?;
-    let believed = Believed { policy: policy.as_ref(), attestation_key: key.as_ref() };
+    let authority = arguments.tsa.as_ref().map(|path| authority(path)).transpose()?;
+    let believed = Believed {
+        policy: policy.as_ref(),
+        attestation_key: key.as_ref(),
+        authority: authority.as_ref(),
+    };
     let dossier = Dossier::check(&files, believed)
         .with_context(|| format!("{} is no evidence bundle", arguments.bundle.display()))?;
     let findings: Vec<String> = dossier.findings.iter().map(|one| described(one)).collect();
@@ -79,6 +88,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         false => verdict::print(&dossier, &findings, believed),
     }
     Ok(dossier.holds())
+}
+
+fn authority(path: &Path) -> anyhow::Result<Authority> {
+    let context =
+        || format!("{} is no certificate of a time stamp authority in PEM", path.display());
+    let text = read_text(path)?;
+    Authority::from_pem(&text).with_context(context)
 }
 
 fn described(fault: &dyn std::error::Error) -> String {

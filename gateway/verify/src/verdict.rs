@@ -2,7 +2,7 @@
 
 use crate::outcome;
 use crate::terminal::{claim, say};
-use guan_evidence::dossier::{Believed, Custody, Dossier, Witnessed};
+use guan_evidence::dossier::{Believed, Custody, Dossier, Stamped, Witnessed};
 use guan_evidence::view::LeafView;
 use serde_json::{Value, json};
 
@@ -39,6 +39,8 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
     let witnessed = dossier.witnessed.iter().map(|one| {
         json!({"index": one.index, "witness": one.witness, "size": one.size, "at_s": one.seconds})
     });
+    let stamped = dossier.stamped.iter();
+    let stamped = stamped.map(|one| json!({"size": one.size, "at_s": one.seconds}));
     let contracts = outcome::outcomes(&dossier.entries).into_iter();
     let contracts = contracts.map(|(contract, outcome)| (contract, outcome.json()));
     let contracts: serde_json::Map<_, _> = contracts.collect();
@@ -54,7 +56,7 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
         "cosigned": cosigned.collect::<Vec<_>>(), "entries": entries,
         "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
         "findings": findings, "remarks": remarks, "custody": custody, "keys": own_keys(dossier),
-        "witnessed": witnessed.collect::<Vec<_>>(),
+        "witnessed": witnessed.collect::<Vec<_>>(), "stamped": stamped.collect::<Vec<_>>(),
         "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
         "attestation_key": dossier.attestation_key.map(|key| json!({
             "point_sha256": key.point.to_string(), "spki_sha256": key.spki.to_string(),
@@ -77,6 +79,10 @@ pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'
     for Witnessed { index, witness, size, seconds } in &dossier.witnessed {
         say!("cosigned    {size} entries by {witness} at {}, entry {index}", moment(*seconds));
     }
+    for Stamped { size, seconds } in &dossier.stamped {
+        let at = u64::try_from(*seconds).map_or_else(|_| "a time before 1970".to_owned(), moment);
+        say!("stamped     {size} entries at {at} by the authority of --tsa");
+    }
     say!(
         "checked     {} entries with their proofs, {} receipts, {} quotes of the TPM, {} of its digest",
         dossier.entries.len(),
@@ -90,7 +96,7 @@ pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'
             Some(seconds) => {
                 say!("entry       {seq:>8}  {kind:<16} there by {}", moment(seconds))
             }
-            None => say!("entry       {seq:>8}  {kind:<16} no witness says when"),
+            None => say!("entry       {seq:>8}  {kind:<16} nobody who is believed says when"),
         }
     }
     for (contract, outcome) in outcome::outcomes(&dossier.entries) {

@@ -52,6 +52,20 @@ impl Swtpm {
         Ok(swtpm)
     }
 
+    /// Another emulator with the state of this one, which must be stopped: what a virtual TPM allows.
+    pub fn copy(&self, folder: &Path) -> Result<Self> {
+        let (port, lock) = free_pair()?;
+        fs::create_dir_all(folder.join("state"))?;
+        for file in fs::read_dir(self.folder.join("state"))? {
+            let file = file?;
+            fs::copy(file.path(), folder.join("state").join(file.file_name()))?;
+        }
+        let (folder, ca) = (folder.to_path_buf(), self.ca.clone());
+        let mut swtpm = Self { folder, ca, port, _ports: Some(lock), child: None };
+        swtpm.start()?;
+        Ok(swtpm)
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

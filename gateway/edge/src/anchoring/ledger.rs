@@ -32,6 +32,11 @@ pub enum Suspicion {
     Chain,
     #[error("somebody else extended the register that the log's heads go to")]
     Trail,
+    #[error(
+        "its signed head could not be read and was set aside; it goes on from its entries and from the head that was \
+         cosigned last"
+    )]
+    Head,
     #[error("the TPM was reset {found} times and the log knows of {known}: it is another TPM")]
     Resets { known: u32, found: u32 },
 }

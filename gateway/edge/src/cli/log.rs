@@ -4,9 +4,9 @@ use super::{Common, load, print_json};
 use anyhow::Context;
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
-use guan_evidence::verify::{LogVerifier, PrunedVerifier, Report, Trust};
+use guan_evidence::verify::Trust;
 use guan_evidence::view::{vouched, vouched_line};
-use guan_evidence::{CosignatureKey, Leaf, LeafBody, VerifierKey};
+use guan_evidence::{Checkpoint, CosignatureKey, Leaf, LeafBody, Lineage, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_link::driver::describe;
 use guan_log::LogReader;
@@ -33,6 +33,17 @@ pub(super) fn verifier_key(config: &EdgeConfig) -> anyhow::Result<VerifierKey> {
     let key = LogKeyFile::load(&config.identity.log_key_file, &config.evidence.origin)
         .context("the key of the log cannot be used; `guan identity init` makes one")?;
     Ok(VerifierKey::of(&key)?)
+}
+
+/// The keys that signed this box's log, the first one first.
+pub(super) fn lineage(config: &EdgeConfig) -> anyhow::Result<Lineage> {
+    Ok(guan_edge::log_keys::lineage(&config.state_dir, &verifier_key(config)?)?)
+}
+
+/// The key that signed a head, under the name that it signs this log with.
+pub(super) fn key_of(config: &EdgeConfig, head: &str) -> anyhow::Result<VerifierKey> {
+    let head = Checkpoint::parse_unverified(head)?;
+    Ok(lineage(config)?.at(&head.origin, head.size).clone())
 }
 
 /// The key that signs heads, where it lies in a file.
@@ -89,14 +100,16 @@ fn count_denied(denied: &mut BTreeMap<String, BTreeMap<String, u64>>, leaf: &[u8
 
 pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
-    let key = verifier_key(&config)?;
+    let keys = lineage(&config)?;
     let log = reader(&config)?;
     let first = log.first()?;
     let origin = log.epoch().origin(&config.evidence.origin);
+    // Hand-overs among the entries that are here are followed; those before are the lineage's word.
+    let key = keys.at(&origin, first).clone();
     let trust = trust(&config, &origin, &key);
     let mut denied = BTreeMap::new();
     let mut contracts: BTreeMap<String, u64> = BTreeMap::new();
-    let report = report(&log, trust, &mut |leaf| {
+    let report = log.judge(trust, &mut |_, leaf| {
         if let Ok(Leaf { body: LeafBody::Batch(batch), .. }) = Leaf::decode(leaf) {
             *contracts.entry(batch.contract.to_string()).or_default() += batch.rows;
         }
@@ -151,38 +164,12 @@ pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Of the whole log, or of what is left of one that was pruned.
-fn report(
-    log: &LogReader<OsDisk>,
-    trust: Trust,
-    handle: &mut dyn FnMut(&[u8]),
-) -> anyhow::Result<Report> {
-    let (first, head, key) = (log.first()?, log.checkpoint()?, trust.log_key.clone());
-    if first == 0 {
-        let mut verifier = LogVerifier::with_trust(trust);
-        log.for_each(&mut |_, leaf| {
-            verifier.handle_leaf(leaf);
-            handle(leaf);
-        })?;
-        let heads: Vec<&str> = head.iter().map(String::as_str).collect();
-        return Ok(verifier.finish(&heads, &key));
-    }
-    log.with_nodes(|nodes| {
-        let mut verifier = PrunedVerifier::new(trust, first, nodes);
-        log.for_each(&mut |_, leaf| {
-            verifier.handle_leaf(leaf);
-            handle(leaf);
-        })?;
-        Ok(verifier.finish(head.as_deref()))
-    })
-}
-
 pub(super) fn head(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let text = reader(&config)?
         .checkpoint()?
         .context("no head has been signed yet; it follows the first entries")?;
-    let key = verifier_key(&config)?;
+    let key = key_of(&config, &text)?;
     if common.json {
         let (head, key) = guan_evidence::Checkpoint::parse_and_name(&text, &key)?;
         print_json(&json!({

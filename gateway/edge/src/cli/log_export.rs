@@ -1,6 +1,6 @@
 //! `guan log export` and `guan log prove`: entries with proofs, for people who trust no program of ours.
 
-use super::log::{log_signer, reader, verifier_key, witness_keys};
+use super::log::{key_of, lineage, log_signer, reader, witness_keys};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -69,18 +69,18 @@ pub(super) struct ProveArguments {
 
 /// The head that proofs lead to: the newest that a witness cosigned, unless that is too old for `needed`
 /// leaves.
-fn head(
+pub(super) fn head(
     config: &EdgeConfig,
     reader: &LogReader<OsDisk>,
     needed: u64,
 ) -> anyhow::Result<(String, Checkpoint)> {
     let cosigned = fs::read_to_string(config.state_dir.join(COSIGNED_FILE)).ok();
     let own = reader.checkpoint()?;
-    let key = verifier_key(config)?;
     for text in [cosigned, own].into_iter().flatten() {
         let head = Checkpoint::parse_unverified(&text)?;
         let is_known = head.origin == reader.epoch().origin(&config.evidence.origin);
         if is_known && head.size >= needed && head.size <= reader.size()? {
+            let key = key_of(config, &text)?;
             let checked = reader.with_nodes(|nodes| signed_head(&text, &key, nodes));
             let head = checked.with_context(|| {
                 format!("a head in {} is not of this log", config.state_dir.display())
@@ -159,12 +159,13 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     };
     let mut choice = Choice::new(arguments, newest.saturating_sub(1))?;
     reader.for_each(&mut |index, bytes| choice.handle_leaf(index, bytes))?;
-    let Choice { leaves, count, unsigned, .. } = choice;
+    let Choice { mut leaves, count, unsigned, .. } = choice;
     if count > ENTRIES_MAX {
         bail!("{count} entries fit that; the limit is {ENTRIES_MAX}, so name a smaller range");
     }
     let needed = leaves.last().map_or(1, |(index, _)| index + 1);
     let (text, signed) = head(&config, &reader, needed)?;
+    put_hand_overs(&config, &reader, signed.size, &mut leaves)?;
     let files = bundle_of(&config, &reader, &text, &arguments.by, &leaves)?;
     write_tar(&files, out)?;
     let has_receipts = files.keys().any(|name| name.starts_with("receipts/"));
@@ -195,6 +196,24 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whoever knows an earlier key of the log needs the entries that handed over from it to the one of today.
+fn put_hand_overs(
+    config: &EdgeConfig,
+    reader: &LogReader<OsDisk>,
+    size: u64,
+    leaves: &mut Vec<(u64, Vec<u8>)>,
+) -> anyhow::Result<()> {
+    let (origin, first) = (reader.epoch().origin(&config.evidence.origin), reader.first()?);
+    for step in lineage(config)?.of_log(&origin).steps() {
+        let (_, index) = step.place();
+        let is_here = leaves.iter().any(|(chosen, _)| *chosen == index);
+        if !is_here && !leaves.is_empty() && (first..size).contains(&index) {
+            leaves.push((index, step.leaf().to_vec()));
+        }
+    }
+    Ok(())
+}
+
 fn bundle_of(
     config: &EdgeConfig,
     reader: &LogReader<OsDisk>,
@@ -213,13 +232,14 @@ fn bundle_of(
     let pem = guan_edge::prover::known_attestation_keys(&config.state_dir).into_iter().next();
     reader.with_nodes(|nodes| {
         let material = Material {
-            log_key: &verifier_key(config)?,
+            log_key: &key_of(config, checkpoint)?,
             witnesses: &witness_keys(config),
             attestation_key: pem.as_deref(),
             checkpoint,
             nodes,
             signer: signer.as_ref().map(|key| key as &dyn Signer),
             custody: &custody,
+            stamps: &super::timestamp::kept(config)?,
         };
         Ok(make(&material, leaves)?)
     })
@@ -254,7 +274,7 @@ fn export_tiles(
         fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))
     };
     write("checkpoint", text.as_bytes())?;
-    let (_, key) = Checkpoint::parse_and_name(&text, &verifier_key(config)?)?;
+    let (_, key) = Checkpoint::parse_and_name(&text, &key_of(config, &text)?)?;
     write("log.vkey", format!("{key}\n").as_bytes())?;
     let first = reader.first()?;
     for tile in tiles(signed.size) {

@@ -1,6 +1,6 @@
 //! `guan meter`: what the signed log says was kept under each contract, day by day (计量).
 
-use super::log::{reader, verifier_key};
+use super::log::{key_of, reader};
 use super::{Common, load, print_json};
 use guan_evidence::account::{Account, Fates};
 use guan_evidence::view::account_line;
@@ -12,9 +12,11 @@ use std::process::ExitCode;
 pub(super) fn execute(common: &Common) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let log = reader(&config)?;
-    let key = verifier_key(&config)?;
     let head = log.checkpoint()?;
-    let head = head.map(|text| Checkpoint::parse_and_verify(&text, &key)).transpose()?;
+    let head = match head {
+        Some(text) => Some(Checkpoint::parse_and_verify(&text, &key_of(&config, &text)?)?),
+        None => None,
+    };
     let signed = head.map_or(0, |head| head.size);
     let mut fates = Fates::default();
     log.for_each(&mut |_, bytes| {

@@ -15,8 +15,10 @@ mod log_entries;
 mod log_export;
 mod meter;
 mod negotiate;
+mod rollover;
 mod show;
 mod spool;
+mod timestamp;
 mod tpm;
 
 use anyhow::Context;
@@ -218,6 +220,17 @@ enum LogCommand {
     Verify(Common),
     /// Print the newest signed head.
     Head(Common),
+    /// Have an authority say by when the log's head was there (RFC 3161); its request and answer are files.
+    #[command(subcommand)]
+    Timestamp(timestamp::TimestampCommand),
+    /// Give the log a new key, which the old one and the TPM hand it over to; the running gateway does it.
+    Rollover {
+        #[command(flatten)]
+        common: Common,
+        /// How long to wait for it.
+        #[arg(long, default_value_t = 60)]
+        wait_s: u64,
+    },
 }
 
 #[derive(Subcommand)]
@@ -380,6 +393,8 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Meter(common) => meter::execute(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
+        Command::Log(LogCommand::Timestamp(command)) => timestamp::execute(command),
+        Command::Log(LogCommand::Rollover { common, wait_s }) => rollover::execute(common, *wait_s),
         Command::Log(LogCommand::Export(arguments)) => log_export::export(arguments),
         Command::Log(LogCommand::Prove(arguments)) => log_export::prove(arguments),
         Command::Log(LogCommand::Show { common, last, kind }) => {

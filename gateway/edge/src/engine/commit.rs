@@ -307,8 +307,11 @@ impl<D: Disk, T> Engine<D, T> {
         for gap in self.spool.take_gaps() {
             self.note_gap(*now, &gap);
         }
-        if let Some(sealed) = self.evidence.seal()? {
-            self.spool.handle_leaves_sealed(sealed);
+        match self.evidence.seal() {
+            Ok(Some(sealed)) => self.spool.handle_leaves_sealed(sealed),
+            Ok(None) => {}
+            // The leaves stay in the journal, and are sealed with the next commit.
+            Err(fault) => self.handle_full_log(fault)?,
         }
         Ok(())
     }
@@ -332,7 +335,7 @@ impl<D: Disk, T> Engine<D, T> {
         }
     }
 
-    fn refuse_publication(&mut self, publication: Publication<T>, refusal: Refusal) {
+    pub(super) fn refuse_publication(&mut self, publication: Publication<T>, refusal: Refusal) {
         self.heard.doubt(&publication.rows);
         // The client will send it again, so its packet id must not count as received.
         if let Some((client, id)) = &publication.held {

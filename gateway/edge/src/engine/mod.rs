@@ -21,13 +21,16 @@ use crate::memory::Memory;
 use crate::vault::{Vault, VaultFault};
 use guan_catalogue::Day;
 use guan_catalogue::quality::Ledger;
-use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage};
+use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage, Statement};
 use guan_log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LogHead, SignedHead};
-use guan_model::{BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, SpoolId, StreamId};
+use guan_model::{
+    BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, Signer, SpoolId, StreamId,
+};
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
 use pending::{Answer, Pending};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,15 @@ const TICK: Duration = Duration::from_secs(1);
 const CLOCK_STEP_MIN: Duration = Duration::from_secs(2);
 /// How often the quality figures are handed out to be kept.
 const QUALITY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What becomes of messages while the disk has no room for a head of the log or a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLogFull {
+    /// They are refused: nothing is taken that the log cannot vouch for.
+    StopCollecting,
+    /// They are taken as long as the journal has room for their leaves, which nobody signs meanwhile.
+    Continue,
+}
 
 /// What the engine is told once.
 #[derive(Debug, Clone)]
@@ -55,6 +67,7 @@ pub struct EngineConfig {
     pub checkpoint_leaves_max: u64,
     /// The log's bundles may take so many bytes; beyond, the oldest that the mirror has are dropped.
     pub log_bytes_max: u64,
+    pub on_log_full: OnLogFull,
     pub surroundings: Surroundings,
 }
 
@@ -69,6 +82,23 @@ pub struct Publication<T> {
     pub held: Option<(Arc<str>, NonZeroU16)>,
     pub rows: Vec<Row>,
     pub token: T,
+}
+
+/// A key that waits for its turn. Shows nothing of itself.
+#[derive(Clone)]
+pub struct NextKey(pub Arc<dyn Signer>);
+
+impl fmt::Debug for NextKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NextKey({:?})", self.0.name())
+    }
+}
+
+/// The leaf with which the log's key changed, and the log that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRolled {
+    pub origin: String,
+    pub leaf: Vec<u8>,
 }
 
 /// Everything that can happen to the engine.
@@ -113,6 +143,11 @@ pub enum Event<T> {
     Notes {
         bodies: Vec<LeafBody>,
         ticket: u64,
+    },
+    /// From the next leaf on the log is signed with another key; the TPM's word about it.
+    RollKey {
+        signer: NextKey,
+        quote: Option<Statement>,
     },
     /// The mirror has so many leaves of the log, durably.
     Mirrored {
@@ -166,6 +201,9 @@ pub enum Effect<T> {
     Checkpoint(SignedHead),
     /// The leaves of all tickets up to this one are durable.
     Noted(u64),
+    /// The log has another key; comes before the first head that it signs. `None`: the disk is full, and the
+    /// old one stays.
+    KeyRolled(Option<KeyRolled>),
     /// Quality figures of days, as bytes to be kept.
     Quality(Vec<(Day, Vec<u8>)>),
     /// This moment is on disk, with everything answered before.
@@ -249,6 +287,8 @@ pub struct Engine<D: Disk, T> {
     ticket: Option<u64>,
     /// So many leaves the mirror has.
     mirrored: u64,
+    /// The disk had no room for a head or a bundle.
+    is_log_full: bool,
     effects: VecDeque<Effect<T>>,
     counters: Counters,
     staged_counters: Counters,
@@ -293,6 +333,7 @@ impl<D: Disk, T> Engine<D, T> {
             notes: Vec::new(),
             ticket: None,
             mirrored: 0,
+            is_log_full: false,
             effects: VecDeque::new(),
             counters: Counters::default(),
             staged_counters: Counters::default(),
@@ -333,6 +374,7 @@ impl<D: Disk, T> Engine<D, T> {
                 self.effects.push_back(Effect::Look);
             }
             Event::Notes { bodies, ticket } => self.handle_notes(now, bodies, ticket)?,
+            Event::RollKey { signer, quote } => self.roll_key(now, signer, quote)?,
             Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
                 self.evidence.set_cosigned(size);
@@ -367,6 +409,9 @@ impl<D: Disk, T> Engine<D, T> {
 impl<D: Disk, T> Engine<D, T> {
     fn handle_publication(&mut self, now: Now, publication: Publication<T>) {
         self.counters.publications += 1;
+        if self.is_log_full && self.config.on_log_full == OnLogFull::StopCollecting {
+            return self.refuse_publication(publication, Refusal::DiskFull);
+        }
         if let Some((client, id)) = &publication.held {
             match self.memory.sessions.hold(client, *id) {
                 // A repetition: the rows are durable or wait already, only the answer is due again.
@@ -538,8 +583,7 @@ impl<D: Disk, T> Engine<D, T> {
         let (interval, leaves) =
             (self.config.checkpoint_interval, self.config.checkpoint_leaves_max);
         if self.evidence.is_checkpoint_due(&now, interval, leaves) {
-            let head = self.evidence.sign_checkpoint(&now)?;
-            self.effects.push_back(Effect::Checkpoint(head));
+            self.sign_head(now)?;
         }
         Ok(())
     }
@@ -548,8 +592,7 @@ impl<D: Disk, T> Engine<D, T> {
         self.commit(now)?;
         self.note(now, LeafBody::Stop);
         self.commit(now)?;
-        let head = self.evidence.sign_checkpoint(&now)?;
-        self.effects.push_back(Effect::Checkpoint(head));
+        self.sign_head(now)?;
         self.quality.watch(now.wall);
         self.hand_out_quality();
         Ok(())

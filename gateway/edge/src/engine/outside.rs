@@ -1,9 +1,10 @@
 //! What others say of the log: anchors, cosignatures, the mirror. Their words become leaves here, and what
 //! the mirror has may leave the disk.
 
-use super::{Effect, Engine, EngineError};
-use guan_evidence::{LeafBody, Prune};
-use guan_model::Now;
+use super::{Effect, Engine, EngineError, KeyRolled, NextKey, OnLogFull};
+use guan_evidence::{KeyRollover, Leaf, LeafBody, Prune, Statement};
+use guan_log::EvidenceLogError;
+use guan_model::{Now, PublicKey};
 use guan_spool::Disk;
 
 impl<D: Disk, T> Engine<D, T> {
@@ -33,6 +34,73 @@ impl<D: Disk, T> Engine<D, T> {
         }
         self.ticket = Some(ticket);
         self.commit(now)
+    }
+
+    /// The key that signs hands over to the next one, in a leaf of its own, and the next one signs at once: its
+    /// head proves that somebody has it.
+    pub(super) fn roll_key(
+        &mut self,
+        now: Now,
+        NextKey(signer): NextKey,
+        quote: Option<Statement>,
+    ) -> Result<(), EngineError> {
+        self.commit(now)?;
+        if !self.notes.is_empty() {
+            // A commit leaves notes about what it found; they stand before the leaf, whose place is signed.
+            self.commit(now)?;
+        }
+        let PublicKey::Ed25519(key) = signer.public_key() else {
+            unreachable!("keys of logs are of Ed25519");
+        };
+        if !self.notes.is_empty() {
+            self.effects.push_back(Effect::KeyRolled(None));
+            return Ok(());
+        }
+        let index = self.evidence.head().size;
+        let by_old = self.evidence.hand_over(&key)?;
+        let body = LeafBody::KeyRollover(KeyRollover { key, by_old, quote });
+        let leaf = Leaf::new(&now, index, self.config.boot, body.clone()).encode();
+        self.note(now, body);
+        if !self.commit_with(now, 0)? {
+            self.effects.push_back(Effect::KeyRolled(None));
+            return Ok(());
+        }
+        self.evidence.set_signer(signer);
+        let origin = self.evidence.origin().to_owned();
+        self.effects.push_back(Effect::KeyRolled(Some(KeyRolled { origin, leaf })));
+        self.sign_head(now)
+    }
+
+    /// Signs the durable head. On a full disk it stays unsigned until there is room.
+    pub(super) fn sign_head(&mut self, now: Now) -> Result<(), EngineError> {
+        match self.evidence.sign_checkpoint(&now) {
+            Ok(head) => {
+                self.is_log_full = false;
+                self.effects.push_back(Effect::Checkpoint(head));
+                Ok(())
+            }
+            Err(fault) => self.handle_full_log(fault),
+        }
+    }
+
+    /// A log that finds no room waits; any other fault ends the program.
+    pub(super) fn handle_full_log(&mut self, fault: EvidenceLogError) -> Result<(), EngineError> {
+        if !fault.is_no_space() {
+            return Err(fault.into());
+        }
+        if !std::mem::replace(&mut self.is_log_full, true) {
+            let then = match self.config.on_log_full {
+                OnLogFull::StopCollecting => "no message is taken until there is room",
+                OnLogFull::Continue => {
+                    "messages are taken, and nothing vouches for them until there is room"
+                }
+            };
+            let text = format!(
+                "the disk has no room for the evidence log; {then}: free space in box.state_dir"
+            );
+            self.effects.push_back(Effect::Alarm(text));
+        }
+        Ok(())
     }
 
     /// Called when the notes are durable.

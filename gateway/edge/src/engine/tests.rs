@@ -1,6 +1,10 @@
 //! The engine on a simulated disk: promises 1, 3 and 4 in the small.
 
 use super::*;
+
+mod full_log;
+mod rollover;
+
 use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Denial, Leaf, VerifierKey};
 use guan_identity::LogKeyFile;
@@ -27,6 +31,7 @@ struct Rig {
     vault: Vault,
     door: Door,
     surroundings: Surroundings,
+    on_log_full: OnLogFull,
 }
 
 fn point(id: u32, name: &str, dataset: &str) -> PointDescriptor {
@@ -79,6 +84,7 @@ impl Rig {
             vault: Vault::in_memory(),
             door: Door::new(at(0), BootNumber(0), None),
             surroundings: Surroundings::default(),
+            on_log_full: OnLogFull::StopCollecting,
         }
     }
 
@@ -120,6 +126,7 @@ impl Rig {
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
             log_bytes_max: 64 << 20,
+            on_log_full: self.on_log_full,
             surroundings: self.surroundings,
         };
         let mut engine = Engine::new(at(0), config, descriptors(), plan(), parts);
@@ -723,4 +730,35 @@ fn somebody_is_told_of_results_that_leave() {
     assert_eq!(alarms(&mut engine), ["for owner, contract C-1: 1 readings leave"]);
     engine.apply(at(500_000), Event::Stop).unwrap();
     assert!(rig.check_log().1, "a result is permitted by an entry of the log");
+}
+
+/// Row of the attacks in `tests/attacks`: whoever floods the box to hide something, or to wear its flash, makes
+/// one entry a commit at most, with the count in it.
+#[test]
+fn a_flood_is_summed_up() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    let before = rig.check_log().0.len();
+    for number in 0..10_000_u32 {
+        let client: Arc<str> = format!("client-{}", number % 50).into();
+        engine.apply(at(100), Event::SessionOpened { client, clean: true, token: number }).unwrap();
+        let dataset = DatasetId::parse("granted").unwrap();
+        engine.apply(at(100), Event::Undecoded { dataset }).unwrap();
+    }
+    engine.apply(at(150), Event::Tick).unwrap();
+    assert_eq!(rig.check_log().0.len(), before, "log-ins and rubbish write nothing");
+    for number in 0..10_000 {
+        publish(&mut engine, at(200), 3, 1, number);
+    }
+    engine.apply(at(250), Event::Stop).unwrap();
+    let (leaves, is_valid) = rig.check_log();
+    assert!(is_valid);
+    let denied = leaves.iter().filter_map(|leaf| match &leaf.body {
+        LeafBody::Decision(decision) => decision.denied.get(&Denial::NoContract).copied(),
+        _ => None,
+    });
+    let denied: Vec<u64> = denied.collect();
+    assert_eq!(denied.iter().sum::<u64>(), 10_000);
+    // As many rows as close a batch are one commit.
+    assert!(denied.len() <= 10_000 / 100 + 1, "{}", denied.len());
 }

@@ -15,7 +15,6 @@ use crate::upkeep::{Surroundings, Upkeep, next_certificate};
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
-use guan_identity::LogKeyFile;
 use guan_identity::tpm::Tpm;
 use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
 use guan_link::driver::{
@@ -86,14 +85,13 @@ pub(super) type Desk = (mpsc::Sender<Letter>, mpsc::Receiver<Letter>);
 pub(super) fn post_office(
     config: &EdgeConfig,
     board: &Board,
-    key: Arc<LogKeyFile>,
 ) -> Result<(Negotiator, Publisher, Desk, Mail), NegotiatingFault> {
     let (out, sent) = mpsc::channel(LETTERS_MAX);
     let (negotiations, letters) = mpsc::channel(LETTERS_MAX);
     let (receipts, answers) = mpsc::channel(LETTERS_MAX);
     let (evidence, about_logs) = mpsc::channel(LETTERS_MAX);
     let negotiator = Negotiator::open(config, board, out.clone(), letters)?;
-    let publisher = Publisher::new(config, key, board, out.clone(), answers);
+    let publisher = Publisher::new(config, board, out.clone(), answers);
     let mail = Mail { negotiations, receipts, evidence, sent };
     Ok((negotiator, publisher, (out, about_logs), mail))
 }

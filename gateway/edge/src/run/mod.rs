@@ -12,6 +12,7 @@ mod negotiations;
 mod notices;
 mod publishing;
 mod report;
+mod rollover;
 mod scribe;
 mod shut;
 mod state;
@@ -19,11 +20,13 @@ mod vouching;
 mod witnessing;
 
 pub use crate::standing::OfSpace;
+pub use rollover::ROLLOVER_REQUEST_FILE;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
 use crate::box_identity::{self, BoxKeyFault};
-use crate::engine::{Effect, Event};
+use crate::engine::{Effect, Event, KeyRolled};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
+use crate::log_keys::LogKeys;
 use crate::negotiating::NegotiatingFault;
 use crate::prover::LastVerdict;
 use crate::status::{EngineStatus, EvidenceStatus, IntakeStatus};
@@ -115,6 +118,10 @@ pub(crate) struct Board {
     pub(crate) policy: watch::Sender<bool>,
     /// Set to `true`: the box is out of service.
     pub(crate) halted: watch::Sender<bool>,
+    /// The log's keys; `None` while the store is shut.
+    pub(crate) keys: watch::Sender<Option<LogKeys>>,
+    /// How often the log's key was changed, or was to be.
+    pub(crate) rolls: watch::Sender<u64>,
 }
 
 impl Board {
@@ -138,6 +145,8 @@ impl Board {
             forfeits: watch::Sender::new(Cursors::new()),
             policy: watch::Sender::new(false),
             halted: watch::Sender::new(false),
+            keys: watch::Sender::new(None),
+            rolls: watch::Sender::new(0),
         }
     }
 
@@ -180,13 +189,13 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let tpm = box_identity::start_tpm(&config.identity)?;
     let Some(mut opened) = open_state(&config, &keys, tpm.as_ref()).await? else { return Ok(()) };
     let board = Board::new(opened.clock.clone());
+    board.keys.send_replace(Some(opened.keys.clone()));
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
-    let uplink = link::prepare(&config, source, opened.ours(), &board, tpm)?;
-    let log_key = opened.key.clone();
-    let (negotiator, publisher, desk, mail) = link::post_office(&config, &board, log_key)?;
-    let vouching = opened.vouching(&config);
+    let uplink = link::prepare(&config, source, opened.ours(), &board, tpm.clone())?;
+    let (negotiator, publisher, desk, mail) = link::post_office(&config, &board)?;
+    let vouching = opened.vouching(&config, tpm);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;
@@ -352,6 +361,18 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             }
             board.evidence.send_modify(|status| status.signed = head.size);
             board.head.send_replace(Some(head));
+        }
+        Some(Effect::KeyRolled(rolled)) => {
+            // Before the first head by the new key is shown to anybody.
+            if let Some(KeyRolled { origin, leaf }) = rolled {
+                board.keys.send_modify(|keys| {
+                    let taken = keys.as_mut().map(|keys| keys.lineage.extend(&origin, &leaf).err());
+                    if let Some(Some(fault)) = taken {
+                        tracing::error!(%fault, "the log's new key does not follow");
+                    }
+                });
+            }
+            board.rolls.send_modify(|rolls| *rolls += 1);
         }
         Some(Effect::Noted(ticket)) => drop(board.noted.send_replace(ticket)),
         Some(Effect::Look) => {

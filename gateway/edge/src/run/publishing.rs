@@ -5,12 +5,10 @@ use crate::catalogue::{self, Document};
 use bytes::Bytes;
 use guan_codec::pack_document;
 use guan_configs::EdgeConfig;
-use guan_identity::LogKeyFile;
 use guan_link::driver::{LinkState, describe};
 use guan_link::{LETTER_BYTES_MAX, Letter, Topic};
 use guan_model::Digest;
 use serde_json::Value;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -28,7 +26,6 @@ struct Sent {
 
 pub(super) struct Publisher {
     config: EdgeConfig,
-    key: Arc<LogKeyFile>,
     board: Board,
     out: mpsc::Sender<Letter>,
     receipts: mpsc::Receiver<Letter>,
@@ -39,13 +36,12 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(
         config: &EdgeConfig,
-        key: Arc<LogKeyFile>,
         board: &Board,
         out: mpsc::Sender<Letter>,
         receipts: mpsc::Receiver<Letter>,
     ) -> Self {
         let (config, board) = (config.clone(), board.clone());
-        Self { config, key, board, out, receipts, last: None, ticket: 0 }
+        Self { config, board, out, receipts, last: None, ticket: 0 }
     }
 
     pub(super) async fn run(mut self) {
@@ -76,7 +72,10 @@ impl Publisher {
     }
 
     async fn publish(&mut self, is_new_session: bool) {
-        let (config, key) = (self.config.clone(), self.key.clone());
+        let config = self.config.clone();
+        let Some(key) = self.board.keys.borrow().as_ref().map(|keys| keys.signer.clone()) else {
+            return;
+        };
         let now = self.board.clock.read().wall;
         let made = tokio::task::spawn_blocking(move || {
             catalogue::document(now, &config, key.as_ref()).map(|made| {

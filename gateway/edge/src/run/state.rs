@@ -3,10 +3,13 @@
 use super::Board;
 use super::mirroring::Mirroring;
 use super::vouching::Vouching;
+use super::witnessing::COSIGNED_FILE;
+use crate::anchoring::ledger::Suspicion;
 use crate::anchoring::{self, Found};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
+use crate::log_keys::{self, LogKeys, LogKeysFault};
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
 use crate::sealing::{self, SealFault, StoreKey};
@@ -20,10 +23,9 @@ use crate::wiring;
 use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
-use guan_evidence::{Program, Salvage, VerifierKey};
-use guan_identity::LogKeyFile;
+use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
-use guan_log::{Epoch, EvidenceLog, EvidenceLogError};
+use guan_log::{Epoch, EvidenceLog, EvidenceLogError, Known, LogReader};
 use guan_model::{BootNumber, DescriptorTable, Now, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
 use guan_policy::situation::LinkClass;
@@ -53,6 +55,8 @@ pub enum StateFault {
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Log(#[from] EvidenceLogError),
+    #[error(transparent)]
+    LogKeys(#[from] LogKeysFault),
     #[error(transparent)]
     Memory(#[from] MemoryFault),
     #[error(transparent)]
@@ -84,27 +88,27 @@ pub(super) struct Opened {
     pub book: Book,
     pub door: Door,
     pub vault: Vault,
-    pub key: Arc<LogKeyFile>,
+    pub keys: LogKeys,
     pub log_disk: OsDisk,
     pub epoch: Epoch,
     pub found: Option<Found>,
+    /// The log's signed head could not be read.
+    pub is_head_damaged: bool,
     pub locks: Locks,
 }
 
 impl Opened {
     /// What vouches for the log; taken out once.
-    pub(super) fn vouching(&mut self, config: &EdgeConfig) -> Vouching {
+    pub(super) fn vouching(&mut self, config: &EdgeConfig, tpm: Option<Tpm>) -> Vouching {
         let log = self.epoch.origin(&config.evidence.origin);
-        let own_key = VerifierKey::of(self.key.as_ref());
-        let own_key = own_key.expect("the log's key is of Ed25519 and has the log's name");
-        let own_key = own_key.of_epoch(&log);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
-        let (anchors, suspicions) = match self.found.take() {
+        let (anchors, mut suspicions) = match self.found.take() {
             Some(found) => (Some(found.anchors), found.suspicions),
             None => (None, Vec::new()),
         };
-        Vouching { log, own_key, anchors, suspicions, mirroring }
+        suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
+        Vouching { log, tpm, anchors, suspicions, mirroring }
     }
 
     /// What the link must know of this start.
@@ -139,12 +143,11 @@ fn disk(path: &Path) -> Result<OsDisk, StateFault> {
 /// Opens everything and records the start.
 pub(super) fn open(
     config: &EdgeConfig,
-    keys: &TrustedKeys,
+    parties: &TrustedKeys,
     tpm: Option<&Tpm>,
 ) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
     let (key, sealed) = sealing::open_store(config, tpm)?;
-    let key = Arc::new(key);
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
     let spool_config = wiring::spool_config(config);
@@ -154,7 +157,14 @@ pub(super) fn open(
     let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
     let tail = spool.reader().leaves_from(EvidenceLog::tail_from(log_disk.clone())?)?;
-    let log = EvidenceLog::open(log_disk.clone(), &config.evidence.origin, key.clone(), tail)?;
+    let keys = log_keys::open(config, key, sealed.as_ref().map(|(_, key)| key), || {
+        LogReader::open(log_disk.clone(), None, tail.clone())
+    })?;
+    let (base, signer) = (&config.evidence.origin, keys.signer.clone());
+    let spare = std::fs::read_to_string(dir.join(COSIGNED_FILE)).ok();
+    let known = Known { lineage: &keys.lineage, spare_head: spare.as_deref() };
+    let log = EvidenceLog::open_after(log_disk.clone(), base, signer, known, tail)?;
+    let is_head_damaged = log.is_head_damaged();
     let epoch = log.epoch();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
@@ -167,7 +177,7 @@ pub(super) fn open(
     let spool_id = spool.id();
     let now = clock.read();
     let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
-    let book = open_book(config, keys, metadata, tpm)?;
+    let book = open_book(config, parties, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
     describe(config, &door);
     let parts = Parts {
@@ -186,7 +196,8 @@ pub(super) fn open(
         parts,
     );
     engine.set_quality(open_quality(config)?);
-    start(&mut engine, now, spool_id, salvage(&recovered.salvage), found.as_mut())?;
+    let salvage = salvage(&recovered.salvage, is_head_damaged);
+    start(&mut engine, now, spool_id, salvage, found.as_mut())?;
     let locks = Locks { _tables: tables_disk };
     Ok(Opened {
         engine,
@@ -198,10 +209,11 @@ pub(super) fn open(
         book,
         door,
         vault,
-        key,
+        keys,
         log_disk,
         epoch,
         found,
+        is_head_damaged,
         locks,
     })
 }
@@ -320,9 +332,9 @@ fn empty_plan(descriptors: &DescriptorTable) -> Arc<Plan> {
 }
 
 /// The log counts frames and the spool places; both mean "at least so many".
-fn salvage(found: &guan_spool::Salvage) -> Salvage {
+fn salvage(found: &guan_spool::Salvage, is_head_damaged: bool) -> Salvage {
     Salvage {
-        files_set_aside: found.files_set_aside,
+        files_set_aside: found.files_set_aside + u64::from(is_head_damaged),
         frames_lost: found.damaged_places,
         bytes_lost: found.damaged_bytes,
         torn_tail_bytes: found.torn_bytes,

@@ -1,9 +1,11 @@
-//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror.
+//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror; and who changes
+//! that key.
 
 use super::Board;
 use super::anchoring::Anchoring;
 use super::link::Desk;
 use super::mirroring::Mirroring;
+use super::rollover::Rolling;
 use super::scribe::Scribe;
 use super::witnessing::{SPACE_KEYS_FILE, Witnessing};
 use crate::anchoring::Anchors;
@@ -11,14 +13,15 @@ use crate::anchoring::ledger::{Cadence, Suspicion};
 use crate::engine::Event;
 use crate::ingest::Token;
 use guan_configs::EdgeConfig;
-use guan_evidence::VerifierKey;
+use guan_identity::tpm::Tpm;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What a start found, before anything runs.
 pub(super) struct Vouching {
     pub(super) log: String,
-    pub(super) own_key: VerifierKey,
+    /// `None`: the box has none.
+    pub(super) tpm: Option<Tpm>,
     /// `None`: no TPM, or none that answers.
     pub(super) anchors: Option<Anchors>,
     pub(super) suspicions: Vec<Suspicion>,
@@ -44,12 +47,12 @@ impl Vouching {
             board,
             scribe.clone(),
             desk,
-            self.own_key,
             evidence.witness_interval,
             config.state_dir.join(SPACE_KEYS_FILE),
             self.mirroring,
         );
         others.spawn(witnessing.run());
+        others.spawn(Rolling::new(config, self.tpm, board, events.clone()).run());
         let cadence = Cadence { anchor: evidence.anchor_interval, chain: evidence.chain_interval };
         match self.anchors {
             Some(anchors) => {

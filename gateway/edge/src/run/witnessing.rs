@@ -11,7 +11,7 @@ use crate::status::EvidenceStatus;
 use bytes::Bytes;
 use guan_evidence::witness::{ClientFault, WitnessReply};
 use guan_evidence::{
-    AddCheckpoint, CosignatureKey, Leaf, LeafBody, VerdictOutcome, VerifierKey, WitnessClient,
+    AddCheckpoint, Checkpoint, CosignatureKey, Leaf, LeafBody, VerdictOutcome, WitnessClient,
     bundle, cosigned_leaf,
 };
 use guan_link::driver::{LinkState, describe};
@@ -53,7 +53,6 @@ pub(super) struct Witnessing {
     scribe: Scribe,
     out: mpsc::Sender<Letter>,
     letters: mpsc::Receiver<Letter>,
-    own_key: VerifierKey,
     interval: Duration,
     keys_file: PathBuf,
     cosigned_file: PathBuf,
@@ -73,7 +72,6 @@ impl Witnessing {
         board: &Board,
         scribe: Scribe,
         (out, letters): (mpsc::Sender<Letter>, mpsc::Receiver<Letter>),
-        own_key: VerifierKey,
         interval: Duration,
         keys_file: PathBuf,
         mirroring: Mirroring,
@@ -92,7 +90,6 @@ impl Witnessing {
             scribe,
             out,
             letters,
-            own_key,
             interval,
             cosigned_file,
             keys_file,
@@ -181,13 +178,27 @@ impl Witnessing {
         }
         let SignedHead { text, cosigned, consistency, .. } = head;
         let request = AddCheckpoint { old_size: cosigned, proof: consistency, checkpoint: text };
-        let body = Bytes::from(format!("{}\n{request}", self.own_key));
+        let Some(body) = self.letter(&request) else { return };
         self.ticket = self.ticket.wrapping_add(1);
         let letter = Letter { topic: Topic::Witness, ticket: self.ticket, body };
         if self.out.try_send(letter).is_ok() {
             let now = Instant::now();
             (self.asked, self.asked_at) = (Some((self.ticket, now, request)), Some(now));
         }
+    }
+
+    /// The request, and the key that signed its head, with those before it where there are some: the witness may
+    /// know the log by one of them.
+    fn letter(&self, request: &AddCheckpoint) -> Option<Bytes> {
+        let head = Checkpoint::parse_unverified(&request.checkpoint).ok()?;
+        let keys = self.board.keys.borrow();
+        let lineage = &keys.as_ref()?.lineage;
+        let key = lineage.at(&head.origin, head.size).of_epoch(&head.origin);
+        let before = match lineage.steps().is_empty() {
+            true => String::new(),
+            false => lineage.shown().to_string(),
+        };
+        Some(Bytes::from(format!("{key}\n{before}{request}")))
     }
 
     async fn take_answer(&mut self, letter: &Letter) {

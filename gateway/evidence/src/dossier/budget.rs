@@ -1,11 +1,11 @@
 //! How much a bundle may be: asked before each file is read or kept, by whoever makes or reads one.
 
-use super::{DossierFault, ENTRIES_MAX};
+use super::{DossierFault, ENTRIES_MAX, STAMPS_MAX};
 
 /// Most files about one entry: two of itself, proof, receipt, and six of a statement of the TPM.
 pub const FILES_PER_ENTRY_MAX: usize = 10;
 /// Files that are about no single entry.
-const FILES_BESIDE_MAX: usize = 8;
+const FILES_BESIDE_MAX: usize = 8 + 3 * STAMPS_MAX;
 /// Most files, and largest file, of one bundle.
 pub const FILES_MAX: usize = FILES_PER_ENTRY_MAX * ENTRIES_MAX + FILES_BESIDE_MAX;
 pub const FILE_BYTES_MAX: usize = 1 << 20;

@@ -6,6 +6,7 @@ use crate::leaf::LeafError;
 use crate::policy::{Distrust, PolicyFault};
 use crate::proof::ProofFault;
 use crate::receipt::ReceiptFault;
+use crate::timestamp::TimestampFault;
 use crate::tlog_proof::TlogProofFault;
 use guan_model::Digest;
 
@@ -45,6 +46,15 @@ pub enum Finding {
     Manifest,
     #[error("the head cannot be trusted")]
     Head(#[from] Distrust),
+    #[error(
+        "entry {index} handed the log over to another key, and the head that holds it is signed with the one of before"
+    )]
+    RetiredKey { index: u64 },
+    #[error(
+        "entry {index} hands the log over to another key, and the TPM that is believed says nothing of it: a thief of \
+         the old key could have written it"
+    )]
+    Unquoted { index: u64 },
     #[error("{name} is no file of a bundle: no check looks at it")]
     Unknown { name: String },
     #[error("{name} belongs to nothing in the bundle: no check looks at it")]
@@ -83,6 +93,10 @@ pub enum Finding {
         "entry {index}: the start of this boot names another TPM than the one that made the statement"
     )]
     OtherTpm { index: u64 },
+    #[error("the time stamp over {size} entries does not hold: {what}")]
+    Stamp { size: u64, what: &'static str },
+    #[error("the time stamp over {size} entries does not hold")]
+    Token { size: u64, source: TimestampFault },
     #[error("entry {index}: the note of the witness does not hold: {what}")]
     Witness { index: u64, what: &'static str },
     #[error("entry {index}: the head that the TPM saw is not of this log")]
@@ -94,12 +108,22 @@ pub enum Finding {
 /// No fault of the bundle, and still something that its reader must know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Remark {
+    #[error(
+        "there is a time stamp over {size} entries, and no authority is believed: give its certificate (guan-verify \
+         --tsa FILE)"
+    )]
+    UncheckedStamp { size: u64 },
     #[error("README is another one than this program knows: do not run its commands")]
     OtherReadme,
     #[error(
         "no start of a TPM in the bundle names the key {point} (SHA-256 of its point) that is believed"
     )]
     KeyNotNamed { point: Digest },
+    #[error(
+        "entry {index} handed the log over to {key}, as the key before says{}",
+        if *is_quoted { " and the TPM" } else { "; no TPM is believed" }
+    )]
+    HandedOver { index: u64, key: String, is_quoted: bool },
     #[error(
         "the head is of {origin}, which followed {base} when that had ended in a loss: its own entries say why"
     )]

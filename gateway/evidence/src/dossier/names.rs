@@ -1,5 +1,7 @@
 //! Which files a bundle has. Whatever else lies in it, nobody looks at and nothing vouches for.
 
+use super::stamps;
+
 /// Files that are about no single entry.
 pub(super) const BESIDE: [&str; 6] =
     ["README", "ak.pem", "checkpoint", "custody.json", "manifest.sha256", "policy"];
@@ -19,6 +21,8 @@ const FOLDERS: [(&str, &[&str]); 6] = [
 pub(super) enum About {
     Bundle,
     Entry(u64),
+    /// The head of so many entries.
+    Stamp(u64),
 }
 
 /// `None`: it is no name of a file of a bundle.
@@ -26,11 +30,21 @@ pub(super) fn about(name: &str) -> Option<About> {
     if BESIDE.contains(&name) {
         return Some(About::Bundle);
     }
+    if let Some(size) = stamp(name) {
+        return Some(About::Stamp(size));
+    }
     let (folder, file) = name.split_once('/')?;
     let (number, ending) = file.split_once('.')?;
     let (_, endings) = FOLDERS.iter().find(|(known, _)| *known == folder)?;
     let index = number.parse().ok().filter(|index: &u64| index.to_string() == number);
     index.filter(|_| endings.contains(&ending)).map(About::Entry)
+}
+
+/// The size of the head that a time stamp is about.
+pub(super) fn stamp(name: &str) -> Option<u64> {
+    let (number, ending) = name.strip_prefix(stamps::FOLDER)?.strip_prefix('/')?.split_once('.')?;
+    let size = number.parse().ok().filter(|size: &u64| size.to_string() == number);
+    size.filter(|_| stamps::ENDINGS.contains(&ending))
 }
 
 /// Whether there is any file about this entry in this folder.
@@ -54,6 +68,10 @@ mod tests {
             check(&format!("{folder}/17.exe"), None);
         }
         check(&format!("entries/{}.cbor", u64::MAX), Some(About::Entry(u64::MAX)));
+        check("stamps/17.tsr", Some(About::Stamp(17)));
+        ["stamps/017.tsr", "stamps/17.pem", "stamps/.tsr", "stamps17.tsr", "stamp/17.tsr"]
+            .iter()
+            .for_each(|name| check(name, None));
         let others = [
             "",
             "readme",

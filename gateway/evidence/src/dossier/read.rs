@@ -2,8 +2,10 @@
 
 use super::custody::{self, Custody};
 use super::finding::{DossierFault, Finding, Remark};
+use super::hand_overs;
 use super::names::{About, about, is_any};
 use super::receipts;
+use super::stamps::Stamped;
 use super::statements::{self, Said};
 use super::witnessed::{self, Witnessed};
 use super::{Budget, ENTRIES_MAX, Files, is_name, view_file};
@@ -13,6 +15,7 @@ use crate::epoch::epoch_base;
 use crate::leaf::{Leaf, LeafBody};
 use crate::note::VerifierKey;
 use crate::policy::Policy;
+use crate::timestamp::Authority;
 use crate::tlog_proof::TlogProof;
 use crate::view::LeafView;
 use base64::Engine as _;
@@ -33,6 +36,8 @@ pub struct Believed<'a> {
     pub policy: Option<&'a Policy>,
     /// The key of the box's TPM, a point on P-256.
     pub attestation_key: Option<&'a PublicKey>,
+    /// The certificate of a time stamp authority; none comes with a bundle.
+    pub authority: Option<&'a Authority>,
 }
 
 /// What was checked, and what came of it.
@@ -52,6 +57,8 @@ pub struct Dossier {
     pub chained: u64,
     /// Earlier heads that believed witnesses cosigned.
     pub witnessed: Vec<Witnessed>,
+    /// Earlier heads that the believed authority stamped.
+    pub stamped: Vec<Stamped>,
     /// The TPM's key that was believed.
     pub attestation_key: Option<KeyDigests>,
     /// What the collector says; nobody vouches for it.
@@ -108,8 +115,10 @@ impl Dossier {
         let key = believed.attestation_key.or(own_key.as_ref());
         let mut findings = Vec::new();
         check_manifest(files, text(files, "manifest.sha256")?, &mut findings);
-        let trusted = policy.check(text(files, "checkpoint")?);
-        let (checkpoint, signed, cosigned) = match trusted {
+        let followed = hand_overs::follow(policy, files, text(files, "checkpoint")?, key);
+        let policy = &followed.policy;
+        findings.extend(followed.findings);
+        let (checkpoint, signed, cosigned) = match followed.trusted {
             Ok(trusted) => (Some(trusted.checkpoint), trusted.signed, trusted.cosigned),
             Err(fault) => {
                 findings.push(fault.into());
@@ -126,16 +135,18 @@ impl Dossier {
             quotes: 0,
             chained: 0,
             witnessed: Vec::new(),
+            stamped: Vec::new(),
             attestation_key: key.map(KeyDigests::of),
             custody: None,
             findings,
-            remarks: Vec::new(),
+            remarks: followed.remarks,
         };
         let entries = dossier.account_for(files);
         let mut view = LeafView::new();
         for index in &entries {
             dossier.check_entry(files, *index, policy, key, &mut view);
         }
+        dossier.check_stamps(files, believed.authority);
         dossier.check_beside(files, entries.len());
         Ok(dossier)
     }
@@ -147,7 +158,7 @@ impl Dossier {
             let name = name.clone();
             match about(&name) {
                 None => self.findings.push(Finding::Unknown { name }),
-                Some(About::Bundle) => {}
+                Some(About::Bundle | About::Stamp(_)) => {}
                 Some(About::Entry(index)) if !files.contains_key(&entry_file(index)) => {
                     self.findings.push(Finding::Orphan { name });
                 }
@@ -168,7 +179,11 @@ impl Dossier {
         if entries == 0 {
             self.findings.push(Finding::NoEntries);
         }
-        if files.get("README").is_some_and(|readme| readme != super::README.as_bytes()) {
+        let is_ours = |readme: &[u8]| {
+            let mut known = super::EARLIER_READMES.iter().chain([&super::README]);
+            known.any(|known| known.as_bytes() == readme)
+        };
+        if files.get("README").is_some_and(|readme| !is_ours(readme)) {
             self.remarks.push(Remark::OtherReadme);
         }
         if let Some(origin) = self.checkpoint.as_ref().map(|head| head.origin.clone())
@@ -187,10 +202,13 @@ impl Dossier {
         self.findings.is_empty() && self.checkpoint.is_some()
     }
 
-    /// When this entry was there at the latest, by the clocks of witnesses that are believed.
+    /// When this entry was there at the latest, by the clocks of witnesses and authorities that are believed.
     pub fn not_after_s(&self, index: u64) -> Option<u64> {
         let under = self.witnessed.iter().filter(|one| index < one.size).map(|one| one.seconds);
-        under.chain(self.cosigned.iter().map(|(_, cosigned)| cosigned.seconds)).min()
+        let stamped = self.stamped.iter().filter(|one| index < one.size);
+        let stamped = stamped.filter_map(|one| u64::try_from(one.seconds).ok());
+        let cosigned = self.cosigned.iter().map(|(_, cosigned)| cosigned.seconds);
+        under.chain(stamped).chain(cosigned).min()
     }
 
     fn check_entry(

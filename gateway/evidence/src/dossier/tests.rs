@@ -8,6 +8,7 @@ use crate::{append_lines, cosign};
 use guan_model::{PublicKey, WallTime};
 
 mod accounted;
+mod rollover;
 
 const ORIGIN: &str = "guan/box-7";
 
@@ -86,6 +87,7 @@ fn try_bundle_of(
         nodes: &levels,
         signer: Some(&log),
         custody: &custody,
+        stamps: &[],
     };
     make(&material, &leaves[entries])
 }

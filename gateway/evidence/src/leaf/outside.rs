@@ -119,9 +119,9 @@ pub struct Cosigned {
 pub struct KeyRollover {
     /// Ed25519.
     pub key: [u8; 32],
-    /// The old key over [`crate::rollover_text`].
+    /// The old key over [`crate::verify::rollover_text`].
     pub by_old: [u8; 64],
-    /// A quote with SHA-256 of the same text as qualifying data; `None` without TPM.
+    /// A quote with SHA-256 of [`crate::verify::handover_text`] as qualifying data; `None` without TPM.
     pub quote: Option<Statement>,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A TPM of software writes what a real one would; end to end the same is tried on an emulator.
 
-pub(super) mod rig;
+pub(crate) mod rig;
 
 use super::*;
 use crate::checkpoint::tests::TestSigner;
@@ -120,7 +120,9 @@ fn sign_an_old_range_with_todays_key() {
     let text = rollover_text(ORIGIN, at, &key);
     let right: [u8; 64] = host.log.sign(text.as_bytes()).unwrap().try_into().unwrap();
     let trust = host.trust();
-    let (quote, _) = host.tpm.quote(&Digest::of(text.as_bytes()));
+    let PublicKey::Ed25519(before) = host.log.public_key() else { unreachable!() };
+    let handed_over = handover_text(ORIGIN, &before, &key);
+    let (quote, _) = host.tpm.quote(&Digest::of(handed_over.as_bytes()));
     let (other, _) = host.tpm.quote(&Digest::of(b"another"));
     let rolled = |by_old, quote| LeafBody::KeyRollover(KeyRollover { key, by_old, quote });
     let (before, heads) = (host.leaves.clone(), host.heads.clone());

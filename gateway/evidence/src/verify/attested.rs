@@ -244,6 +244,12 @@ impl TpmReplay {
         }
     }
 
+    /// What led to the register and to the chain is not here.
+    pub(super) fn forget(&mut self) {
+        self.boot.iter_mut().for_each(|boot| boot.trail = None);
+        (self.chain, self.claimed) = (None, None);
+    }
+
     /// What comes after a statement that cannot be checked is measured against nothing.
     pub(super) fn pass_over(&mut self, body: &LeafBody) {
         match body {

@@ -1,11 +1,11 @@
 //! Rules about the leaves that tie a log to what is outside it: TPM, witnesses, earlier logs, keys.
 //!
-//! No program of ours writes a `key.rollover` yet: a box keeps one log key for its life. The rules for it
-//! (research/log.md 3.5) stand here so that a log with one can be judged: handed over by the old key, and
-//! quoted by the TPM where one is believed.
+//! A key is handed over by the old one, which signs the new key and the place, and quoted by the TPM where one
+//! is believed: a thief of the old key does not have that. The first head with the leaf proves that somebody
+//! has the new key.
 
 use super::attested::{KeyChange, RootAt, TpmReplay};
-use super::trust::{Bracket, Remark, Trust, rollover_text};
+use super::trust::{Bracket, Remark, Trust, handover_text, rollover_text};
 use super::{FAULTS_MAX, Fault, Faults};
 use crate::checkpoint::head_text;
 use crate::cosignature::cosigned_line;
@@ -86,6 +86,12 @@ impl Outside {
         let is_untold = all.any(|size| *size < first && root_of(*size).is_none());
         self.untold += u64::from(is_untold);
         is_untold
+    }
+
+    /// Leaves are missing from here on.
+    pub(super) fn handle_damage(&mut self) {
+        self.replay.forget();
+        self.current.open = None;
     }
 
     pub(super) fn new(trust: Trust) -> Self {
@@ -288,6 +294,7 @@ impl Outside {
     fn handle_rollover(&mut self, index: u64, rollover: &KeyRollover, faults: &mut Faults) {
         let old = self.key_at(index);
         let text = rollover_text(&self.trust.origin, index, &rollover.key);
+        let handed_over = handover_text(&self.trust.origin, &old.key_bytes(), &rollover.key);
         let new = VerifierKey::new(old.name(), rollover.key);
         let is_signed = old.holds(text.as_bytes(), &rollover.by_old);
         match new {
@@ -298,7 +305,7 @@ impl Outside {
         }
         // A thief of the old key signs, too; the TPM is what he does not have.
         if !self.trust.attestation_keys.is_empty()
-            && let Err(source) = self.replay.handle_rollover(rollover.quote.as_ref(), &text)
+            && let Err(source) = self.replay.handle_rollover(rollover.quote.as_ref(), &handed_over)
         {
             faults.add(Fault::Statement { index, source });
         }

@@ -1,4 +1,4 @@
-//! Reads what is left of a log whose oldest leaves left the disk.
+//! Reads what is left of a log whose oldest leaves left the disk, or of which some cannot be read.
 //!
 //! Their hashes stayed, so roots of earlier heads can still be told where they end with a bundle; those that do
 //! not are counted and not believed. That the leaves were dropped, and not taken away, a leaf must say that is left.
@@ -39,7 +39,8 @@ impl<'n> PrunedVerifier<'n> {
             nodes,
             bundle: Tree::new(),
             outside: Outside::from_leaf(trust, first),
-            is_said: false,
+            // Nothing was dropped, so nothing need be said of it.
+            is_said: first == 0,
             batches: 0,
             rows: 0,
             faults: Faults::default(),
@@ -72,6 +73,15 @@ impl<'n> PrunedVerifier<'n> {
         let nodes = self.nodes;
         let root_of = |size: u64| root_at(size, nodes).ok();
         self.outside.handle(index, &leaf, &root_of, &mut self.faults);
+    }
+
+    /// The next leaves up to this one cannot be read; they end with a bundle. What they said of TPM and witnesses
+    /// is held against nothing that follows.
+    pub fn handle_damage(&mut self, through: u64) {
+        self.faults.add(Fault::Unreadable { from: self.next, through });
+        self.next = through + 1;
+        self.bundle = Tree::new();
+        self.outside.handle_damage();
     }
 
     fn root_at(&self, size: u64) -> Option<Digest> {

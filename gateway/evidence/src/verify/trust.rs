@@ -56,6 +56,13 @@ pub fn rollover_text(origin: &str, index: u64, key: &[u8; 32]) -> String {
     format!("guan log key\n{origin}\n{index}\n{}\n", STANDARD.encode(key))
 }
 
+/// What the TPM is shown of it: the log's name, the old key and the new one. Where in the log it happens is
+/// for the old key alone, as the log grows while the TPM works.
+pub fn handover_text(origin: &str, old: &[u8; 32], new: &[u8; 32]) -> String {
+    let (old, new) = (STANDARD.encode(old), STANDARD.encode(new));
+    format!("guan log key is handed over\n{origin}\n{old}\n{new}\n")
+}
+
 /// No fault, and still something that an auditor must know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Remark {

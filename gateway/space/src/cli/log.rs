@@ -4,9 +4,9 @@ use super::{Common, load, print_json, wall_time};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::SpaceConfig;
-use guan_evidence::verify::LogVerifier;
+use guan_evidence::verify::Trust;
 use guan_evidence::view::{Newest, entry, line, vouched, vouched_line};
-use guan_evidence::{Checkpoint, VerifierKey};
+use guan_evidence::{Checkpoint, Lineage, VerifierKey};
 use guan_link::driver::describe;
 use guan_log::{Bundles, LogReader};
 use guan_model::BoxId;
@@ -63,10 +63,10 @@ pub(super) enum LogCommand {
     Boxes(Common),
 }
 
-/// A log and the key that signs it.
+/// A log and the keys that sign it.
 struct Source {
     reader: LogReader<OsDisk>,
-    key: VerifierKey,
+    keys: Lineage,
     /// Name of a box's log.
     origin: Option<String>,
 }
@@ -97,7 +97,7 @@ fn source(which: &Which) -> anyhow::Result<Source> {
             let log = disk(&config.state_dir.join(LOG_DIR))?;
             let leaves = read_leaves(&disk(&config.state_dir.join(STORE_DIR))?, log.clone())?;
             let reader = LogReader::open(log, None, leaves)?;
-            Ok(Source { reader, key: keys.verifier()?, origin: None })
+            Ok(Source { reader, keys: Lineage::new(keys.verifier()?), origin: None })
         }
     }
 }
@@ -110,19 +110,20 @@ fn of_box(config: &SpaceConfig, id: &BoxId, origin: Option<&str>) -> anyhow::Res
     let newest = newest.with_context(|| format!("the space watches no such log of box {id}"))?;
     let folders = OsFolders::new(&config.state_dir);
     let name = folder_of(&newest.origin);
-    let (key, _) = witnesses::stored(&disk(&folders.path(&[WITNESS_DIR, id.as_str(), &name]))?)?
+    let keys = witnesses::lineage(&disk(&folders.path(&[WITNESS_DIR, id.as_str(), &name]))?)?
         .context("the space watches no such log")?;
     let copy = OsDisk::open_read_only(&folders.path(&[MIRROR_DIR, id.as_str(), &name]));
     let copy = copy.with_context(|| format!("nothing of log {} is copied yet", newest.origin))?;
-    let (reader, key) = (mirror::read(copy)?, VerifierKey::parse(&key)?);
-    Ok(Source { reader, key, origin: Some(newest.origin) })
+    Ok(Source { reader: mirror::read(copy)?, keys, origin: Some(newest.origin) })
 }
 
 /// The newest head, its text, and the key under the name that it signed with.
 fn signed(source: &Source) -> anyhow::Result<(Checkpoint, String, VerifierKey)> {
     let text = source.reader.checkpoint()?;
     let text = text.context("no head has been signed yet; it follows the first entries")?;
-    let (head, key) = Checkpoint::parse_and_name(&text, &source.key)?;
+    let claimed = Checkpoint::parse_unverified(&text)?;
+    let signer = source.keys.at(&claimed.origin, claimed.size);
+    let (head, key) = Checkpoint::parse_and_name(&text, signer)?;
     Ok((head, text, key))
 }
 
@@ -136,7 +137,7 @@ fn head(which: &Which) -> anyhow::Result<()> {
             let log = disk(&config.state_dir.join(LOG_DIR))?;
             let epoch = Bundles::newest(log.clone())?.epoch();
             let reader = LogReader::open(log, Some(epoch), Vec::new())?;
-            Source { reader, key, origin: None }
+            Source { reader, keys: Lineage::new(key), origin: None }
         }
     };
     let (head, text, key) = signed(&source)?;
@@ -154,19 +155,16 @@ fn head(which: &Which) -> anyhow::Result<()> {
 
 fn verify(which: &Which) -> anyhow::Result<ExitCode> {
     let source = source(which)?;
-    let mut verifier = match (&which.box_id, &source.origin) {
+    let trust = match (&which.box_id, &source.origin) {
         (Some(id), Some(origin)) => {
             let config = load(&which.common.config)?;
             let of = (&BoxId::parse(id)?, origin.as_str());
-            let trust = trust(&config.state_dir, config.id.as_str(), of, &source.key)?;
-            LogVerifier::with_trust(trust)
+            let state_dir = &config.state_dir;
+            trust(state_dir, config.id.as_str(), of, source.keys.first())?
         }
-        _ => LogVerifier::new(),
+        _ => Trust::of_key(source.keys.first().name(), source.keys.first().clone()),
     };
-    source.reader.for_each(&mut |_, leaf| verifier.handle_leaf(leaf))?;
-    let head = source.reader.checkpoint()?;
-    let heads: Vec<&str> = head.iter().map(String::as_str).collect();
-    let report = verifier.finish(&heads, &source.key);
+    let report = source.reader.judge(trust, &mut |_, _| {})?;
     let faults: Vec<String> = report.faults.iter().map(|one| describe(one)).collect();
     let remarks: Vec<String> = report.remarks.iter().map(ToString::to_string).collect();
     if which.common.json {

@@ -30,6 +30,11 @@ fn key(name: &str) -> Arc<LogKeyFile> {
     Arc::new(LogKeyFile::generate(name).unwrap().0)
 }
 
+/// Boxes without a TPM.
+fn nobody() -> Box<super::witnesses::Attested> {
+    Box::new(|_| Ok(Vec::new()))
+}
+
 pub(crate) fn now(minutes: u64) -> Now {
     let wall = WallTime::from_seconds(1_800_000_000);
     Now { wall, monotonic: Duration::from_secs(60 * minutes), quality: ClockQuality::Ntp }
@@ -103,7 +108,7 @@ struct Space {
 
 impl Space {
     fn on(folders: &SimFolders) -> Self {
-        let witnesses = Witnesses::open(folders.clone(), WITNESS.clone()).unwrap();
+        let witnesses = Witnesses::open(folders.clone(), WITNESS.clone(), nobody()).unwrap();
         let mirrors = Mirrors::new(folders.clone(), MIRROR.clone());
         Self { folders: folders.clone(), witnesses, mirrors, minutes: 0 }
     }
@@ -531,7 +536,7 @@ async fn letters_are_answered() {
     tokio::spawn(runner::run(store, queue, status.clone(), clock.clone(), tally.clone()));
     let (mail, _negotiations) = Mail::new();
     let (mail, letters) = mail.with_logs(Bytes::from_static(b"log L\nwitness W\nmirror M\n"));
-    let witnesses = Witnesses::open(folders.clone(), WITNESS.clone()).unwrap();
+    let witnesses = Witnesses::open(folders.clone(), WITNESS.clone(), nobody()).unwrap();
     let mirrors = Mirrors::new(folders, MIRROR.clone());
     let (alarms, tallied) = (Alarms::default(), tally.clone());
     let desk = Desk { mail: mail.clone(), witnesses, mirrors, requests, tally, alarms, clock };
@@ -576,3 +581,5 @@ async fn letters_are_answered() {
     mail.receive(&box_id(1), write(Topic::Witness, log.letter(10, 10))).await.unwrap();
     assert_eq!(session.recv().await.unwrap().body[..2], 200_u16.to_be_bytes());
 }
+
+mod rollover;

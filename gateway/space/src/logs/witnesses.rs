@@ -4,8 +4,10 @@
 //! The key of a log is the one that came first over the box's authenticated link. A box has one log, and
 //! its epochs after a loss: the newest closes those before it, whose heads get 403, for no key is trusted
 //! for them any more. Each epoch is signed under its own name by the same 32 bytes, which are what is pinned; boxes
-//! of earlier releases sign all of them under the name of the first. The rollover of a key is not known here yet:
-//! another key gets 403 too.
+//! of earlier releases sign all of them under the name of the first.
+//!
+//! Another key is taken only where a lineage leads to it from the pinned one: each key signed for the next, and,
+//! of a box with a TPM, that TPM quoted it. Else it gets 403, and so do earlier keys from then on.
 
 use super::folders::{FORKS_DIR, Folders, WITNESS_DIR, boxes, folder_of};
 use super::forks::{self, Kept};
@@ -13,11 +15,11 @@ use super::rate::Rate;
 use guan_evidence::epoch::epoch_base;
 use guan_evidence::witness::{Fork, WitnessFault};
 use guan_evidence::{
-    AddCheckpoint, Checkpoint, CosignFault, Handled, Head, LeafBody, VerifierKey, Witness,
+    AddCheckpoint, Checkpoint, CosignFault, Handled, Head, LeafBody, Lineage, VerifierKey, Witness,
     WitnessAnswer,
 };
 use guan_log::Epoch;
-use guan_model::{BoxId, Now, Signer};
+use guan_model::{BoxId, Now, PublicKey, Signer};
 use guan_spool::{Disk, read_file, replace_file};
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +33,10 @@ pub const LOGS_PER_BOX_MAX: usize = 64;
 pub const KEY_BYTES_MAX: usize = 512;
 const HEAD_FILE: &str = "head";
 const KEY_FILE: &str = "key";
-const FILE_BYTES_MAX: usize = 64 << 10;
+/// The lineage of this log's keys, where it has had several.
+const LINEAGE_FILE: &str = "keys";
+/// The longest of these is a lineage.
+const FILE_BYTES_MAX: usize = guan_evidence::LINEAGE_BYTES_MAX;
 /// Status of an answer that is none of `add-checkpoint`: come again later.
 const TOO_MANY: u16 = 429;
 const BROKEN: u16 = 500;
@@ -77,10 +82,14 @@ struct Log {
     epochs: usize,
 }
 
+/// The attestation keys that a box was enrolled with; none: it has no TPM.
+pub type Attested = dyn Fn(&BoxId) -> Result<Vec<PublicKey>, String> + Send + Sync;
+
 /// All logs.
 pub struct Witnesses<F: Folders> {
     folders: F,
     signer: Arc<dyn Signer>,
+    attested: Box<Attested>,
     logs: BTreeMap<String, Log>,
     rate: Rate,
 }
@@ -92,12 +101,18 @@ struct Letter {
     base: String,
     epoch: Epoch,
     origin: String,
+    /// What leads to the key, where it is not the first.
+    lineage: Option<Lineage>,
     request: AddCheckpoint,
 }
 
 impl<F: Folders> Witnesses<F> {
     /// Reads which logs there are.
-    pub fn open(folders: F, signer: Arc<dyn Signer>) -> Result<Self, WitnessesFault> {
+    pub fn open(
+        folders: F,
+        signer: Arc<dyn Signer>,
+        attested: Box<Attested>,
+    ) -> Result<Self, WitnessesFault> {
         let mut logs = BTreeMap::new();
         for box_id in boxes(&folders, WITNESS_DIR)? {
             for name in folders.list(&[WITNESS_DIR, box_id.as_str()])? {
@@ -111,7 +126,7 @@ impl<F: Folders> Witnesses<F> {
                 }
             }
         }
-        Ok(Self { folders, signer, logs, rate: Rate::new(WITNESS_PER_MINUTE_MAX) })
+        Ok(Self { folders, signer, attested, logs, rate: Rate::new(WITNESS_PER_MINUTE_MAX) })
     }
 
     /// Judges a letter. What it cosigns is durable when this returns.
@@ -146,9 +161,10 @@ impl<F: Folders> Witnesses<F> {
             return Some(Witnessed { alarm, ..Witnessed::of(&WitnessAnswer::UnknownLog) });
         }
         let forbidden = |text: String| Some(Witnessed::of(&WitnessAnswer::Forbidden(text)));
-        if log.key != letter.key.key_bytes() {
-            let alarm = Some(format!("log {origin} comes with another key than it began with"));
-            let text = "another key was pinned for this log when it came first".to_owned();
+        if let Err(why) = self.follow(box_id, log, letter) {
+            let alarm =
+                Some(format!("log {origin} comes with another key than it began with: {why}"));
+            let text = format!("another key is pinned for this log: {why}");
             return forbidden(text).map(|refused| Witnessed { alarm, ..refused });
         }
         if letter.epoch < log.newest {
@@ -159,6 +175,48 @@ impl<F: Folders> Witnesses<F> {
             return forbidden(format!("a box has at most {LOGS_PER_BOX_MAX} logs"));
         }
         None
+    }
+
+    /// Whether the key of a letter is the pinned one, or follows on it.
+    fn follow(&self, box_id: &BoxId, log: &Log, letter: &Letter) -> Result<(), String> {
+        if log.key == letter.key.key_bytes() {
+            return Ok(());
+        }
+        let lineage = letter.lineage.as_ref().ok_or("nothing leads to it")?;
+        let steps =
+            lineage.after(&log.key).ok_or("no hand-over leads to it from the pinned one")?;
+        let last = steps.last().ok_or("it is one of before")?;
+        if last.new_key().key_bytes() != letter.key.key_bytes() {
+            return Err("the last hand-over is to another one".to_owned());
+        }
+        let attested = (self.attested)(box_id)?;
+        match steps.iter().all(|step| attested.is_empty() || step.is_quoted(&attested)) {
+            true => Ok(()),
+            false => Err("the TPM of this box says nothing of a hand-over".to_owned()),
+        }
+    }
+
+    /// Pins the key of a letter that was judged, with what led to it. The lineage first: a key without it could not
+    /// be explained to anybody.
+    fn pin(&mut self, disk: &F::Disk, letter: &Letter) -> Result<(), WitnessesFault> {
+        if let Some(lineage) = &letter.lineage {
+            let known = read(disk, LINEAGE_FILE)?.and_then(|text| Lineage::parse(&text).ok());
+            let shown = lineage.of_log(&letter.origin);
+            let mut kept = known.unwrap_or_else(|| Lineage::new(shown.first().clone()));
+            for step in shown.steps() {
+                let (origin, index) = step.place();
+                let is_new = kept.steps().last().is_none_or(|last| last.place().1 < index);
+                if is_new && kept.extend(origin, step.leaf()).is_err() {
+                    break;
+                }
+            }
+            replace_file(disk, LINEAGE_FILE, kept.to_string().as_bytes())?;
+        }
+        replace_file(disk, KEY_FILE, letter.key.to_string().as_bytes())?;
+        if let Some(log) = self.logs.get_mut(&letter.base) {
+            log.key = letter.key.key_bytes();
+        }
+        Ok(())
     }
 
     fn witness(
@@ -185,10 +243,11 @@ impl<F: Folders> Witnesses<F> {
             }
             Handled::Pending(pending) => {
                 let disk = self.folders.open(&path)?;
-                if stored.is_none() {
-                    replace_file(&disk, KEY_FILE, key.to_string().as_bytes())?;
-                }
+                let pinned = self.logs.get(&letter.base).map(|log| log.key);
                 let head = pending.head().clone();
+                if stored.is_none() || pinned != Some(key.key_bytes()) {
+                    self.pin(&disk, letter)?;
+                }
                 replace_file(&disk, HEAD_FILE, head.note.as_bytes())?;
                 let answer = pending.committed();
                 if stored.is_none() {
@@ -255,6 +314,21 @@ impl<F: Folders> Witnesses<F> {
     }
 }
 
+/// The keys of a log, as far as heads of it were cosigned; `None`: it was never seen.
+pub fn lineage(disk: &impl Disk) -> io::Result<Option<Lineage>> {
+    if let Some(text) = read(disk, LINEAGE_FILE)? {
+        let lineage = Lineage::parse(&text);
+        return lineage.map(Some).map_err(|fault| io::Error::other(fault.to_string()));
+    }
+    let key = read(disk, KEY_FILE)?.and_then(|key| VerifierKey::parse(&key).ok());
+    Ok(key.map(|key| {
+        // A key that bears the name of an epoch stands for the log itself.
+        let base = epoch_base(key.name()).map(str::to_owned);
+        let named = base.and_then(|base| VerifierKey::new(&base, key.key_bytes()).ok());
+        Lineage::new(named.unwrap_or(key))
+    }))
+}
+
 /// Key and last head of a log; `None`: its key was pinned, but nothing of it was ever cosigned.
 pub fn stored(disk: &impl Disk) -> io::Result<Option<(String, String)>> {
     Ok(read(disk, KEY_FILE)?.zip(read(disk, HEAD_FILE)?))
@@ -265,7 +339,9 @@ fn note(logs: &mut BTreeMap<String, Log>, box_id: &BoxId, key: &VerifierKey, ori
     let key = key.key_bytes();
     let begin = || Log { box_id: box_id.clone(), key, newest: epoch, epochs: 0 };
     let log = logs.entry(base.to_owned()).or_insert_with(begin);
-    log.newest = log.newest.max(epoch);
+    if epoch >= log.newest {
+        (log.newest, log.key) = (epoch, key);
+    }
     log.epochs += 1;
 }
 
@@ -282,10 +358,15 @@ fn parse(letter: &[u8]) -> Result<Letter, WitnessAnswer> {
     let (key, body) = letter.split_at(end.ok_or_else(|| malformed("no key".to_owned()))?);
     let key = std::str::from_utf8(key).map_err(|_| malformed("no key".to_owned()))?;
     let key = VerifierKey::parse(key).map_err(|fault| malformed(fault.to_string()))?;
-    let request = AddCheckpoint::parse(&body[1..]).map_err(|fault| malformed(fault.to_string()))?;
+    let body = std::str::from_utf8(&body[1..]).map_err(|_| malformed("no text".to_owned()))?;
+    let (lines, body) = Lineage::split_lines(body);
+    let lineage = lines.map(Lineage::parse).transpose();
+    let lineage = lineage.map_err(|fault| malformed(fault.to_string()))?;
+    let request = AddCheckpoint::parse(body.as_bytes());
+    let request = request.map_err(|fault| malformed(fault.to_string()))?;
     let origin = request.origin().ok_or_else(|| malformed("no checkpoint".to_owned()))?;
     let (base, epoch) = place_of(key.name(), &origin).ok_or(WitnessAnswer::UnknownLog)?;
-    Ok(Letter { base: base.to_owned(), key, epoch, origin, request })
+    Ok(Letter { base: base.to_owned(), key, epoch, origin, lineage, request })
 }
 
 fn read(disk: &impl Disk, name: &str) -> io::Result<Option<String>> {

@@ -1,6 +1,6 @@
 //! The logs of boxes as the space knows them: what was cosigned, what is copied, what forked.
 
-use super::{ProvenanceFault, Source};
+use super::{Keys, ProvenanceFault, Source};
 use crate::logs::folders::{FORKS_DIR, Folders, MIRROR_DIR, OsFolders, WITNESS_DIR, boxes};
 use crate::logs::keys::LogKeys;
 use crate::logs::{mirror, witnesses};
@@ -128,14 +128,15 @@ pub(super) fn copies(
     let mut all = Vec::new();
     for name in folders.list(&own).map_err(failed(&own))? {
         let path = [WITNESS_DIR, box_id.as_str(), &name];
-        let disk = OsDisk::open_read_only(&folders.path(&path)).map_err(failed(&path))?;
-        let Some((key, note)) = witnesses::stored(&disk).map_err(failed(&path))? else { continue };
+        let own = OsDisk::open_read_only(&folders.path(&path)).map_err(failed(&path))?;
+        let Some((_, note)) = witnesses::stored(&own).map_err(failed(&path))? else { continue };
         let Ok(head) = Checkpoint::parse_unverified(&note) else { continue };
         let copy = [MIRROR_DIR, box_id.as_str(), &name];
         let Ok(disk) = OsDisk::open_read_only(&folders.path(&copy)) else { continue };
         let cosigners = Some((witness.clone(), mirror_key.clone()));
-        let key = VerifierKey::parse(&key).ok();
-        let source = Source::open(mirror::read(disk)?, key.as_ref(), cosigners)?;
+        let lineage = witnesses::lineage(&own).map_err(failed(&path))?;
+        let lineage = lineage.map_or(Keys::None, Keys::Lineage);
+        let source = Source::open(mirror::read(disk)?, &lineage, cosigners)?;
         all.push((head.origin, source));
     }
     all.sort_by_key(|(origin, _)| (origin.len(), origin.clone()));

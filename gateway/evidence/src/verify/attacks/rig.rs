@@ -12,14 +12,14 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use std::collections::BTreeMap;
 
-pub(in crate::verify) const ORIGIN: &str = "guan/box-7";
+pub(crate) const ORIGIN: &str = "guan/box-7";
 
-pub(in crate::verify) fn extended(before: &Digest, data: &Digest) -> Digest {
+pub(crate) fn extended(before: &Digest, data: &Digest) -> Digest {
     Digest::of_parts(&[&before.0, &data.0])
 }
 
 /// A new attestation key.
-pub(in crate::verify) fn attestation_key() -> EcdsaKeyPair {
+pub(crate) fn attestation_key() -> EcdsaKeyPair {
     let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let random = SystemRandom::new();
     let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -27,31 +27,31 @@ pub(in crate::verify) fn attestation_key() -> EcdsaKeyPair {
 }
 
 /// What an attacker with root may ask a TPM, and what nobody can make it forget.
-pub(in crate::verify) struct SoftTpm {
-    pub(in crate::verify) key: EcdsaKeyPair,
-    pub(in crate::verify) resets: u32,
-    pub(in crate::verify) clock_ms: u64,
-    pub(in crate::verify) trail: Digest,
-    pub(in crate::verify) chain: Option<Digest>,
+pub(crate) struct SoftTpm {
+    pub(crate) key: EcdsaKeyPair,
+    pub(crate) resets: u32,
+    pub(crate) clock_ms: u64,
+    pub(crate) trail: Digest,
+    pub(crate) chain: Option<Digest>,
 }
 
 impl SoftTpm {
-    pub(in crate::verify) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = attestation_key();
         Self { key, resets: 40, clock_ms: 1000, trail: Digest([0; 32]), chain: None }
     }
 
-    pub(in crate::verify) fn public(&self) -> PublicKey {
+    pub(crate) fn public(&self) -> PublicKey {
         PublicKey::EcdsaP256(self.key.public_key().as_ref().to_vec())
     }
 
-    pub(in crate::verify) fn reboot(&mut self) {
+    pub(crate) fn reboot(&mut self) {
         self.resets += 1;
         self.trail = Digest([0; 32]);
     }
 
     /// TPMS_ATTEST of a kind, signed.
-    pub(in crate::verify) fn state(&mut self, kind: u16, extra: &Digest, body: &[u8]) -> Statement {
+    pub(crate) fn state(&mut self, kind: u16, extra: &Digest, body: &[u8]) -> Statement {
         self.clock_ms += 10;
         let mut bytes = vec![0xFF, b'T', b'C', b'G'];
         bytes.extend(kind.to_be_bytes());
@@ -69,7 +69,7 @@ impl SoftTpm {
         Statement::new(bytes, signature).unwrap()
     }
 
-    pub(in crate::verify) fn quote(&mut self, extra: &Digest) -> (Statement, BTreeMap<u8, Digest>) {
+    pub(crate) fn quote(&mut self, extra: &Digest) -> (Statement, BTreeMap<u8, Digest>) {
         let pcrs = BTreeMap::from([(0, Digest([7; 32])), (TRAIL_PCR, self.trail)]);
         let mut bits = [0_u8; 3];
         pcrs.keys().for_each(|pcr| bits[usize::from(pcr / 8)] |= 1 << (pcr % 8));
@@ -80,7 +80,7 @@ impl SoftTpm {
         (self.state(0x8018, extra, &body), pcrs)
     }
 
-    pub(in crate::verify) fn certify(&mut self, extra: &Digest, name: u8) -> Statement {
+    pub(crate) fn certify(&mut self, extra: &Digest, name: u8) -> Statement {
         let mut body = vec![0, 4, 0, 11, name, name, 0, 0, 0, 32];
         body.extend(self.chain.unwrap_or(Digest([0; 32])).0);
         self.state(0x8014, extra, &body)
@@ -88,20 +88,20 @@ impl SoftTpm {
 }
 
 /// A box that writes its log as it should, on a TPM that an attacker may take over at any point.
-pub(in crate::verify) struct Box {
-    pub(in crate::verify) log: TestSigner,
-    pub(in crate::verify) witness: TestSigner,
-    pub(in crate::verify) tpm: SoftTpm,
-    pub(in crate::verify) levels: Levels,
-    pub(in crate::verify) leaves: Vec<Vec<u8>>,
-    pub(in crate::verify) boot: u32,
-    pub(in crate::verify) at_ms: u64,
-    pub(in crate::verify) heads: Vec<String>,
-    pub(in crate::verify) trail: Vec<u64>,
+pub(crate) struct Box {
+    pub(crate) log: TestSigner,
+    pub(crate) witness: TestSigner,
+    pub(crate) tpm: SoftTpm,
+    pub(crate) levels: Levels,
+    pub(crate) leaves: Vec<Vec<u8>>,
+    pub(crate) boot: u32,
+    pub(crate) at_ms: u64,
+    pub(crate) heads: Vec<String>,
+    pub(crate) trail: Vec<u64>,
 }
 
 impl Box {
-    pub(in crate::verify) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             log: TestSigner::new(ORIGIN, 9),
             witness: TestSigner::new("space-1/witness", 5),
@@ -116,7 +116,7 @@ impl Box {
     }
 
     /// Goes on after these leaves of the first boot.
-    pub(in crate::verify) fn take_over(&mut self, leaves: &[Vec<u8>]) {
+    pub(crate) fn take_over(&mut self, leaves: &[Vec<u8>]) {
         self.boot = 1;
         for leaf in leaves {
             self.levels.append(leaf_hash(leaf));
@@ -124,7 +124,7 @@ impl Box {
         }
     }
 
-    pub(in crate::verify) fn append(&mut self, body: LeafBody) {
+    pub(crate) fn append(&mut self, body: LeafBody) {
         self.at_ms += 100;
         let leaf = Leaf {
             seq: self.leaves.len() as u64,
@@ -139,12 +139,12 @@ impl Box {
         self.leaves.push(bytes);
     }
 
-    pub(in crate::verify) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.start_as(self.tpm.resets, self.tpm.chain);
     }
 
     /// With claims about the TPM that may be lies.
-    pub(in crate::verify) fn start_as(&mut self, resets: u32, chain: Option<Digest>) {
+    pub(crate) fn start_as(&mut self, resets: u32, chain: Option<Digest>) {
         (self.boot, self.at_ms) = (self.boot + 1, 0);
         let program = Program::parse("guan 0.1.0").unwrap();
         self.append(LeafBody::Start { program, spool: SpoolId([1; 16]) });
@@ -162,7 +162,7 @@ impl Box {
         self.append(LeafBody::TpmStart(start));
     }
 
-    pub(in crate::verify) fn work(&mut self, leaves: usize) {
+    pub(crate) fn work(&mut self, leaves: usize) {
         for number in 0..leaves {
             let outcome = crate::leaf::ConfigOutcome::Applied;
             let digest = Digest::of(&number.to_be_bytes());
@@ -170,12 +170,12 @@ impl Box {
         }
     }
 
-    pub(in crate::verify) fn root(&self) -> Digest {
+    pub(crate) fn root(&self) -> Digest {
         self.levels.root_at(self.levels.size()).unwrap()
     }
 
     /// Signs, extends.
-    pub(in crate::verify) fn sign(&mut self) -> Digest {
+    pub(crate) fn sign(&mut self) -> Digest {
         let (size, root) = (self.levels.size(), self.root());
         self.heads.push(Checkpoint::sign(ORIGIN, size, &root, &self.log).unwrap());
         let head = Digest::of(head_text(ORIGIN, size, &root).as_bytes());
@@ -184,21 +184,21 @@ impl Box {
         head
     }
 
-    pub(in crate::verify) fn anchor(&mut self, head: &Digest) {
+    pub(crate) fn anchor(&mut self, head: &Digest) {
         let size = *self.trail.last().unwrap();
         let (quote, pcrs) = self.tpm.quote(head);
         let trail = std::mem::take(&mut self.trail);
         self.append(LeafBody::Anchor(Anchor { size, trail, pcrs, quote }));
     }
 
-    pub(in crate::verify) fn chain(&mut self, size: u64, head: &Digest) {
+    pub(crate) fn chain(&mut self, size: u64, head: &Digest) {
         let before = self.tpm.chain;
         self.tpm.chain = Some(extended(&before.unwrap_or(Digest([0; 32])), head));
         let certified = self.tpm.certify(head, 1);
         self.append(LeafBody::Chain(Chain { size, before, certified }));
     }
 
-    pub(in crate::verify) fn cosign(&mut self, seconds: i64) {
+    pub(crate) fn cosign(&mut self, seconds: i64) {
         let head = self.heads.last().unwrap().clone();
         let size = Checkpoint::parse_unverified(&head).unwrap().size;
         let text = Note::parse(&head).unwrap().text().to_owned();
@@ -208,7 +208,7 @@ impl Box {
         self.append(LeafBody::Cosigned(leaf));
     }
 
-    pub(in crate::verify) fn boot(&mut self, leaves: usize) {
+    pub(crate) fn boot(&mut self, leaves: usize) {
         self.start();
         self.work(leaves);
         let head = self.sign();
@@ -224,7 +224,7 @@ impl Box {
         self.trail.clear();
     }
 
-    pub(in crate::verify) fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         Trust {
             attestation_keys: vec![self.tpm.public()],
             witnesses: vec![CosignatureKey::of(&self.witness).unwrap()],
@@ -232,16 +232,16 @@ impl Box {
         }
     }
 
-    pub(in crate::verify) fn trust_in_tpm(&self) -> Trust {
+    pub(crate) fn trust_in_tpm(&self) -> Trust {
         Trust { witnesses: Vec::new(), ..self.trust() }
     }
 
-    pub(in crate::verify) fn trust_in_witness(&self) -> Trust {
+    pub(crate) fn trust_in_witness(&self) -> Trust {
         Trust { attestation_keys: Vec::new(), ..self.trust() }
     }
 
     /// The heads over other leaves, signed with the log's key.
-    pub(in crate::verify) fn signed_anew(&self, leaves: &[Vec<u8>]) -> Vec<String> {
+    pub(crate) fn signed_anew(&self, leaves: &[Vec<u8>]) -> Vec<String> {
         let mut levels = Levels::default();
         leaves.iter().for_each(|leaf| levels.append(leaf_hash(leaf)));
         let sign = |head: &String| {
@@ -252,12 +252,12 @@ impl Box {
         self.heads.iter().map(sign).collect()
     }
 
-    pub(in crate::verify) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         report(&self.leaves, &self.heads, self.trust())
     }
 }
 
-pub(in crate::verify) fn report(leaves: &[Vec<u8>], heads: &[String], trust: Trust) -> Report {
+pub(crate) fn report(leaves: &[Vec<u8>], heads: &[String], trust: Trust) -> Report {
     let key = trust.log_key.clone();
     let mut verifier = LogVerifier::with_trust(trust);
     leaves.iter().for_each(|leaf| verifier.handle_leaf(leaf));
@@ -266,7 +266,7 @@ pub(in crate::verify) fn report(leaves: &[Vec<u8>], heads: &[String], trust: Tru
 }
 
 /// Three boots, with a reboot between each.
-pub(in crate::verify) fn honest() -> Box {
+pub(crate) fn honest() -> Box {
     let mut host = Box::new();
     for leaves in [5, 9, 7] {
         host.boot(leaves);

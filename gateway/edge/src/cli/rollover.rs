@@ -1,0 +1,54 @@
+//! `guan log rollover`: asks the running gateway for a new key of the log, and waits until it signs.
+
+use super::cert::now;
+use super::log::lineage;
+use super::{Common, load, print_json};
+use anyhow::{Context, bail};
+use guan_edge::run::ROLLOVER_REQUEST_FILE;
+use guan_edge::status::GuanStatus;
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+pub(super) fn execute(common: &Common, wait_s: u64) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let before = lineage(&config)?.newest().clone();
+    let status = GuanStatus::read(&config.state_dir)?;
+    if status.is_stale(now()) {
+        bail!("guan does not run; the running gateway changes the key: start `guan run`");
+    }
+    let request = config.state_dir.join(ROLLOVER_REQUEST_FILE);
+    std::fs::write(&request, b"rollover\n")
+        .with_context(|| format!("{} cannot be written", request.display()))?;
+    let deadline = Instant::now() + Duration::from_secs(wait_s);
+    loop {
+        // Between two files that are replaced one after the other they do not fit; then it is looked again.
+        if let Some((step, after)) = lineage(&config).ok().and_then(|lineage| {
+            let step = lineage.steps().last()?;
+            let (origin, index) = step.place();
+            Some(((origin.to_owned(), index), lineage.newest().clone()))
+        }) && after != before
+        {
+            let (origin, index) = step;
+            match common.json {
+                true => print_json(&json!({
+                    "origin": origin, "index": index, "key": after.to_string(),
+                    "before": before.to_string(),
+                }))?,
+                false => println!(
+                    "entry {index} of {origin} hands over to\n{after}\nwho checks the log by its earlier key \
+                     follows that entry; the space is told over the link"
+                ),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "no new key within {wait_s} s, and the old one stays; see the alarms in `guan status`"
+            );
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+}

@@ -1,0 +1,150 @@
+//! Changes the log's key: when it is older than it may be, and when somebody asks for it (`guan log rollover`).
+//!
+//! The TPM is asked before the writer, so that the collection never waits for it. Without its word nothing happens
+//! on a box that has a TPM: an auditor would not take the new key.
+
+use super::Board;
+use crate::engine::{Event, NextKey};
+use crate::ingest::Token;
+use crate::log_keys::{self, LogKeysFault};
+use guan_configs::EdgeConfig;
+use guan_evidence::verify::handover_text;
+use guan_evidence::{Leaf, Statement, VerifierKey};
+use guan_identity::LogKeyFile;
+use guan_identity::tpm::{Tpm, TpmFault};
+use guan_link::driver::describe;
+use guan_model::{ClockQuality, Digest, WallTime};
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// In `box.state_dir`: made by `guan log rollover`, removed when it was acted on.
+pub const ROLLOVER_REQUEST_FILE: &str = "rollover.request";
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// After a turn that came to nothing.
+const RETRY_WAIT: Duration = Duration::from_secs(300);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Why the key stays.
+#[derive(Debug, thiserror::Error)]
+enum RolloverFault {
+    #[error(transparent)]
+    Keys(#[from] LogKeysFault),
+    #[error(transparent)]
+    Tpm(#[from] TpmFault),
+    #[error("the TPM says more than an entry of the log can hold")]
+    Statement,
+    #[error("the disk is full: free space in box.state_dir")]
+    DiskFull,
+    #[error("the writer is gone")]
+    Writer,
+}
+
+pub(super) struct Rolling {
+    config: EdgeConfig,
+    /// `None`: the box has none.
+    tpm: Option<Tpm>,
+    board: Board,
+    events: mpsc::Sender<Event<Token>>,
+    not_before: Option<Instant>,
+}
+
+impl Rolling {
+    pub(super) fn new(
+        config: &EdgeConfig,
+        tpm: Option<Tpm>,
+        board: &Board,
+        events: mpsc::Sender<Event<Token>>,
+    ) -> Self {
+        Self { config: config.clone(), tpm, board: board.clone(), events, not_before: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            if !self.is_due() {
+                continue;
+            }
+            if let Err(fault) = self.roll().await {
+                self.not_before = Some(Instant::now() + RETRY_WAIT);
+                let text = format!("the log keeps its key: {}", describe(&fault));
+                self.board.alarm(text);
+            }
+        }
+    }
+
+    fn is_due(&mut self) -> bool {
+        // Whoever asks by hand does not wait for the pause after a failure.
+        if fs::remove_file(self.config.state_dir.join(ROLLOVER_REQUEST_FILE)).is_ok() {
+            return true;
+        }
+        if self.not_before.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        let Some(days_max) = self.config.evidence.key_days_max else { return false };
+        let now = self.board.clock.read();
+        // An unset clock knows nothing of ages.
+        now.quality != ClockQuality::Unset
+            && self.since().is_some_and(|since| now.wall.since(since) >= DAY * days_max)
+    }
+
+    /// Since when the key signs: by the entry that named it, or, for the first one, by its file.
+    fn since(&self) -> Option<WallTime> {
+        let keys = self.board.keys.borrow();
+        let last = keys.as_ref()?.lineage.steps().last();
+        if let Some(step) = last {
+            return Leaf::decode(step.leaf()).ok().map(|leaf| leaf.wall);
+        }
+        let made =
+            fs::metadata(&self.config.identity.log_key_file).and_then(|file| file.modified());
+        let made = made.ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(WallTime::from_seconds(i64::try_from(made.as_secs()).ok()?))
+    }
+
+    async fn roll(&self) -> Result<(), RolloverFault> {
+        let before = *self.board.rolls.borrow();
+        let (next, quote) = tokio::task::block_in_place(|| self.prepare())?;
+        let next = Arc::new(next);
+        let signer = NextKey(next.clone());
+        let sent = self.events.send(Event::RollKey { signer, quote }).await;
+        sent.map_err(|_| RolloverFault::Writer)?;
+        let mut rolls = self.board.rolls.subscribe();
+        let told = rolls.wait_for(|rolls| *rolls > before).await;
+        told.map_err(|_| RolloverFault::Writer)?;
+        let keys = self.board.keys.borrow().clone().ok_or(RolloverFault::Writer)?;
+        if keys.lineage.newest().key_bytes() != public(&next).key_bytes() {
+            return Err(RolloverFault::DiskFull);
+        }
+        tokio::task::block_in_place(|| log_keys::settle(&self.config, &keys.lineage, &next))?;
+        self.board.keys.send_modify(|keys| {
+            if let Some(keys) = keys {
+                keys.signer = next;
+            }
+        });
+        tracing::info!("the log has a new key");
+        Ok(())
+    }
+
+    /// The new key, durable, and the TPM's word that it follows.
+    fn prepare(&self) -> Result<(LogKeyFile, Option<Statement>), RolloverFault> {
+        let next = log_keys::make_next(&self.config, self.tpm.as_ref())?;
+        let Some(tpm) = &self.tpm else { return Ok((next, None)) };
+        let (origin, old) = {
+            let keys = self.board.keys.borrow();
+            let keys = keys.as_ref().ok_or(RolloverFault::Writer)?;
+            (self.board.evidence.borrow().log.clone(), keys.lineage.newest().key_bytes())
+        };
+        let text = handover_text(&origin, &old, &public(&next).key_bytes());
+        let about = Digest::of(text.as_bytes());
+        let (quote, _) = tpm.call("quote the log's new key", move |chip| chip.anchor(&about))?;
+        let statement = Statement::new(quote.statement, quote.signature);
+        Ok((next, Some(statement.ok_or(RolloverFault::Statement)?)))
+    }
+}
+
+fn public(key: &LogKeyFile) -> VerifierKey {
+    VerifierKey::of(key).expect("the log's key is of Ed25519 and has the log's name")
+}
