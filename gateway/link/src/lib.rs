@@ -10,6 +10,7 @@
 //!   (`handle_*`) and asked for frames, events and deadlines (`poll_*`).
 //! - [`Gate`]: whether the space listens to a box that must prove itself.
 //! - [`Backoff`]: when to try again.
+//! - [`congestion`]: how much may be on the way.
 //! - [`driver`]: moves the frames over quinn.
 //!
 //! Invariants: a batch is released only by an ack that the space sends after it is durable; the space
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod congestion;
 pub mod driver;
 pub mod fault;
 pub mod frame;

@@ -14,6 +14,7 @@
 mod attest;
 mod box_link;
 mod box_session;
+mod congestion;
 mod fault;
 mod inbox;
 mod pipe;
@@ -28,6 +29,7 @@ pub use box_link::{
     ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, Credentials, HostPort, LinkEvent, Locate,
     Released,
 };
+pub use congestion::Congestion;
 pub use fault::{LinkFault, describe};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
 pub use source::{BatchSource, ReadFault};

@@ -1,7 +1,7 @@
 //! Transport settings of both ends.
 
+use super::congestion::Congestion;
 use crate::ALPN;
-use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub struct LinkTuning {
     pub send_window_bytes: u32,
     /// Bytes that the other end may send ahead of what was read. Memory of the space, each box.
     pub receive_window_bytes: u32,
+    /// What decides how much is on the way.
+    pub congestion: Congestion,
 }
 
 impl Default for LinkTuning {
@@ -30,6 +32,7 @@ impl Default for LinkTuning {
             idle_timeout: Duration::from_secs(30),
             send_window_bytes: 2 << 20,
             receive_window_bytes: 2 << 20,
+            congestion: Congestion::default(),
         }
     }
 }
@@ -97,7 +100,7 @@ impl LinkTuning {
             .stream_receive_window(self.receive_window_bytes.into())
             // Room for the control stream beside a full data stream.
             .receive_window(self.receive_window_bytes.saturating_mul(2).into())
-            .congestion_controller_factory(Arc::new(CubicConfig::default()));
+            .congestion_controller_factory(self.congestion.factory());
         Ok(config)
     }
 }
