@@ -9,7 +9,10 @@
 //! on the way stays within [`IN_FLIGHT_BYTES_MAX`], [`IN_FLIGHT_ITEMS_MAX`] and the credit. The payload
 //! of a batch is not kept here once its frame is handed out: the spool still has it.
 
+mod flow;
 mod lane;
+mod share;
+
 use crate::BATCH_BYTES_MAX;
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
 use crate::frame::{
@@ -17,10 +20,14 @@ use crate::frame::{
     gap_reason,
 };
 use crate::text::Reason;
+use flow::Flow;
 use guan_model::{BatchSeq, StreamId};
 use lane::Lane;
+use share::Share;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+pub use share::{BACKLOG_PERCENT, BACKLOG_PERCENT_MAX};
 
 /// Most bytes on the way; a single larger item may go alone.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
@@ -103,6 +110,8 @@ pub struct Sender {
     progress_at: Duration,
     /// Items fetched in this session; says which lane of a class was served last.
     fetched: u64,
+    flow: Flow,
+    share: Share,
 }
 
 impl Sender {
@@ -120,7 +129,15 @@ impl Sender {
             credit_used: 0,
             progress_at: now,
             fetched: 0,
+            flow: Flow::new(now),
+            share: Share::new(BACKLOG_PERCENT),
         }
+    }
+
+    /// How much of the bytes is for what was kept from before this session, while there is something of both.
+    pub fn with_backlog_percent(mut self, percent: u8) -> Self {
+        self.share = Share::new(percent);
+        self
     }
 
     pub fn is_streaming(&self) -> bool {
@@ -185,8 +202,7 @@ impl Sender {
         if through < wanted || through < from || (from < wanted && matches!(item, Item::Batch(_))) {
             return Err(SourceFault::Regressed { stream, from, through, wanted });
         }
-        self.fetched += 1;
-        self.lanes[index].served = self.fetched;
+        self.count_served(index, item.cost());
         let item = match item {
             // The item itself is asked for again once the gap is on its way.
             _ if from > wanted => {
@@ -247,17 +263,22 @@ impl Sender {
         self.events.pop_front()
     }
 
-    /// What to fetch from the spool: the lowest class first, its lanes in turn. The same answer until the owner
-    /// calls [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
+    /// What to fetch from the spool: what came in this session before what was kept, apart from the share of the
+    /// latter; of each the lowest class first, its lanes in turn. The same answer until the owner calls
+    /// [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
     pub fn poll_want(&self) -> Option<Want> {
         let room = self.waiting.is_empty()
             && self.in_flight_items() < IN_FLIGHT_ITEMS_MAX
-            && self.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
+            && self.in_flight_bytes() < self.in_flight_limit();
         if self.state != State::Streaming || !room {
             return None;
         }
-        let ready = self.lanes.iter().filter(|lane| !lane.dry && lane.rest_until.is_none());
-        let lane = ready.min_by_key(|lane| (lane.id.class(), lane.served, lane.id))?;
+        let ready = self.lanes.iter().filter(|lane| lane.is_ready());
+        let backlog_first = self.share.is_backlog_first();
+        let turn = |lane: &&Lane| {
+            (lane.is_behind() != backlog_first, lane.id.class(), lane.served, lane.id)
+        };
+        let lane = ready.min_by_key(turn)?;
         Some(Want { stream: lane.id, after: lane.sent })
     }
 
@@ -322,6 +343,19 @@ impl Sender {
         }
     }
 
+    fn in_flight_limit(&self) -> u64 {
+        self.flow.limit().min(IN_FLIGHT_BYTES_MAX)
+    }
+
+    fn count_served(&mut self, index: usize, cost: u64) {
+        let is_behind = self.lanes[index].is_behind();
+        let other = |lane: &Lane| lane.is_ready() && lane.is_behind() != is_behind;
+        let has_other = self.lanes.iter().any(other);
+        self.share.handle_served(is_behind, cost, has_other);
+        self.fetched += 1;
+        self.lanes[index].served = self.fetched;
+    }
+
     fn handle_ack(&mut self, now: Duration, ack: Ack) -> Result<(), PeerFault> {
         let (stream, through) = (ack.cursor.stream, ack.cursor.through);
         let index = self.lane_of(stream)?;
@@ -337,7 +371,9 @@ impl Sender {
         if credit < granted {
             return Err(PeerMisbehaved::CreditShrank { credit, granted }.into());
         }
-        lane.handle_ack(through);
+        if let Some((bytes, sent_at)) = lane.handle_ack(through) {
+            self.flow.handle_ack(now, bytes, now.saturating_sub(sent_at));
+        }
         self.credit_granted = credit;
         if through > acked {
             self.progress_at = now;
@@ -402,7 +438,7 @@ impl Sender {
             }
             let (index, item) = self.waiting.pop_front().expect("the front was just seen");
             self.credit_used += cost;
-            self.lanes[index].handle_sent(&item);
+            self.lanes[index].handle_sent(now, &item);
             self.frames.push_back(BoxFrame::Item(self.lanes[index].id, item));
         }
     }

@@ -1,7 +1,5 @@
 //! The controller of the link under quinn: it fills bad links, and wastes nothing on them.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 use guan_line::{HEADERS, Shape, Tls, in_virtual_time, transfer};
 use guan_link::driver::{Congestion, LinkTuning};
 use std::time::Duration;

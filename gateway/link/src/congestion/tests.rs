@@ -101,7 +101,7 @@ fn links_are_filled_without_waste_whatever_they_lose() {
     check("ten times as fast", ten, 0.97, 0.0, 100);
     check("ten times as fast, 5 % lost", Link { lose_every: 20, ..ten }, 0.91, 0.051, 100);
     check("short", Link { delay: Duration::from_millis(2), ..SLOW }, 0.97, 0.0, 100);
-    check("long", Link { delay: Duration::from_millis(600), ..SLOW }, 0.93, 0.0, 250);
+    check("long", Link { delay: Duration::from_millis(600), ..SLOW }, 0.93, 0.0, 450);
 }
 
 #[test]

@@ -13,6 +13,7 @@ struct InFlight {
     rows: u64,
     cost: u64,
     is_batch: bool,
+    sent_at: Duration,
 }
 
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Lane {
     pub(super) rest_until: Option<Duration>,
     /// Which fetch of the session was the last for this lane; 0: none yet.
     pub(super) served: u64,
+    /// Through here it is what was kept before the session; ends at the welcome.
+    kept: BatchSeq,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
 }
@@ -44,6 +47,7 @@ impl Lane {
             dry: false,
             rest_until: None,
             served: 0,
+            kept: range.newest,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
@@ -55,6 +59,15 @@ impl Lane {
         self.sent = space;
     }
 
+    pub(super) fn is_ready(&self) -> bool {
+        !self.dry && self.rest_until.is_none()
+    }
+
+    /// What it would send next was kept from before this session.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sent < self.kept
+    }
+
     pub(super) fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes
     }
@@ -63,24 +76,30 @@ impl Lane {
         self.in_flight.len()
     }
 
-    pub(super) fn handle_sent(&mut self, item: &Item) {
+    pub(super) fn handle_sent(&mut self, now: Duration, item: &Item) {
         assert_eq!(item.from(), self.sent.next(), "stream {}: places leave in order", self.id);
         let (from, through, rows) = (item.from(), item.through(), item.rows());
         let is_batch = matches!(item, Item::Batch(_));
-        self.in_flight.push_back(InFlight { from, through, rows, cost: item.cost(), is_batch });
-        self.in_flight_bytes += item.cost();
+        let (cost, sent_at) = (item.cost(), now);
+        self.in_flight.push_back(InFlight { from, through, rows, cost, is_batch, sent_at });
+        self.in_flight_bytes += cost;
         self.sent = through;
     }
 
-    pub(super) fn handle_ack(&mut self, through: BatchSeq) {
+    /// Bytes that were on the way and no longer are, and when the last of them was sent.
+    pub(super) fn handle_ack(&mut self, through: BatchSeq) -> Option<(u64, Duration)> {
         assert!(self.acked <= through && through <= self.sent, "the ack was checked before");
         self.acked = through;
+        let mut acked = None;
         while let Some(first) = self.in_flight.front()
             && first.through <= through
         {
             self.in_flight_bytes -= first.cost;
+            let (bytes, _) = acked.unwrap_or_default();
+            acked = Some((bytes + first.cost, first.sent_at));
             self.in_flight.pop_front();
         }
+        acked
     }
 
     /// Takes back the batch at `seq` and all after it; gives its rows. `None`: no batch waits there.
