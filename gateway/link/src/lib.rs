@@ -10,6 +10,7 @@
 //!   (`handle_*`) and asked for frames, events and deadlines (`poll_*`).
 //! - [`Gate`]: whether the space listens to a box that must prove itself.
 //! - [`Backoff`]: when to try again.
+//! - [`rota`]: when the link is up, and for what.
 //! - [`congestion`]: how much may be on the way.
 //! - [`driver`]: moves the frames over quinn.
 //!
@@ -28,6 +29,7 @@ pub mod fault;
 pub mod frame;
 pub mod gate;
 pub mod receiver;
+pub mod rota;
 pub mod sender;
 pub mod text;
 pub mod wire;

@@ -9,7 +9,6 @@
 //! on the way stays within [`IN_FLIGHT_BYTES_MAX`], [`IN_FLIGHT_ITEMS_MAX`] and the credit. The payload
 //! of a batch is not kept here once its frame is handed out: the spool still has it.
 
-mod flow;
 mod lane;
 mod share;
 
@@ -20,7 +19,6 @@ use crate::frame::{
     gap_reason,
 };
 use crate::text::Reason;
-use flow::Flow;
 use guan_model::{BatchSeq, StreamId};
 use lane::Lane;
 use share::Share;
@@ -110,7 +108,6 @@ pub struct Sender {
     progress_at: Duration,
     /// Items fetched in this session; says which lane of a class was served last.
     fetched: u64,
-    flow: Flow,
     share: Share,
 }
 
@@ -129,7 +126,6 @@ impl Sender {
             credit_used: 0,
             progress_at: now,
             fetched: 0,
-            flow: Flow::new(now),
             share: Share::new(BACKLOG_PERCENT),
         }
     }
@@ -269,7 +265,7 @@ impl Sender {
     pub fn poll_want(&self) -> Option<Want> {
         let room = self.waiting.is_empty()
             && self.in_flight_items() < IN_FLIGHT_ITEMS_MAX
-            && self.in_flight_bytes() < self.in_flight_limit();
+            && self.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
         if self.state != State::Streaming || !room {
             return None;
         }
@@ -343,10 +339,6 @@ impl Sender {
         }
     }
 
-    fn in_flight_limit(&self) -> u64 {
-        self.flow.limit().min(IN_FLIGHT_BYTES_MAX)
-    }
-
     fn count_served(&mut self, index: usize, cost: u64) {
         let is_behind = self.lanes[index].is_behind();
         let other = |lane: &Lane| lane.is_ready() && lane.is_behind() != is_behind;
@@ -371,9 +363,7 @@ impl Sender {
         if credit < granted {
             return Err(PeerMisbehaved::CreditShrank { credit, granted }.into());
         }
-        if let Some((bytes, sent_at)) = lane.handle_ack(through) {
-            self.flow.handle_ack(now, bytes, now.saturating_sub(sent_at));
-        }
+        lane.handle_ack(through);
         self.credit_granted = credit;
         if through > acked {
             self.progress_at = now;
@@ -438,7 +428,7 @@ impl Sender {
             }
             let (index, item) = self.waiting.pop_front().expect("the front was just seen");
             self.credit_used += cost;
-            self.lanes[index].handle_sent(now, &item);
+            self.lanes[index].handle_sent(&item);
             self.frames.push_back(BoxFrame::Item(self.lanes[index].id, item));
         }
     }

@@ -12,7 +12,9 @@
 mod ends;
 mod model;
 mod net;
+mod session;
 
 pub use ends::{BOX, Pair, SPACE, Tls, Transfer, transfer};
 pub use model::{Counts, Dice, HEADERS, Line, Shape};
 pub use net::{Net, Socket, VirtualTime, in_virtual_time};
+pub use session::Running;

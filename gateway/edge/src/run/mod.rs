@@ -12,6 +12,7 @@ mod negotiations;
 mod notices;
 mod publishing;
 mod report;
+mod rota;
 mod scribe;
 mod shut;
 mod state;
@@ -26,7 +27,7 @@ use crate::engine::{Effect, Event};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
 use crate::negotiating::NegotiatingFault;
 use crate::prover::LastVerdict;
-use crate::status::{EngineStatus, EvidenceStatus, IntakeStatus};
+use crate::status::{EngineStatus, EvidenceStatus, IntakeStatus, LinkUse};
 use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
@@ -34,7 +35,7 @@ use crate::writer::{self, Cursors, EVENT_QUEUE_MAX, Inputs};
 use contracts::{Keeper, WORDS_MAX};
 use guan_configs::{ConfigFaults, EdgeConfig};
 use guan_identity::tpm::Tpm;
-use guan_link::driver::{LinkStatus, Released};
+use guan_link::driver::{LinkStatus, Permit, Released};
 use guan_link::text::CheckpointText;
 use guan_log::SignedHead;
 use guan_model::{Digest, Now};
@@ -102,6 +103,9 @@ pub(crate) struct Board {
     pub(crate) engine: watch::Sender<Option<EngineStatus>>,
     pub(crate) intake: watch::Sender<IntakeStatus>,
     pub(crate) link: watch::Sender<LinkStatus>,
+    /// Whether the link may be up, and what it has used.
+    pub(crate) permit: watch::Sender<Permit>,
+    pub(crate) link_use: watch::Sender<LinkUse>,
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
     /// What contracts want told, by its kind.
@@ -130,6 +134,8 @@ impl Board {
             engine: watch::Sender::new(None),
             intake: watch::Sender::new(IntakeStatus::default()),
             link: watch::Sender::new(LinkStatus::default()),
+            permit: watch::Sender::new(Permit::Open),
+            link_use: watch::Sender::new(LinkUse::default()),
             released: watch::Sender::new(Released::new()),
             alarms: Arc::default(),
             notices: Arc::default(),
@@ -191,7 +197,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;
 
-    let Opened { engine, boot, book, locks, .. } = opened;
+    let Opened { engine, boot, book, locks, ledger, .. } = opened;
     let (events_out, events) = mpsc::channel(EVENT_QUEUE_MAX);
     let mut writer = spawn_writer(engine, events, &board, config.state_dir.clone());
     // The engine starts with an empty plan: what is in force is recorded at each start.
@@ -211,6 +217,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let (words_out, words) = mpsc::channel(WORDS_MAX);
     others.spawn(keeper.run(words));
     others.spawn(Reporter::new(&config, boot, listening.clone(), stats, board.clone()).run());
+    others.spawn(rota::run(config.link.use_of_link.clone(), ledger, board.clone()));
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
     let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);

@@ -7,6 +7,7 @@ use crate::anchoring::{self, Found};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
+use crate::ledger::LinkLedger;
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
 use crate::sealing::{self, SealFault, StoreKey};
@@ -89,6 +90,7 @@ pub(super) struct Opened {
     pub epoch: Epoch,
     pub found: Option<Found>,
     pub locks: Locks,
+    pub ledger: LinkLedger,
 }
 
 impl Opened {
@@ -121,6 +123,7 @@ impl Opened {
             vault: self.vault.clone(),
             clock: Box::new(move || clock.read()),
             forfeits: board.forfeits.clone(),
+            ledger: self.ledger.clone(),
         };
         SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables, doorway)
     }
@@ -167,6 +170,7 @@ pub(super) fn open(
     let spool_id = spool.id();
     let now = clock.read();
     let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
+    let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, keys, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
     describe(config, &door);
@@ -203,6 +207,7 @@ pub(super) fn open(
         epoch,
         found,
         locks,
+        ledger,
     })
 }
 

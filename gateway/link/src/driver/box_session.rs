@@ -3,6 +3,7 @@
 use super::attest::{Attest, Bound, Underway, Wish};
 use super::box_link::{BoxInputs, BoxOutputs, LinkEvent};
 use super::fault::{LinkFault, describe};
+use super::permit::Permit;
 use super::pipe::{Incoming, Outgoing};
 use super::source::BatchSource;
 use super::status::LinkState;
@@ -19,6 +20,11 @@ use bytes::Bytes;
 use quinn::VarInt;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// What the transport holds beside what may be on the way, so that it never runs dry: a live batch waits behind it.
+const AHEAD_BYTES: u64 = 4 << 10;
+/// Most that it holds: memory of the box.
+const HELD_BYTES_MAX: u64 = 2 << 20;
 
 /// The control stream goes first when both have something to say.
 const CONTROL_PRIORITY: i32 = 1;
@@ -41,6 +47,8 @@ pub(super) struct BoxSession<'a, S> {
     /// From when on the space knows this box.
     wish: Option<Underway<Wish>>,
     counted: Counted,
+    /// Bytes that the transport may hold; as configured at first.
+    held_bytes_max: u64,
 }
 
 /// What of this connection is already in the status.
@@ -73,6 +81,7 @@ enum Step {
     Checkpoint,
     Report,
     Wanted,
+    Permit,
     Letter(Letter),
     Wrote,
     Deadline,
@@ -88,6 +97,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         inputs: &'a mut BoxInputs,
         outputs: &'a BoxOutputs,
         attest: Option<&'a dyn Attest>,
+        backlog_percent: u8,
     ) -> Result<Self, LinkFault> {
         let text = "the box has stopped".to_owned();
         let closing = Closing { connection: connection.clone(), code: CloseCode::Done, text };
@@ -104,7 +114,8 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         Ok(Self {
             closing,
             started: Instant::now(),
-            sender: Sender::new(Duration::ZERO, VERSIONS, offer),
+            sender: Sender::new(Duration::ZERO, VERSIONS, offer)
+                .with_backlog_percent(backlog_percent),
             data_out,
             data_in: Incoming::new(data_in),
             control_out,
@@ -116,6 +127,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             evidence: None,
             wish: None,
             counted: Counted::default(),
+            held_bytes_max: 0,
         })
     }
 
@@ -241,7 +253,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
                 self.data_out.push(&frame);
             }
-            if self.data_out.is_full() {
+            // What waits here, too, goes before what comes next.
+            let is_full = self.data_out.queued_bytes() as u64 > self.held_bytes_max / 8;
+            if is_full || *self.inputs.permit.borrow() != Permit::Open {
                 return Ok(());
             }
             let Some(want) = self.sender.poll_want() else { return Ok(()) };
@@ -252,9 +266,21 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         }
     }
 
+    /// Lets the transport hold what the link takes in a round trip and little more: what it holds is sent in the
+    /// order in which it came.
+    fn bound_transport(&mut self, congestion_window: u64) {
+        let bytes = congestion_window + congestion_window / 8 + AHEAD_BYTES;
+        let bytes = bytes.min(HELD_BYTES_MAX);
+        if bytes.abs_diff(self.held_bytes_max) > self.held_bytes_max / 8 {
+            self.held_bytes_max = bytes;
+            self.closing.connection.set_send_window(bytes);
+        }
+    }
+
     /// Brings the counters of the status up to date.
     fn count(&mut self) {
         let stats = self.closing.connection.stats();
+        self.bound_transport(stats.path.cwnd);
         let new = Counted {
             stream_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
             stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
@@ -295,6 +321,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
             () = changed(&mut self.inputs.report), if quiet => Step::Report,
             () = changed(&mut self.inputs.wanted) => Step::Wanted,
+            () = changed(&mut self.inputs.permit) => Step::Permit,
             letter = written(&mut self.inputs.letters), if quiet => Step::Letter(letter),
         };
         self.handle(step)
@@ -309,7 +336,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
             }
             // Notes are read at the next turn, where the owner can be waited for.
-            Step::Control | Step::Wrote => {}
+            Step::Control | Step::Wrote | Step::Permit => {}
             Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
             Step::Committed => self.sender.handle_available_all(),
             Step::Checkpoint => {

@@ -17,6 +17,7 @@ mod box_session;
 mod congestion;
 mod fault;
 mod inbox;
+mod permit;
 mod pipe;
 mod source;
 mod space_link;
@@ -32,6 +33,7 @@ pub use box_link::{
 pub use congestion::Congestion;
 pub use fault::{LinkFault, describe};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
+pub use permit::Permit;
 pub use source::{BatchSource, ReadFault};
 pub use space_link::{
     Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink,

@@ -49,6 +49,10 @@ impl Outgoing {
         self.queued_bytes >= QUEUE_BYTES_FULL
     }
 
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }

@@ -23,6 +23,9 @@ pub struct LinkTuning {
     pub receive_window_bytes: u32,
     /// What decides how much is on the way.
     pub congestion: Congestion,
+    /// Whether the box looks for longer packets than 1,200 bytes: saves 1 % in bulk, and costs 7 kB a connection,
+    /// which is most of a short one.
+    pub is_probing_size: bool,
 }
 
 impl Default for LinkTuning {
@@ -33,6 +36,7 @@ impl Default for LinkTuning {
             send_window_bytes: 2 << 20,
             receive_window_bytes: 2 << 20,
             congestion: Congestion::default(),
+            is_probing_size: true,
         }
     }
 }
@@ -59,7 +63,11 @@ impl LinkTuning {
         tls.resumption = rustls::client::Resumption::disabled();
         tls.enable_early_data = false;
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        config.transport_config(Arc::new(self.transport()?));
+        let mut transport = self.transport()?;
+        if !self.is_probing_size {
+            transport.mtu_discovery_config(None);
+        }
+        config.transport_config(Arc::new(transport));
         Ok(config)
     }
 
@@ -77,6 +85,8 @@ impl LinkTuning {
         config.migration(true);
         let mut transport = self.transport()?;
         transport.max_concurrent_bidi_streams(BIDI_STREAMS_MAX.into());
+        // What it sends is short.
+        transport.mtu_discovery_config(None);
         config.transport_config(Arc::new(transport));
         Ok(config)
     }

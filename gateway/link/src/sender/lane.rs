@@ -13,7 +13,6 @@ struct InFlight {
     rows: u64,
     cost: u64,
     is_batch: bool,
-    sent_at: Duration,
 }
 
 #[derive(Debug)]
@@ -76,30 +75,25 @@ impl Lane {
         self.in_flight.len()
     }
 
-    pub(super) fn handle_sent(&mut self, now: Duration, item: &Item) {
+    pub(super) fn handle_sent(&mut self, item: &Item) {
         assert_eq!(item.from(), self.sent.next(), "stream {}: places leave in order", self.id);
         let (from, through, rows) = (item.from(), item.through(), item.rows());
         let is_batch = matches!(item, Item::Batch(_));
-        let (cost, sent_at) = (item.cost(), now);
-        self.in_flight.push_back(InFlight { from, through, rows, cost, is_batch, sent_at });
+        let cost = item.cost();
+        self.in_flight.push_back(InFlight { from, through, rows, cost, is_batch });
         self.in_flight_bytes += cost;
         self.sent = through;
     }
 
-    /// Bytes that were on the way and no longer are, and when the last of them was sent.
-    pub(super) fn handle_ack(&mut self, through: BatchSeq) -> Option<(u64, Duration)> {
+    pub(super) fn handle_ack(&mut self, through: BatchSeq) {
         assert!(self.acked <= through && through <= self.sent, "the ack was checked before");
         self.acked = through;
-        let mut acked = None;
         while let Some(first) = self.in_flight.front()
             && first.through <= through
         {
             self.in_flight_bytes -= first.cost;
-            let (bytes, _) = acked.unwrap_or_default();
-            acked = Some((bytes + first.cost, first.sent_at));
             self.in_flight.pop_front();
         }
-        acked
     }
 
     /// Takes back the batch at `seq` and all after it; gives its rows. `None`: no batch waits there.
