@@ -85,6 +85,13 @@ pub struct Want {
     pub after: BatchSeq,
 }
 
+/// The way of a frame. What is on the live pipe overtakes what waits in the transport for the data pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    Data,
+    Live,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     AwaitWelcome { deadline: Duration },
@@ -100,7 +107,7 @@ pub struct Sender {
     lanes: Vec<Lane>,
     /// Items without room yet: one that was wanted, and gaps that the sender made itself.
     waiting: VecDeque<(usize, Item)>,
-    frames: VecDeque<BoxFrame>,
+    frames: VecDeque<(Pipe, BoxFrame)>,
     events: VecDeque<SenderEvent>,
     credit_granted: u64,
     credit_used: u64,
@@ -109,6 +116,8 @@ pub struct Sender {
     /// Items fetched in this session; says which lane of a class was served last.
     fetched: u64,
     share: Share,
+    /// Something of this session was stored: what announces descriptors has been read.
+    has_acked: bool,
 }
 
 impl Sender {
@@ -120,13 +129,14 @@ impl Sender {
             versions,
             lanes,
             waiting: VecDeque::new(),
-            frames: VecDeque::from([BoxFrame::Hello(Hello { versions, offer })]),
+            frames: VecDeque::from([(Pipe::Data, BoxFrame::Hello(Hello { versions, offer }))]),
             events: VecDeque::new(),
             credit_granted: 0,
             credit_used: 0,
             progress_at: now,
             fetched: 0,
             share: Share::new(BACKLOG_PERCENT),
+            has_acked: false,
         }
     }
 
@@ -182,7 +192,7 @@ impl Sender {
         want: Want,
         item: Item,
     ) -> Result<(), SourceFault> {
-        if self.poll_want() != Some(want) {
+        if !self.is_wanted(want) {
             return Ok(());
         }
         let stream = want.stream;
@@ -217,7 +227,7 @@ impl Sender {
     /// The answer to a [`Want`] when there is nothing; the stream is left alone until
     /// [`handle_available`](Self::handle_available).
     pub fn handle_nothing(&mut self, want: Want) {
-        if self.poll_want() == Some(want) {
+        if self.is_wanted(want) {
             let index = self.lane_of(want.stream).expect("a want names a lane");
             self.lanes[index].dry = true;
         }
@@ -251,7 +261,13 @@ impl Sender {
 
     // Output
 
+    /// The next frame, for an owner with one pipe.
     pub fn poll_frame(&mut self) -> Option<BoxFrame> {
+        self.poll_piped().map(|(_, frame)| frame)
+    }
+
+    /// The next frame and its pipe; frames of one pipe arrive in order, and of two in any.
+    pub fn poll_piped(&mut self) -> Option<(Pipe, BoxFrame)> {
         self.frames.pop_front()
     }
 
@@ -263,13 +279,31 @@ impl Sender {
     /// latter; of each the lowest class first, its lanes in turn. The same answer until the owner calls
     /// [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
     pub fn poll_want(&self) -> Option<Want> {
+        self.want_among(|_| true)
+    }
+
+    /// As [`poll_want`](Self::poll_want), for an owner whose data pipe is full: of lanes on the live pipe only.
+    pub fn poll_live_want(&self) -> Option<Want> {
+        let has_backlog = self.has_backlog();
+        self.want_among(|lane| lane.next_pipe(has_backlog) == Pipe::Live)
+    }
+
+    fn is_wanted(&self, want: Want) -> bool {
+        self.poll_want() == Some(want) || self.poll_live_want() == Some(want)
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.has_acked && self.lanes.iter().any(Lane::is_behind)
+    }
+
+    fn want_among(&self, fits: impl Fn(&Lane) -> bool) -> Option<Want> {
         let room = self.waiting.is_empty()
             && self.in_flight_items() < IN_FLIGHT_ITEMS_MAX
             && self.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
         if self.state != State::Streaming || !room {
             return None;
         }
-        let ready = self.lanes.iter().filter(|lane| lane.is_ready());
+        let ready = self.lanes.iter().filter(|lane| lane.is_ready() && fits(lane));
         let backlog_first = self.share.is_backlog_first();
         let turn = |lane: &&Lane| {
             (lane.is_behind() != backlog_first, lane.id.class(), lane.served, lane.id)
@@ -367,6 +401,7 @@ impl Sender {
         self.credit_granted = credit;
         if through > acked {
             self.progress_at = now;
+            self.has_acked = true;
             self.release(index, through);
         }
         self.send_waiting(now);
@@ -428,8 +463,11 @@ impl Sender {
             }
             let (index, item) = self.waiting.pop_front().expect("the front was just seen");
             self.credit_used += cost;
-            self.lanes[index].handle_sent(&item);
-            self.frames.push_back(BoxFrame::Item(self.lanes[index].id, item));
+            let has_backlog = self.has_backlog();
+            let lane = &mut self.lanes[index];
+            let pipe = lane.next_pipe(has_backlog);
+            lane.handle_sent(pipe, &item);
+            self.frames.push_back((pipe, BoxFrame::Item(lane.id, item)));
         }
     }
 

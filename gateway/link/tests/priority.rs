@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use bytes::Bytes;
+use guan_link::sender::Pipe;
 use guan_link::{
     Ack, BoxFrame, Cursor, EncodedBatch, Item, Offer, Sender, SpaceFrame, StreamRange, VERSIONS,
     Want, Welcome,
@@ -98,4 +99,54 @@ fn once_caught_up_classes_count() {
     }
     // The lower class, with nothing old in it, goes first now.
     assert_eq!(serve(&mut sender, 20, (10, 10)).1, 0);
+}
+
+/// Serves one want; gives its stream and the pipe.
+fn serve_one(sender: &mut Sender) -> (StreamId, Pipe) {
+    let want = sender.poll_want().unwrap();
+    sender.handle_item(Duration::ZERO, want, item(want.after.next(), 100)).unwrap();
+    loop {
+        let (pipe, frame) = sender.poll_piped().unwrap();
+        if let BoxFrame::Item(stream, _) = frame {
+            return (stream, pipe);
+        }
+    }
+}
+
+fn ack(sender: &mut Sender, stream: StreamId, through: u64) {
+    let cursor = Cursor { stream, through: BatchSeq(through) };
+    let ack = Ack { cursor, credit_bytes: u64::MAX };
+    sender.handle_frame(Duration::ZERO, SpaceFrame::Ack(ack)).unwrap();
+}
+
+#[test]
+fn live_batches_change_to_their_pipe_when_nothing_of_theirs_is_underway() {
+    let mut sender = session(0);
+    // Descriptors go before the first batch, on the data pipe: nothing may overtake them.
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Data));
+    assert_eq!((serve_one(&mut sender), sender.poll_live_want()), ((LIVE, Pipe::Data), None));
+    ack(&mut sender, LIVE, 1);
+    assert_eq!((serve_one(&mut sender), sender.poll_live_want()), ((LIVE, Pipe::Data), None));
+    ack(&mut sender, LIVE, 3);
+    assert_eq!(sender.poll_live_want(), Some(Want { stream: LIVE, after: BatchSeq(3) }));
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Live));
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Live));
+    sender.handle_nothing(sender.poll_want().unwrap());
+    assert_eq!(serve_one(&mut sender), (KEPT, Pipe::Data));
+}
+
+#[test]
+fn what_was_taken_back_stays_on_its_pipe() {
+    let mut sender = session(0);
+    serve_one(&mut sender);
+    serve_one(&mut sender);
+    ack(&mut sender, LIVE, 1);
+    let text = guan_link::text::Reason::cut("no");
+    let reason = guan_link::RefuseReason::BadDigest;
+    let refuse = guan_link::Refuse { stream: LIVE, seq: BatchSeq(2), reason, text };
+    sender.handle_frame(Duration::ZERO, SpaceFrame::Refuse(refuse)).unwrap();
+    // Its place is a gap now; the next batch could overtake what followed the refused one.
+    ack(&mut sender, LIVE, 2);
+    while sender.poll_piped().is_some() {}
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Data));
 }

@@ -209,8 +209,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
         events_out.clone(),
         board.intake.clone(),
     ));
-    let listening = intake.address();
-    let stats = intake.stats();
+    let (listening, stats) = (intake.address(), intake.stats());
     let mut drivers = JoinSet::new();
     intake.spawn(&mut drivers, &stopping);
     let mut others = JoinSet::new();

@@ -39,7 +39,7 @@ const QUEUE_SAMPLES: usize = 8;
 const FLAT_ROUNDS: u32 = 2;
 const GROWTH: f64 = 1.25;
 /// Lost packets of one round, and their share, that end the start: a queue that is too short to show.
-const START_LOSS: (u64, f64) = (5, 0.1);
+const START_LOSS: (u64, f64) = (5, 0.15);
 
 /// What the controller is told once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

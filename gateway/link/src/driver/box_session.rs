@@ -15,7 +15,7 @@ use crate::frame::{
     SpaceFrame, SpaceNote, StreamKind, WANTED_MAX,
 };
 use crate::gate::GateOutcome;
-use crate::sender::{Sender, SenderEvent};
+use crate::sender::{Pipe, Sender, SenderEvent};
 use bytes::Bytes;
 use quinn::VarInt;
 use std::time::Duration;
@@ -26,8 +26,9 @@ const AHEAD_BYTES: u64 = 4 << 10;
 /// Most that it holds: memory of the box.
 const HELD_BYTES_MAX: u64 = 2 << 20;
 
-/// The control stream goes first when both have something to say.
-const CONTROL_PRIORITY: i32 = 1;
+/// The control stream goes first, then the live stream, then the data stream.
+const CONTROL_PRIORITY: i32 = 2;
+const LIVE_PRIORITY: i32 = 1;
 
 /// Owns the connection and closes it when it is dropped.
 pub(super) struct BoxSession<'a, S> {
@@ -36,6 +37,7 @@ pub(super) struct BoxSession<'a, S> {
     sender: Sender,
     data_out: Outgoing,
     data_in: Incoming<SpaceFrame>,
+    live_out: Live,
     control_out: Outgoing,
     control_in: Incoming<SpaceNote>,
     source: &'a mut S,
@@ -74,6 +76,39 @@ impl Drop for Closing {
     }
 }
 
+/// The live stream, which begins when it is first needed.
+struct Live {
+    /// `None`: the space allows no such stream.
+    out: Option<Outgoing>,
+    has_begun: bool,
+}
+
+impl Live {
+    /// Where frames of the pipe go, if it is not the data stream.
+    fn get(&mut self, pipe: Pipe) -> Option<&mut Outgoing> {
+        let out = self.out.as_mut().filter(|_| pipe == Pipe::Live)?;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            out.push_bytes(Bytes::copy_from_slice(&[StreamKind::Live as u8]));
+        }
+        Some(out)
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.out.as_ref().map_or(0, Outgoing::queued_bytes)
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.out.as_ref().map_or(0, Outgoing::sent_bytes)
+    }
+
+    async fn write(&mut self) -> Result<(), LinkFault> {
+        match &mut self.out {
+            Some(out) => out.write().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 enum Step {
     Data,
     Control,
@@ -109,6 +144,15 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         inputs.begin_session();
         let kind = |kind: StreamKind| Bytes::copy_from_slice(&[kind as u8]);
         let (mut data_out, mut control_out) = (Outgoing::new(data_out), Outgoing::new(control_out));
+        // A space that allows two streams only gets everything on the data stream.
+        let live = tokio::time::timeout(Duration::ZERO, connection.open_bi()).await;
+        let live_out = match live {
+            Ok(Ok((out, _))) => {
+                let _ = out.set_priority(LIVE_PRIORITY);
+                Live { out: Some(Outgoing::new(out)), has_begun: false }
+            }
+            _ => Live { out: None, has_begun: false },
+        };
         data_out.push_bytes(kind(StreamKind::Data));
         control_out.push_bytes(kind(StreamKind::Control));
         Ok(Self {
@@ -118,6 +162,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 .with_backlog_percent(backlog_percent),
             data_out,
             data_in: Incoming::new(data_in),
+            live_out,
             control_out,
             control_in: Incoming::new(control_in),
             source,
@@ -245,20 +290,29 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Fills the way out from the spool, as far as there is room.
     fn fetch(&mut self) -> Result<(), LinkFault> {
         loop {
-            while let Some(frame) = self.sender.poll_frame() {
+            while let Some((pipe, frame)) = self.sender.poll_piped() {
                 if let BoxFrame::Item(_, Item::Batch(batch)) = &frame {
                     let bytes = batch.bytes.len() as u64;
                     let dataset = &batch.dataset;
                     self.outputs.status.send_modify(|status| status.count_batch(dataset, bytes));
                 }
-                self.data_out.push(&frame);
+                match self.live_out.get(pipe) {
+                    Some(live) => live.push(&frame),
+                    None => self.data_out.push(&frame),
+                }
             }
             // What waits here, too, goes before what comes next.
-            let is_full = self.data_out.queued_bytes() as u64 > self.held_bytes_max / 8;
-            if is_full || *self.inputs.permit.borrow() != Permit::Open {
+            let is_full = |queued: usize| queued as u64 > self.held_bytes_max / 8;
+            if is_full(self.live_out.queued_bytes()) || *self.inputs.permit.borrow() != Permit::Open
+            {
                 return Ok(());
             }
-            let Some(want) = self.sender.poll_want() else { return Ok(()) };
+            let want = match is_full(self.data_out.queued_bytes()) {
+                true if self.live_out.out.is_some() => self.sender.poll_live_want(),
+                true => None,
+                false => self.sender.poll_want(),
+            };
+            let Some(want) = want else { return Ok(()) };
             match self.source.next(want.stream, want.after)? {
                 Some(item) => self.sender.handle_item(self.started.elapsed(), want, item)?,
                 None => self.sender.handle_nothing(want),
@@ -282,7 +336,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         let stats = self.closing.connection.stats();
         self.bound_transport(stats.path.cwnd);
         let new = Counted {
-            stream_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
+            stream_sent: self.data_out.sent_bytes()
+                + self.live_out.sent_bytes()
+                + self.control_out.sent_bytes(),
             stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
             udp_sent: stats.udp_tx.bytes,
             udp_received: stats.udp_rx.bytes,
@@ -310,6 +366,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             read = self.control_in.read() => read.map(|()| Step::Control)?,
             () = wait_until(self.started, self.sender.poll_timeout()) => Step::Deadline,
             wrote = self.control_out.write(), if !self.control_out.is_empty() => {
+                wrote.map(|()| Step::Wrote)?
+            }
+            wrote = self.live_out.write(), if self.live_out.queued_bytes() > 0 => {
                 wrote.map(|()| Step::Wrote)?
             }
             wrote = self.data_out.write(), if !self.data_out.is_empty() => {

@@ -7,8 +7,8 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Streams that a box may open: data and control.
-const BIDI_STREAMS_MAX: u32 = 2;
+/// Streams that a box may open: data, control and live.
+const BIDI_STREAMS_MAX: u32 = 3;
 
 /// What differs between links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! One stream of the box within a session.
 
+use super::Pipe;
 use crate::frame::{Item, StreamRange};
 use guan_model::{BatchSeq, StreamId};
 use std::collections::VecDeque;
@@ -31,6 +32,9 @@ pub(super) struct Lane {
     pub(super) served: u64,
     /// Through here it is what was kept before the session; ends at the welcome.
     kept: BatchSeq,
+    pipe: Pipe,
+    /// Something may still be underway that was taken back.
+    is_pinned: bool,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
 }
@@ -47,6 +51,8 @@ impl Lane {
             rest_until: None,
             served: 0,
             kept: range.newest,
+            pipe: Pipe::Data,
+            is_pinned: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
@@ -56,6 +62,13 @@ impl Lane {
     pub(super) fn start(&mut self, space: BatchSeq) {
         self.acked = space;
         self.sent = space;
+    }
+
+    /// Once it has caught up while others have not, a lane takes the live pipe for good, as soon as nothing of it is
+    /// underway on the other: its batches never overtake each other.
+    pub(super) fn next_pipe(&self, has_backlog: bool) -> Pipe {
+        let may_change = !self.is_pinned && !self.is_behind() && self.in_flight.is_empty();
+        if may_change && has_backlog { Pipe::Live } else { self.pipe }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -75,7 +88,8 @@ impl Lane {
         self.in_flight.len()
     }
 
-    pub(super) fn handle_sent(&mut self, item: &Item) {
+    pub(super) fn handle_sent(&mut self, pipe: Pipe, item: &Item) {
+        self.pipe = pipe;
         assert_eq!(item.from(), self.sent.next(), "stream {}: places leave in order", self.id);
         let (from, through, rows) = (item.from(), item.through(), item.rows());
         let is_batch = matches!(item, Item::Batch(_));
@@ -103,6 +117,7 @@ impl Lane {
         self.in_flight.truncate(index);
         self.in_flight_bytes = self.in_flight.iter().map(|one| one.cost).sum();
         self.sent = BatchSeq(seq.0 - 1);
+        self.is_pinned = true;
         Some(rows)
     }
 
