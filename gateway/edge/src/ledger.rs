@@ -1,7 +1,7 @@
 //! The link's budgets, shared by the reader of the spool and the task that lets the link up and down.
 //!
-//! Kept in the metadata each [`KEEP_INTERVAL`] while it changes: a kill -9 forgets the bytes since then, and at
-//! most those.
+//! Kept in the metadata each [`KEEP_INTERVAL`] while it changes: an end of the program forgets the bytes since then,
+//! and at most those.
 
 use crate::metadata::{Metadata, MetadataError};
 use guan_configs::edge::{BudgetConfig, UseConfig};

@@ -5,8 +5,8 @@ use crate::ledger::{self, KEEP_INTERVAL, LinkLedger};
 use crate::status::{ContractUse, LinkUse};
 use guan_configs::edge::UseConfig;
 use guan_link::driver::Permit;
-use guan_link::rota::{Facts, Rota, Rules, Verdict};
-use guan_model::ClockQuality;
+use guan_link::rota::{Facts, Rota, Rules, Usage, Verdict, Why};
+use guan_model::{ClockQuality, ContractId};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,14 +27,38 @@ struct Work {
 }
 
 impl Work {
-    fn look(&mut self, board: &Board) -> bool {
+    /// `is_held`: the budget of a contract holds some of it back.
+    fn look(&mut self, board: &Board, is_held: bool) -> bool {
         let engine = board.engine.borrow();
         let Some(engine) = &*engine else { return false };
         let streams = &engine.spool.streams;
         let newest = streams.iter().map(|stream| stream.newest.0).sum();
         let is_new = std::mem::replace(&mut self.newest, newest) < newest;
         let queued: u64 = streams.iter().map(|stream| stream.queued_batches).sum();
-        is_new || (queued > 0 && engine.waiting.is_empty())
+        is_new || (queued > 0 && engine.waiting.is_empty() && !is_held)
+    }
+}
+
+/// For `guan status`.
+fn shown(
+    permit: Permit,
+    why: Option<Why>,
+    usage: &Usage,
+    contracts: Vec<(ContractId, (u64, u64), bool)>,
+) -> LinkUse {
+    let (bytes_today, bytes_month) = usage.link_bytes();
+    let contracts = contracts.into_iter().map(|(id, (day, month), is_spent)| ContractUse {
+        id: id.to_string(),
+        bytes_today: day,
+        bytes_month: month,
+        is_spent,
+    });
+    LinkUse {
+        permit: format!("{permit:?}").to_lowercase(),
+        why: why.map(|why| why.text().to_owned()),
+        bytes_today,
+        bytes_month,
+        contracts: contracts.collect(),
     }
 }
 
@@ -51,10 +75,12 @@ pub(super) async fn run(config: UseConfig, ledger: LinkLedger, board: Board) {
         let day = ledger.usage().day();
         ledger.handle_link(wall, bytes.saturating_sub(std::mem::replace(&mut counted, bytes)));
         let usage = ledger.usage();
+        let contracts = ledger.contracts();
+        let is_held = contracts.iter().any(|(_, _, is_spent)| *is_spent);
         let facts = Facts {
             now,
             wall,
-            is_waiting: work.look(&board),
+            is_waiting: work.look(&board, is_held),
             is_connected: link.connected_since.is_some(),
             said_bytes: link.stream_bytes_sent + link.stream_bytes_received,
         };
@@ -64,7 +90,11 @@ pub(super) async fn run(config: UseConfig, ledger: LinkLedger, board: Board) {
             Verdict::Control => Permit::Control,
             Verdict::Closed => Permit::Closed,
         };
-        let was = board.permit.send_replace(permit);
+        let mut was = permit;
+        board.permit.send_if_modified(|known| {
+            was = std::mem::replace(known, permit);
+            was != permit
+        });
         if was != permit {
             tracing::info!(?permit, why = why.map(|why| why.text()), "the link");
         }
@@ -72,17 +102,7 @@ pub(super) async fn run(config: UseConfig, ledger: LinkLedger, board: Board) {
             // What a budget held back is looked at again.
             board.committed.send_modify(|count| *count += 1);
         }
-        let (day, month) = usage.link_bytes();
-        let contracts = ledger.contracts().into_iter().map(|(id, (day, month), is_spent)| {
-            ContractUse { id: id.to_string(), bytes_today: day, bytes_month: month, is_spent }
-        });
-        board.link_use.send_replace(LinkUse {
-            permit: format!("{permit:?}").to_lowercase(),
-            why: why.map(|why| why.text().to_owned()),
-            bytes_today: day,
-            bytes_month: month,
-            contracts: contracts.collect(),
-        });
+        board.link_use.send_replace(shown(permit, why, &usage, contracts));
         if now.saturating_sub(kept_at) >= KEEP_INTERVAL {
             kept_at = now;
             let ledger = ledger.clone();

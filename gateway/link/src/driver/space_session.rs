@@ -454,7 +454,9 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             connected_since: self.started,
             rtt: stats.path.rtt,
             stream_bytes_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
-            stream_bytes_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
+            stream_bytes_received: self.data_in.received_bytes()
+                + self.live_in.as_ref().map_or(0, |live| live.frames.received_bytes())
+                + self.control_in.received_bytes(),
             udp_bytes_sent: stats.udp_tx.bytes,
             udp_bytes_received: stats.udp_rx.bytes,
             items_stored: self.items_stored,
