@@ -249,6 +249,7 @@ async fn spawn_link(
         },
         attest: None,
         backlog_percent: guan_link::sender::BACKLOG_PERCENT,
+        rate_bytes_per_s_max: None,
         random: Box::new(move || dice.lock().unwrap().roll()),
     };
     tokio::spawn(async move {

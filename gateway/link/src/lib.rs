@@ -11,6 +11,7 @@
 //! - [`Gate`]: whether the space listens to a box that must prove itself.
 //! - [`Backoff`]: when to try again.
 //! - [`rota`]: when the link is up, and for what.
+//! - [`bucket`]: a cap on the rate.
 //! - [`congestion`]: how much may be on the way.
 //! - [`driver`]: moves the frames over quinn.
 //!
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod bucket;
 pub mod congestion;
 pub mod driver;
 pub mod fault;

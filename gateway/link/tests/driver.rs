@@ -310,6 +310,7 @@ impl Edge {
             outputs: BoxOutputs { released, events, status },
             attest,
             backlog_percent: guan_link::sender::BACKLOG_PERCENT,
+            rate_bytes_per_s_max: None,
             random: Box::new(|| 0),
         };
         let task = tokio::spawn(link.run());

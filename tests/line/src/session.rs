@@ -192,6 +192,18 @@ impl Running {
         spooled: &[(StreamId, Vec<usize>)],
         is_proven: bool,
     ) -> Self {
+        Self::start_capped(tls, tuning, shape, spooled, is_proven, None)
+    }
+
+    /// As [`start`](Self::start), with a cap on what the box sends.
+    pub fn start_capped(
+        tls: &Tls,
+        tuning: LinkTuning,
+        shape: Shape,
+        spooled: &[(StreamId, Vec<usize>)],
+        is_proven: bool,
+        rate_bytes_per_s_max: Option<u64>,
+    ) -> Self {
         let pair = Pair::new(tls, tuning, shape, 5);
         let shared = Shared::default();
         let now = Instant::now();
@@ -238,6 +250,7 @@ impl Running {
             outputs: BoxOutputs { released: released_out, events, status: status_out },
             attest: is_proven.then(|| Arc::new(Proven) as Arc<dyn Attest>),
             backlog_percent: guan_link::sender::BACKLOG_PERCENT,
+            rate_bytes_per_s_max,
             random: Box::new(|| 0),
         };
         tokio::spawn(link.run());

@@ -1,7 +1,7 @@
 //! The link obeys its permit: up for all, for contracts only, or down.
 
 use guan_line::{Running, Shape, Tls, in_virtual_time};
-use guan_link::driver::{LinkState, LinkTuning, Permit};
+use guan_link::driver::{Congestion, LinkState, LinkTuning, Permit};
 use guan_model::StreamId;
 use std::time::Duration;
 
@@ -40,5 +40,26 @@ fn batches_leave_with_an_open_permit_only_and_a_closed_one_costs_nothing() {
         running.permit.send_replace(Permit::Open);
         tokio::time::sleep(WHILE).await;
         assert_eq!((running.connections(), running.stored(STREAM).len()), (2, 2));
+    });
+}
+
+#[test]
+fn a_cap_holds_on_a_path_that_is_too_short_for_windows() {
+    in_virtual_time(async {
+        let near = Shape {
+            rate_bits_per_s: 1_000_000_000,
+            delay: Duration::from_millis(1),
+            queue_bytes: 1 << 20,
+            ..SHAPE
+        };
+        let cap = 50_000;
+        let congestion = Congestion::Guan { rate_bytes_per_s_max: Some(cap) };
+        let tuning = LinkTuning { congestion, ..LinkTuning::default() };
+        let spooled = [(STREAM, vec![10_000; 1000])];
+        let tls = Tls::generate();
+        let running = Running::start_capped(&tls, tuning, near, &spooled, false, Some(cap));
+        tokio::time::sleep(WHILE * 2).await;
+        let sent = running.status.borrow().udp_bytes_sent;
+        assert!((cap * 50..=cap * 61).contains(&sent), "{sent} in a minute");
     });
 }

@@ -120,6 +120,7 @@ pub(super) struct Uplink<S> {
     upkeep: Option<Upkeep>,
     tpm: Option<Tpm>,
     backlog_percent: u8,
+    rate_bytes_per_s_max: Option<u64>,
 }
 
 /// `None` when the link is off.
@@ -171,6 +172,7 @@ pub(super) fn prepare<S: BatchSource>(
         upkeep,
         tpm: watched,
         backlog_percent: config.link.use_of_link.backlog_percent,
+        rate_bytes_per_s_max: rate_bytes_per_s_max(&config.link),
     }))
 }
 
@@ -212,9 +214,13 @@ impl CandidateMaker {
     }
 }
 
+fn rate_bytes_per_s_max(config: &LinkConfig) -> Option<u64> {
+    config.use_of_link.rate_bits_per_s_max.map(|bits| bits / 8)
+}
+
 fn tuning(config: &LinkConfig) -> LinkTuning {
     let wanted = &config.use_of_link;
-    let rate_bytes_per_s_max = wanted.rate_bits_per_s_max.map(|bits| bits / 8);
+    let rate_bytes_per_s_max = rate_bytes_per_s_max(config);
     LinkTuning {
         keep_alive: config.keep_alive,
         idle_timeout: config.idle_timeout,
@@ -338,6 +344,7 @@ impl<S: BatchSource> Uplink<S> {
             },
             attest: self.attest,
             backlog_percent: self.backlog_percent,
+            rate_bytes_per_s_max: self.rate_bytes_per_s_max,
             random: Box::new(move || {
                 let mut bytes = [0; 8];
                 // Without randomness the waits are only less spread.

@@ -31,6 +31,9 @@ pub const REST_INTERVAL: Duration = Duration::from_secs(10);
 const REST_SHARE: f64 = 0.7;
 /// Time for acknowledgements to come in pairs and for tasks to be late, on top of the round trip.
 const SLACK: Duration = Duration::from_millis(5);
+/// Shorter round trips count as this long: in one building tasks that are late take longer than the way, and a
+/// queue of this length harms nobody.
+const TRIP_MIN: Duration = Duration::from_millis(10);
 /// Packets that this end and the peer hold back for a moment.
 const SLACK_PACKETS: u64 = 2;
 /// So many samples of the round trip in a row must show a queue before the start ends.
@@ -263,7 +266,7 @@ impl Control {
         let (rate, trip) = (self.capped_rate()?, self.base?.trip);
         // What is lost was sent, too, and stands in the window until it is missed.
         let rate = rate / (1.0 - self.headroom.floor());
-        let product = rate * trip.as_secs_f64();
+        let product = rate * trip.max(TRIP_MIN).as_secs_f64();
         if let Phase::Rest { .. } = self.phase {
             return Some((product * REST_SHARE) as u64);
         }

@@ -1,7 +1,7 @@
 //! The box's loop: find the space, connect, run a session, wait, again.
 
 use super::attest::Attest;
-use super::box_session::BoxSession;
+use super::box_session::{BoxSession, Shares};
 use super::fault::{LinkFault, describe};
 use super::permit::{Permit, permitted};
 use super::source::BatchSource;
@@ -139,6 +139,8 @@ pub struct BoxLink<S, L> {
     pub attest: Option<Arc<dyn Attest>>,
     /// Share of the bytes for what was kept from before a session, while there is new data, too.
     pub backlog_percent: u8,
+    /// Most bytes a second to the space, UDP payload; `None`: any number.
+    pub rate_bytes_per_s_max: Option<u64>,
     /// Any 64 bits, for the jitter of the waits.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -217,8 +219,11 @@ async fn attempt<S: BatchSource, L: Locate>(
         Ok(connection) => connection,
         Err(fault) => return fault,
     };
-    let BoxLink { source, inputs, outputs, attest, backlog_percent, .. } = link;
-    let share = *backlog_percent;
+    let BoxLink { source, inputs, outputs, attest, .. } = link;
+    let share = Shares {
+        backlog_percent: link.backlog_percent,
+        rate_bytes_per_s_max: link.rate_bytes_per_s_max,
+    };
     let session = BoxSession::open(connection, source, inputs, outputs, attest.as_deref(), share);
     match session.await {
         Ok(session) => session.run(backoff).await,

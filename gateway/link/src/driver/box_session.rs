@@ -10,6 +10,7 @@ use super::status::LinkState;
 use super::{changed, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
+use crate::bucket::Bucket;
 use crate::frame::{
     ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Letter, Offer, Question,
     SpaceFrame, SpaceNote, StreamKind, WANTED_MAX,
@@ -51,6 +52,14 @@ pub(super) struct BoxSession<'a, S> {
     counted: Counted,
     /// Bytes that the transport may hold; as configured at first.
     held_bytes_max: u64,
+    /// Keeps a capped rate.
+    bucket: Option<Bucket>,
+}
+
+/// How the box divides the link.
+pub(super) struct Shares {
+    pub(super) backlog_percent: u8,
+    pub(super) rate_bytes_per_s_max: Option<u64>,
 }
 
 /// What of this connection is already in the status.
@@ -132,7 +141,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         inputs: &'a mut BoxInputs,
         outputs: &'a BoxOutputs,
         attest: Option<&'a dyn Attest>,
-        backlog_percent: u8,
+        shares: Shares,
     ) -> Result<Self, LinkFault> {
         let text = "the box has stopped".to_owned();
         let closing = Closing { connection: connection.clone(), code: CloseCode::Done, text };
@@ -159,7 +168,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             closing,
             started: Instant::now(),
             sender: Sender::new(Duration::ZERO, VERSIONS, offer)
-                .with_backlog_percent(backlog_percent),
+                .with_backlog_percent(shares.backlog_percent),
             data_out,
             data_in: Incoming::new(data_in),
             live_out,
@@ -173,6 +182,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             wish: None,
             counted: Counted::default(),
             held_bytes_max: 0,
+            bucket: shares.rate_bytes_per_s_max.map(Bucket::new),
         })
     }
 
@@ -345,6 +355,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         };
         let old = std::mem::replace(&mut self.counted, new);
         let new = &self.counted;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.handle_sent(self.started.elapsed(), new.udp_sent - old.udp_sent);
+        }
         self.outputs.status.send_modify(|status| {
             status.rtt = Some(stats.path.rtt);
             status.stream_bytes_sent += new.stream_sent - old.stream_sent;
@@ -360,18 +373,22 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         self.fetch()?;
         self.count();
         let quiet = self.sender.is_streaming() && self.control_out.is_empty();
+        let now = self.started.elapsed();
+        let paid_at = self.bucket.as_ref().and_then(|bucket| bucket.poll_timeout(now));
+        let may_write = paid_at.is_none();
+        let due = self.sender.poll_timeout().into_iter().chain(paid_at).min();
         let step = tokio::select! {
             biased;
             read = self.data_in.read() => read.map(|()| Step::Data)?,
             read = self.control_in.read() => read.map(|()| Step::Control)?,
-            () = wait_until(self.started, self.sender.poll_timeout()) => Step::Deadline,
+            () = wait_until(self.started, due) => Step::Deadline,
             wrote = self.control_out.write(), if !self.control_out.is_empty() => {
                 wrote.map(|()| Step::Wrote)?
             }
-            wrote = self.live_out.write(), if self.live_out.queued_bytes() > 0 => {
+            wrote = self.live_out.write(), if may_write && self.live_out.queued_bytes() > 0 => {
                 wrote.map(|()| Step::Wrote)?
             }
-            wrote = self.data_out.write(), if !self.data_out.is_empty() => {
+            wrote = self.data_out.write(), if may_write && !self.data_out.is_empty() => {
                 wrote.map(|()| Step::Wrote)?
             }
             made = underway(&mut self.evidence) => Step::Evidence(made),
