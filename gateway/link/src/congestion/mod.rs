@@ -31,9 +31,8 @@ pub const REST_INTERVAL: Duration = Duration::from_secs(10);
 const REST_SHARE: f64 = 0.7;
 /// Time for acknowledgements to come in pairs and for tasks to be late, on top of the round trip.
 const SLACK: Duration = Duration::from_millis(5);
-/// Shorter round trips count as this long: in one building tasks that are late take longer than the way, and a
-/// queue of this length harms nobody.
-const TRIP_MIN: Duration = Duration::from_millis(10);
+/// Most bytes of that time: more overflows the socket of a peer that is near and fast.
+const SLACK_BYTES_MAX: f64 = 96.0 * 1024.0;
 /// Packets that this end and the peer hold back for a moment.
 const SLACK_PACKETS: u64 = 2;
 /// So many samples of the round trip in a row must show a queue before the start ends.
@@ -266,14 +265,15 @@ impl Control {
         let (rate, trip) = (self.capped_rate()?, self.base?.trip);
         // What is lost was sent, too, and stands in the window until it is missed.
         let rate = rate / (1.0 - self.headroom.floor());
-        let product = rate * trip.max(TRIP_MIN).as_secs_f64();
+        let product = rate * trip.as_secs_f64();
         if let Phase::Rest { .. } = self.phase {
             return Some((product * REST_SHARE) as u64);
         }
         if self.headroom.is_sounding() {
             return Some((product * (1.0 + self.headroom.share())) as u64);
         }
-        let slack = rate * SLACK.as_secs_f64() + (SLACK_PACKETS * self.packet_bytes) as f64;
+        let slack = (rate * SLACK.as_secs_f64()).min(SLACK_BYTES_MAX);
+        let slack = slack + (SLACK_PACKETS * self.packet_bytes) as f64;
         Some((product * (1.0 + self.headroom.share()) + slack) as u64)
     }
 
