@@ -64,8 +64,8 @@ pub(super) fn read_use(node: &Node<'_>) -> Option<UseConfig> {
                  set: it is kept up. Meanwhile revocations come with the next check-in, and nothing leaves.";
     let sleep = node.optional_integer("sleep_after_s", about, 10..=86_400);
     let about = "How often a link that is down for sleep, windows or budgets comes up for contracts and \
-                 attestation. Each costs about 8.4 kB.";
-    let check_in = node.integer("check_in_s", about, 60..=604_800, Some(28_800));
+                 attestation. Each costs 10 to 12 kB.";
+    let check_in = node.integer("check_in_s", about, 60..=604_800, Some(43_200));
     // Tables come behind all keys, as in the file.
     let contracts = read_contracts(node);
     let windows = read_windows(node);
