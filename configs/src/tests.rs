@@ -64,6 +64,24 @@ fn keys_of_parties_are_of_two_kinds() {
 }
 
 #[test]
+fn all_faults_of_the_use_of_the_link_come_at_once() {
+    check(
+        "congestion = \"cubic\"\nrate_bits_per_s_max = 9000\nbytes_per_day_max = 200000\n\
+         bytes_per_month_max = 100000\nbacklog_share_percent = 91\n[[link.window]]\ndays = \"monday\"\n\
+         from = \"9:00\"\n[[link.contract]]\nid = \"C\"\n[[link.contract]]\nid = \"C\"",
+        &[
+            "line 10: link.rate_bits_per_s_max: is kept by congestion = \"guan\" only: remove one of the two",
+            "line 11: link.bytes_per_day_max: is above bytes_per_month_max = 100000",
+            "line 13: link.backlog_share_percent: = 91: must be 0 to 90 (default 25)",
+            "line 14: link.window[0].until: is missing; give HH:MM, from 00:00 to 24:00",
+            "line 15: link.window[0].days: = \"monday\": must be days such as mon-fri, sat or mon,wed",
+            "line 16: link.window[0].from: = \"9:00\": must be HH:MM, from 00:00 to 24:00",
+            "line 20: link.contract[1].id: is there twice",
+        ],
+    );
+}
+
+#[test]
 fn samples_are_valid() {
     let config = edge(EDGE).unwrap();
     assert_eq!(config.descriptors.iter().count(), 6);

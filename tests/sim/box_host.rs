@@ -9,12 +9,13 @@ use guan_edge::engine::{
     Effect, Engine, EngineConfig, EngineError, Event, OnLogFull, Parts, Publication, Surroundings,
 };
 use guan_edge::leaving::{Door, Standing};
+use guan_edge::ledger::LinkLedger;
 use guan_edge::memory::Memory;
 use guan_edge::system_clock::TimeSource;
 use guan_edge::uplink::{Doorway, SpoolSource};
 use guan_edge::writer::{self, Inputs};
 use guan_evidence::{Program, Salvage};
-use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Released};
+use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Permit, Released};
 use guan_link::text::CheckpointText;
 use guan_log::EvidenceLog;
 use guan_model::{BootNumber, Clock, DatasetId, DescriptorTable, Now, SpoolId, StreamId, WallTime};
@@ -157,6 +158,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         vault: shared.vault.clone(),
         clock: Box::new(move || reading.now()),
         forfeits: forfeits.clone(),
+        ledger: LinkLedger::default(),
     };
     let source = SpoolSource::new(reader, SPOOL, [STREAM].into(), tables, doorway);
     spawn_link(&shared, source, &events_out, (&released, &committed, &checkpoint)).await?;
@@ -238,6 +240,7 @@ async fn spawn_link(
             report,
             wanted: watch::channel(Vec::new()).1,
             letters: tokio::sync::mpsc::channel(1).1,
+            permit: watch::channel(Permit::Open).1,
             stop,
         },
         outputs: BoxOutputs {
@@ -246,6 +249,8 @@ async fn spawn_link(
             status: watch::Sender::new(LinkStatus::default()),
         },
         attest: None,
+        backlog_percent: guan_link::sender::BACKLOG_PERCENT,
+        rate_bytes_per_s_max: None,
         random: Box::new(move || dice.lock().unwrap().roll()),
     };
     tokio::spawn(async move {

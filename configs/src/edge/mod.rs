@@ -7,6 +7,7 @@ mod mapping;
 mod points;
 mod storage;
 mod surroundings;
+mod use_of_link;
 
 pub use catalogue::{CatalogueConfig, ExpectationConfig};
 pub use intake::{BrokerConfig, MqttConfig, MqttTlsConfig, RightsConfig, UserConfig};
@@ -20,6 +21,7 @@ pub use storage::{
 };
 
 pub use surroundings::SurroundingsConfig;
+pub use use_of_link::{BudgetConfig, CongestionName, ContractBudgetConfig, UseConfig};
 
 use crate::fault::ConfigFaults;
 use crate::schema::{self, Effective, KeyReference, Kind, Node};

@@ -1,6 +1,7 @@
 //! Spool, batches, log, link and contracts.
 
 use super::parse_host_port;
+use super::use_of_link::{self, UseConfig};
 use crate::schema::{Kind, Node};
 use guan_model::{BoxId, ByteCount, PublicKey, ROWS_PER_BATCH_MAX, StreamId};
 use std::path::PathBuf;
@@ -84,6 +85,7 @@ pub struct LinkConfig {
     pub server_name: String,
     pub keep_alive: Duration,
     pub idle_timeout: Duration,
+    pub use_of_link: UseConfig,
 }
 
 /// Contracts and who may sign them.
@@ -280,6 +282,7 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
     if keep_alive >= idle {
         node.fault("idle_timeout_s", "must be above keep_alive_s, or the link drops when idle");
     }
+    let use_of_link = use_of_link::read_use(&node);
     node.finish();
     let (host, port) = space?;
     Some(LinkConfig {
@@ -290,6 +293,7 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
         server_name: server_name?,
         keep_alive: Duration::from_secs(keep_alive),
         idle_timeout: Duration::from_secs(idle),
+        use_of_link: use_of_link?,
     })
 }
 

@@ -89,6 +89,11 @@ fn tables_are_counted() {
     check(256, "dataset", "", dataset);
     let key = |n| format!("[[contracts.trusted_key]]\nparty = \"p\"\ned25519 = \"{n:064x}\"\n");
     check(64, "contracts.trusted_key", "", key);
+    // Tables of `link` follow its keys, which SMALL ends with.
+    let budget = |n| format!("[[link.contract]]\nid = \"C{n}\"\n");
+    check(256, "link.contract", "", budget);
+    let window = |_| "[[link.window]]\nfrom = \"22:00\"\nuntil = \"06:00\"\n".to_owned();
+    check(32, "link.window", "", window);
     let mapping = |n| format!("[[mapping]]\ntopic = \"t{n}\"\nformat = \"raw\"\npoint = \"p\"\n");
     check(4096, "mapping", "", mapping);
     let fields = "[[mapping]]\ntopic = \"t\"\nformat = \"json\"\n";

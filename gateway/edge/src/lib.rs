@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod joining;
 pub mod lanes;
 pub mod leaving;
+pub mod ledger;
 pub mod log_keys;
 pub mod memory;
 pub mod metadata;

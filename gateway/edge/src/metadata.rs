@@ -103,6 +103,16 @@ impl Metadata {
         self.put("contracts-confirmed", &at.0.cast_unsigned().to_le_bytes())
     }
 
+    /// Bytes that the link has used, as [`crate::ledger`] writes them.
+    pub fn link_usage(&self) -> Result<Option<Vec<u8>>, MetadataError> {
+        let value = self.db.get("link-usage").map_err(|source| self.write_error(source))?;
+        Ok(value.map(|bytes| bytes.to_vec()))
+    }
+
+    pub fn set_link_usage(&self, usage: &[u8]) -> Result<(), MetadataError> {
+        self.put("link-usage", usage)
+    }
+
     fn long(&self, key: &str) -> Result<Option<u64>, MetadataError> {
         let value = self.db.get(key).map_err(|source| self.write_error(source))?;
         Ok(value.and_then(|bytes| Some(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))))

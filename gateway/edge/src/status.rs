@@ -86,6 +86,8 @@ pub struct GuanStatus {
     pub mqtt_listen: Option<String>,
     pub intake: IntakeStatus,
     pub link: LinkView,
+    #[serde(default)]
+    pub link_use: LinkUse,
     /// Batches and bytes that the space does not have yet.
     pub queued_batches: u64,
     pub queued_bytes: u64,
@@ -119,6 +121,28 @@ pub struct LinkView {
     pub udp_bytes_received: u64,
 }
 
+/// What the link may do and has used, since the program's start or as kept for budgets. UDP payload, in UTC.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LinkUse {
+    /// `open`, `control` or `closed`.
+    pub permit: String,
+    /// Why it is not open.
+    pub why: Option<String>,
+    pub bytes_today: u64,
+    pub bytes_month: u64,
+    /// Contracts with a budget of their own.
+    pub contracts: Vec<ContractUse>,
+}
+
+/// Encoded batches of one contract.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ContractUse {
+    pub id: String,
+    pub bytes_today: u64,
+    pub bytes_month: u64,
+    pub is_spent: bool,
+}
+
 /// One stream of the spool.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StreamView {
@@ -146,6 +170,7 @@ impl From<&LinkStatus> for LinkView {
             LinkState::Connecting => "connecting",
             LinkState::Connected => "connected",
             LinkState::Waiting => "waiting",
+            LinkState::Resting => "resting",
             LinkState::Stopped => "stopped",
         };
         Self {

@@ -1,6 +1,7 @@
 //! The spool as the link sees it: a reader beside the writer, and the door through which batches leave.
 
 use crate::leaving::{Door, Envelope, EnvelopeFault};
+use crate::ledger::LinkLedger;
 use crate::vault::{Vault, VaultFault};
 use crate::writer::Cursors;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Doorway {
     pub clock: Box<dyn FnMut() -> Now + Send>,
     /// Streams whose batches through here can never leave; the writer gives them up.
     pub forfeits: watch::Sender<Cursors>,
+    /// What each contract may use of the link.
+    pub ledger: LinkLedger,
 }
 
 /// Hands committed batches to the link, as far as they may leave.
@@ -80,7 +83,10 @@ impl<D: Disk> SpoolSource<D> {
         now: Now,
         batch: StoredBatch,
     ) -> Result<Option<EncodedBatch>, SourceFault> {
-        let Doorway { door, vault, forfeits, .. } = &self.doorway;
+        let Doorway { door, vault, forfeits, ledger, .. } = &self.doorway;
+        if !ledger.allows(&batch.meta.contract) {
+            return Ok(None);
+        }
         let bytes = match Envelope::decode(&batch.meta.terms)? {
             // Kept by an earlier release.
             None => batch.bytes,
@@ -98,6 +104,7 @@ impl<D: Disk> SpoolSource<D> {
                 }
             }
         };
+        ledger.handle_batch(&batch.meta.contract, bytes.len() as u64);
         Ok(Some(EncodedBatch {
             seq: batch.seq,
             dataset: batch.meta.dataset,

@@ -35,11 +35,13 @@ pub mod gap_reason {
 pub enum StreamKind {
     Data = 1,
     Control = 2,
+    /// Batches that overtake those of the data stream. Optional, opened by the box when it first needs it.
+    Live = 3,
 }
 
 impl StreamKind {
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Data, Self::Control].into_iter().find(|kind| *kind as u8 == code)
+        [Self::Data, Self::Control, Self::Live].into_iter().find(|kind| *kind as u8 == code)
     }
 }
 

@@ -10,6 +10,9 @@
 //!   (`handle_*`) and asked for frames, events and deadlines (`poll_*`).
 //! - [`Gate`]: whether the space listens to a box that must prove itself.
 //! - [`Backoff`]: when to try again.
+//! - [`rota`]: when the link is up, and for what.
+//! - [`bucket`]: a cap on the rate.
+//! - [`congestion`]: how much may be on the way.
 //! - [`driver`]: moves the frames over quinn.
 //!
 //! Invariants: a batch is released only by an ack that the space sends after it is durable; the space
@@ -21,11 +24,14 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod bucket;
+pub mod congestion;
 pub mod driver;
 pub mod fault;
 pub mod frame;
 pub mod gate;
 pub mod receiver;
+pub mod rota;
 pub mod sender;
 pub mod text;
 pub mod wire;

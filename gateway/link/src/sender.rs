@@ -10,6 +10,8 @@
 //! of a batch is not kept here once its frame is handed out: the spool still has it.
 
 mod lane;
+mod share;
+
 use crate::BATCH_BYTES_MAX;
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
 use crate::frame::{
@@ -19,8 +21,11 @@ use crate::frame::{
 use crate::text::Reason;
 use guan_model::{BatchSeq, StreamId};
 use lane::Lane;
+use share::Share;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+pub use share::{BACKLOG_PERCENT, BACKLOG_PERCENT_MAX};
 
 /// Most bytes on the way; a single larger item may go alone.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
@@ -80,6 +85,13 @@ pub struct Want {
     pub after: BatchSeq,
 }
 
+/// The way of a frame. What is on the live pipe overtakes what waits in the transport for the data pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    Data,
+    Live,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     AwaitWelcome { deadline: Duration },
@@ -95,7 +107,7 @@ pub struct Sender {
     lanes: Vec<Lane>,
     /// Items without room yet: one that was wanted, and gaps that the sender made itself.
     waiting: VecDeque<(usize, Item)>,
-    frames: VecDeque<BoxFrame>,
+    frames: VecDeque<(Pipe, BoxFrame)>,
     events: VecDeque<SenderEvent>,
     credit_granted: u64,
     credit_used: u64,
@@ -103,6 +115,9 @@ pub struct Sender {
     progress_at: Duration,
     /// Items fetched in this session; says which lane of a class was served last.
     fetched: u64,
+    share: Share,
+    /// Something of this session was stored: what announces descriptors has been read.
+    has_acked: bool,
 }
 
 impl Sender {
@@ -114,13 +129,21 @@ impl Sender {
             versions,
             lanes,
             waiting: VecDeque::new(),
-            frames: VecDeque::from([BoxFrame::Hello(Hello { versions, offer })]),
+            frames: VecDeque::from([(Pipe::Data, BoxFrame::Hello(Hello { versions, offer }))]),
             events: VecDeque::new(),
             credit_granted: 0,
             credit_used: 0,
             progress_at: now,
             fetched: 0,
+            share: Share::new(BACKLOG_PERCENT),
+            has_acked: false,
         }
+    }
+
+    /// How much of the bytes is for what was kept from before this session, while there is something of both.
+    pub fn with_backlog_percent(mut self, percent: u8) -> Self {
+        self.share = Share::new(percent);
+        self
     }
 
     pub fn is_streaming(&self) -> bool {
@@ -169,7 +192,7 @@ impl Sender {
         want: Want,
         item: Item,
     ) -> Result<(), SourceFault> {
-        if self.poll_want() != Some(want) {
+        if !self.is_wanted(want) {
             return Ok(());
         }
         let stream = want.stream;
@@ -185,8 +208,7 @@ impl Sender {
         if through < wanted || through < from || (from < wanted && matches!(item, Item::Batch(_))) {
             return Err(SourceFault::Regressed { stream, from, through, wanted });
         }
-        self.fetched += 1;
-        self.lanes[index].served = self.fetched;
+        self.count_served(index, item.cost());
         let item = match item {
             // The item itself is asked for again once the gap is on its way.
             _ if from > wanted => {
@@ -205,7 +227,7 @@ impl Sender {
     /// The answer to a [`Want`] when there is nothing; the stream is left alone until
     /// [`handle_available`](Self::handle_available).
     pub fn handle_nothing(&mut self, want: Want) {
-        if self.poll_want() == Some(want) {
+        if self.is_wanted(want) {
             let index = self.lane_of(want.stream).expect("a want names a lane");
             self.lanes[index].dry = true;
         }
@@ -239,7 +261,13 @@ impl Sender {
 
     // Output
 
+    /// The next frame, for an owner with one pipe.
     pub fn poll_frame(&mut self) -> Option<BoxFrame> {
+        self.poll_piped().map(|(_, frame)| frame)
+    }
+
+    /// The next frame and its pipe; frames of one pipe arrive in order, and of two in any.
+    pub fn poll_piped(&mut self) -> Option<(Pipe, BoxFrame)> {
         self.frames.pop_front()
     }
 
@@ -247,17 +275,40 @@ impl Sender {
         self.events.pop_front()
     }
 
-    /// What to fetch from the spool: the lowest class first, its lanes in turn. The same answer until the owner
-    /// calls [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
+    /// What to fetch from the spool: what came in this session before what was kept, apart from the share of the
+    /// latter; of each the lowest class first, its lanes in turn. The same answer until the owner calls
+    /// [`handle_item`](Self::handle_item) or [`handle_nothing`](Self::handle_nothing).
     pub fn poll_want(&self) -> Option<Want> {
+        self.want_among(|_| true)
+    }
+
+    /// As [`poll_want`](Self::poll_want), for an owner whose data pipe is full: of lanes on the live pipe only.
+    pub fn poll_live_want(&self) -> Option<Want> {
+        let has_backlog = self.has_backlog();
+        self.want_among(|lane| lane.next_pipe(has_backlog) == Pipe::Live)
+    }
+
+    fn is_wanted(&self, want: Want) -> bool {
+        self.poll_want() == Some(want) || self.poll_live_want() == Some(want)
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.has_acked && self.lanes.iter().any(Lane::is_behind)
+    }
+
+    fn want_among(&self, fits: impl Fn(&Lane) -> bool) -> Option<Want> {
         let room = self.waiting.is_empty()
             && self.in_flight_items() < IN_FLIGHT_ITEMS_MAX
             && self.in_flight_bytes() < IN_FLIGHT_BYTES_MAX;
         if self.state != State::Streaming || !room {
             return None;
         }
-        let ready = self.lanes.iter().filter(|lane| !lane.dry && lane.rest_until.is_none());
-        let lane = ready.min_by_key(|lane| (lane.id.class(), lane.served, lane.id))?;
+        let ready = self.lanes.iter().filter(|lane| lane.is_ready() && fits(lane));
+        let backlog_first = self.share.is_backlog_first();
+        let turn = |lane: &&Lane| {
+            (lane.is_behind() != backlog_first, lane.id.class(), lane.served, lane.id)
+        };
+        let lane = ready.min_by_key(turn)?;
         Some(Want { stream: lane.id, after: lane.sent })
     }
 
@@ -322,6 +373,15 @@ impl Sender {
         }
     }
 
+    fn count_served(&mut self, index: usize, cost: u64) {
+        let is_behind = self.lanes[index].is_behind();
+        let other = |lane: &Lane| lane.is_ready() && lane.is_behind() != is_behind;
+        let has_other = self.lanes.iter().any(other);
+        self.share.handle_served(is_behind, cost, has_other);
+        self.fetched += 1;
+        self.lanes[index].served = self.fetched;
+    }
+
     fn handle_ack(&mut self, now: Duration, ack: Ack) -> Result<(), PeerFault> {
         let (stream, through) = (ack.cursor.stream, ack.cursor.through);
         let index = self.lane_of(stream)?;
@@ -341,6 +401,7 @@ impl Sender {
         self.credit_granted = credit;
         if through > acked {
             self.progress_at = now;
+            self.has_acked = true;
             self.release(index, through);
         }
         self.send_waiting(now);
@@ -402,8 +463,11 @@ impl Sender {
             }
             let (index, item) = self.waiting.pop_front().expect("the front was just seen");
             self.credit_used += cost;
-            self.lanes[index].handle_sent(&item);
-            self.frames.push_back(BoxFrame::Item(self.lanes[index].id, item));
+            let has_backlog = self.has_backlog();
+            let lane = &mut self.lanes[index];
+            let pipe = lane.next_pipe(has_backlog);
+            lane.handle_sent(pipe, &item);
+            self.frames.push_back((pipe, BoxFrame::Item(lane.id, item)));
         }
     }
 

@@ -304,10 +304,13 @@ impl Edge {
                 report: report_in,
                 wanted: watch::channel(Vec::new()).1,
                 letters: letters_in,
+                permit: watch::channel(guan_link::driver::Permit::Open).1,
                 stop: stop_in,
             },
             outputs: BoxOutputs { released, events, status },
             attest,
+            backlog_percent: guan_link::sender::BACKLOG_PERCENT,
+            rate_bytes_per_s_max: None,
             random: Box::new(|| 0),
         };
         let task = tokio::spawn(link.run());

@@ -17,6 +17,7 @@ pub mod signer;
 pub mod time;
 pub mod units;
 pub mod value;
+pub mod window;
 
 pub use batch::{Batch, BatchFault, BatchHeader, Column, ROWS_PER_BATCH_MAX, Row, Series};
 pub use descriptor::{Class, DescriptorTable, PointDescriptor, Tag};
@@ -30,3 +31,4 @@ pub use signer::{PublicKey, SignFault, Signer};
 pub use time::{Clock, ClockQuality, Now, WallTime};
 pub use units::{ByteCount, Unit};
 pub use value::{Value, ValueType};
+pub use window::WeekWindow;

@@ -3,7 +3,7 @@
 use super::{Common, load, print_json};
 use guan_configs::Value;
 use guan_configs::edge::EdgeConfig;
-use guan_edge::status::{EvidenceStatus, GuanStatus};
+use guan_edge::status::{EvidenceStatus, GuanStatus, LinkUse};
 use guan_edge::system_clock::wall_time;
 use guan_model::ByteCount;
 use serde_json::json;
@@ -27,6 +27,19 @@ pub(super) fn status(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn print_link_use(used: &LinkUse) {
+    let bytes =
+        |today, month| format!("{} today, {} this month", ByteCount(today), ByteCount(month));
+    println!("           {}", bytes(used.bytes_today, used.bytes_month));
+    if let Some(why) = &used.why {
+        println!("           {}: {why}", used.permit);
+    }
+    for one in &used.contracts {
+        let spent = if one.is_spent { ", spent: its batches wait" } else { "" };
+        println!("  {:<12} {}{spent}", one.id, bytes(one.bytes_today, one.bytes_month));
+    }
+}
+
 fn print_status(status: &GuanStatus) {
     let GuanStatus { box_id, boot, tier, clock, process, .. } = status;
     println!("box        {box_id}, boot {boot}, process {process}, tier {tier}, clock {clock}");
@@ -47,6 +60,7 @@ fn print_status(status: &GuanStatus) {
     if let (Some(error), true) = (&link.last_error, link.state != "connected") {
         println!("           last: {error}");
     }
+    print_link_use(&status.link_use);
     println!(
         "spool      {} of {}, {} batches wait",
         ByteCount(status.spool_bytes),

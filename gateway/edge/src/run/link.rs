@@ -15,11 +15,12 @@ use crate::upkeep::{Surroundings, Upkeep, next_certificate};
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
+use guan_configs::edge::{CongestionName, LinkConfig};
 use guan_identity::tpm::Tpm;
 use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
 use guan_link::driver::{
-    Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, HostPort, LinkEvent, LinkTuning,
-    TuningFault,
+    Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, Congestion, HostPort, LinkEvent,
+    LinkTuning, TuningFault,
 };
 use guan_link::text::ReportJson;
 use guan_link::{LETTERS_MAX, Letter, Topic};
@@ -116,6 +117,8 @@ pub(super) struct Uplink<S> {
     attest: Option<Arc<dyn Attest>>,
     upkeep: Option<Upkeep>,
     tpm: Option<Tpm>,
+    backlog_percent: u8,
+    rate_bytes_per_s_max: Option<u64>,
 }
 
 /// `None` when the link is off.
@@ -166,6 +169,8 @@ pub(super) fn prepare<S: BatchSource>(
         attest,
         upkeep,
         tpm: watched,
+        backlog_percent: config.link.use_of_link.backlog_percent,
+        rate_bytes_per_s_max: rate_bytes_per_s_max(&config.link),
     }))
 }
 
@@ -202,12 +207,28 @@ impl CandidateMaker {
         let key = box_identity::signer(config, self.tpm.as_ref(), &leaf)?;
         let (roots, time) = (self.roots.clone(), self.time.clone());
         let tls = guan_identity::client_config(chain, key, roots, guan_link::ALPN, time)?;
-        let tuning = LinkTuning {
-            keep_alive: config.link.keep_alive,
-            idle_timeout: config.link.idle_timeout,
-            ..LinkTuning::default()
-        };
+        let tuning = tuning(&config.link);
         Ok(Candidate { config: tuning.client(tls)?, leaf: Digest::of(&leaf) })
+    }
+}
+
+fn rate_bytes_per_s_max(config: &LinkConfig) -> Option<u64> {
+    config.use_of_link.rate_bits_per_s_max.map(|bits| bits / 8)
+}
+
+fn tuning(config: &LinkConfig) -> LinkTuning {
+    let wanted = &config.use_of_link;
+    let rate_bytes_per_s_max = rate_bytes_per_s_max(config);
+    LinkTuning {
+        keep_alive: config.keep_alive,
+        idle_timeout: config.idle_timeout,
+        congestion: match wanted.congestion {
+            CongestionName::Guan => Congestion::Guan { rate_bytes_per_s_max },
+            CongestionName::Cubic => Congestion::Cubic,
+        },
+        // Longer packets do not pay on connections that are short.
+        is_probing_size: wanted.sleep_after.is_none(),
+        ..LinkTuning::default()
     }
 }
 
@@ -311,6 +332,7 @@ impl<S: BatchSource> Uplink<S> {
                 report,
                 wanted: board.wanted.subscribe(),
                 letters: mail.sent,
+                permit: board.permit.subscribe(),
                 stop: stop.clone(),
             },
             outputs: BoxOutputs {
@@ -319,6 +341,8 @@ impl<S: BatchSource> Uplink<S> {
                 status: board.link.clone(),
             },
             attest: self.attest,
+            backlog_percent: self.backlog_percent,
+            rate_bytes_per_s_max: self.rate_bytes_per_s_max,
             random: Box::new(move || {
                 let mut bytes = [0; 8];
                 // Without randomness the waits are only less spread.
@@ -386,7 +410,13 @@ async fn tell(
                 "rows_refused": engine.counters.rows_refused,
                 "alarms": alarms(&board),
             });
-            report.send_replace(ReportJson::parse(&json.to_string()).ok());
+            // What says nothing new is not sent: it would be most of what an idle link costs.
+            let json = ReportJson::parse(&json.to_string()).ok();
+            report.send_if_modified(|known| {
+                let is_news = *known != json;
+                *known = json;
+                is_news
+            });
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,

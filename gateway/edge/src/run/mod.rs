@@ -13,6 +13,7 @@ mod notices;
 mod publishing;
 mod report;
 mod rollover;
+mod rota;
 mod scribe;
 mod shut;
 mod state;
@@ -29,7 +30,7 @@ use crate::ingest::{self, SUBMISSIONS_MAX, Token};
 use crate::log_keys::LogKeys;
 use crate::negotiating::NegotiatingFault;
 use crate::prover::LastVerdict;
-use crate::status::{EngineStatus, EvidenceStatus, IntakeStatus};
+use crate::status::{EngineStatus, EvidenceStatus, IntakeStatus, LinkUse};
 use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
@@ -37,7 +38,7 @@ use crate::writer::{self, Cursors, EVENT_QUEUE_MAX, Inputs};
 use contracts::{Keeper, WORDS_MAX};
 use guan_configs::{ConfigFaults, EdgeConfig};
 use guan_identity::tpm::Tpm;
-use guan_link::driver::{LinkStatus, Released};
+use guan_link::driver::{LinkStatus, Permit, Released};
 use guan_link::text::CheckpointText;
 use guan_log::SignedHead;
 use guan_model::{Digest, Now};
@@ -105,6 +106,9 @@ pub(crate) struct Board {
     pub(crate) engine: watch::Sender<Option<EngineStatus>>,
     pub(crate) intake: watch::Sender<IntakeStatus>,
     pub(crate) link: watch::Sender<LinkStatus>,
+    /// Whether the link may be up, and what it has used.
+    pub(crate) permit: watch::Sender<Permit>,
+    pub(crate) link_use: watch::Sender<LinkUse>,
     pub(crate) released: watch::Sender<Released>,
     pub(crate) alarms: Arc<Mutex<Vec<String>>>,
     /// What contracts want told, by its kind.
@@ -137,6 +141,8 @@ impl Board {
             engine: watch::Sender::new(None),
             intake: watch::Sender::new(IntakeStatus::default()),
             link: watch::Sender::new(LinkStatus::default()),
+            permit: watch::Sender::new(Permit::Open),
+            link_use: watch::Sender::new(LinkUse::default()),
             released: watch::Sender::new(Released::new()),
             alarms: Arc::default(),
             notices: Arc::default(),
@@ -200,7 +206,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;
 
-    let Opened { engine, boot, book, locks, .. } = opened;
+    let Opened { engine, boot, book, locks, ledger, .. } = opened;
     let (events_out, events) = mpsc::channel(EVENT_QUEUE_MAX);
     let mut writer = spawn_writer(engine, events, &board, config.state_dir.clone());
     // The engine starts with an empty plan: what is in force is recorded at each start.
@@ -212,14 +218,14 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
         events_out.clone(),
         board.intake.clone(),
     ));
-    let listening = intake.address();
-    let stats = intake.stats();
+    let (listening, stats) = (intake.address(), intake.stats());
     let mut drivers = JoinSet::new();
     intake.spawn(&mut drivers, &stopping);
     let mut others = JoinSet::new();
     let (words_out, words) = mpsc::channel(WORDS_MAX);
     others.spawn(keeper.run(words));
     others.spawn(Reporter::new(&config, boot, listening.clone(), stats, board.clone()).run());
+    others.spawn(rota::run(config.link.use_of_link.clone(), ledger, board.clone()));
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
     let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);

@@ -71,6 +71,7 @@ impl Reporter {
             mqtt_listen: self.listening.clone(),
             intake: self.intake(),
             link: LinkView::from(&LinkStatus::clone(&board.link.borrow())),
+            link_use: board.link_use.borrow().clone(),
             queued_batches: 0,
             queued_bytes: 0,
             spool_bytes: 0,

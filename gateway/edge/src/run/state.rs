@@ -9,6 +9,7 @@ use crate::anchoring::{self, Found};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
+use crate::ledger::LinkLedger;
 use crate::log_keys::{self, LogKeys, LogKeysFault};
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
@@ -95,6 +96,7 @@ pub(super) struct Opened {
     /// The log's signed head could not be read.
     pub is_head_damaged: bool,
     pub locks: Locks,
+    pub ledger: LinkLedger,
 }
 
 impl Opened {
@@ -125,6 +127,7 @@ impl Opened {
             vault: self.vault.clone(),
             clock: Box::new(move || clock.read()),
             forfeits: board.forfeits.clone(),
+            ledger: self.ledger.clone(),
         };
         SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables, doorway)
     }
@@ -177,6 +180,7 @@ pub(super) fn open(
     let spool_id = spool.id();
     let now = clock.read();
     let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
+    let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, parties, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
     describe(config, &door);
@@ -215,6 +219,7 @@ pub(super) fn open(
         found,
         is_head_damaged,
         locks,
+        ledger,
     })
 }
 

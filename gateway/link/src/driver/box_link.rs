@@ -1,8 +1,9 @@
 //! The box's loop: find the space, connect, run a session, wait, again.
 
 use super::attest::Attest;
-use super::box_session::BoxSession;
+use super::box_session::{BoxSession, Shares};
 use super::fault::{LinkFault, describe};
+use super::permit::{Permit, permitted};
 use super::source::BatchSource;
 use super::status::{LinkState, LinkStatus};
 use super::{CLOSE_WAIT, CONNECT_WAIT, stopped};
@@ -105,6 +106,8 @@ pub struct BoxInputs {
     pub wanted: watch::Receiver<Vec<Digest>>,
     /// At most [`crate::LETTERS_MAX`] that wait; sent in order, in whichever session there is.
     pub letters: mpsc::Receiver<Letter>,
+    /// Whether the link may be up, and for what.
+    pub permit: watch::Receiver<Permit>,
     /// Set to `true` to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -134,6 +137,10 @@ pub struct BoxLink<S, L> {
     pub outputs: BoxOutputs,
     /// `None`: a box that has no TPM, and cannot answer a challenge.
     pub attest: Option<Arc<dyn Attest>>,
+    /// Share of the bytes for what was kept from before a session, while there is new data, too.
+    pub backlog_percent: u8,
+    /// Most bytes a second to the space, UDP payload; `None`: any number.
+    pub rate_bytes_per_s_max: Option<u64>,
     /// Any 64 bits, for the jitter of the waits.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -144,12 +151,28 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
         let mut stop = self.inputs.stop.clone();
         let events = self.outputs.events.clone();
         let mut backoff = Backoff::new();
+        let mut permit = self.inputs.permit.clone();
         loop {
+            if *permit.borrow_and_update() == Permit::Closed {
+                self.outputs.status.send_modify(|status| status.state = LinkState::Resting);
+            }
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                () = events.closed() => break,
+                () = permitted(&mut permit, |permit| permit != Permit::Closed) => {}
+            }
             self.outputs.status.send_modify(|status| status.state = LinkState::Connecting);
+            let mut closing = permit.clone();
             let fault = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => break,
                 () = events.closed() => break,
+                // The session is dropped, and says that it is done.
+                () = permitted(&mut closing, |permit| permit == Permit::Closed) => {
+                    self.outputs.status.send_modify(|status| status.connected_since = None);
+                    continue;
+                }
                 fault = attempt(&mut self, &mut backoff) => fault,
             };
             if matches!(fault, LinkFault::Renewed) {
@@ -197,7 +220,11 @@ async fn attempt<S: BatchSource, L: Locate>(
         Err(fault) => return fault,
     };
     let BoxLink { source, inputs, outputs, attest, .. } = link;
-    let session = BoxSession::open(connection, source, inputs, outputs, attest.as_deref());
+    let share = Shares {
+        backlog_percent: link.backlog_percent,
+        rate_bytes_per_s_max: link.rate_bytes_per_s_max,
+    };
+    let session = BoxSession::open(connection, source, inputs, outputs, attest.as_deref(), share);
     match session.await {
         Ok(session) => session.run(backoff).await,
         Err(fault) => fault,

@@ -3,25 +3,33 @@
 use super::attest::{Attest, Bound, Underway, Wish};
 use super::box_link::{BoxInputs, BoxOutputs, LinkEvent};
 use super::fault::{LinkFault, describe};
+use super::permit::Permit;
 use super::pipe::{Incoming, Outgoing};
 use super::source::BatchSource;
 use super::status::LinkState;
 use super::{changed, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
+use crate::bucket::Bucket;
 use crate::frame::{
     ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Letter, Offer, Question,
     SpaceFrame, SpaceNote, StreamKind, WANTED_MAX,
 };
 use crate::gate::GateOutcome;
-use crate::sender::{Sender, SenderEvent};
+use crate::sender::{Pipe, Sender, SenderEvent};
 use bytes::Bytes;
 use quinn::VarInt;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The control stream goes first when both have something to say.
-const CONTROL_PRIORITY: i32 = 1;
+/// What the transport holds beside what may be on the way, so that it never runs dry: a live batch waits behind it.
+const AHEAD_BYTES: u64 = 4 << 10;
+/// Most that it holds: memory of the box.
+const HELD_BYTES_MAX: u64 = 2 << 20;
+
+/// The control stream goes first, then the live stream, then the data stream.
+const CONTROL_PRIORITY: i32 = 2;
+const LIVE_PRIORITY: i32 = 1;
 
 /// Owns the connection and closes it when it is dropped.
 pub(super) struct BoxSession<'a, S> {
@@ -30,6 +38,7 @@ pub(super) struct BoxSession<'a, S> {
     sender: Sender,
     data_out: Outgoing,
     data_in: Incoming<SpaceFrame>,
+    live_out: Live,
     control_out: Outgoing,
     control_in: Incoming<SpaceNote>,
     source: &'a mut S,
@@ -41,6 +50,16 @@ pub(super) struct BoxSession<'a, S> {
     /// From when on the space knows this box.
     wish: Option<Underway<Wish>>,
     counted: Counted,
+    /// Bytes that the transport may hold; as configured at first.
+    held_bytes_max: u64,
+    /// Keeps a capped rate.
+    bucket: Option<Bucket>,
+}
+
+/// How the box divides the link.
+pub(super) struct Shares {
+    pub(super) backlog_percent: u8,
+    pub(super) rate_bytes_per_s_max: Option<u64>,
 }
 
 /// What of this connection is already in the status.
@@ -66,6 +85,39 @@ impl Drop for Closing {
     }
 }
 
+/// The live stream, which begins when it is first needed.
+struct Live {
+    /// `None`: the space allows no such stream.
+    out: Option<Outgoing>,
+    has_begun: bool,
+}
+
+impl Live {
+    /// Where frames of the pipe go, if it is not the data stream.
+    fn get(&mut self, pipe: Pipe) -> Option<&mut Outgoing> {
+        let out = self.out.as_mut().filter(|_| pipe == Pipe::Live)?;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            out.push_bytes(Bytes::copy_from_slice(&[StreamKind::Live as u8]));
+        }
+        Some(out)
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.out.as_ref().map_or(0, Outgoing::queued_bytes)
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.out.as_ref().map_or(0, Outgoing::sent_bytes)
+    }
+
+    async fn write(&mut self) -> Result<(), LinkFault> {
+        match &mut self.out {
+            Some(out) => out.write().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 enum Step {
     Data,
     Control,
@@ -73,6 +125,7 @@ enum Step {
     Checkpoint,
     Report,
     Wanted,
+    Permit,
     Letter(Letter),
     Wrote,
     Deadline,
@@ -88,6 +141,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         inputs: &'a mut BoxInputs,
         outputs: &'a BoxOutputs,
         attest: Option<&'a dyn Attest>,
+        shares: Shares,
     ) -> Result<Self, LinkFault> {
         let text = "the box has stopped".to_owned();
         let closing = Closing { connection: connection.clone(), code: CloseCode::Done, text };
@@ -99,14 +153,25 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         inputs.begin_session();
         let kind = |kind: StreamKind| Bytes::copy_from_slice(&[kind as u8]);
         let (mut data_out, mut control_out) = (Outgoing::new(data_out), Outgoing::new(control_out));
+        // A space that allows two streams only gets everything on the data stream.
+        let live = tokio::time::timeout(Duration::ZERO, connection.open_bi()).await;
+        let live_out = match live {
+            Ok(Ok((out, _))) => {
+                let _ = out.set_priority(LIVE_PRIORITY);
+                Live { out: Some(Outgoing::new(out)), has_begun: false }
+            }
+            _ => Live { out: None, has_begun: false },
+        };
         data_out.push_bytes(kind(StreamKind::Data));
         control_out.push_bytes(kind(StreamKind::Control));
         Ok(Self {
             closing,
             started: Instant::now(),
-            sender: Sender::new(Duration::ZERO, VERSIONS, offer),
+            sender: Sender::new(Duration::ZERO, VERSIONS, offer)
+                .with_backlog_percent(shares.backlog_percent),
             data_out,
             data_in: Incoming::new(data_in),
+            live_out,
             control_out,
             control_in: Incoming::new(control_in),
             source,
@@ -116,6 +181,8 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             evidence: None,
             wish: None,
             counted: Counted::default(),
+            held_bytes_max: 0,
+            bucket: shares.rate_bytes_per_s_max.map(Bucket::new),
         })
     }
 
@@ -233,18 +300,29 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Fills the way out from the spool, as far as there is room.
     fn fetch(&mut self) -> Result<(), LinkFault> {
         loop {
-            while let Some(frame) = self.sender.poll_frame() {
+            while let Some((pipe, frame)) = self.sender.poll_piped() {
                 if let BoxFrame::Item(_, Item::Batch(batch)) = &frame {
                     let bytes = batch.bytes.len() as u64;
                     let dataset = &batch.dataset;
                     self.outputs.status.send_modify(|status| status.count_batch(dataset, bytes));
                 }
-                self.data_out.push(&frame);
+                match self.live_out.get(pipe) {
+                    Some(live) => live.push(&frame),
+                    None => self.data_out.push(&frame),
+                }
             }
-            if self.data_out.is_full() {
+            // What waits here, too, goes before what comes next.
+            let is_full = |queued: usize| queued as u64 > self.held_bytes_max / 8;
+            if is_full(self.live_out.queued_bytes()) || *self.inputs.permit.borrow() != Permit::Open
+            {
                 return Ok(());
             }
-            let Some(want) = self.sender.poll_want() else { return Ok(()) };
+            let want = match is_full(self.data_out.queued_bytes()) {
+                true if self.live_out.out.is_some() => self.sender.poll_live_want(),
+                true => None,
+                false => self.sender.poll_want(),
+            };
+            let Some(want) = want else { return Ok(()) };
             match self.source.next(want.stream, want.after)? {
                 Some(item) => self.sender.handle_item(self.started.elapsed(), want, item)?,
                 None => self.sender.handle_nothing(want),
@@ -252,17 +330,34 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         }
     }
 
+    /// Lets the transport hold what the link takes in a round trip and little more: what it holds is sent in the
+    /// order in which it came.
+    fn bound_transport(&mut self, congestion_window: u64) {
+        let bytes = congestion_window + congestion_window / 8 + AHEAD_BYTES;
+        let bytes = bytes.min(HELD_BYTES_MAX);
+        if bytes.abs_diff(self.held_bytes_max) > self.held_bytes_max / 8 {
+            self.held_bytes_max = bytes;
+            self.closing.connection.set_send_window(bytes);
+        }
+    }
+
     /// Brings the counters of the status up to date.
     fn count(&mut self) {
         let stats = self.closing.connection.stats();
+        self.bound_transport(stats.path.cwnd);
         let new = Counted {
-            stream_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
+            stream_sent: self.data_out.sent_bytes()
+                + self.live_out.sent_bytes()
+                + self.control_out.sent_bytes(),
             stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
             udp_sent: stats.udp_tx.bytes,
             udp_received: stats.udp_rx.bytes,
         };
         let old = std::mem::replace(&mut self.counted, new);
         let new = &self.counted;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.handle_sent(self.started.elapsed(), new.udp_sent - old.udp_sent);
+        }
         self.outputs.status.send_modify(|status| {
             status.rtt = Some(stats.path.rtt);
             status.stream_bytes_sent += new.stream_sent - old.stream_sent;
@@ -278,15 +373,22 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         self.fetch()?;
         self.count();
         let quiet = self.sender.is_streaming() && self.control_out.is_empty();
+        let now = self.started.elapsed();
+        let paid_at = self.bucket.as_ref().and_then(|bucket| bucket.poll_timeout(now));
+        let may_write = paid_at.is_none();
+        let due = self.sender.poll_timeout().into_iter().chain(paid_at).min();
         let step = tokio::select! {
             biased;
             read = self.data_in.read() => read.map(|()| Step::Data)?,
             read = self.control_in.read() => read.map(|()| Step::Control)?,
-            () = wait_until(self.started, self.sender.poll_timeout()) => Step::Deadline,
+            () = wait_until(self.started, due) => Step::Deadline,
             wrote = self.control_out.write(), if !self.control_out.is_empty() => {
                 wrote.map(|()| Step::Wrote)?
             }
-            wrote = self.data_out.write(), if !self.data_out.is_empty() => {
+            wrote = self.live_out.write(), if may_write && self.live_out.queued_bytes() > 0 => {
+                wrote.map(|()| Step::Wrote)?
+            }
+            wrote = self.data_out.write(), if may_write && !self.data_out.is_empty() => {
                 wrote.map(|()| Step::Wrote)?
             }
             made = underway(&mut self.evidence) => Step::Evidence(made),
@@ -295,6 +397,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             () = changed(&mut self.inputs.checkpoint), if quiet => Step::Checkpoint,
             () = changed(&mut self.inputs.report), if quiet => Step::Report,
             () = changed(&mut self.inputs.wanted) => Step::Wanted,
+            () = changed(&mut self.inputs.permit) => Step::Permit,
             letter = written(&mut self.inputs.letters), if quiet => Step::Letter(letter),
         };
         self.handle(step)
@@ -309,7 +412,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
             }
             // Notes are read at the next turn, where the owner can be waited for.
-            Step::Control | Step::Wrote => {}
+            Step::Control | Step::Wrote | Step::Permit => {}
             Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
             Step::Committed => self.sender.handle_available_all(),
             Step::Checkpoint => {

@@ -14,8 +14,10 @@
 mod attest;
 mod box_link;
 mod box_session;
+mod congestion;
 mod fault;
 mod inbox;
+mod permit;
 mod pipe;
 mod source;
 mod space_link;
@@ -28,8 +30,10 @@ pub use box_link::{
     ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, Credentials, HostPort, LinkEvent, Locate,
     Released,
 };
+pub use congestion::Congestion;
 pub use fault::{LinkFault, describe};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
+pub use permit::Permit;
 pub use source::{BatchSource, ReadFault};
 pub use space_link::{
     Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink,

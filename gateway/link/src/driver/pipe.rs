@@ -2,6 +2,7 @@
 
 use super::fault::LinkFault;
 use crate::fault::{PeerFault, PeerMisbehaved};
+use crate::frame::StreamKind;
 use crate::wire::{FrameDecoder, Wire, encode};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -49,6 +50,10 @@ impl Outgoing {
         self.queued_bytes >= QUEUE_BYTES_FULL
     }
 
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
@@ -81,11 +86,18 @@ pub(super) struct Incoming<F> {
     stream: quinn::RecvStream,
     decoder: FrameDecoder<F>,
     received_bytes: u64,
+    /// The byte that the stream must begin with, until it has come.
+    kind: Option<StreamKind>,
 }
 
 impl<F: Wire> Incoming<F> {
     pub(super) fn new(stream: quinn::RecvStream) -> Self {
-        Self { stream, decoder: FrameDecoder::new(), received_bytes: 0 }
+        Self { stream, decoder: FrameDecoder::new(), received_bytes: 0, kind: None }
+    }
+
+    /// A stream whose first byte has yet to come.
+    pub(super) fn beginning(stream: quinn::RecvStream, kind: StreamKind) -> Self {
+        Self { kind: Some(kind), ..Self::new(stream) }
     }
 
     pub(super) fn received_bytes(&self) -> u64 {
@@ -97,7 +109,14 @@ impl<F: Wire> Incoming<F> {
         let chunk = self.stream.read_chunk(CHUNK_BYTES_MAX, true).await?;
         let chunk = chunk.ok_or(PeerMisbehaved::StreamEnded)?;
         self.received_bytes += chunk.bytes.len() as u64;
-        self.decoder.handle_bytes(&chunk.bytes);
+        let mut bytes = &chunk.bytes[..];
+        if let (Some(kind), Some((code, rest))) = (self.kind, bytes.split_first()) {
+            if *code != kind as u8 {
+                return Err(PeerMisbehaved::StreamKind { code: *code }.into());
+            }
+            (self.kind, bytes) = (None, rest);
+        }
+        self.decoder.handle_bytes(bytes);
         Ok(())
     }
 

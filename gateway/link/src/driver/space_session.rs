@@ -66,6 +66,21 @@ async fn written_to_box(letters: &mut Option<mpsc::Receiver<Letter>>) -> Letter 
     }
 }
 
+/// The stream of batches that overtake others, once the box has opened it.
+struct LiveIn {
+    frames: Incoming<BoxFrame>,
+    /// Nothing is said on it; dropped, it would be closed.
+    _out: quinn::SendStream,
+}
+
+/// Never, where there is none.
+async fn read_live(live: &mut Option<LiveIn>) -> Result<(), LinkFault> {
+    match live {
+        Some(live) => live.frames.read().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why the session ends.
 enum End {
     Fault(LinkFault),
@@ -99,6 +114,7 @@ struct Streaming<'a, I> {
     spool: Option<SpoolId>,
     data_out: Outgoing,
     data_in: Incoming<BoxFrame>,
+    live_in: Option<LiveIn>,
     control_out: Outgoing,
     control_in: Incoming<BoxNote>,
     settled_out: mpsc::UnboundedSender<Settled>,
@@ -151,7 +167,9 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             let slot = match StreamKind::from_code(code[0]) {
                 Some(StreamKind::Data) => &mut data,
                 Some(StreamKind::Control) => &mut control,
-                None => return Err(PeerMisbehaved::StreamKind { code: code[0] }.into()),
+                Some(StreamKind::Live) | None => {
+                    return Err(PeerMisbehaved::StreamKind { code: code[0] }.into());
+                }
             };
             if slot.replace((out, incoming)).is_some() {
                 return Err(PeerMisbehaved::StreamKind { code: code[0] }.into());
@@ -170,6 +188,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             spool: None,
             data_out: Outgoing::new(data_out),
             data_in: Incoming::new(data_in),
+            live_in: None,
             control_out: Outgoing::new(control_out),
             control_in: Incoming::new(control_in),
             settled_out,
@@ -257,6 +276,17 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 read?;
                 self.handle_notes().await
             }
+            // Before the data stream, which it is to overtake.
+            read = read_live(&mut self.live_in), if has_room && self.gate.is_open() => {
+                read?;
+                self.handle_frames().await
+            }
+            opened = self.session.connection.accept_bi(), if self.live_in.is_none() => {
+                let (out, incoming) = opened.map_err(LinkFault::from)?;
+                let frames = Incoming::beginning(incoming, StreamKind::Live);
+                self.live_in = Some(LiveIn { frames, _out: out });
+                Ok(())
+            }
             read = self.data_in.read(), if has_room && self.gate.is_open() => {
                 read?;
                 self.handle_frames().await
@@ -265,7 +295,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
     }
 
     async fn handle_frames(&mut self) -> Result<(), End> {
-        while let Some(frame) = self.data_in.poll()? {
+        while let Some(frame) = self.next_frame()? {
             self.receiver.handle_frame(frame).map_err(LinkFault::from)?;
             // One frame's events before the next frame, so that nothing piles up here.
             while let Some(event) = self.receiver.poll_event() {
@@ -273,6 +303,14 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             }
         }
         Ok(())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<BoxFrame>, LinkFault> {
+        let live = self.live_in.as_mut().map(|live| live.frames.poll()).transpose()?.flatten();
+        match live {
+            Some(frame) => Ok(Some(frame)),
+            None => self.data_in.poll(),
+        }
     }
 
     async fn handle_event(&mut self, event: ReceiverEvent) -> Result<(), End> {
@@ -416,7 +454,9 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             connected_since: self.started,
             rtt: stats.path.rtt,
             stream_bytes_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
-            stream_bytes_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
+            stream_bytes_received: self.data_in.received_bytes()
+                + self.live_in.as_ref().map_or(0, |live| live.frames.received_bytes())
+                + self.control_in.received_bytes(),
             udp_bytes_sent: stats.udp_tx.bytes,
             udp_bytes_received: stats.udp_rx.bytes,
             items_stored: self.items_stored,

@@ -17,6 +17,8 @@ pub enum LinkState {
     Connected,
     /// Waits before it tries again.
     Waiting,
+    /// May not be up now, or has nothing to say.
+    Resting,
     Stopped,
 }
 

@@ -1,5 +1,6 @@
 //! One stream of the box within a session.
 
+use super::Pipe;
 use crate::frame::{Item, StreamRange};
 use guan_model::{BatchSeq, StreamId};
 use std::collections::VecDeque;
@@ -29,6 +30,11 @@ pub(super) struct Lane {
     pub(super) rest_until: Option<Duration>,
     /// Which fetch of the session was the last for this lane; 0: none yet.
     pub(super) served: u64,
+    /// Through here it is what was kept before the session; ends at the welcome.
+    kept: BatchSeq,
+    pipe: Pipe,
+    /// Something may still be underway that was taken back.
+    is_pinned: bool,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
 }
@@ -44,6 +50,9 @@ impl Lane {
             dry: false,
             rest_until: None,
             served: 0,
+            kept: range.newest,
+            pipe: Pipe::Data,
+            is_pinned: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
         }
@@ -55,6 +64,22 @@ impl Lane {
         self.sent = space;
     }
 
+    /// Once it has caught up while others have not, a lane takes the live pipe for good, as soon as nothing of it is
+    /// underway on the other: its batches never overtake each other.
+    pub(super) fn next_pipe(&self, has_backlog: bool) -> Pipe {
+        let may_change = !self.is_pinned && !self.is_behind() && self.in_flight.is_empty();
+        if may_change && has_backlog { Pipe::Live } else { self.pipe }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        !self.dry && self.rest_until.is_none()
+    }
+
+    /// What it would send next was kept from before this session.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sent < self.kept
+    }
+
     pub(super) fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes
     }
@@ -63,12 +88,14 @@ impl Lane {
         self.in_flight.len()
     }
 
-    pub(super) fn handle_sent(&mut self, item: &Item) {
+    pub(super) fn handle_sent(&mut self, pipe: Pipe, item: &Item) {
+        self.pipe = pipe;
         assert_eq!(item.from(), self.sent.next(), "stream {}: places leave in order", self.id);
         let (from, through, rows) = (item.from(), item.through(), item.rows());
         let is_batch = matches!(item, Item::Batch(_));
-        self.in_flight.push_back(InFlight { from, through, rows, cost: item.cost(), is_batch });
-        self.in_flight_bytes += item.cost();
+        let cost = item.cost();
+        self.in_flight.push_back(InFlight { from, through, rows, cost, is_batch });
+        self.in_flight_bytes += cost;
         self.sent = through;
     }
 
@@ -90,6 +117,7 @@ impl Lane {
         self.in_flight.truncate(index);
         self.in_flight_bytes = self.in_flight.iter().map(|one| one.cost).sum();
         self.sent = BatchSeq(seq.0 - 1);
+        self.is_pinned = true;
         Some(rows)
     }
 
