@@ -3,15 +3,15 @@
 use super::auth::Rights;
 use super::codec::{Advertised, Malformed, PacketCodec, no_client_id, unknown_level, version};
 use super::connection::{Connection, FLUSH_WAIT};
+use super::exchange::{Opened, Opening as OpeningSession};
 use super::filter::is_topic_name;
 use super::limits::{
-    CLIENT_ID_BYTES_MAX, CONNECT_WAIT, KEEP_ALIVE_MAX_S, TOPIC_ALIASES_MAX, TURNED_AWAY_WAIT,
-    WILL_BYTES_MAX,
+    CLIENT_ID_BYTES_MAX, CONNECT_WAIT, TOPIC_ALIASES_MAX, TURNED_AWAY_WAIT, WILL_BYTES_MAX,
 };
 use super::listener::{Shared, count};
+use super::message::Message;
 use super::packet::{Connect, ConnectRefusal, Inbound, Outbound, Version, Will};
 use super::session::{Session, SessionConfig};
-use super::tap::Tap;
 use super::wire::{WireFault, WireReader};
 use crate::submission::{SessionState, Submission};
 use bytes::{Bytes, BytesMut};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -159,8 +159,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
         let Some(hold) = self.shared.hold(&client, self.number).await else {
             return self.turn_away(ConnectRefusal::Busy, "a session that does not end").await;
         };
-        let Some(state) = open_session(self.shared, &client, connect.clean).await else {
+        let is_clean = connect.clean || self.shared.hub.has_ended(&client);
+        let Some(state) = open_session(self.shared, &client, is_clean).await else {
             return self.turn_away(ConnectRefusal::Busy, "an engine that does not answer").await;
+        };
+        let news = Arc::new(Notify::new());
+        let opening = OpeningSession {
+            connection: self.number,
+            rights: rights.clone(),
+            expiry_s: connect.session_expiry_s,
+            window: connect.receive_maximum,
+            news: news.clone(),
+            held: state.held.iter().copied().collect(),
+        };
+        let mut committed = self.shared.hub.committed();
+        let opened =
+            resume_session(self.shared, &client, state.present, opening, &mut committed).await;
+        let Some(opened) = opened else {
+            self.shared.hub.close(&client, self.number, connect.session_expiry_s, None);
+            return self.turn_away(ConnectRefusal::Busy, "no room for another session").await;
         };
         if let Some(limit) = connect.packet_bytes_max {
             self.codec.set_packet_bytes_max(limit);
@@ -175,6 +192,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
                 receive_maximum: self.shared.config.limits.receive_maximum,
                 keep_alive,
                 held: state.held,
+                opened,
+                waiting_bytes_max: self.shared.config.limits.client_bytes_max(),
+                out_aliases_max: connect.topic_aliases_max,
             },
         );
         let accepted = Outbound::Accepted {
@@ -191,7 +211,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
             number: self.number,
             hold,
             client,
-            rights,
             reader: self.reader,
             writer: self.writer,
             codec: self.codec,
@@ -202,7 +221,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
             unwritten_since: None,
             outcomes_out,
             outcomes,
-            tap: Arc::new(Tap::new()),
+            news,
+            committed,
             session_expiry_s: connect.session_expiry_s,
         };
         connection.live(will, self.address).await;
@@ -215,29 +235,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
         client: &str,
         rights: &Rights,
     ) -> Result<Option<Will>, ConnectRefusal> {
-        let Some(will) = will else { return Ok(None) };
-        if will.retain && self.version == Version::V5 {
-            return Err(ConnectRefusal::WillRetain);
-        }
-        if !is_topic_name(&will.topic) {
+        let Some(Will { message, delay_s }) = will else { return Ok(None) };
+        if !is_topic_name(&message.topic) {
             return Err(ConnectRefusal::WillTopic);
         }
-        if will.payload.len() > WILL_BYTES_MAX {
+        if message.cost() - message.topic.len() > WILL_BYTES_MAX {
             return Err(ConnectRefusal::WillTooLarge);
         }
-        if !rights.may_publish(&will.topic) {
+        if !rights.may_publish(&message.topic) {
             count(&self.shared.stats.messages_denied);
-            tracing::warn!(client, topic = %will.topic, "a will is ignored: no right to publish");
+            tracing::warn!(client, topic = %message.topic, "a will is ignored: no right to publish");
             return Ok(None);
         }
         // A copy, so that the will does not keep the whole CONNECT in memory.
-        Ok(Some(Will { payload: Bytes::copy_from_slice(&will.payload), ..will }))
+        let payload = Bytes::copy_from_slice(&message.payload);
+        Ok(Some(Will { message: Message { payload, ..message }, delay_s }))
     }
 
     /// What is in force, and what a version 5 client must be told because it asked for more.
     fn keep_alive(&self, wanted_s: u16) -> (Option<Duration>, Option<u16>) {
-        let announced = (self.version == Version::V5 && wanted_s > KEEP_ALIVE_MAX_S)
-            .then_some(KEEP_ALIVE_MAX_S);
+        let limit_s = self.shared.config.limits.keep_alive_max_s;
+        let announced = (self.version == Version::V5 && wanted_s > limit_s).then_some(limit_s);
         let seconds = announced.unwrap_or(wanted_s);
         ((seconds > 0).then(|| Duration::from_secs(seconds.into())), announced)
     }
@@ -274,4 +292,18 @@ async fn open_session(shared: &Shared, client: &Arc<str>, clean: bool) -> Option
         answer.await.ok()
     };
     timeout(CONNECT_WAIT, exchange).await.ok().flatten()
+}
+
+/// The session, once its record is durable; `None` when there is no room or no store.
+async fn resume_session(
+    shared: &Shared,
+    client: &Arc<str>,
+    is_present: bool,
+    opening: OpeningSession,
+    committed: &mut watch::Receiver<u64>,
+) -> Option<Opened> {
+    let (opened, record) = shared.hub.open(client, is_present, opening).ok()?;
+    let record = record.unwrap_or(0);
+    let durable = timeout(CONNECT_WAIT, committed.wait_for(|number| *number >= record)).await;
+    durable.is_ok_and(|durable| durable.is_ok()).then_some(opened)
 }
