@@ -39,6 +39,8 @@ pub(super) struct Connection<'a, S> {
     pub(super) unwritten_since: Option<Instant>,
     pub(super) outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
     pub(super) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    /// Messages may have been left over because enough waits to be written.
+    pub(super) has_more: bool,
     /// Told when there may be messages for the client.
     pub(super) news: Arc<Notify>,
     pub(super) committed: watch::Receiver<u64>,
@@ -139,7 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.unwritten_since = (!self.out.is_empty()).then(Instant::now);
                 if self.out.is_empty() {
                     self.answered = 0;
-                    self.deliver();
+                    // Who only publishes takes no lock here.
+                    if self.has_more {
+                        self.deliver();
+                    }
                 }
             }
             Step::Wrote(Err(fault)) => return Err(failed(&fault.to_string())),
@@ -291,21 +296,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Only when nothing waits to be written, so that answers never queue behind many messages.
     fn deliver(&mut self) {
-        while self.out.len() < OUT_BYTES_FULL
-            && let Some(mut packet) = self.shared.hub.next(&self.client)
+        self.has_more = true;
+        while self.out.len() < OUT_BYTES_FULL {
+            let Some(packet) = self.shared.hub.next(&self.client) else {
+                self.has_more = false;
+                break;
+            };
+            self.say(packet);
+        }
+    }
+
+    fn say(&mut self, mut packet: Outbound) {
+        self.session.shorten(&mut packet);
+        let said = packet.clone();
+        let is_said = self.codec.encode(packet, advertised(self.shared), &mut self.out);
+        if let Outbound::Message(delivery) = said
+            && !is_said
         {
-            self.session.shorten(&mut packet);
-            let sent = packet.clone();
-            let is_sent = self.codec.encode(packet, advertised(self.shared), &mut self.out);
-            if let Outbound::Message(delivery) = sent
-                && !is_sent
-            {
-                // As if it had been sent and answered (MQTT 5, 3.1.2.11.4).
-                self.session.handle_unsent(&delivery);
-                if let Some(id) = delivery.packet_id {
-                    self.shared.hub.handle(&self.client, Ask::Discarded(id));
-                }
+            // As if it had been sent and answered (MQTT 5, 3.1.2.11.4).
+            self.session.handle_unsent(&delivery);
+            if let Some(id) = delivery.packet_id {
+                self.shared.hub.handle(&self.client, Ask::Discarded(id));
             }
+        }
+        if !self.out.is_empty() {
             self.unwritten_since.get_or_insert_with(Instant::now);
         }
     }

@@ -17,6 +17,7 @@ use crate::submission::{SessionState, Submission};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -124,6 +125,15 @@ async fn say<W: AsyncWrite + Unpin>(writer: &mut W, words: &[u8]) -> io::Result<
     writer.shutdown().await
 }
 
+/// A client that may come in.
+struct Welcome {
+    client: Arc<str>,
+    /// We made its id.
+    is_assigned: bool,
+    rights: Arc<Rights>,
+    will: Option<Will>,
+}
+
 /// From CONNECT to CONNACK.
 struct Opening<'a, S> {
     shared: &'a Shared,
@@ -138,23 +148,9 @@ struct Opening<'a, S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
     async fn run(mut self, mut connect: Connect) {
-        let (client, assigned) = match self.client_id(&connect) {
-            Some(id) => id,
-            None => return self.turn_away(ConnectRefusal::ClientId, "its client id").await,
-        };
-        if connect.wants_extended_auth {
-            return self.turn_away(ConnectRefusal::ExtendedAuth, "extended authentication").await;
-        }
-        let password = connect.password.as_ref().map(|password| password.as_slice());
-        let authenticator = &self.shared.config.authenticator;
-        let certificate = self.certificate.as_deref();
-        let Some(rights) = authenticator.rights(certificate, connect.user.as_deref(), password)
-        else {
-            return self.turn_away(ConnectRefusal::Credentials, "its name or password").await;
-        };
-        let will = match self.will(connect.will.take(), &client, &rights) {
-            Ok(will) => will,
-            Err(refusal) => return self.turn_away(refusal, "its will").await,
+        let Welcome { client, is_assigned, rights, will } = match self.welcome(&mut connect) {
+            Ok(welcome) => welcome,
+            Err((refusal, because)) => return self.turn_away(refusal, because).await,
         };
         let Some(hold) = self.shared.hold(&client, self.number).await else {
             return self.turn_away(ConnectRefusal::Busy, "a session that does not end").await;
@@ -182,25 +178,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
         if let Some(limit) = connect.packet_bytes_max {
             self.codec.set_packet_bytes_max(limit);
         }
-        let (keep_alive, announced) = self.keep_alive(connect.keep_alive_s);
+        let (session, announced) = self.session(&connect, rights, state.held, opened);
         let started = Instant::now();
-        let session = Session::new(
-            Duration::ZERO,
-            SessionConfig {
-                version: self.version,
-                rights: rights.clone(),
-                receive_maximum: self.shared.config.limits.receive_maximum,
-                keep_alive,
-                held: state.held,
-                opened,
-                waiting_bytes_max: self.shared.config.limits.client_bytes_max(),
-                out_aliases_max: connect.topic_aliases_max,
-            },
-        );
         let accepted = Outbound::Accepted {
             session_present: state.present,
             keep_alive_s: announced,
-            assigned_id: assigned.then(|| client.clone()),
+            assigned_id: is_assigned.then(|| client.clone()),
         };
         let mut out = BytesMut::new();
         self.codec.encode(accepted, advertised(self.shared), &mut out);
@@ -221,11 +204,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
             unwritten_since: None,
             outcomes_out,
             outcomes,
+            has_more: false,
             news,
             committed,
             session_expiry_s: connect.session_expiry_s,
         };
         connection.live(will, self.address).await;
+    }
+
+    /// Who it is and what it may, or why it is turned away.
+    fn welcome(&self, connect: &mut Connect) -> Result<Welcome, (ConnectRefusal, &'static str)> {
+        let id = self.client_id(connect);
+        let (client, is_assigned) = id.ok_or((ConnectRefusal::ClientId, "its client id"))?;
+        if connect.wants_extended_auth {
+            return Err((ConnectRefusal::ExtendedAuth, "extended authentication"));
+        }
+        let password = connect.password.as_ref().map(|password| password.as_slice());
+        let (certificate, user) = (self.certificate.as_deref(), connect.user.as_deref());
+        let rights = self.shared.config.authenticator.rights(certificate, user, password);
+        let rights = rights.ok_or((ConnectRefusal::Credentials, "its name or password"))?;
+        let will = self.will(connect.will.take(), &client, &rights);
+        let will = will.map_err(|refusal| (refusal, "its will"))?;
+        Ok(Welcome { client, is_assigned, rights, will })
+    }
+
+    /// The session's rules, and the keep-alive that the client must be told.
+    fn session(
+        &self,
+        connect: &Connect,
+        rights: Arc<Rights>,
+        held: Vec<NonZeroU16>,
+        opened: Opened,
+    ) -> (Session, Option<u16>) {
+        let (keep_alive, announced) = self.keep_alive(connect.keep_alive_s);
+        let limits = &self.shared.config.limits;
+        let config = SessionConfig {
+            version: self.version,
+            rights,
+            receive_maximum: limits.receive_maximum,
+            keep_alive,
+            held,
+            opened,
+            waiting_bytes_max: limits.client_bytes_max(),
+            out_aliases_max: connect.topic_aliases_max,
+        };
+        (Session::new(Duration::ZERO, config), announced)
     }
 
     /// The will that is kept; one without the right to be published is left out, counted and logged.

@@ -6,6 +6,7 @@ use crate::mqtt::codec::{Advertised, Frame, PacketCodec, frame, version};
 use crate::mqtt::exchange::{Exchange, Opened, Opening, Reply};
 use crate::mqtt::filter::TopicFilter;
 use crate::mqtt::limits::TOPIC_ALIASES_MAX;
+use crate::mqtt::packet::Version;
 use crate::submission::Outcome;
 use bytes::BytesMut;
 use guan_model::WallTime;
@@ -40,24 +41,7 @@ pub fn drive(mut bytes: &[u8]) -> usize {
             if codec.decode(&mut BytesMut::from(packet)).is_err() {
                 break;
             }
-            let config = SessionConfig {
-                version,
-                rights: rights.clone(),
-                receive_maximum: limit.receive_maximum,
-                keep_alive: None,
-                held: Vec::new(),
-                opened: Opened::default(),
-                waiting_bytes_max: limit.packet_bytes_max,
-                out_aliases_max: u16::MAX,
-            };
-            let opening = Opening {
-                connection: 1,
-                rights: rights.clone(),
-                expiry_s: u32::MAX,
-                window: limit.receive_maximum,
-                news: Arc::default(),
-                held: BTreeSet::new(),
-            };
+            let (config, opening) = configs(version, &rights, limit);
             if exchange.open(&client, false, opening).is_err() {
                 break;
             }
@@ -98,4 +82,26 @@ pub fn drive(mut bytes: &[u8]) -> usize {
     let recovered = Exchange::recover(&[exchange.snapshot()], NOW);
     assert_eq!(recovered.err(), None, "what was accepted can be stored");
     submitted
+}
+
+fn configs(version: Version, rights: &Arc<Rights>, limit: Advertised) -> (SessionConfig, Opening) {
+    let config = SessionConfig {
+        version,
+        rights: rights.clone(),
+        receive_maximum: limit.receive_maximum,
+        keep_alive: None,
+        held: Vec::new(),
+        opened: Opened::default(),
+        waiting_bytes_max: limit.packet_bytes_max,
+        out_aliases_max: u16::MAX,
+    };
+    let opening = Opening {
+        connection: 1,
+        rights: rights.clone(),
+        expiry_s: u32::MAX,
+        window: limit.receive_maximum,
+        news: Arc::default(),
+        held: BTreeSet::new(),
+    };
+    (config, opening)
 }
