@@ -71,7 +71,10 @@ async fn start(config: ListenerConfig, submissions: mpsc::Receiver<Submission>) 
 
 impl Bench {
     async fn dial(&self) -> Client<TcpStream> {
-        Client { stream: TcpStream::connect(self.address).await.unwrap() }
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        // Else TCP holds a second message back until it has heard of the first.
+        stream.set_nodelay(true).unwrap();
+        Client { stream }
     }
 
     /// A connected client of a version (4 or 5), with a new and clean session.
