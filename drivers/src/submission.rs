@@ -45,6 +45,8 @@ pub struct Publication {
     pub qos: QoS,
     /// To be remembered with the message (QoS 2), so that a repetition is known after a restart.
     pub held: Option<NonZeroU16>,
+    /// It only removes a retained message: its empty payload is no data.
+    pub is_removal: bool,
     pub received: WallTime,
     pub reply: ReplyHandle,
     /// Memory that the message takes; freed when it is dropped.

@@ -11,6 +11,7 @@ mod evidence;
 mod rig;
 mod sealed;
 mod service;
+mod subscribers;
 
 use rig::{Rig, mosquitto_pub, python, wait_for};
 use std::process::Command;

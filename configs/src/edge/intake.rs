@@ -20,6 +20,7 @@ pub struct MqttConfig {
     pub packet_bytes_max: usize,
     pub receive_maximum: u16,
     pub ingest_bytes_max: usize,
+    pub keep_alive_max_s: u16,
     /// Rights of clients without a name; `None` turns them away.
     pub anonymous: Option<RightsConfig>,
     pub users: Vec<UserConfig>,
@@ -88,6 +89,8 @@ pub(super) fn read_mqtt(node: &Node<'_>) -> Option<MqttConfig> {
     if ingest_bytes_max < packet_bytes_max {
         node.fault("ingest_bytes_max", "must be at least packet_bytes_max");
     }
+    let about = "Longest keep-alive; clients of MQTT 5 that ask for more are told.";
+    let keep_alive_max_s = node.integer("keep_alive_max_s", about, 5..=65_535, Some(3600));
     let about = "Whether clients without a name may connect, with the rights of [mqtt.anonymous].";
     let allow_anonymous = node.flag("allow_anonymous", about, false);
     let rights = node.table("anonymous");
@@ -115,6 +118,7 @@ pub(super) fn read_mqtt(node: &Node<'_>) -> Option<MqttConfig> {
         packet_bytes_max: usize::try_from(packet_bytes_max).expect("within its range"),
         receive_maximum: u16::try_from(receive_maximum).expect("within its range"),
         ingest_bytes_max: usize::try_from(ingest_bytes_max).expect("within its range"),
+        keep_alive_max_s: u16::try_from(keep_alive_max_s).expect("within its range"),
         anonymous: allow_anonymous.then_some(anonymous),
         users,
         tls,
@@ -125,7 +129,7 @@ fn read_rights(node: &Node<'_>) -> RightsConfig {
     let accepted = "topic filters with + and #";
     let about = "Topics that may be published to.";
     let publish = node.texts("publish", about, accepted, 0..=FILTERS_MAX, parse_filter);
-    let about = "Topics that may be tapped: a copy of what was accepted, at QoS 0.";
+    let about = "Topics that may be read: copies of what was accepted. A filter that is wider gives these only.";
     let subscribe = node.texts("subscribe", about, accepted, 0..=FILTERS_MAX, parse_filter);
     RightsConfig { publish, subscribe }
 }

@@ -154,6 +154,7 @@ impl Pump<'_> {
             topic: Arc::from(publish.topic.as_str()),
             payload: publish.payload.clone(),
             qos,
+            is_removal: false,
             held: None,
             received: (self.config.clock)(),
             reply: ReplyHandle::new(ticket, self.outcomes_out.clone()),

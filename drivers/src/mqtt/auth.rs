@@ -18,13 +18,14 @@ impl Rights {
         self.publish.iter().any(|filter| filter.matches(topic))
     }
 
-    /// A client may subscribe to anything; what it gets is what it may read.
+    /// A subscription may be wider than the rights; what comes of it is what may be read.
     pub fn may_read(&self, topic: &str) -> bool {
         self.subscribe.iter().any(|filter| filter.matches(topic))
     }
 
-    pub fn may_subscribe(&self) -> bool {
-        !self.subscribe.is_empty()
+    /// Whether a subscription could ever give this client anything.
+    pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        self.subscribe.iter().any(|right| right.overlaps(filter))
     }
 }
 
@@ -102,6 +103,6 @@ mod tests {
         let open = Authenticator::new(Some(rights()), BTreeMap::new());
         let rights = open.rights(None, None, None).unwrap();
         assert!(rights.may_publish("a/b") && !rights.may_publish("b"));
-        assert!(!rights.may_subscribe());
+        assert!(!rights.may_subscribe(&TopicFilter::parse("#").unwrap()));
     }
 }

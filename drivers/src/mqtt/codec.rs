@@ -3,20 +3,43 @@
 //! The codec's own framing reserves memory for a length that was only announced, so it is handed whole
 //! packets whose length was checked.
 
-use super::limits::KEEP_ALIVE_MAX_S;
-use super::packet::{Connect, ConnectRefusal, Goodbye, Inbound, Outbound, Publish, Version, Will};
+use super::limits::OUT_WINDOW_DEFAULT;
+use super::message::{Message, Properties};
+use super::packet::{
+    Connect, ConnectRefusal, Delivery, Goodbye, Inbound, Outbound, Publish, RetainHandling,
+    SubscribeRefusal, SubscriptionOptions, Version, Will, Wish,
+};
 use crate::submission::{QoS, RefuseReason};
 use bytes::{Bytes, BytesMut};
-use rmqtt_codec::error::DecodeError;
+use rmqtt_codec::error::{DecodeError, EncodeError};
 use rmqtt_codec::{types, v3, v5};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use tokio_util::codec::{Decoder, Encoder};
 use zeroize::Zeroizing;
 
 const CONNECT_BYTE: u8 = 0x10;
+/// Reason codes from this one on are errors (MQTT 5, 2.4).
+const FIRST_ERROR: u8 = 0x80;
 /// Longest text that we put into a packet.
 const REASON_BYTES_MAX: usize = 256;
+
+impl Outbound {
+    /// The same without its explanation; `None` when it has none.
+    fn without_reason(&self) -> Option<v5::Packet> {
+        let bare = |packet_id, reason| (packet_id, Some((reason, String::new())));
+        let (is_puback, (packet_id, refusal)) = match self {
+            Self::Acknowledge(packet_id, Some((reason, _))) => (true, bare(*packet_id, *reason)),
+            Self::Received(packet_id, Some((reason, _))) => (false, bare(*packet_id, *reason)),
+            _ => return None,
+        };
+        let ack = v5::PublishAck { reason_string: None, ..acknowledgement(packet_id, refusal) };
+        Some(match is_puback {
+            true => v5::Packet::PublishAck(ack),
+            false => v5::Packet::PublishReceived(ack),
+        })
+    }
+}
 
 /// Where a packet ends, as far as its first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,23 +153,41 @@ impl PacketCodec {
         }
     }
 
-    /// Writes one packet; one that the client does not take, or its version does not have, is left out.
-    pub(super) fn encode(&mut self, packet: Outbound, limit: Advertised, out: &mut BytesMut) {
+    /// Writes one packet; one that its version does not have is left out. `false` when the client does
+    /// not take it because of its length.
+    pub(super) fn encode(
+        &mut self,
+        packet: Outbound,
+        limit: Advertised,
+        out: &mut BytesMut,
+    ) -> bool {
         let before = out.len();
         let written = match self {
             Self::V3(codec) => match to_v3(packet) {
-                Some(packet) => codec.encode(packet, out).map_err(|fault| fault.to_string()),
+                Some(packet) => codec.encode(packet, out),
                 None => Ok(()),
             },
             Self::V5(codec) => {
-                let packet = to_v5(packet, limit);
-                codec.encode(packet, out).map_err(|fault| fault.to_string())
+                let short = packet.without_reason();
+                match (codec.encode(to_v5(packet, limit), out), short) {
+                    // An explanation that does not fit is left out (MQTT 5, 3.4.2.2.2).
+                    (Err(EncodeError::OverMaxPacketSize { .. }), Some(short)) => {
+                        out.truncate(before);
+                        codec.encode(short, out)
+                    }
+                    (written, _) => written,
+                }
             }
         };
-        if let Err(fault) = written {
-            tracing::warn!(fault, "a packet could not be written");
-            out.truncate(before);
+        match written {
+            Ok(()) => return true,
+            Err(EncodeError::OverMaxPacketSize { size, max }) => {
+                tracing::debug!(size, max, "a packet is longer than its client takes");
+            }
+            Err(fault) => tracing::warn!(%fault, "a packet could not be written"),
         }
+        out.truncate(before);
+        false
     }
 
     pub(super) fn set_packet_bytes_max(&mut self, limit: u32) {
@@ -173,7 +214,20 @@ fn qos(qos: types::QoS) -> QoS {
 }
 
 fn publish(publish: types::Publish) -> Inbound {
-    let alias = publish.properties.as_ref().and_then(|properties| properties.topic_alias);
+    let (alias, expiry_s, properties) = match publish.properties {
+        None => (None, None, None),
+        Some(properties) => (
+            properties.topic_alias,
+            properties.message_expiry_interval.map(NonZeroU32::get),
+            shared(Properties {
+                is_text: properties.is_utf8_payload,
+                content_type: properties.content_type.map(boxed),
+                response_topic: properties.response_topic.map(boxed),
+                correlation: properties.correlation_data,
+                user: user(properties.user_properties),
+            }),
+        ),
+    };
     Inbound::Publish(Publish {
         topic: publish.topic.to_string(),
         alias,
@@ -181,7 +235,77 @@ fn publish(publish: types::Publish) -> Inbound {
         qos: qos(publish.qos),
         packet_id: publish.packet_id,
         retain: publish.retain,
+        properties,
+        expiry_s,
     })
+}
+
+fn boxed(text: impl AsRef<str>) -> Box<str> {
+    text.as_ref().into()
+}
+
+fn user(properties: v5::UserProperties) -> Vec<(Box<str>, Box<str>)> {
+    properties.into_iter().map(|(name, value)| (boxed(&*name), boxed(&*value))).collect()
+}
+
+/// Nothing to be shared costs nothing.
+fn shared(properties: Properties) -> Option<Arc<Properties>> {
+    (properties != Properties::default()).then(|| Arc::new(properties))
+}
+
+fn will_v3(will: v3::LastWill) -> Will {
+    let message = Message {
+        topic: Arc::from(&*will.topic),
+        payload: will.message,
+        qos: qos(will.qos),
+        retain: will.retain,
+        properties: None,
+        expiry_s: None,
+    };
+    Will { message, delay_s: 0 }
+}
+
+fn will_v5(will: v5::LastWill) -> Will {
+    let message = Message {
+        topic: Arc::from(&*will.topic),
+        payload: will.message,
+        qos: qos(will.qos),
+        retain: will.retain,
+        properties: shared(Properties {
+            is_text: will.is_utf8_payload.unwrap_or(false),
+            content_type: will.content_type.map(boxed),
+            response_topic: will.response_topic.map(boxed),
+            correlation: will.correlation_data,
+            user: user(will.user_properties),
+        }),
+        expiry_s: will.message_expiry_interval.map(NonZeroU32::get),
+    };
+    Will { message, delay_s: will.will_delay_interval_sec.unwrap_or(0) }
+}
+
+fn wish_v3(filter: &str, level: types::QoS) -> Wish {
+    let options = SubscriptionOptions {
+        qos: qos(level),
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Always,
+    };
+    Wish { filter: filter.to_string(), options }
+}
+
+fn wish_v5(filter: &str, options: v5::SubscriptionOptions) -> Wish {
+    let retain_handling = match options.retain_handling {
+        v5::RetainHandling::AtSubscribe => RetainHandling::Always,
+        v5::RetainHandling::AtSubscribeNew => RetainHandling::OnlyNew,
+        v5::RetainHandling::NoAtSubscribe => RetainHandling::Never,
+    };
+    let options = SubscriptionOptions {
+        qos: qos(options.qos),
+        no_local: options.no_local,
+        retain_as_published: options.retain_as_published,
+        retain_handling,
+    };
+    Wish { filter: filter.to_string(), options }
 }
 
 fn password(bytes: Option<Bytes>) -> Option<Zeroizing<Vec<u8>>> {
@@ -197,11 +321,9 @@ fn from_v3(packet: v3::Packet) -> Inbound {
             keep_alive_s: connect.keep_alive,
             user: connect.username.map(|name| name.to_string()),
             password: password(connect.password),
-            will: connect.last_will.map(|will| Will {
-                topic: Arc::from(&*will.topic),
-                payload: will.message,
-                retain: will.retain,
-            }),
+            will: connect.last_will.map(will_v3),
+            receive_maximum: OUT_WINDOW_DEFAULT,
+            topic_aliases_max: 0,
             session_expiry_s: if connect.clean_session { 0 } else { u32::MAX },
             packet_bytes_max: None,
             wants_extended_auth: false,
@@ -210,8 +332,8 @@ fn from_v3(packet: v3::Packet) -> Inbound {
         P::PublishRelease { packet_id } => Inbound::Release(packet_id),
         P::Subscribe { packet_id, topic_filters } => Inbound::Subscribe {
             packet_id,
-            filters: topic_filters.into_iter().map(|(filter, _)| filter.to_string()).collect(),
-            has_identifier: false,
+            filters: topic_filters.iter().map(|(filter, level)| wish_v3(filter, *level)).collect(),
+            identifier: None,
         },
         P::Unsubscribe { packet_id, topic_filters } => Inbound::Unsubscribe {
             packet_id,
@@ -219,9 +341,9 @@ fn from_v3(packet: v3::Packet) -> Inbound {
         },
         P::PingRequest => Inbound::Ping,
         P::Disconnect => Inbound::Disconnect { with_will: false, session_expiry_s: None },
-        P::PublishAck { .. } | P::PublishReceived { .. } | P::PublishComplete { .. } => {
-            Inbound::Unexpected("an acknowledgement of nothing")
-        }
+        P::PublishAck { packet_id } => Inbound::Acknowledged(packet_id),
+        P::PublishReceived { packet_id } => Inbound::Received(packet_id, true),
+        P::PublishComplete { packet_id } => Inbound::Completed(packet_id),
         _ => Inbound::Unexpected("a packet that only servers send"),
     }
 }
@@ -235,11 +357,9 @@ fn from_v5(packet: v5::Packet) -> Inbound {
             keep_alive_s: connect.keep_alive,
             user: connect.username.map(|name| name.to_string()),
             password: password(connect.password),
-            will: connect.last_will.map(|will| Will {
-                topic: Arc::from(&*will.topic),
-                payload: will.message,
-                retain: will.retain,
-            }),
+            will: connect.last_will.map(will_v5),
+            receive_maximum: connect.receive_max.map_or(u16::MAX, NonZeroU16::get),
+            topic_aliases_max: connect.topic_alias_max,
             session_expiry_s: connect.session_expiry_interval_secs,
             packet_bytes_max: connect.max_packet_size.map(|limit| limit.get()),
             wants_extended_auth: connect.auth_method.is_some(),
@@ -248,8 +368,12 @@ fn from_v5(packet: v5::Packet) -> Inbound {
         P::PublishRelease(release) => Inbound::Release(release.packet_id),
         P::Subscribe(subscribe) => Inbound::Subscribe {
             packet_id: subscribe.packet_id,
-            has_identifier: subscribe.id.is_some(),
-            filters: subscribe.topic_filters.iter().map(|(filter, _)| filter.to_string()).collect(),
+            identifier: subscribe.id,
+            filters: subscribe
+                .topic_filters
+                .iter()
+                .map(|(filter, options)| wish_v5(filter, *options))
+                .collect(),
         },
         P::Unsubscribe(unsubscribe) => Inbound::Unsubscribe {
             packet_id: unsubscribe.packet_id,
@@ -262,26 +386,55 @@ fn from_v5(packet: v5::Packet) -> Inbound {
             session_expiry_s: disconnect.session_expiry_interval_secs,
         },
         P::Auth(_) => Inbound::Unexpected("AUTH, which was not agreed on"),
-        P::PublishAck(_) | P::PublishReceived(_) | P::PublishComplete(_) => {
-            Inbound::Unexpected("an acknowledgement of nothing")
+        // What the client refuses is as finished as what it takes.
+        P::PublishAck(ack) => Inbound::Acknowledged(ack.packet_id),
+        P::PublishReceived(ack) => {
+            Inbound::Received(ack.packet_id, u8::from(ack.reason_code) < FIRST_ERROR)
         }
+        P::PublishComplete(ack) => Inbound::Completed(ack.packet_id),
         _ => Inbound::Unexpected("a packet that only servers send"),
     }
 }
 
-fn message(
-    topic: &Arc<str>,
-    payload: Bytes,
-    properties: Option<v5::PublishProperties>,
-) -> types::Publish {
+fn codec_qos(qos: QoS) -> types::QoS {
+    match qos {
+        QoS::AtMostOnce => types::QoS::AtMostOnce,
+        QoS::AtLeastOnce => types::QoS::AtLeastOnce,
+        QoS::ExactlyOnce => types::QoS::ExactlyOnce,
+    }
+}
+
+fn message(delivery: Delivery, has_properties: bool) -> types::Publish {
+    let Delivery { message, qos, packet_id, retain, is_repeated, alias, .. } = &delivery;
+    let is_known = has_properties && alias.is_some_and(|alias| alias.is_known);
+    let topic = if is_known { "" } else { &message.topic };
     types::Publish {
-        dup: false,
-        retain: false,
-        qos: types::QoS::AtMostOnce,
-        topic: topic.to_string().into(),
-        packet_id: None,
-        payload,
-        properties,
+        dup: *is_repeated,
+        retain: *retain,
+        qos: codec_qos(*qos),
+        topic: topic.into(),
+        packet_id: *packet_id,
+        payload: message.payload.clone(),
+        properties: has_properties.then(|| properties(&delivery)),
+    }
+}
+
+fn properties(delivery: &Delivery) -> v5::PublishProperties {
+    let none = Properties::default();
+    let given = delivery.message.properties.as_deref().unwrap_or(&none);
+    v5::PublishProperties {
+        topic_alias: delivery.alias.map(|alias| alias.number),
+        correlation_data: given.correlation.clone(),
+        message_expiry_interval: delivery.expiry_s.and_then(NonZeroU32::new),
+        content_type: given.content_type.as_deref().map(Into::into),
+        user_properties: given
+            .user
+            .iter()
+            .map(|(name, value)| ((&**name).into(), (&**value).into()))
+            .collect(),
+        is_utf8_payload: given.is_text,
+        response_topic: given.response_topic.as_deref().map(Into::into),
+        subscription_ids: delivery.identifiers.clone(),
     }
 }
 
@@ -299,8 +452,7 @@ fn to_v3(packet: Outbound) -> Option<v3::Packet> {
                 ConnectRefusal::Credentials => v3::ConnectAckReason::BadUserNameOrPassword,
                 ConnectRefusal::ExtendedAuth
                 | ConnectRefusal::WillTooLarge
-                | ConnectRefusal::WillTopic
-                | ConnectRefusal::WillRetain => v3::ConnectAckReason::NotAuthorized,
+                | ConnectRefusal::WillTopic => v3::ConnectAckReason::NotAuthorized,
                 ConnectRefusal::Busy | ConnectRefusal::Full => {
                     v3::ConnectAckReason::ServiceUnavailable
                 }
@@ -313,16 +465,15 @@ fn to_v3(packet: Outbound) -> Option<v3::Packet> {
         Outbound::Complete { packet_id, .. } => P::PublishComplete { packet_id },
         Outbound::Subscribed(packet_id, granted) => {
             let status = granted.into_iter().map(|granted| match granted {
-                true => v3::SubscribeReturnCode::Success(types::QoS::AtMostOnce),
-                false => v3::SubscribeReturnCode::Failure,
+                Ok(qos) => v3::SubscribeReturnCode::Success(codec_qos(qos)),
+                Err(_) => v3::SubscribeReturnCode::Failure,
             });
             P::SubscribeAck { packet_id, status: status.collect() }
         }
         Outbound::Unsubscribed(packet_id, _) => P::UnsubscribeAck { packet_id },
         Outbound::Pong => P::PingResponse,
-        Outbound::Message { topic, payload } => {
-            P::Publish(Box::new(message(&topic, payload, None)))
-        }
+        Outbound::Release { packet_id, .. } => P::PublishRelease { packet_id },
+        Outbound::Message(delivery) => P::Publish(Box::new(message(*delivery, false))),
         Outbound::Goodbye(_) => return None,
     })
 }
@@ -344,6 +495,14 @@ fn acknowledgement(
     ack
 }
 
+fn second_half(packet_id: NonZeroU16, is_known: bool) -> v5::PublishAck2 {
+    let reason_code = match is_known {
+        true => v5::PublishAck2Reason::Success,
+        false => v5::PublishAck2Reason::PacketIdNotFound,
+    };
+    v5::PublishAck2 { packet_id, reason_code, ..v5::PublishAck2::default() }
+}
+
 fn accepted(
     session_present: bool,
     keep_alive_s: Option<u16>,
@@ -355,10 +514,7 @@ fn accepted(
         receive_max: NonZeroU16::new(limit.receive_maximum).unwrap_or(NonZeroU16::MIN),
         max_packet_size: u32::try_from(limit.packet_bytes_max).ok(),
         topic_alias_max: limit.topic_aliases_max,
-        retain_available: false,
-        subscription_identifiers_available: false,
-        shared_subscription_available: false,
-        server_keepalive_sec: keep_alive_s.map(|keep_alive| keep_alive.min(KEEP_ALIVE_MAX_S)),
+        server_keepalive_sec: keep_alive_s,
         assigned_client_id: assigned_id.map(|id| id.to_string().into()),
         ..v5::ConnectAck::default()
     }))
@@ -377,7 +533,6 @@ fn to_v5(packet: Outbound, limit: Advertised) -> v5::Packet {
                 ConnectRefusal::ExtendedAuth => v5::ConnectAckReason::BadAuthenticationMethod,
                 ConnectRefusal::WillTooLarge => v5::ConnectAckReason::PacketTooLarge,
                 ConnectRefusal::WillTopic => v5::ConnectAckReason::TopicNameInvalid,
-                ConnectRefusal::WillRetain => v5::ConnectAckReason::RetainNotSupported,
                 ConnectRefusal::Busy => v5::ConnectAckReason::ServerBusy,
                 ConnectRefusal::Full => v5::ConnectAckReason::QuotaExceeded,
             };
@@ -390,15 +545,10 @@ fn to_v5(packet: Outbound, limit: Advertised) -> v5::Packet {
             P::PublishReceived(acknowledgement(packet_id, refusal))
         }
         Outbound::Complete { packet_id, is_known } => {
-            let reason_code = match is_known {
-                true => v5::PublishAck2Reason::Success,
-                false => v5::PublishAck2Reason::PacketIdNotFound,
-            };
-            P::PublishComplete(v5::PublishAck2 {
-                packet_id,
-                reason_code,
-                ..v5::PublishAck2::default()
-            })
+            P::PublishComplete(second_half(packet_id, is_known))
+        }
+        Outbound::Release { packet_id, is_known } => {
+            P::PublishRelease(second_half(packet_id, is_known))
         }
         Outbound::Subscribed(packet_id, granted) => P::SubscribeAck(v5::SubscribeAck {
             packet_id,
@@ -407,8 +557,15 @@ fn to_v5(packet: Outbound, limit: Advertised) -> v5::Packet {
             status: granted
                 .into_iter()
                 .map(|granted| match granted {
-                    true => v5::SubscribeAckReason::GrantedQos0,
-                    false => v5::SubscribeAckReason::NotAuthorized,
+                    Ok(QoS::AtMostOnce) => v5::SubscribeAckReason::GrantedQos0,
+                    Ok(QoS::AtLeastOnce) => v5::SubscribeAckReason::GrantedQos1,
+                    Ok(QoS::ExactlyOnce) => v5::SubscribeAckReason::GrantedQos2,
+                    // 0x80, as for 3.1.1: no more is told about topics that are not for this client.
+                    Err(SubscribeRefusal::NotAuthorized) => {
+                        v5::SubscribeAckReason::UnspecifiedError
+                    }
+                    Err(SubscribeRefusal::Filter) => v5::SubscribeAckReason::TopicFilterInvalid,
+                    Err(SubscribeRefusal::Quota) => v5::SubscribeAckReason::QuotaExceeded,
                 })
                 .collect(),
         }),
@@ -425,9 +582,7 @@ fn to_v5(packet: Outbound, limit: Advertised) -> v5::Packet {
                 .collect(),
         }),
         Outbound::Pong => P::PingResponse,
-        Outbound::Message { topic, payload } => {
-            P::Publish(Box::new(message(&topic, payload, Some(v5::PublishProperties::default()))))
-        }
+        Outbound::Message(delivery) => P::Publish(Box::new(message(*delivery, true))),
         Outbound::Goodbye(goodbye) => P::Disconnect(v5::Disconnect {
             reason_code: goodbye_code(goodbye),
             ..v5::Disconnect::default()
@@ -444,7 +599,6 @@ fn goodbye_code(goodbye: Goodbye) -> v5::DisconnectReasonCode {
         Goodbye::TopicName => Code::TopicNameInvalid,
         Goodbye::TopicAlias => Code::TopicAliasInvalid,
         Goodbye::ReceiveMaximum => Code::ReceiveMaximumExceeded,
-        Goodbye::Retain => Code::RetainNotSupported,
         Goodbye::KeepAlive => Code::KeepAliveTimeout,
         Goodbye::TakenOver => Code::SessionTakenOver,
         Goodbye::Stopping => Code::ServerShuttingDown,

@@ -1,15 +1,14 @@
 //! One connection after CONNACK: the loop around its session.
 
-use super::auth::Rights;
 use super::codec::PacketCodec;
-use super::limits::{DRAIN_WAIT, OUT_BYTES_FULL, WRITE_WAIT};
+use super::exchange::Reply;
+use super::limits::{DRAIN_WAIT, LINGER_WAIT, OUT_BYTES_FULL, WRITE_WAIT};
 use super::listener::{Hold, Shared, add, count};
 use super::opening::advertised;
 use super::packet::{Goodbye, Inbound, Outbound, Will};
-use super::session::{Request, Session};
-use super::tap::Tap;
+use super::session::{Ask, Request, Session};
 use super::wire::{Packet, WireFault, WireReader};
-use crate::submission::{Outcome, Publication, QoS, ReplyHandle, Submission};
+use crate::submission::{Outcome, Publication, ReplyHandle, Submission};
 use bytes::BytesMut;
 use std::future::pending;
 use std::io;
@@ -17,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long the last words may take.
@@ -29,19 +28,22 @@ pub(super) struct Connection<'a, S> {
     pub(super) number: u64,
     pub(super) hold: Hold<'a>,
     pub(super) client: Arc<str>,
-    pub(super) rights: Arc<Rights>,
     pub(super) reader: WireReader<ReadHalf<S>>,
     pub(super) writer: WriteHalf<S>,
     pub(super) codec: PacketCodec,
     pub(super) session: Session,
     pub(super) started: Instant,
     pub(super) out: BytesMut,
-    /// Bytes of answers put into `out` since it was last empty; the rest are copies for the tap.
+    /// Bytes of answers put into `out` since it was last empty; the rest are messages to the client.
     pub(super) answered: usize,
     pub(super) unwritten_since: Option<Instant>,
     pub(super) outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
     pub(super) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
-    pub(super) tap: Arc<Tap>,
+    /// Messages may have been left over because enough waits to be written.
+    pub(super) has_more: bool,
+    /// Told when there may be messages for the client.
+    pub(super) news: Arc<Notify>,
+    pub(super) committed: watch::Receiver<u64>,
     pub(super) session_expiry_s: u32,
 }
 
@@ -49,6 +51,8 @@ pub(super) struct Connection<'a, S> {
 struct End {
     why: String,
     with_will: bool,
+    /// The client is told why, and should be able to read it.
+    is_told: bool,
 }
 
 enum Step {
@@ -57,7 +61,9 @@ enum Step {
     Outcome(u64, Outcome),
     Wrote(io::Result<usize>),
     Deadline,
-    Tapped,
+    News,
+    Committed,
+    StoreFailed,
     Read(Result<Packet, WireFault>),
 }
 
@@ -71,7 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         loop {
             self.encode();
             if let Some(ended) = self.session.ended() {
-                return End { why: ended.why.clone(), with_will: ended.with_will };
+                let (why, with_will) = (ended.why.clone(), ended.with_will);
+                return End { is_told: !why.is_empty(), why, with_will };
             }
             let step = self.wait().await;
             let handled = match step {
@@ -87,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn wait(&mut self) -> Step {
         let mut stop = self.shared.stop.clone();
         let is_reading = self.is_reading();
+        let waits_for_store = self.session.is_withholding() || self.shared.hub.is_behind();
         let written_by = self.unwritten_since.map(|since| since + WRITE_WAIT);
         let silent_by = self.session.poll_timeout().map(|due| self.started + due);
         let deadlines = [written_by, silent_by, self.reader.deadline()];
@@ -105,7 +113,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     None => pending().await,
                 }
             } => Step::Deadline,
-            () = self.tap.wait(), if self.out.is_empty() => Step::Tapped,
+            committed = self.committed.changed(), if waits_for_store => match committed {
+                Ok(()) => Step::Committed,
+                Err(_) => Step::StoreFailed,
+            },
+            () = self.news.notified(), if self.out.is_empty() => Step::News,
             packet = self.reader.read(), if is_reading => {
                 Step::Read(packet)
             }
@@ -129,12 +141,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.unwritten_since = (!self.out.is_empty()).then(Instant::now);
                 if self.out.is_empty() {
                     self.answered = 0;
-                    self.copy_tapped();
+                    // Who only publishes takes no lock here.
+                    if self.has_more {
+                        self.deliver();
+                    }
                 }
             }
             Step::Wrote(Err(fault)) => return Err(failed(&fault.to_string())),
             Step::Deadline => self.handle_deadline()?,
-            Step::Tapped => self.copy_tapped(),
+            Step::News => self.deliver(),
+            Step::Committed => {
+                let committed = *self.committed.borrow_and_update();
+                self.session.handle_committed(committed);
+            }
+            Step::StoreFailed => {
+                self.session.end(Goodbye::Busy, "the store of the sessions has failed");
+            }
             Step::Read(Ok(_)) => unreachable!("handled by the caller, which may wait"),
             Step::Read(Err(fault)) => return self.handle_wire_fault(&fault),
         }
@@ -158,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Answers count and copies do not: a subscriber that is slow with its copies can still be heard.
     fn is_reading(&self) -> bool {
-        self.answered < OUT_BYTES_FULL && self.session.has_room()
+        self.answered < OUT_BYTES_FULL && self.session.has_room() && !self.shared.hub.is_behind()
     }
 
     fn handle_wire_fault(&mut self, fault: &WireFault) -> Result<(), End> {
@@ -188,10 +210,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         self.session.handle_packet(self.started.elapsed(), inbound);
         self.count_tally();
-        if let Some(filters) = self.session.poll_subscriptions() {
-            let (rights, tap) = (self.rights.clone(), self.tap.clone());
-            self.shared.taps.subscribe(self.number, filters, rights, tap);
-        }
+        self.ask();
+        self.pass_on();
         // A packet asks for one thing at most.
         while let Some(request) = self.session.poll_request() {
             self.submit(request, packet.permit.take()).await?;
@@ -205,7 +225,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let (tally, stats) = (self.session.take_tally(), &self.shared.stats);
         add(&stats.messages_refused_quota, tally.refused_quota);
         add(&stats.messages_refused_payload, tally.refused_payload);
-        add(&stats.retain_ignored, tally.retain_ignored);
         if tally.denied > 0 {
             add(&stats.messages_denied, tally.denied);
             let topic = self.session.last_topic();
@@ -213,12 +232,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Hands what is durable to the taps.
+    /// Hands what is durable to the subscribers.
     fn pass_on(&mut self) {
-        while let Some((topic, payload)) = self.session.poll_durable() {
-            self.shared.taps.publish(&topic, &payload);
+        while let Some(durable) = self.session.poll_durable() {
+            let record = self.shared.hub.publish(&self.client, &durable);
+            self.session.handle_passed_on(record);
         }
         self.count_tally();
+    }
+
+    /// Asks the exchange what the session wants of it.
+    fn ask(&mut self) {
+        while let Some(ask) = self.session.poll_ask() {
+            let answer = self.shared.hub.handle(&self.client, ask);
+            match answer.reply {
+                Reply::Packet(packet) => self.session.handle_answer(packet, answer.record),
+                Reply::Unmarked(id) => self.session.handle_unmarked(id, answer.record),
+                Reply::News => self.news.notify_one(),
+            }
+        }
     }
 
     async fn submit(
@@ -233,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 let reply = ReplyHandle::new(ticket, outcomes);
                 Submission::Release { client, packet_id, reply }
             }
-            Request::Publish { ticket, topic, payload, qos, held } => {
+            Request::Publish { ticket, topic, payload, qos, held, is_removal } => {
                 count(&self.shared.stats.messages);
                 add(&self.shared.stats.payload_bytes, payload.len() as u64);
                 let received = (self.shared.config.clock)();
@@ -244,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     payload,
                     qos,
                     held,
+                    is_removal,
                     received,
                     reply,
                     permit,
@@ -261,17 +294,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Only when nothing waits to be written, so that answers never queue behind many copies.
-    fn copy_tapped(&mut self) {
-        while self.out.len() < OUT_BYTES_FULL
-            && let Some(((topic, payload), dropped)) = self.tap.pop()
+    /// Only when nothing waits to be written, so that answers never queue behind many messages.
+    fn deliver(&mut self) {
+        self.has_more = true;
+        while self.out.len() < OUT_BYTES_FULL {
+            let Some(packet) = self.shared.hub.next(&self.client) else {
+                self.has_more = false;
+                break;
+            };
+            self.say(packet);
+        }
+    }
+
+    fn say(&mut self, mut packet: Outbound) {
+        self.session.shorten(&mut packet);
+        let said = packet.clone();
+        let is_said = self.codec.encode(packet, advertised(self.shared), &mut self.out);
+        if let Outbound::Message(delivery) = said
+            && !is_said
         {
-            if dropped > 0 {
-                add(&self.shared.stats.taps_dropped, dropped);
-                tracing::warn!(client = %self.client, dropped, "a subscriber reads too slowly");
+            // As if it had been sent and answered (MQTT 5, 3.1.2.11.4).
+            self.session.handle_unsent(&delivery);
+            if let Some(id) = delivery.packet_id {
+                self.shared.hub.handle(&self.client, Ask::Discarded(id));
             }
-            let message = Outbound::Message { topic, payload };
-            self.codec.encode(message, advertised(self.shared), &mut self.out);
+        }
+        if !self.out.is_empty() {
             self.unwritten_since.get_or_insert_with(Instant::now);
         }
     }
@@ -288,7 +336,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     async fn close(mut self, end: End, will: Option<Will>, address: SocketAddr) {
-        self.shared.taps.forget(self.number);
         let client = &self.client;
         match end.why.is_empty() {
             true => tracing::debug!(%address, %client, "an MQTT client left"),
@@ -303,54 +350,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         };
         // The client may be gone already.
         let _ = timeout(FLUSH_WAIT, words).await;
-        if let Some(Will { topic, payload, .. }) = will.filter(|_| end.with_will) {
-            let (nobody, _) = mpsc::unbounded_channel();
-            let publication = Publication {
-                client: self.client.clone(),
-                topic,
-                payload,
-                qos: QoS::AtMostOnce,
-                held: None,
-                received: (self.shared.config.clock)(),
-                reply: ReplyHandle::new(0, nobody),
-                permit: None,
-            };
-            // When the engine is gone, so is everything that the will could tell.
-            let _ = self.shared.config.submissions.send(Submission::Publish(publication)).await;
-        }
+        let will = will.filter(|_| end.with_will);
+        self.shared.hub.close(&self.client, self.number, self.session_expiry_s, will);
         if self.session_expiry_s == 0 {
             let client = self.client.clone();
             let forgotten = Submission::SessionForgotten { client };
             let _ = self.shared.config.submissions.send(forgotten).await;
         }
-        self.drain().await;
+        self.drain(end.is_told).await;
     }
 
-    /// Waits for outcomes that the client did not wait for: its messages may become durable, and the
-    /// taps are to see them. The client id is free meanwhile.
-    async fn drain(self) {
-        let Self { shared, hold, mut session, mut outcomes, outcomes_out, reader, writer, .. } =
-            self;
-        drop((hold, outcomes_out, reader, writer));
+    /// Waits for outcomes that the client did not wait for: its messages may become durable, and
+    /// subscribers are to see them. The client id is free meanwhile.
+    async fn drain(self, lingers: bool) {
+        let Self { shared, hold, client, mut session, mut outcomes, outcomes_out, .. } = self;
+        let mut reader = self.reader;
+        drop((hold, outcomes_out, self.writer));
         let mut stop = shared.stop.clone();
         let drained = async {
             while session.is_waiting()
                 && let Some((ticket, outcome)) = outcomes.recv().await
             {
                 session.handle_outcome(ticket, outcome);
-                while let Some((topic, payload)) = session.poll_durable() {
-                    shared.taps.publish(&topic, &payload);
+                while let Some(durable) = session.poll_durable() {
+                    session.handle_passed_on(shared.hub.publish(&client, &durable));
                 }
             }
         };
+        // Closing while bytes of the client are unread would take our last words back from it.
+        let silent = async {
+            if lingers {
+                let _ = timeout(LINGER_WAIT, reader.discard()).await;
+            }
+            drop(reader);
+        };
         tokio::select! {
-            // What is not settled in time misses the taps only.
-            _ = timeout(DRAIN_WAIT, drained) => {}
+            // What is not settled in time misses the subscribers only.
+            _ = async { tokio::join!(timeout(DRAIN_WAIT, drained), silent) } => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 }
 
 fn failed(why: &str) -> End {
-    End { why: why.to_owned(), with_will: true }
+    End { why: why.to_owned(), with_will: true, is_told: false }
 }

@@ -3,7 +3,7 @@
 use super::limits::{FILTER_LEVELS_MAX, TOPIC_BYTES_MAX};
 
 /// A valid filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicFilter(Box<str>);
 
 /// Why a text is no filter.
@@ -37,6 +37,22 @@ impl TopicFilter {
         Ok(Self(text.into()))
     }
 
+    /// As [`parse`](Self::parse), and the group's name of a shared subscription (MQTT 5, 4.8.2).
+    pub(super) fn parse_shared(text: &str) -> Result<(Self, Option<Box<str>>), FilterFault> {
+        let Some(rest) = text.strip_prefix("$share/") else {
+            return Ok((Self::parse(text)?, None));
+        };
+        let why =
+            "a shared one is $share/GROUP/FILTER, and '+' and '#' are not in the group's name";
+        let fault = FilterFault { text: text.chars().take(64).collect(), why };
+        match rest.split_once('/') {
+            Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) => {
+                Ok((Self::parse(filter)?, Some(group.into())))
+            }
+            _ => Err(fault),
+        }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,6 +72,23 @@ impl TopicFilter {
             }
         }
         levels.next().is_none()
+    }
+
+    /// Whether there is a topic that both match.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_own = |filter: &Self| filter.0.starts_with('$');
+        let is_wild = |filter: &Self| filter.0.starts_with(['+', '#']);
+        if (is_own(self) && is_wild(other)) || (is_own(other) && is_wild(self)) {
+            return false;
+        }
+        let (mut ours, mut theirs) = (self.0.split('/'), other.0.split('/'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (Some(one), Some(two)) if one == two || one == "+" || two == "+" => {}
+                _ => return false,
+            }
+        }
     }
 }
 
@@ -88,6 +121,41 @@ mod tests {
         check("$SYS/#", "$SYS/x", true);
         check("+", "/a", false);
         check("/+", "/a", true);
+    }
+
+    #[test]
+    fn shared_filters_have_a_group() {
+        let check = |text: &str, expect: Option<(&str, Option<&str>)>| {
+            let parsed = TopicFilter::parse_shared(text).ok();
+            let parsed = parsed.as_ref().map(|(filter, group)| (filter.as_str(), group.as_deref()));
+            assert_eq!(parsed, expect, "{text}");
+        };
+        check("a/+", Some(("a/+", None)));
+        check("$share/g/a/+", Some(("a/+", Some("g"))));
+        check("$share/g//a", Some(("/a", Some("g"))));
+        for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/g/a#"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn filters_overlap_where_a_topic_fits_both() {
+        let check = |one: &str, two: &str, expect: bool| {
+            let (one, two) = (TopicFilter::parse(one).unwrap(), TopicFilter::parse(two).unwrap());
+            assert_eq!(one.overlaps(&two), expect, "{one:?} {two:?}");
+            assert_eq!(two.overlaps(&one), expect, "{two:?} {one:?}");
+        };
+        check("a/b", "a/b", true);
+        check("a/b", "a/c", false);
+        check("a/+", "+/c", true);
+        check("a/+", "a/b/c", false);
+        check("a/#", "a", true);
+        check("a/#", "a/b/+", true);
+        check("a/#", "b/#", false);
+        check("#", "a/b", true);
+        check("#", "$SYS/x", false);
+        check("$SYS/#", "$SYS/x", true);
+        check("+/x", "$SYS/x", false);
     }
 
     #[test]

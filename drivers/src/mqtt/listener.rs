@@ -1,9 +1,11 @@
 //! Accepts connections, up to a limit, and knows who is connected.
 
 use super::auth::Authenticator;
+use super::exchange::{Exchange, RecordFault};
+use super::hub::Hub;
 use super::limits::{ListenerLimits, TAKEOVER_WAIT, TURNED_AWAY_MAX};
-use super::opening;
-use super::tap::TapHub;
+use super::store::SessionStore;
+use super::{opening, upkeep};
 use crate::submission::Submission;
 use guan_model::WallTime;
 use std::collections::BTreeMap;
@@ -31,6 +33,19 @@ pub struct ListenerConfig {
     pub authenticator: Authenticator,
     pub submissions: mpsc::Sender<Submission>,
     pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
+    /// Where sessions and retained messages are kept.
+    pub store: Arc<dyn SessionStore>,
+    /// What the store had at the start, oldest first.
+    pub records: Vec<Vec<u8>>,
+}
+
+/// Why the listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenFault {
+    #[error("the address cannot be listened on")]
+    Io(#[from] io::Error),
+    #[error("the store of MQTT sessions has a record that this program did not write")]
+    Record(#[from] RecordFault),
 }
 
 /// Counts since the start; the first is of the moment.
@@ -49,12 +64,14 @@ pub struct ListenerStats {
     /// Messages that the engine refused because of what they say. Version 3.1.1 has no negative
     /// acknowledgement: such a message is acknowledged, and seen here and in the engine's log.
     pub messages_refused_payload: AtomicU64,
-    /// Retain flags of version 3.1.1 that were ignored; nothing is retained here.
-    pub retain_ignored: AtomicU64,
     /// Connections that ended because of what the client sent.
     pub clients_misbehaved: AtomicU64,
-    /// Copies that slow local subscribers missed.
+    /// Copies of QoS 0 that slow local subscribers missed.
     pub taps_dropped: AtomicU64,
+    /// Copies of QoS 1 and 2 for which a subscriber's queue had no room.
+    pub copies_dropped: AtomicU64,
+    /// Retained messages for which there was no room.
+    pub retained_refused: AtomicU64,
 }
 
 pub(super) fn add(counter: &AtomicU64, number: u64) {
@@ -85,7 +102,7 @@ impl Drop for Present {
 pub(super) struct Shared {
     pub(super) config: ListenerConfig,
     pub(super) ingest: Arc<Semaphore>,
-    pub(super) taps: TapHub,
+    pub(super) hub: Hub,
     pub(super) stats: Arc<ListenerStats>,
     pub(super) stop: watch::Receiver<bool>,
     clients: Mutex<BTreeMap<Arc<str>, Holder>>,
@@ -101,13 +118,19 @@ struct Holder {
 pub struct Listener {
     socket: TcpListener,
     config: ListenerConfig,
+    exchange: Exchange,
     stats: Arc<ListenerStats>,
 }
 
 impl Listener {
-    pub async fn bind(address: SocketAddr, config: ListenerConfig) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        mut config: ListenerConfig,
+    ) -> Result<Self, ListenFault> {
+        let records = std::mem::take(&mut config.records);
+        let exchange = Exchange::recover(&records, (config.clock)())?;
         let socket = TcpListener::bind(address).await?;
-        Ok(Self { socket, config, stats: Arc::default() })
+        Ok(Self { socket, config, exchange, stats: Arc::default() })
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -122,7 +145,9 @@ impl Listener {
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let limits = self.config.limits;
         let tls = self.config.tls.clone().map(TlsAcceptor::from);
-        let shared = Arc::new(Shared::new(self.config, self.stats, stop.clone()));
+        let shared = Shared::new(self.config, self.exchange, self.stats, stop.clone());
+        let shared = Arc::new(shared);
+        let upkeep = tokio::spawn(upkeep::run(shared.clone()));
         let mut stopping = stop;
         let mut connections = JoinSet::new();
         let mut turned_away = JoinSet::new();
@@ -160,6 +185,8 @@ impl Listener {
         }
         turned_away.shutdown().await;
         while connections.join_next().await.is_some() {}
+        upkeep.abort();
+        upkeep::finish(&shared).await;
     }
 }
 
@@ -200,12 +227,14 @@ pub(super) struct Hold<'a> {
 impl Shared {
     pub(super) fn new(
         config: ListenerConfig,
+        exchange: Exchange,
         stats: Arc<ListenerStats>,
         stop: watch::Receiver<bool>,
     ) -> Self {
         let ingest = Arc::new(Semaphore::new(config.limits.ingest_bytes_max));
-        let (taps, clients) = (TapHub::default(), Mutex::default());
-        Self { config, ingest, taps, stats, stop, clients }
+        let (store, clock) = (config.store.clone(), config.clock.clone());
+        let hub = Hub::new(exchange, store, clock, stats.clone());
+        Self { config, ingest, hub, stats, stop, clients: Mutex::default() }
     }
 
     /// Takes a client id; a connection that has it gives way first. `None` when it does not.

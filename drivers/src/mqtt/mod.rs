@@ -2,7 +2,8 @@
 //!
 //! - `packet`: what both versions say, as one set of values; `codec`: from and to bytes.
 //! - `session`: the rules of one connection, without I/O.
-//! - `listener`, `opening`, `connection`, `wire`: tasks and sockets. `tap`: copies for local subscribers.
+//! - `exchange`: who gets which message, without I/O; `message`: one of them; `store`: the port to the disk.
+//! - `listener`, `opening`, `connection`, `upkeep`, `hub`, `wire`: tasks, locks and sockets.
 //! - `auth`: who may do what; `filter`: topics.
 //!
 //! Invariants: an acknowledgement follows its durable outcome; acknowledgements go out in the order of the
@@ -11,21 +12,28 @@
 mod auth;
 mod codec;
 mod connection;
+mod exchange;
 mod filter;
+mod hub;
 mod limits;
 mod listener;
+mod message;
 mod opening;
 mod packet;
 mod session;
-mod tap;
+mod store;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod wire;
 
 pub use auth::{Authenticator, Rights, User};
+pub use exchange::RecordFault;
 pub use filter::{FilterFault, TopicFilter};
-pub use limits::ListenerLimits;
-pub use listener::{CertificateName, Listener, ListenerConfig, ListenerStats};
+pub use limits::{ListenerLimits, STORE_BACKLOG_BYTES_MAX};
+pub use listener::{CertificateName, ListenFault, Listener, ListenerConfig, ListenerStats};
+pub use message::MessageFault;
+pub use store::{NoStore, Record, SessionStore};
 
 /// For fuzzing and mutation tests: one connection's bytes through codec and session.
 pub mod hostile {

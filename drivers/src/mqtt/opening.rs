@@ -3,25 +3,26 @@
 use super::auth::Rights;
 use super::codec::{Advertised, Malformed, PacketCodec, no_client_id, unknown_level, version};
 use super::connection::{Connection, FLUSH_WAIT};
+use super::exchange::{Opened, Opening as OpeningSession};
 use super::filter::is_topic_name;
 use super::limits::{
-    CLIENT_ID_BYTES_MAX, CONNECT_WAIT, KEEP_ALIVE_MAX_S, TOPIC_ALIASES_MAX, TURNED_AWAY_WAIT,
-    WILL_BYTES_MAX,
+    CLIENT_ID_BYTES_MAX, CONNECT_WAIT, TOPIC_ALIASES_MAX, TURNED_AWAY_WAIT, WILL_BYTES_MAX,
 };
 use super::listener::{Shared, count};
+use super::message::Message;
 use super::packet::{Connect, ConnectRefusal, Inbound, Outbound, Version, Will};
 use super::session::{Session, SessionConfig};
-use super::tap::Tap;
 use super::wire::{WireFault, WireReader};
 use crate::submission::{SessionState, Submission};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -124,6 +125,15 @@ async fn say<W: AsyncWrite + Unpin>(writer: &mut W, words: &[u8]) -> io::Result<
     writer.shutdown().await
 }
 
+/// A client that may come in.
+struct Welcome {
+    client: Arc<str>,
+    /// We made its id.
+    is_assigned: bool,
+    rights: Arc<Rights>,
+    will: Option<Will>,
+}
+
 /// From CONNECT to CONNACK.
 struct Opening<'a, S> {
     shared: &'a Shared,
@@ -138,49 +148,42 @@ struct Opening<'a, S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
     async fn run(mut self, mut connect: Connect) {
-        let (client, assigned) = match self.client_id(&connect) {
-            Some(id) => id,
-            None => return self.turn_away(ConnectRefusal::ClientId, "its client id").await,
-        };
-        if connect.wants_extended_auth {
-            return self.turn_away(ConnectRefusal::ExtendedAuth, "extended authentication").await;
-        }
-        let password = connect.password.as_ref().map(|password| password.as_slice());
-        let authenticator = &self.shared.config.authenticator;
-        let certificate = self.certificate.as_deref();
-        let Some(rights) = authenticator.rights(certificate, connect.user.as_deref(), password)
-        else {
-            return self.turn_away(ConnectRefusal::Credentials, "its name or password").await;
-        };
-        let will = match self.will(connect.will.take(), &client, &rights) {
-            Ok(will) => will,
-            Err(refusal) => return self.turn_away(refusal, "its will").await,
+        let Welcome { client, is_assigned, rights, will } = match self.welcome(&mut connect) {
+            Ok(welcome) => welcome,
+            Err((refusal, because)) => return self.turn_away(refusal, because).await,
         };
         let Some(hold) = self.shared.hold(&client, self.number).await else {
             return self.turn_away(ConnectRefusal::Busy, "a session that does not end").await;
         };
-        let Some(state) = open_session(self.shared, &client, connect.clean).await else {
+        let is_clean = connect.clean || self.shared.hub.has_ended(&client);
+        let Some(state) = open_session(self.shared, &client, is_clean).await else {
             return self.turn_away(ConnectRefusal::Busy, "an engine that does not answer").await;
+        };
+        let news = Arc::new(Notify::new());
+        let opening = OpeningSession {
+            connection: self.number,
+            rights: rights.clone(),
+            expiry_s: connect.session_expiry_s,
+            window: connect.receive_maximum,
+            news: news.clone(),
+            held: state.held.iter().copied().collect(),
+        };
+        let mut committed = self.shared.hub.committed();
+        let opened =
+            resume_session(self.shared, &client, state.present, opening, &mut committed).await;
+        let Some(opened) = opened else {
+            self.shared.hub.close(&client, self.number, connect.session_expiry_s, None);
+            return self.turn_away(ConnectRefusal::Busy, "no room for another session").await;
         };
         if let Some(limit) = connect.packet_bytes_max {
             self.codec.set_packet_bytes_max(limit);
         }
-        let (keep_alive, announced) = self.keep_alive(connect.keep_alive_s);
+        let (session, announced) = self.session(&connect, rights, state.held, opened);
         let started = Instant::now();
-        let session = Session::new(
-            Duration::ZERO,
-            SessionConfig {
-                version: self.version,
-                rights: rights.clone(),
-                receive_maximum: self.shared.config.limits.receive_maximum,
-                keep_alive,
-                held: state.held,
-            },
-        );
         let accepted = Outbound::Accepted {
             session_present: state.present,
             keep_alive_s: announced,
-            assigned_id: assigned.then(|| client.clone()),
+            assigned_id: is_assigned.then(|| client.clone()),
         };
         let mut out = BytesMut::new();
         self.codec.encode(accepted, advertised(self.shared), &mut out);
@@ -191,7 +194,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
             number: self.number,
             hold,
             client,
-            rights,
             reader: self.reader,
             writer: self.writer,
             codec: self.codec,
@@ -202,10 +204,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
             unwritten_since: None,
             outcomes_out,
             outcomes,
-            tap: Arc::new(Tap::new()),
+            has_more: false,
+            news,
+            committed,
             session_expiry_s: connect.session_expiry_s,
         };
         connection.live(will, self.address).await;
+    }
+
+    /// Who it is and what it may, or why it is turned away.
+    fn welcome(&self, connect: &mut Connect) -> Result<Welcome, (ConnectRefusal, &'static str)> {
+        let id = self.client_id(connect);
+        let (client, is_assigned) = id.ok_or((ConnectRefusal::ClientId, "its client id"))?;
+        if connect.wants_extended_auth {
+            return Err((ConnectRefusal::ExtendedAuth, "extended authentication"));
+        }
+        let password = connect.password.as_ref().map(|password| password.as_slice());
+        let (certificate, user) = (self.certificate.as_deref(), connect.user.as_deref());
+        let rights = self.shared.config.authenticator.rights(certificate, user, password);
+        let rights = rights.ok_or((ConnectRefusal::Credentials, "its name or password"))?;
+        let will = self.will(connect.will.take(), &client, &rights);
+        let will = will.map_err(|refusal| (refusal, "its will"))?;
+        Ok(Welcome { client, is_assigned, rights, will })
+    }
+
+    /// The session's rules, and the keep-alive that the client must be told.
+    fn session(
+        &self,
+        connect: &Connect,
+        rights: Arc<Rights>,
+        held: Vec<NonZeroU16>,
+        opened: Opened,
+    ) -> (Session, Option<u16>) {
+        let (keep_alive, announced) = self.keep_alive(connect.keep_alive_s);
+        let limits = &self.shared.config.limits;
+        let config = SessionConfig {
+            version: self.version,
+            rights,
+            receive_maximum: limits.receive_maximum,
+            keep_alive,
+            held,
+            opened,
+            waiting_bytes_max: limits.client_bytes_max(),
+            out_aliases_max: connect.topic_aliases_max,
+        };
+        (Session::new(Duration::ZERO, config), announced)
     }
 
     /// The will that is kept; one without the right to be published is left out, counted and logged.
@@ -215,29 +258,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
         client: &str,
         rights: &Rights,
     ) -> Result<Option<Will>, ConnectRefusal> {
-        let Some(will) = will else { return Ok(None) };
-        if will.retain && self.version == Version::V5 {
-            return Err(ConnectRefusal::WillRetain);
-        }
-        if !is_topic_name(&will.topic) {
+        let Some(Will { message, delay_s }) = will else { return Ok(None) };
+        if !is_topic_name(&message.topic) {
             return Err(ConnectRefusal::WillTopic);
         }
-        if will.payload.len() > WILL_BYTES_MAX {
+        if message.cost() - message.topic.len() > WILL_BYTES_MAX {
             return Err(ConnectRefusal::WillTooLarge);
         }
-        if !rights.may_publish(&will.topic) {
+        if !rights.may_publish(&message.topic) {
             count(&self.shared.stats.messages_denied);
-            tracing::warn!(client, topic = %will.topic, "a will is ignored: no right to publish");
+            tracing::warn!(client, topic = %message.topic, "a will is ignored: no right to publish");
             return Ok(None);
         }
         // A copy, so that the will does not keep the whole CONNECT in memory.
-        Ok(Some(Will { payload: Bytes::copy_from_slice(&will.payload), ..will }))
+        let payload = Bytes::copy_from_slice(&message.payload);
+        Ok(Some(Will { message: Message { payload, ..message }, delay_s }))
     }
 
     /// What is in force, and what a version 5 client must be told because it asked for more.
     fn keep_alive(&self, wanted_s: u16) -> (Option<Duration>, Option<u16>) {
-        let announced = (self.version == Version::V5 && wanted_s > KEEP_ALIVE_MAX_S)
-            .then_some(KEEP_ALIVE_MAX_S);
+        let limit_s = self.shared.config.limits.keep_alive_max_s;
+        let announced = (self.version == Version::V5 && wanted_s > limit_s).then_some(limit_s);
         let seconds = announced.unwrap_or(wanted_s);
         ((seconds > 0).then(|| Duration::from_secs(seconds.into())), announced)
     }
@@ -274,4 +315,18 @@ async fn open_session(shared: &Shared, client: &Arc<str>, clean: bool) -> Option
         answer.await.ok()
     };
     timeout(CONNECT_WAIT, exchange).await.ok().flatten()
+}
+
+/// The session, once its record is durable; `None` when there is no room or no store.
+async fn resume_session(
+    shared: &Shared,
+    client: &Arc<str>,
+    is_present: bool,
+    opening: OpeningSession,
+    committed: &mut watch::Receiver<u64>,
+) -> Option<Opened> {
+    let (opened, record) = shared.hub.open(client, is_present, opening).ok()?;
+    let record = record.unwrap_or(0);
+    let durable = timeout(CONNECT_WAIT, committed.wait_for(|number| *number >= record)).await;
+    durable.is_ok_and(|durable| durable.is_ok()).then_some(opened)
 }

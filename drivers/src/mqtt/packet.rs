@@ -1,8 +1,9 @@
 //! What both versions of MQTT say, as one set of values.
 
 use super::super::submission::{QoS, RefuseReason};
+use super::message::{Message, Properties};
 use bytes::Bytes;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,10 @@ pub(super) struct Connect {
     pub(super) user: Option<String>,
     pub(super) password: Option<Zeroizing<Vec<u8>>>,
     pub(super) will: Option<Will>,
+    /// Messages of QoS 1 and 2 that the client takes without answering.
+    pub(super) receive_maximum: u16,
+    /// Names of topics that it lets us shorten.
+    pub(super) topic_aliases_max: u16,
     /// Seconds that the session outlives the connection.
     pub(super) session_expiry_s: u32,
     /// Longest packet that the client takes.
@@ -32,13 +37,13 @@ pub(super) struct Connect {
 /// What is published for a client that vanishes.
 #[derive(Debug, Clone)]
 pub(super) struct Will {
-    pub(super) topic: Arc<str>,
-    pub(super) payload: Bytes,
-    pub(super) retain: bool,
+    pub(super) message: Message,
+    /// Seconds after the connection's end.
+    pub(super) delay_s: u32,
 }
 
 /// PUBLISH from a client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Publish {
     /// May be empty when an alias stands for it.
     pub(super) topic: String,
@@ -47,6 +52,64 @@ pub(super) struct Publish {
     pub(super) qos: QoS,
     pub(super) packet_id: Option<NonZeroU16>,
     pub(super) retain: bool,
+    pub(super) properties: Option<Arc<Properties>>,
+    pub(super) expiry_s: Option<u32>,
+}
+
+/// One filter of SUBSCRIBE.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) filter: String,
+    pub(super) options: SubscriptionOptions,
+}
+
+/// How a subscription wants its messages (MQTT 5, 3.8.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SubscriptionOptions {
+    pub(super) qos: QoS,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    pub(super) retain_handling: RetainHandling,
+}
+
+/// Whether a new subscription gets what is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetainHandling {
+    Always,
+    OnlyNew,
+    Never,
+}
+
+/// Why a subscription is not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubscribeRefusal {
+    /// No topic that it could match may be read by this client.
+    NotAuthorized,
+    Filter,
+    Quota,
+}
+
+/// A message on its way to a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Delivery {
+    pub(super) message: Message,
+    /// The lower of the message's and the subscription's.
+    pub(super) qos: QoS,
+    pub(super) packet_id: Option<NonZeroU16>,
+    pub(super) retain: bool,
+    pub(super) is_repeated: bool,
+    pub(super) identifiers: Vec<NonZeroU32>,
+    /// What is left of the message's life.
+    pub(super) expiry_s: Option<u32>,
+    pub(super) alias: Option<Alias>,
+}
+
+/// A number for a topic's name on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Alias {
+    pub(super) number: NonZeroU16,
+    /// The subscriber knows it already, so the name is left out.
+    pub(super) is_known: bool,
 }
 
 /// What clients say.
@@ -54,10 +117,16 @@ pub(super) enum Inbound {
     Connect(Box<Connect>),
     Publish(Publish),
     Release(NonZeroU16),
+    /// PUBACK.
+    Acknowledged(NonZeroU16),
+    /// PUBREC; an error ends the message.
+    Received(NonZeroU16, bool),
+    /// PUBCOMP.
+    Completed(NonZeroU16),
     Subscribe {
         packet_id: NonZeroU16,
-        filters: Vec<String>,
-        has_identifier: bool,
+        filters: Vec<Wish>,
+        identifier: Option<NonZeroU32>,
     },
     Unsubscribe {
         packet_id: NonZeroU16,
@@ -83,7 +152,6 @@ pub(super) enum ConnectRefusal {
     WillTooLarge,
     /// Its will goes to what is no topic name.
     WillTopic,
-    WillRetain,
     Busy,
     Full,
 }
@@ -97,7 +165,6 @@ pub(super) enum Goodbye {
     TopicName,
     TopicAlias,
     ReceiveMaximum,
-    Retain,
     KeepAlive,
     TakenOver,
     Stopping,
@@ -122,13 +189,15 @@ pub(super) enum Outbound {
         packet_id: NonZeroU16,
         is_known: bool,
     },
-    /// SUBACK; `true` is granted at QoS 0.
-    Subscribed(NonZeroU16, Vec<bool>),
+    /// PUBREL.
+    Release {
+        packet_id: NonZeroU16,
+        is_known: bool,
+    },
+    /// SUBACK.
+    Subscribed(NonZeroU16, Vec<Result<QoS, SubscribeRefusal>>),
     Unsubscribed(NonZeroU16, Vec<bool>),
     Pong,
-    Message {
-        topic: Arc<str>,
-        payload: Bytes,
-    },
+    Message(Box<Delivery>),
     Goodbye(Goodbye),
 }

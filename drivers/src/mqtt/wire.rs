@@ -1,12 +1,13 @@
 //! Whole packets from a socket, with bounded memory and time.
 
 use super::codec::{Frame, Malformed, frame};
-use super::limits::{MESSAGE_COST_MIN, PACKET_WAIT, READ_BYTES};
+use super::limits::{LINGER_BYTES_MAX, MESSAGE_COST_MIN, PACKET_WAIT, READ_BYTES};
 use bytes::{Buf, BytesMut};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Packet type of PUBLISH in the first byte's upper half.
@@ -33,6 +34,9 @@ pub(super) enum WireFault {
     Io(#[from] io::Error),
 }
 
+/// A place in the line for memory.
+type Waiting = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
 /// A whole packet and the memory that it takes of the budget.
 pub(super) struct Packet {
     pub(super) bytes: BytesMut,
@@ -47,21 +51,13 @@ pub(super) struct WireReader<R> {
     permit: Option<OwnedSemaphorePermit>,
     packet_bytes_max: usize,
     begun: Option<Instant>,
-    waits_for_room: bool,
+    waiting: Option<Waiting>,
 }
 
 impl<R: AsyncRead + Unpin> WireReader<R> {
     pub(super) fn new(reader: R, ingest: Arc<Semaphore>, packet_bytes_max: usize) -> Self {
         let buffer = BytesMut::with_capacity(READ_BYTES);
-        Self {
-            reader,
-            buffer,
-            ingest,
-            permit: None,
-            packet_bytes_max,
-            begun: None,
-            waits_for_room: false,
-        }
+        Self { reader, buffer, ingest, permit: None, packet_bytes_max, begun: None, waiting: None }
     }
 
     /// The next packet. Dropped before it is done, nothing is lost.
@@ -82,10 +78,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
                     if self.permit.is_none() && (length > READ_BYTES || (is_whole && is_publish)) {
                         let cost = u32::try_from(length.max(MESSAGE_COST_MIN));
                         let cost = cost.expect("packets are below 256 MiB");
-                        self.waits_for_room = true;
-                        let permit = self.ingest.clone().acquire_many_owned(cost).await;
-                        self.waits_for_room = false;
-                        self.permit = Some(permit.expect("the budget is never closed"));
+                        self.permit = Some(self.acquire(cost).await);
                         // Time spent waiting for others is not the client's fault.
                         self.begun = self.begun.map(|_| Instant::now());
                     }
@@ -103,9 +96,26 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         }
     }
 
+    /// Waits for memory in line with the other connections. Dropped before it is done, the place in the
+    /// line is kept for the next call: who has more to do than to read must not fall behind for it.
+    async fn acquire(&mut self, cost: u32) -> OwnedSemaphorePermit {
+        if self.waiting.is_none() {
+            match self.ingest.clone().try_acquire_many_owned(cost) {
+                Ok(permit) => return permit,
+                Err(_) => {
+                    self.waiting = Some(Box::pin(self.ingest.clone().acquire_many_owned(cost)));
+                }
+            }
+        }
+        let waiting = self.waiting.as_mut().expect("made above");
+        let permit = waiting.await.expect("the budget is never closed");
+        self.waiting = None;
+        permit
+    }
+
     /// Whether reading waits for memory that other messages hold: no fault of this client.
     pub(super) fn waits_for_room(&self) -> bool {
-        self.waits_for_room
+        self.waiting.is_some()
     }
 
     #[cfg(test)]
@@ -115,7 +125,20 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
 
     /// When a packet that was begun must be whole.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.begun.filter(|_| !self.waits_for_room).map(|begun| begun + PACKET_WAIT)
+        self.begun.filter(|_| self.waiting.is_none()).map(|begun| begun + PACKET_WAIT)
+    }
+
+    /// Reads what still comes, up to the end or a limit, and forgets it.
+    pub(super) async fn discard(&mut self) {
+        (self.permit, self.waiting) = (None, None);
+        self.buffer = BytesMut::new();
+        let mut bytes = [0; 512];
+        let mut left = LINGER_BYTES_MAX;
+        while let Ok(count @ 1..) = self.reader.read(&mut bytes).await
+            && count < left
+        {
+            left -= count;
+        }
     }
 
     fn take(&mut self, length: usize) -> Packet {

@@ -63,8 +63,23 @@ fn decode(
     publication: guan_drivers::Publication,
     refusals: &mut Refusals,
 ) -> Option<Event<Token>> {
-    let guan_drivers::Publication { client, topic, payload, held, received, reply, permit, .. } =
-        publication;
+    let guan_drivers::Publication {
+        client,
+        topic,
+        payload,
+        held,
+        is_removal,
+        received,
+        reply,
+        permit,
+        ..
+    } = publication;
+    if is_removal {
+        // Of a reading to be forgotten by subscribers: no data, but its packet id is held as any other.
+        let held = held.map(|id| (client, id));
+        let token = Token::Message(reply, permit);
+        return Some(Event::Publication(Publication { held, rows: Vec::new(), token }));
+    }
     let quality = clock.quality();
     // Milliseconds are what the gateway vouches for, and what its column costs least with.
     let received = WallTime::from_millis(received.millis());
@@ -169,6 +184,7 @@ mod tests {
             payload: Bytes::from_static(b"{}"),
             qos: QoS::AtLeastOnce,
             held: None,
+            is_removal: false,
             received: WallTime(0),
             reply: ReplyHandle::new(3, outcomes),
             permit: None,

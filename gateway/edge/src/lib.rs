@@ -30,6 +30,7 @@ pub mod negotiating;
 pub mod prover;
 pub mod run;
 pub mod sealing;
+pub mod session_files;
 pub mod sessions;
 pub mod set_counter;
 pub mod simulation;

@@ -143,6 +143,7 @@ pub fn listener_limits(config: &guan_configs::edge::MqttConfig) -> ListenerLimit
         packet_bytes_max: config.packet_bytes_max,
         receive_maximum: config.receive_maximum,
         ingest_bytes_max: config.ingest_bytes_max,
+        keep_alive_max_s: config.keep_alive_max_s,
     }
 }
 

@@ -1,16 +1,22 @@
 //! Requests on their way, in the order in which they must be answered.
 
+use crate::mqtt::message::Message;
 use crate::submission::{Outcome, QoS};
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 
 /// What an outcome is for.
 #[derive(Debug)]
 pub(super) enum Flight {
-    Publish { qos: QoS, id: Option<NonZeroU16>, topic: Arc<str>, payload: Bytes },
-    Release { packet_id: NonZeroU16 },
+    /// `message` is taken out when it is handed on; `None` of one that was denied.
+    Publish {
+        qos: QoS,
+        id: Option<NonZeroU16>,
+        message: Option<Message>,
+    },
+    Release {
+        packet_id: NonZeroU16,
+    },
 }
 
 /// A queue whose members may be settled in any order and leave in theirs.

@@ -5,24 +5,28 @@
 //! - A QoS 2 message whose id is held is never submitted again before it is released.
 //! - Messages that wait for the engine never exceed the receive maximum: version 5 was told and is closed,
 //!   version 3.1.1 has no such number and is not read meanwhile ([`Session::has_room`]).
-//! - What becomes durable after the client has left is still handed to the taps.
+//! - What becomes durable after the client has left is still handed on to subscribers.
+//! - What must not be said before the store has a record waits for the number of that record.
 //!
 //! Version 3.1.1 cannot refuse a message. A refusal that may pass ends the connection, so that the client
 //! sends again; a final one is acknowledged, or the client would send it for ever.
 
+mod alias;
+mod drive;
 mod flight;
+mod publishing;
+mod subscribing;
 #[cfg(test)]
 mod tests;
 
 pub use drive::drive;
 
-mod drive;
-
 use super::auth::Rights;
-use super::filter::{TopicFilter, is_topic_name};
-use super::limits::{SUBSCRIPTIONS_MAX, TOPIC_ALIASES_MAX};
-use super::packet::{Goodbye, Inbound, Outbound, Publish, Version};
+use super::exchange::{Opened, Subscription};
+use super::message::Message;
+use super::packet::{Delivery, Goodbye, Inbound, Outbound, SubscribeRefusal, Version};
 use crate::submission::{Outcome, QoS, RefuseReason};
+use alias::OutAliases;
 use bytes::Bytes;
 use flight::{Flight, Flights};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,11 +44,49 @@ pub(super) enum Request {
         qos: QoS,
         /// Packet id of a QoS 2 message.
         held: Option<NonZeroU16>,
+        /// It only removes a retained message: there is nothing to decode.
+        is_removal: bool,
     },
     Release {
         ticket: u64,
         packet_id: NonZeroU16,
     },
+}
+
+/// What the session asks of the exchange, about what its client receives.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Answered with [`Session::handle_answer`], as are the next two.
+    Subscribe {
+        packet_id: NonZeroU16,
+        wanted: Vec<(Box<str>, Result<Subscription, SubscribeRefusal>)>,
+    },
+    Unsubscribe {
+        packet_id: NonZeroU16,
+        filters: Vec<String>,
+    },
+    Received(NonZeroU16),
+    Acknowledged(NonZeroU16),
+    Completed(NonZeroU16),
+    /// The client does not want it.
+    Discarded(NonZeroU16),
+    /// A QoS 2 message that was handed on is released; answered with [`Session::handle_unmarked`].
+    Released(NonZeroU16),
+}
+
+/// A message that is durable, for the exchange; answered with [`Session::handle_passed_on`].
+#[derive(Debug)]
+pub(super) struct Durable {
+    pub(super) message: Message,
+    /// Packet id of QoS 2.
+    pub(super) held: Option<NonZeroU16>,
+}
+
+/// What waits for a record of the store.
+#[derive(Debug)]
+enum Withheld {
+    Packet(Outbound),
+    Flight(Flight, Outcome),
 }
 
 /// How a session ends.
@@ -64,6 +106,12 @@ pub(super) struct SessionConfig {
     pub(super) keep_alive: Option<Duration>,
     /// QoS 2 ids that the engine still holds for this client.
     pub(super) held: Vec<NonZeroU16>,
+    /// What became of the messages of `held`.
+    pub(super) opened: Opened,
+    /// Bytes of messages that may wait for the engine; one message always may.
+    pub(super) waiting_bytes_max: usize,
+    /// Topics that may be shortened towards the client.
+    pub(super) out_aliases_max: u16,
 }
 
 /// What happened to messages, for the counters.
@@ -73,8 +121,6 @@ pub(super) struct Tally {
     pub(super) denied: u64,
     pub(super) refused_quota: u64,
     pub(super) refused_payload: u64,
-    /// Retain flags of version 3.1.1 that were ignored.
-    pub(super) retain_ignored: u64,
 }
 
 /// One connection's state.
@@ -89,13 +135,20 @@ pub(super) struct Session {
     inherited: BTreeSet<NonZeroU16>,
     /// Ids of QoS 2 messages that were refused for good, which version 3.1.1 cannot be told.
     void: BTreeSet<NonZeroU16>,
-    releasing: BTreeSet<NonZeroU16>,
+    /// Ids that are being released; the number is of a record that must be durable before PUBCOMP.
+    releasing: BTreeMap<NonZeroU16, u64>,
     aliases: BTreeMap<NonZeroU16, Arc<str>>,
-    subscriptions: BTreeMap<String, TopicFilter>,
-    subscriptions_changed: bool,
+    out_aliases: OutAliases,
+    /// Bytes of messages that wait for the engine.
+    waiting_bytes: usize,
     packets: VecDeque<Outbound>,
     requests: VecDeque<Request>,
-    durable: VecDeque<(Arc<str>, Bytes)>,
+    asks: VecDeque<Ask>,
+    /// Settled by the engine, not yet handed on.
+    settled: VecDeque<(Flight, Outcome)>,
+    /// Handed on; the number is of the record that must be durable before.
+    withheld: VecDeque<(u64, Withheld)>,
+    committed: u64,
     ended: Option<Ended>,
     heard_at: Duration,
     tally: Tally,
@@ -106,23 +159,26 @@ impl Session {
     pub(super) fn new(now: Duration, config: SessionConfig) -> Self {
         let held: BTreeSet<_> = config.held.iter().copied().collect();
         Self {
-            config,
             flights: Flights::default(),
             pending: BTreeSet::new(),
             inherited: held.clone(),
             held,
             void: BTreeSet::new(),
-            releasing: BTreeSet::new(),
+            releasing: BTreeMap::new(),
             aliases: BTreeMap::new(),
-            subscriptions: BTreeMap::new(),
-            subscriptions_changed: false,
+            out_aliases: OutAliases::new(config.out_aliases_max),
+            waiting_bytes: 0,
             packets: VecDeque::new(),
             requests: VecDeque::new(),
-            durable: VecDeque::new(),
+            asks: VecDeque::new(),
+            settled: VecDeque::new(),
+            withheld: VecDeque::new(),
+            committed: 0,
             ended: None,
             heard_at: now,
             tally: Tally::default(),
             last_topic: Arc::from(""),
+            config,
         }
     }
 
@@ -136,15 +192,15 @@ impl Session {
         match packet {
             Inbound::Publish(publish) => self.handle_publish(publish),
             Inbound::Release(packet_id) => self.handle_release(packet_id),
-            Inbound::Subscribe { packet_id, filters, has_identifier } => {
-                self.handle_subscribe(packet_id, filters, has_identifier);
+            Inbound::Acknowledged(id) => self.asks.push_back(Ask::Acknowledged(id)),
+            Inbound::Received(id, true) => self.asks.push_back(Ask::Received(id)),
+            Inbound::Received(id, false) => self.asks.push_back(Ask::Discarded(id)),
+            Inbound::Completed(id) => self.asks.push_back(Ask::Completed(id)),
+            Inbound::Subscribe { packet_id, filters, identifier } => {
+                self.handle_subscribe(packet_id, filters, identifier);
             }
             Inbound::Unsubscribe { packet_id, filters } => {
-                let known =
-                    filters.iter().map(|filter| self.subscriptions.remove(filter).is_some());
-                let known = known.collect();
-                self.subscriptions_changed = true;
-                self.packets.push_back(Outbound::Unsubscribed(packet_id, known));
+                self.asks.push_back(Ask::Unsubscribe { packet_id, filters });
             }
             Inbound::Ping => self.packets.push_back(Outbound::Pong),
             Inbound::Disconnect { with_will, .. } => {
@@ -171,13 +227,73 @@ impl Session {
     fn settle(&mut self, ticket: u64, outcome: Outcome) {
         self.flights.settle(ticket, outcome);
         while let Some((flight, outcome)) = self.flights.pop_settled() {
-            match (self.ended.is_none(), flight) {
-                (true, flight) => self.finish(flight, outcome),
-                // Nobody waits for the answer, but the message is there.
-                (false, Flight::Publish { topic, payload, .. }) if outcome == Outcome::Durable => {
-                    self.durable.push_back((topic, payload));
+            if let Flight::Publish { message: Some(message), .. } = &flight {
+                self.waiting_bytes -= message.cost();
+            }
+            self.settled.push_back((flight, outcome));
+        }
+        self.skip_refused();
+    }
+
+    /// What is not handed on keeps its place among what is.
+    fn skip_refused(&mut self) {
+        while let Some((flight, outcome)) = self.settled.pop_front() {
+            let is_message = matches!(flight, Flight::Publish { message: Some(_), .. });
+            if is_message && outcome == Outcome::Durable {
+                return self.settled.push_front((flight, outcome));
+            }
+            let record = match &flight {
+                Flight::Release { packet_id } => self.releasing.get(packet_id).copied(),
+                Flight::Publish { .. } => None,
+            };
+            self.withheld.push_back((record.unwrap_or(0), Withheld::Flight(flight, outcome)));
+        }
+        self.let_go();
+    }
+
+    /// The message of [`poll_durable`](Self::poll_durable) was handed on, under the number of a record
+    /// if one must be durable first.
+    pub(super) fn handle_passed_on(&mut self, record: Option<u64>) {
+        if let Some((flight, outcome)) = self.settled.pop_front() {
+            if let (Some(_), Flight::Publish { qos: QoS::ExactlyOnce, id, .. }) = (record, &flight)
+            {
+                self.config.opened.marked.extend(*id);
+            }
+            let record = record.unwrap_or(0);
+            self.withheld.push_back((record, Withheld::Flight(flight, outcome)));
+        }
+        self.skip_refused();
+        self.let_go();
+    }
+
+    /// An answer to an [`Ask`], not to be said before a record is durable.
+    pub(super) fn handle_answer(&mut self, packet: Outbound, record: Option<u64>) {
+        self.withheld.push_back((record.unwrap_or(0), Withheld::Packet(packet)));
+        self.let_go();
+    }
+
+    /// The mark of a released message goes with this record.
+    pub(super) fn handle_unmarked(&mut self, packet_id: NonZeroU16, record: Option<u64>) {
+        self.config.opened.marked.remove(&packet_id);
+        self.releasing.insert(packet_id, record.unwrap_or(0));
+    }
+
+    /// The store has everything up to this record.
+    pub(super) fn handle_committed(&mut self, record: u64) {
+        self.committed = record;
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        while self.withheld.front().is_some_and(|(record, _)| *record <= self.committed) {
+            match self.withheld.pop_front() {
+                Some((_, Withheld::Packet(packet))) if self.ended.is_none() => {
+                    self.packets.push_back(packet);
                 }
-                (false, _) => {}
+                Some((_, Withheld::Flight(flight, outcome))) if self.ended.is_none() => {
+                    self.finish(&flight, &outcome);
+                }
+                _ => {}
             }
         }
     }
@@ -212,15 +328,35 @@ impl Session {
         self.requests.pop_front()
     }
 
-    /// A message that is durable, for taps.
-    pub(super) fn poll_durable(&mut self) -> Option<(Arc<str>, Bytes)> {
-        self.durable.pop_front()
+    pub(super) fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
     }
 
-    /// The filters, when they have changed.
-    pub(super) fn poll_subscriptions(&mut self) -> Option<Vec<TopicFilter>> {
-        let changed = std::mem::take(&mut self.subscriptions_changed);
-        changed.then(|| self.subscriptions.values().cloned().collect())
+    /// A message that is durable, for the exchange.
+    pub(super) fn poll_durable(&mut self) -> Option<Durable> {
+        let (flight, _) = self.settled.front_mut()?;
+        let Flight::Publish { qos, id, message } = flight else { return None };
+        let held = id.filter(|_| *qos == QoS::ExactlyOnce);
+        message.take().map(|message| Durable { message, held })
+    }
+
+    /// Whether something waits for the store.
+    pub(super) fn is_withholding(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    /// Shortens the topic of a message to this client, where it lets us.
+    pub(super) fn shorten(&mut self, packet: &mut Outbound) {
+        if let Outbound::Message(delivery) = packet {
+            delivery.alias = self.out_aliases.get(&delivery.message.topic);
+        }
+    }
+
+    /// A message whose topic was shortened did not go out.
+    pub(super) fn handle_unsent(&mut self, delivery: &Delivery) {
+        if delivery.alias.is_some_and(|alias| !alias.is_known) {
+            self.out_aliases.take_back(&delivery.message.topic);
+        }
     }
 
     pub(super) fn ended(&self) -> Option<&Ended> {
@@ -237,216 +373,21 @@ impl Session {
         std::mem::take(&mut self.tally)
     }
 
-    /// Whether another message may be read. Only messages that wait for the engine count, so that this
-    /// becomes true again without the client.
+    /// Whether another message may be read. Only messages that wait for engine or store count, so that
+    /// this becomes true again without the client.
     pub(super) fn has_room(&self) -> bool {
-        self.config.version == Version::V5
-            || self.pending.len() < usize::from(self.config.receive_maximum)
+        let fits = self.config.version == Version::V5
+            || self.pending.len() < usize::from(self.config.receive_maximum);
+        fits && self.waiting_bytes < self.config.waiting_bytes_max
     }
 
     /// Whether outcomes are still to come.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.flights.is_empty()
+        !self.flights.is_empty() || !self.settled.is_empty()
     }
 
     /// Topic of the last message, for logs.
     pub(super) fn last_topic(&self) -> &str {
         &self.last_topic
-    }
-}
-
-impl Session {
-    fn handle_publish(&mut self, publish: Publish) {
-        let Some(topic) = self.resolve(&publish) else { return };
-        self.last_topic = topic.clone();
-        match (publish.retain, self.config.version) {
-            (true, Version::V5) => {
-                return self.end(Goodbye::Retain, "a retained message; this listener keeps none");
-            }
-            (true, Version::V3) => self.tally.retain_ignored += 1,
-            (false, _) => {}
-        }
-        let id = match (publish.qos, publish.packet_id) {
-            (QoS::AtMostOnce, _) => None,
-            (_, Some(id)) => Some(id),
-            (_, None) => return self.end(Goodbye::Malformed, "a message without packet id"),
-        };
-        if let Some(id) = id {
-            if self.is_repeated(publish.qos, id) {
-                return;
-            }
-            if self.config.version == Version::V5
-                && self.unfinished() >= usize::from(self.config.receive_maximum)
-            {
-                return self.end(Goodbye::ReceiveMaximum, "more messages than the receive maximum");
-            }
-        }
-        if !self.config.rights.may_publish(&topic) {
-            return self.deny(publish.qos, id);
-        }
-        let qos = publish.qos;
-        let flight =
-            Flight::Publish { qos, id, topic: topic.clone(), payload: publish.payload.clone() };
-        let ticket = self.flights.push(flight);
-        self.pending.extend(id);
-        let held = id.filter(|_| qos == QoS::ExactlyOnce);
-        let payload = publish.payload;
-        self.requests.push_back(Request::Publish { ticket, topic, payload, qos, held });
-    }
-
-    /// The topic's full name; `None` has ended the session.
-    fn resolve(&mut self, publish: &Publish) -> Option<Arc<str>> {
-        if let Some(alias) = publish.alias
-            && alias.get() > TOPIC_ALIASES_MAX
-        {
-            self.end(Goodbye::TopicAlias, "a topic alias above the maximum");
-            return None;
-        }
-        if publish.topic.is_empty()
-            && let Some(alias) = publish.alias
-        {
-            let known = self.aliases.get(&alias).cloned();
-            if known.is_none() {
-                self.end(Goodbye::TopicAlias, "a topic alias that was not set");
-            }
-            return known;
-        }
-        if !is_topic_name(&publish.topic) {
-            self.end(Goodbye::TopicName, "a topic that is empty, too long or has a wildcard");
-            return None;
-        }
-        let topic: Arc<str> = Arc::from(publish.topic.as_str());
-        if let Some(alias) = publish.alias {
-            self.aliases.insert(alias, topic.clone());
-        }
-        Some(topic)
-    }
-
-    /// Messages of this connection that the client must count as unfinished (MQTT 5, 4.9).
-    fn unfinished(&self) -> usize {
-        self.pending.len() + self.held.len() + self.void.len() - self.inherited.len()
-    }
-
-    /// Whether the message has been seen; then its answer is given or will come.
-    fn is_repeated(&mut self, qos: QoS, id: NonZeroU16) -> bool {
-        if self.pending.contains(&id) {
-            return true;
-        }
-        let is_known =
-            qos == QoS::ExactlyOnce && (self.held.contains(&id) || self.void.contains(&id));
-        if is_known {
-            // Repeated on this connection, it counts there.
-            self.inherited.remove(&id);
-            self.packets.push_back(Outbound::Received(id, None));
-        }
-        is_known
-    }
-
-    fn deny(&mut self, qos: QoS, id: Option<NonZeroU16>) {
-        self.tally.denied += 1;
-        let Some(id) = id else { return };
-        let text = "this client may not publish to the topic".to_owned();
-        let outcome = Outcome::Refused { reason: RefuseReason::NotAuthorized, text };
-        let (topic, payload) = (Arc::from(""), Bytes::new());
-        let ticket = self.flights.push(Flight::Publish { qos, id: Some(id), topic, payload });
-        self.pending.insert(id);
-        self.settle(ticket, outcome);
-    }
-
-    fn handle_release(&mut self, packet_id: NonZeroU16) {
-        if self.pending.contains(&packet_id) {
-            return self.end(Goodbye::Protocol, "a release of a message that was not answered");
-        }
-        if self.void.remove(&packet_id) {
-            return self.packets.push_back(Outbound::Complete { packet_id, is_known: true });
-        }
-        if !self.held.contains(&packet_id) {
-            return self.packets.push_back(Outbound::Complete { packet_id, is_known: false });
-        }
-        // A repeated release gets the answer of the first.
-        if self.releasing.insert(packet_id) {
-            let ticket = self.flights.push(Flight::Release { packet_id });
-            self.requests.push_back(Request::Release { ticket, packet_id });
-        }
-    }
-
-    fn handle_subscribe(
-        &mut self,
-        packet_id: NonZeroU16,
-        filters: Vec<String>,
-        has_identifier: bool,
-    ) {
-        if has_identifier {
-            return self.end(Goodbye::Protocol, "a subscription identifier; none were offered");
-        }
-        if filters.is_empty() {
-            return self.end(Goodbye::Protocol, "a subscription to nothing");
-        }
-        let may_subscribe = self.config.rights.may_subscribe();
-        let mut granted = Vec::with_capacity(filters.len());
-        for filter in filters {
-            // Shared subscriptions would read as topics of the server.
-            let parsed = match filter.starts_with("$share/") {
-                true => None,
-                false => TopicFilter::parse(&filter).ok(),
-            };
-            let fits = may_subscribe
-                && (self.subscriptions.len() < SUBSCRIPTIONS_MAX
-                    || self.subscriptions.contains_key(&filter));
-            granted.push(match parsed {
-                Some(parsed) if fits => {
-                    self.subscriptions.insert(filter, parsed);
-                    true
-                }
-                _ => false,
-            });
-        }
-        self.subscriptions_changed = true;
-        self.packets.push_back(Outbound::Subscribed(packet_id, granted));
-    }
-
-    fn finish(&mut self, flight: Flight, outcome: Outcome) {
-        match flight {
-            Flight::Release { packet_id } => match outcome {
-                Outcome::Durable => {
-                    self.releasing.remove(&packet_id);
-                    self.held.remove(&packet_id);
-                    self.inherited.remove(&packet_id);
-                    self.packets.push_back(Outbound::Complete { packet_id, is_known: true });
-                }
-                _ => self.end(Goodbye::Busy, "a release could not be made durable"),
-            },
-            Flight::Publish { qos, id, topic, payload } => {
-                if let Some(id) = id {
-                    self.pending.remove(&id);
-                    self.answer(qos, id, &outcome);
-                }
-                if outcome == Outcome::Durable {
-                    self.durable.push_back((topic, payload));
-                }
-            }
-        }
-    }
-
-    fn answer(&mut self, qos: QoS, id: NonZeroU16, outcome: &Outcome) {
-        let is_v5 = self.config.version == Version::V5;
-        let refusal = match outcome {
-            Outcome::Durable => None,
-            Outcome::Lost => return self.end(Goodbye::Busy, "the engine does not take messages"),
-            Outcome::Refused { reason, text } if is_v5 || reason.is_final() => {
-                Some((*reason, text.clone()))
-            }
-            Outcome::Refused { text, .. } => return self.end(Goodbye::Busy, text),
-        };
-        if qos != QoS::ExactlyOnce {
-            return self.packets.push_back(Outbound::Acknowledge(id, refusal));
-        }
-        match (&refusal, is_v5) {
-            (None, _) => drop(self.held.insert(id)),
-            (Some(_), false) => drop(self.void.insert(id)),
-            // Version 5: an error in PUBREC ends the message (4.3.3).
-            (Some(_), true) => {}
-        }
-        self.packets.push_back(Outbound::Received(id, refusal));
     }
 }

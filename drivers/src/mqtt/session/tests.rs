@@ -3,6 +3,12 @@
 mod hostile;
 
 use super::*;
+use crate::mqtt::exchange::Opened;
+use crate::mqtt::filter::TopicFilter;
+use crate::mqtt::limits::TOPIC_ALIASES_MAX;
+use crate::mqtt::packet::{Publish, RetainHandling, SubscriptionOptions, Wish};
+
+const WAITING_BYTES_MAX: usize = 1000;
 
 fn id(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).unwrap()
@@ -19,6 +25,9 @@ fn session_with(version: Version, held: Vec<NonZeroU16>) -> Session {
         receive_maximum: 3,
         keep_alive: Some(Duration::from_secs(10)),
         held,
+        opened: Opened::default(),
+        waiting_bytes_max: WAITING_BYTES_MAX,
+        out_aliases_max: 0,
     };
     Session::new(Duration::ZERO, config)
 }
@@ -31,10 +40,23 @@ fn publish(topic: &str, qos: QoS, packet_id: Option<u16>) -> Inbound {
         qos,
         packet_id: packet_id.map(id),
         retain: false,
+        properties: None,
+        expiry_s: None,
     })
 }
 
+/// Hands on what is durable, to nobody, and returns the topics.
+fn pass_on(session: &mut Session) -> Vec<Arc<str>> {
+    let mut topics = Vec::new();
+    while let Some(durable) = session.poll_durable() {
+        topics.push(durable.message.topic);
+        session.handle_passed_on(None);
+    }
+    topics
+}
+
 fn packets(session: &mut Session) -> Vec<Outbound> {
+    pass_on(session);
     std::iter::from_fn(|| session.poll_packet()).collect()
 }
 
@@ -108,6 +130,7 @@ fn exactly_once_is_submitted_once() {
     let submitted = tickets(&mut session);
     assert_eq!(submitted.len(), 1);
     session.handle_outcome(submitted[0], Outcome::Durable);
+    pass_on(&mut session);
     session.handle_packet(Duration::ZERO, two(1));
     assert!(tickets(&mut session).is_empty());
     let received = Outbound::Received(id(1), None);
@@ -154,6 +177,7 @@ fn a_client_that_was_told_no_maximum_is_held_back() {
     for ticket in tickets(&mut session) {
         session.handle_outcome(ticket, Outcome::Durable);
     }
+    pass_on(&mut session);
     assert!(session.has_room(), "a message that waits for its release must not hold it up");
     for number in 4..=6 {
         session.handle_packet(Duration::ZERO, publish("a/b", QoS::ExactlyOnce, Some(number)));
@@ -167,26 +191,22 @@ fn what_becomes_durable_after_the_client_left_is_passed_on() {
     session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtMostOnce, None));
     let goodbye = Inbound::Disconnect { with_will: false, session_expiry_s: None };
     session.handle_packet(Duration::ZERO, goodbye);
-    assert!(session.is_waiting() && session.poll_durable().is_none());
+    assert!(session.is_waiting() && pass_on(&mut session).is_empty());
     let ticket = tickets(&mut session)[0];
     session.handle_outcome(ticket, Outcome::Durable);
-    assert_eq!(session.poll_durable().unwrap().0.as_ref(), "a/b");
+    assert_eq!(pass_on(&mut session), [Arc::from("a/b")]);
     assert!(!session.is_waiting() && packets(&mut session).is_empty());
 }
 
 #[test]
-fn refusals_and_ignored_flags_are_counted() {
+fn refusals_are_counted() {
     let mut session = session_with(Version::V3, vec![]);
-    let Inbound::Publish(mut message) = publish("a/b", QoS::AtMostOnce, None) else {
-        unreachable!()
-    };
-    message.retain = true;
-    session.handle_packet(Duration::ZERO, Inbound::Publish(message));
+    session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtMostOnce, None));
     session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(1)));
     let tickets = tickets(&mut session);
     session.handle_outcome(tickets[0], refused(RefuseReason::Quota));
     session.handle_outcome(tickets[1], refused(RefuseReason::PayloadInvalid));
-    let expect = Tally { denied: 0, refused_quota: 1, refused_payload: 1, retain_ignored: 1 };
+    let expect = Tally { denied: 0, refused_quota: 1, refused_payload: 1 };
     assert_eq!(session.take_tally(), expect);
     assert_eq!(session.take_tally(), Tally::default());
 }
@@ -201,24 +221,19 @@ fn faults_end_the_session_with_their_reason() {
         assert!(ended.with_will && !ended.why.is_empty());
     };
     let zero = QoS::AtMostOnce;
-    let with = |alias, retain| {
+    let with = |alias| {
         let Inbound::Publish(mut message) = publish("", zero, None) else { unreachable!() };
         message.alias = NonZeroU16::new(alias);
-        message.retain = retain;
-        if retain {
-            message.topic = "a/b".to_owned();
-        }
         Inbound::Publish(message)
     };
     check(Version::V3, publish("a/+", zero, None), Goodbye::TopicName);
     check(Version::V3, publish("", zero, None), Goodbye::TopicName);
     check(Version::V3, publish("a/b", QoS::AtLeastOnce, None), Goodbye::Malformed);
-    check(Version::V5, with(1, false), Goodbye::TopicAlias);
-    check(Version::V5, with(TOPIC_ALIASES_MAX + 1, false), Goodbye::TopicAlias);
-    check(Version::V5, with(0, true), Goodbye::Retain);
+    check(Version::V5, with(1), Goodbye::TopicAlias);
+    check(Version::V5, with(TOPIC_ALIASES_MAX + 1), Goodbye::TopicAlias);
     check(Version::V3, Inbound::Unexpected("x"), Goodbye::Protocol);
-    let nothing = Inbound::Subscribe { packet_id: id(1), filters: vec![], has_identifier: false };
-    check(Version::V3, nothing, Goodbye::Protocol);
+    check(Version::V3, subscribe(&[], false), Goodbye::Protocol);
+    check(Version::V5, subscribe(&["$share/g/a"], true), Goodbye::Protocol);
 }
 
 #[test]
@@ -245,22 +260,113 @@ fn silence_ends_after_one_and_a_half_keep_alives() {
     assert_eq!(packets(&mut session)[1], Outbound::Goodbye(Goodbye::KeepAlive));
 }
 
-#[test]
-fn subscriptions_are_bounded() {
-    let mut session = session_with(Version::V5, vec![]);
-    let subscribe = |filters: Vec<String>| Inbound::Subscribe {
-        packet_id: id(1),
-        filters,
-        has_identifier: false,
+fn subscribe(filters: &[&str], no_local: bool) -> Inbound {
+    let options = SubscriptionOptions {
+        qos: QoS::AtLeastOnce,
+        no_local,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Always,
     };
-    let many: Vec<String> = (0..=SUBSCRIPTIONS_MAX).map(|number| format!("a/{number}")).collect();
-    session.handle_packet(Duration::ZERO, subscribe(many));
-    let packets = packets(&mut session);
-    let Outbound::Subscribed(_, granted) = &packets[0] else { panic!("{packets:?}") };
-    assert_eq!(granted.iter().filter(|granted| **granted).count(), SUBSCRIPTIONS_MAX);
-    assert_eq!(session.poll_subscriptions().unwrap().len(), SUBSCRIPTIONS_MAX);
-    assert!(session.poll_subscriptions().is_none());
-    session.handle_packet(Duration::ZERO, subscribe(vec!["a/#/b".into(), "$share/g/a".into()]));
-    let refused = Outbound::Subscribed(id(1), vec![false, false]);
-    assert_eq!(session.poll_packet(), Some(refused));
+    let filters = filters.iter().map(|filter| Wish { filter: (*filter).to_owned(), options });
+    Inbound::Subscribe { packet_id: id(1), filters: filters.collect(), identifier: None }
+}
+
+#[test]
+fn wishes_are_checked_before_the_exchange_is_asked() {
+    let mut session = session_with(Version::V5, vec![]);
+    let filters = ["a/b", "#", "$share/g/a/+", "a/#/b", "$share/g", "b/#", "$share/g/b"];
+    session.handle_packet(Duration::ZERO, subscribe(&filters, false));
+    let Some(Ask::Subscribe { packet_id, wanted }) = session.poll_ask() else { panic!() };
+    assert_eq!(packet_id, id(1));
+    let found: Vec<_> = wanted
+        .into_iter()
+        .map(|(_, wanted)| wanted.map(|one| (one.filter.as_str().to_owned(), one.group)))
+        .collect();
+    use SubscribeRefusal::{Filter, NotAuthorized};
+    let granted = |filter: &str, group: Option<&str>| Ok((filter.to_owned(), group.map(Box::from)));
+    let expect = [
+        granted("a/b", None),
+        granted("#", None),
+        granted("a/+", Some("g")),
+        Err(Filter),
+        Err(Filter),
+        Err(NotAuthorized),
+        Err(NotAuthorized),
+    ];
+    assert_eq!(found, expect);
+}
+
+#[test]
+fn what_waits_for_a_record_is_said_after_it_and_in_order() {
+    let mut session = session_with(Version::V5, vec![]);
+    for number in 1..=3 {
+        session.handle_packet(Duration::ZERO, publish("a/b", QoS::AtLeastOnce, Some(number)));
+    }
+    for ticket in tickets(&mut session) {
+        session.handle_outcome(ticket, Outcome::Durable);
+    }
+    for record in [Some(7), None, Some(8)] {
+        assert!(session.poll_durable().is_some());
+        session.handle_passed_on(record);
+    }
+    assert!(session.poll_durable().is_none() && session.is_withholding());
+    session.handle_answer(Outbound::Unsubscribed(id(9), vec![]), Some(8));
+    session.handle_packet(Duration::ZERO, Inbound::Ping);
+    assert_eq!(packets(&mut session), [Outbound::Pong], "nothing else before the record");
+    session.handle_committed(6);
+    assert!(packets(&mut session).is_empty());
+    session.handle_committed(7);
+    let puback = |number| Outbound::Acknowledge(id(number), None);
+    assert_eq!(packets(&mut session), [puback(1), puback(2)]);
+    session.handle_committed(8);
+    assert_eq!(packets(&mut session), [puback(3), Outbound::Unsubscribed(id(9), vec![])]);
+    assert!(!session.is_withholding());
+}
+
+#[test]
+fn one_client_fills_its_share_and_no_more() {
+    let mut session = session_with(Version::V5, vec![]);
+    let large = |session: &mut Session, bytes: usize| {
+        let Inbound::Publish(mut message) = publish("a/b", QoS::AtMostOnce, None) else { panic!() };
+        message.payload = vec![0; bytes].into();
+        session.handle_packet(Duration::ZERO, Inbound::Publish(message));
+    };
+    large(&mut session, WAITING_BYTES_MAX - "a/b".len() - 1);
+    assert!(session.has_room());
+    large(&mut session, 0);
+    assert!(!session.has_room(), "the share is used up");
+    let tickets = tickets(&mut session);
+    session.handle_outcome(tickets[0], Outcome::Durable);
+    assert!(session.has_room());
+    large(&mut session, 10 * WAITING_BYTES_MAX);
+    assert!(session.ended().is_none() && !session.has_room(), "one message is always taken");
+}
+
+#[test]
+fn a_message_that_a_restart_left_in_doubt_is_handed_on_when_it_comes_again() {
+    let held = vec![id(1), id(2)];
+    let mut session = session_with(Version::V3, held.clone());
+    session.config.opened.doubtful.insert(id(2));
+    session.config.opened.marked.insert(id(1));
+    let two = |number| publish("a/b", QoS::ExactlyOnce, Some(number));
+    session.handle_packet(Duration::ZERO, two(1));
+    assert!(session.poll_durable().is_none(), "the mark says that subscribers have it");
+    assert_eq!(packets(&mut session), [Outbound::Received(id(1), None)]);
+    session.handle_packet(Duration::ZERO, two(2));
+    assert!(tickets(&mut session).is_empty(), "the engine has it");
+    assert_eq!(session.poll_durable().unwrap().held, Some(id(2)));
+    session.handle_passed_on(Some(5));
+    session.handle_packet(Duration::ZERO, two(2));
+    assert!(session.poll_durable().is_none() && packets(&mut session).is_empty());
+    session.handle_committed(5);
+    assert_eq!(packets(&mut session), [Outbound::Received(id(2), None)]);
+    // The end of a mark is in the store before PUBCOMP.
+    session.handle_packet(Duration::ZERO, Inbound::Release(id(2)));
+    assert!(matches!(session.poll_ask(), Some(Ask::Released(released)) if released == id(2)));
+    session.handle_unmarked(id(2), Some(6));
+    let ticket = tickets(&mut session)[0];
+    session.handle_outcome(ticket, Outcome::Durable);
+    assert!(packets(&mut session).is_empty());
+    session.handle_committed(6);
+    assert_eq!(packets(&mut session), [Outbound::Complete { packet_id: id(2), is_known: true }]);
 }

@@ -1,10 +1,14 @@
 //! Deadlines and memory, with paused time, on connections in memory.
 
 use super::*;
+use crate::mqtt::exchange::Exchange;
 use crate::mqtt::limits::{CONNECT_WAIT, OUT_BYTES_FULL, PACKET_WAIT, READ_BYTES, WRITE_WAIT};
 use crate::mqtt::listener::Shared;
+use crate::mqtt::message::Message;
 use crate::mqtt::opening::serve;
+use crate::mqtt::session::Durable;
 use crate::mqtt::wire::{WireFault, WireReader};
+use crate::submission::QoS;
 use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::Semaphore;
@@ -23,7 +27,7 @@ struct Pair {
 fn pair(limits: ListenerLimits) -> Pair {
     let (config, submissions) = config(limits);
     let (stop, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared::new(config, Arc::default(), stopped));
+    let shared = Arc::new(Shared::new(config, Exchange::default(), Arc::default(), stopped));
     let serving = shared.clone();
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let server = tokio::spawn(async move {
@@ -101,6 +105,8 @@ async fn waiting_for_the_engine_is_no_silence_of_the_client() {
     pair.client.send(&publish(5, 0, 0, &[1; 6000])).await;
     pair.client.send(&publish(5, 0, 0, &[2; 6000])).await;
     let Some(Submission::Publish(first)) = pair.submissions.recv().await else { panic!() };
+    // Settled, so that its share is free, while its memory is not.
+    first.reply.settle(Outcome::Durable);
     // Longer than every deadline of the client.
     tokio::time::sleep(PACKET_WAIT * 3).await;
     drop(first.permit);
@@ -108,6 +114,7 @@ async fn waiting_for_the_engine_is_no_silence_of_the_client() {
         panic!("the connection did not survive the wait");
     };
     assert_eq!(second.payload, vec![2; 6000]);
+    second.reply.settle(Outcome::Durable);
     pair.client.says_nothing().await;
 }
 
@@ -132,12 +139,20 @@ async fn a_subscriber_that_is_slow_with_its_copies_is_still_heard() {
     pair.connect(4).await;
     pair.client.send(&subscribe(4, "a/#")).await;
     pair.client.packet().await;
-    let (topic, payload) = (Arc::from("a/b"), bytes::Bytes::from(vec![0; 64 << 10]));
+    let message = Message {
+        topic: "a/b".into(),
+        payload: vec![0; 64 << 10].into(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: None,
+        expiry_s: None,
+    };
+    let durable = Durable { message, held: None };
     let (mut copies, mut pongs) = (0, 0);
     // Twice as much as it reads, for six keep-alives.
     for second in 0..60 {
         for _ in 0..8 {
-            pair.shared.taps.publish(&topic, &payload);
+            pair.shared.hub.publish("press", &durable);
         }
         for _ in 0..4 {
             match pair.client.packet().await[0] {

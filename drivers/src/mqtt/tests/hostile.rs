@@ -28,7 +28,8 @@ fn hostile() -> Vec<(&'static str, u8, Vec<u8>, u8)> {
         both("PUBREL of packet id 0", &[0x62, 2, 0, 0], 0x81),
         vec![("a server's CONNACK", 4, vec![0x20, 2, 0, 0], 0)],
         new("a server's CONNACK", vec![0x20, 3, 0, 0, 0], 0x82),
-        both("a PUBACK of nothing", &[0x40, 2, 0, 1], 0x82),
+        both("a PUBACK of packet id 0", &[0x40, 2, 0, 0], 0x81),
+        both("a PUBCOMP that is cut off", &[0x70, 1, 0], 0x81),
         topics("invalid UTF-8", b"a/\xC3\x28", 0x81),
         topics("a wildcard", b"a/+", 0x90),
         topics("a NUL", b"a/\0", 0x90),
@@ -40,7 +41,15 @@ fn hostile() -> Vec<(&'static str, u8, Vec<u8>, u8)> {
         new("alias 17", packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 17]), 0x94),
         new("properties past the end", packet(0x30, &[0, 1, b'a', 99]), 0x81),
         new("an unknown property", packet(0x30, &[0, 1, b'a', 2, 0x7F, 0]), 0x81),
-        new("a retained message", packet(0x31, &[0, 3, b'a', b'/', b'b', 0]), 0x9A),
+        new(
+            "two response topics",
+            packet(0x30, &[0, 1, b'a', 8, 8, 0, 1, b'b', 8, 0, 1, b'b']),
+            0x81,
+        ),
+        new("a life of zero seconds", packet(0x30, &[0, 1, b'a', 5, 2, 0, 0, 0, 0]), 0x81),
+        new("subscription identifier 0", packet(0x82, &[0, 1, 2, 11, 0, 0, 1, b'a', 0]), 0x81),
+        new("retain handling 3", packet(0x82, &[0, 1, 0, 0, 1, b'a', 0x30]), 0x81),
+        new("QoS 3 wanted", packet(0x82, &[0, 1, 0, 0, 1, b'a', 3]), 0x81),
         new("AUTH", packet(0xF0, &[0x18, 0]), 0x82),
     ]
     .concat()
@@ -123,7 +132,7 @@ async fn each_bad_connect_has_its_answer() {
     check("a long will, 3.1.1", &with_will(4, 0b110, b"a/w", &long), &[5]).await;
     check("a long will, 5", &with_will(5, 0b110, b"a/w", &long), &[0x95]).await;
     check("a wildcard will", &with_will(5, 0b110, b"a/+", b"x"), &[0x90]).await;
-    check("a retained will", &with_will(5, 0b10_0110, b"a/w", b"x"), &[0x9A]).await;
+    check("a retained will", &with_will(5, 0b10_0110, b"a/w", b"x"), &[0]).await;
     check("a will without the right", &with_will(4, 0b110, b"b", b"x"), &[0]).await;
     assert_eq!(value(&served.stats.messages_denied), 1);
     let named =

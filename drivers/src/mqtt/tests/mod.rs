@@ -3,14 +3,17 @@
 mod clients;
 mod deadlines;
 mod durable;
+mod fairness;
 mod hostile;
 mod limits;
+mod sessions;
 mod taps;
 
 use super::auth::{Authenticator, Rights};
 use super::filter::TopicFilter;
 use super::limits::ListenerLimits;
 use super::listener::{Listener, ListenerConfig, ListenerStats};
+use super::store::NoStore;
 use crate::submission::{Outcome, Publication, SessionState, Submission};
 use guan_model::WallTime;
 use std::collections::BTreeMap;
@@ -47,12 +50,18 @@ fn config(limits: ListenerLimits) -> (ListenerConfig, mpsc::Receiver<Submission>
         authenticator: Authenticator::new(Some(rights), BTreeMap::new()),
         submissions: submissions_in,
         clock: Arc::new(|| WallTime(7)),
+        store: Arc::new(NoStore::default()),
+        records: Vec::new(),
     };
     (config, submissions)
 }
 
 async fn bench(limits: ListenerLimits) -> Bench {
     let (config, submissions) = config(limits);
+    start(config, submissions).await
+}
+
+async fn start(config: ListenerConfig, submissions: mpsc::Receiver<Submission>) -> Bench {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
     let (address, stats) = (listener.local_addr().unwrap(), listener.stats());
     let (stop, stopped) = watch::channel(false);
@@ -62,7 +71,10 @@ async fn bench(limits: ListenerLimits) -> Bench {
 
 impl Bench {
     async fn dial(&self) -> Client<TcpStream> {
-        Client { stream: TcpStream::connect(self.address).await.unwrap() }
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        // Else TCP holds a second message back until it has heard of the first.
+        stream.set_nodelay(true).unwrap();
+        Client { stream }
     }
 
     /// A connected client of a version (4 or 5), with a new and clean session.

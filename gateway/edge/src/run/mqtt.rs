@@ -1,14 +1,16 @@
 //! Starts the drivers: our listener, and a client for each broker of the site.
 
 use super::Board;
+use crate::session_files;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
 use guan_configs::edge::{BrokerConfig as BrokerSettings, MqttTlsConfig};
 use guan_drivers::broker_client::{BrokerClient, BrokerConfig};
-use guan_drivers::mqtt::{Listener, ListenerConfig, ListenerStats};
+use guan_drivers::mqtt::{ListenFault, Listener, ListenerConfig, ListenerStats};
 use guan_drivers::{Submission, raise_descriptors};
 use guan_identity::common_name;
 use guan_model::WallTime;
+use guan_spool::{JournalError, OsDisk, Salvage};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,6 +23,8 @@ use tokio::task::JoinSet;
 
 /// Longest packet from a broker of the site.
 const BROKER_PACKET_BYTES_MAX: usize = 1 << 20;
+/// Folder of MQTT sessions and retained messages, under the state.
+const SESSIONS_DIR: &str = "mqtt";
 /// Spool, log, metadata, sockets to space and brokers, and clients that are being turned away.
 const DESCRIPTORS_OF_OUR_OWN: u64 = 256;
 
@@ -30,7 +34,13 @@ pub enum MqttSetupFault {
     #[error(transparent)]
     Wiring(#[from] WiringFault),
     #[error("MQTT cannot listen on {address}: check mqtt.listen, and that no other program does")]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen { address: SocketAddr, source: ListenFault },
+    #[error(
+        "{path} cannot be opened: check the disk, and that no other guan runs on this state_dir"
+    )]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("the MQTT sessions in {path} cannot be read")]
+    Sessions { path: PathBuf, source: JournalError },
     #[error(
         "mqtt.connections_max = {connections_max} needs {wanted} file descriptors and this process may \
          have {limit}: raise its hard limit (LimitNOFILE= in the unit, ulimit -Hn in a shell) or lower \
@@ -59,6 +69,7 @@ pub(super) async fn prepare(
     let listener = match &config.mqtt {
         None => None,
         Some(mqtt) => {
+            let (files, records) = open_sessions(&config.state_dir)?;
             let listener = ListenerConfig {
                 limits: wiring::listener_limits(mqtt),
                 tls: mqtt.tls.as_ref().map(server_tls).transpose()?,
@@ -66,6 +77,8 @@ pub(super) async fn prepare(
                 authenticator: wiring::authenticator(mqtt)?,
                 submissions: submissions.clone(),
                 clock: clock.clone(),
+                store: Arc::new(files),
+                records,
             };
             let address = mqtt.listen;
             let listen = |source| MqttSetupFault::Listen { address, source };
@@ -76,6 +89,25 @@ pub(super) async fn prepare(
     let brokers: Result<Vec<_>, MqttSetupFault> =
         brokers.map(|broker| client(broker, &submissions, &clock)).collect();
     Ok(Intake { listener, brokers: brokers? })
+}
+
+fn open_sessions(
+    state_dir: &Path,
+) -> Result<(session_files::SessionFiles, Vec<Vec<u8>>), MqttSetupFault> {
+    let path = state_dir.join(SESSIONS_DIR);
+    let folder = |source| MqttSetupFault::Folder { path: path.clone(), source };
+    let disk = OsDisk::open_exclusive(&path).map_err(folder)?;
+    let sessions = |source| MqttSetupFault::Sessions { path: path.clone(), source };
+    let opened = session_files::open(disk).map_err(sessions)?;
+    if opened.salvage.damaged_places > 0 {
+        let Salvage { damaged_places, damaged_bytes, .. } = opened.salvage;
+        tracing::error!(
+            damaged_places, damaged_bytes, path = %path.display(),
+            "a part of the MQTT sessions cannot be read any more; subscribers may miss messages"
+        );
+    }
+    // Its thread ends with the listener, after the last record.
+    Ok((opened.files, opened.records))
 }
 
 /// Sees to it that as many clients can connect as the configuration promises.

@@ -13,7 +13,12 @@ fn conversations() -> Vec<Vec<u8>> {
         b"\x32\x08\x00\x03a/b\x00\x01x",
         b"\x34\x08\x00\x03a/b\x00\x02y",
         b"\x62\x02\x00\x02",
-        b"\x82\x08\x00\x03\x00\x03a/#\x00",
+        b"\x82\x08\x00\x03\x00\x03a/#\x02",
+        b"\x31\x06\x00\x03a/bh",
+        b"\x34\x08\x00\x03a/b\x00\x03z",
+        b"\x40\x02\x00\x01",
+        b"\x50\x02\x00\x01",
+        b"\x70\x02\x00\x01",
         b"\xa2\x07\x00\x04\x00\x03a/#",
         b"\xc0\x00",
         b"\xe0\x00",
@@ -23,7 +28,12 @@ fn conversations() -> Vec<Vec<u8>> {
         b"\x32\x0c\x00\x03a/b\x00\x01\x03\x23\x00\x01x",
         b"\x34\x09\x00\x00\x00\x02\x03\x23\x00\x01y",
         b"\x62\x02\x00\x02",
-        b"\x82\x09\x00\x03\x00\x00\x03a/#\x00",
+        b"\x82\x0b\x00\x03\x02\x0b\x07\x00\x03a/#\x2e",
+        b"\x82\x12\x00\x04\x00\x00\x0c$share/g/a/#\x01",
+        b"\x35\x19\x00\x03a/b\x00\x05\x10\x02\x00\x00\x00\x09\x08\x00\x01r\x26\x00\x01k\x00\x01vx",
+        b"\x40\x03\x00\x02\x00",
+        b"\x50\x03\x00\x01\x00",
+        b"\x70\x03\x00\x01\x00",
         b"\xc0\x00",
         b"\xe0\x00",
     ];
@@ -32,8 +42,8 @@ fn conversations() -> Vec<Vec<u8>> {
 
 #[test]
 fn the_conversations_are_understood() {
-    assert_eq!(drive(&conversations()[0]), 4, "three messages and a release");
-    assert_eq!(drive(&conversations()[1]), 3, "the second message comes by its alias");
+    assert_eq!(drive(&conversations()[0]), 6, "five messages and a release");
+    assert_eq!(drive(&conversations()[1]), 4, "the second message comes by its alias");
 }
 
 /// The packets of a conversation, without their lengths: (first byte, body).
@@ -111,7 +121,7 @@ fn apply(packets: &mut Vec<(u8, Vec<u8>)>, which: Index, damage: Damage) {
 
 #[test]
 fn a_conversation_is_the_same_after_split_and_join() {
-    for (conversation, submitted) in conversations().iter().zip([4, 3]) {
+    for (conversation, submitted) in conversations().iter().zip([6, 4]) {
         assert_eq!(drive(&join(&split(conversation))), submitted);
     }
 }
