@@ -1,7 +1,9 @@
 //! Deadlines and memory, with paused time, on connections in memory.
 
 use super::*;
-use crate::mqtt::limits::{CONNECT_WAIT, OUT_BYTES_FULL, PACKET_WAIT, READ_BYTES, WRITE_WAIT};
+use crate::mqtt::limits::{
+    CONNECT_WAIT, OUT_BYTES_FULL, PACKET_WAIT, READ_BYTES, READ_BYTES_BUSY, WRITE_WAIT,
+};
 use crate::mqtt::listener::Shared;
 use crate::mqtt::opening::serve;
 use crate::mqtt::wire::{WireFault, WireReader};
@@ -120,7 +122,7 @@ async fn who_does_not_read_is_closed() {
         sent += 1024;
     }
     // What the pipe holds in both directions, and our own two buffers.
-    let bound = 2 * PIPE_BYTES + OUT_BYTES_FULL + 2 * READ_BYTES;
+    let bound = 2 * PIPE_BYTES + OUT_BYTES_FULL + 2 * READ_BYTES_BUSY;
     assert!(sent <= bound, "{sent} bytes were read though no answer was");
     assert!(started.elapsed() >= WRITE_WAIT, "{:?}", started.elapsed());
     pair.server.await.unwrap();
