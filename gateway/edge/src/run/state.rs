@@ -136,6 +136,23 @@ fn disk(path: &Path) -> Result<OsDisk, StateFault> {
     opened.map_err(|source| StateFault::Open { path: path.to_path_buf(), source })
 }
 
+/// The metadata, being opened on a thread of its own.
+struct Opening(std::thread::JoinHandle<Result<Metadata, MetadataError>>);
+
+impl Opening {
+    fn start(dir: &Path) -> Self {
+        let dir = dir.to_path_buf();
+        Self(std::thread::spawn(move || Metadata::open(&dir)))
+    }
+
+    fn join(self) -> Result<Metadata, MetadataError> {
+        match self.0.join() {
+            Ok(opened) => opened,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
 /// Opens everything and records the start.
 pub(super) fn open(
     config: &EdgeConfig,
@@ -143,6 +160,8 @@ pub(super) fn open(
     tpm: Option<&Tpm>,
 ) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
+    // sled flushes several times when it opens; the spool is read meanwhile.
+    let metadata = Opening::start(dir);
     let (key, sealed) = sealing::open_store(config, tpm)?;
     let key = Arc::new(key);
     let mut id = [0; 16];
@@ -158,7 +177,7 @@ pub(super) fn open(
     let epoch = log.epoch();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
-    let metadata = Metadata::open(dir)?;
+    let metadata = metadata.join()?;
     let boot = metadata.count_boot(log.last_boot())?;
     let tables_disk = disk(&dir.join(TABLES_DIR))?;
     let queued = |stream: &guan_spool::spool::StreamStatus| stream.queued_batches > 0;
