@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-const IN_FLIGHT: u64 = 20_000;
+const IN_FLIGHT: u64 = 12_000;
 const PAYLOAD_BYTES: usize = 200;
 /// Largest opaque value; random bytes, so that they take as much room on the disk.
 const OPAQUE_BYTES: usize = 4096;

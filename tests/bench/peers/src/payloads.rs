@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use guan_demo::data::{Dataset, Message};
 use std::sync::Arc;
 
+/// A reading with asset, sensor, quality and number, as many gateways write it.
+const JSON_BYTES: usize = 133;
 const NOTE: &str = r#","note":""#;
 
 /// Messages of every client, each under a topic of its own. `size`: bytes of a payload.
@@ -75,8 +77,15 @@ pub(crate) fn wire_sets(datasets: &[Dataset], rows_max: usize) -> Result<Vec<Wir
         dataset.messages.iter().map(owned).collect()
     };
     let (machine, bus) = (find("machine-temperature")?, find("vessel-bus")?);
+    let padded = sized(machine, 1, JSON_BYTES);
     Ok(vec![
         set("machine_temperature", &plain(machine), rows_max),
+        WireSet {
+            name: "machine_temperature_133",
+            readings: padded[0].len() as u64,
+            messages: padded,
+            rows_max,
+        },
         set("vessel_bus", &plain(bus), rows_max),
         set("multi_series", &crate::instruments::readings(bus), rows_max),
         set("opaque", &plain(find("gnss-nmea")?), rows_max),

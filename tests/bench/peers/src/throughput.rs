@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Messages that wait for their acknowledgement, over all clients.
-const IN_FLIGHT: u64 = 20_000;
+const IN_FLIGHT: u64 = 12_000;
 /// Messages that come as fast as the peer acknowledges them.
 const FLOOD: u64 = 50_000;
 const DELIVERY_MAX: Duration = Duration::from_secs(120);
