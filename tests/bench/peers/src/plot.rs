@@ -100,11 +100,12 @@ fn legend(bars: &Bars, svg: &mut String) {
 /// Three digits at most, or so.
 fn short(value: f64) -> String {
     match value {
+        _ if value >= 999_500.0 => format!("{:.1} M", value / 1e6),
         _ if value >= 9_950.0 => format!("{:.0} k", value / 1e3),
         _ if value >= 99.5 => format!("{value:.0}"),
-        _ if value >= 9.95 => format!("{value:.1}"),
         _ => {
-            let text = format!("{value:.2}");
+            let decimals = if value >= 9.95 { 1 } else { 2 };
+            let text = format!("{value:.decimals$}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         }
     }
