@@ -82,9 +82,6 @@ pub async fn run<D: Disk, T>(
         if !stopped && now.monotonic >= engine.poll_timeout() {
             step(engine, clock, now, Event::Tick, &mut handle_effect)?;
         }
-        if !stopped && inputs.events.is_empty() {
-            step(engine, clock, now, Event::Lull, &mut handle_effect)?;
-        }
     }
     Ok(())
 }

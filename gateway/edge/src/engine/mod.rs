@@ -133,8 +133,6 @@ pub enum Event<T> {
         through: BatchSeq,
     },
     Tick,
-    /// Nothing else has come: what waits need not wait for others, if the last commit is long enough ago.
-    Lull,
     /// Commit what waits, sign the log's head, record the stop.
     Stop,
 }
@@ -359,8 +357,6 @@ impl<D: Disk, T> Engine<D, T> {
                 self.forfeit(now, stream, through)?;
             }
             Event::Tick => self.handle_tick(now)?,
-            Event::Lull if self.is_rested(now) => self.commit(now)?,
-            Event::Lull => {}
             Event::Stop => return self.stop(now),
         }
         let is_full = self.pending.is_full(self.config.rows_max);
@@ -377,8 +373,7 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// When to call `apply(Tick)` at the latest, since boot.
     pub fn poll_timeout(&self) -> Duration {
-        let commit = self.pending.since().map(|since| since + self.config.commit_window);
-        commit.map_or(self.next_tick, |commit| commit.min(self.next_tick))
+        self.commit_due().map_or(self.next_tick, |commit| commit.min(self.next_tick))
     }
 }
 
@@ -498,15 +493,15 @@ impl<D: Disk, T> Engine<D, T> {
         self.memory.sessions.len()
     }
 
-    fn is_commit_due(&self, now: Now) -> bool {
-        let window = self.config.commit_window;
-        self.pending.since().is_some_and(|since| now.monotonic >= since + window)
+    /// When what waits is to be committed, since boot: one window after the last commit, so that the disk is not
+    /// asked oftener, and who comes alone is answered at once.
+    fn commit_due(&self) -> Option<Duration> {
+        let next = self.committed_at + self.config.commit_window;
+        self.pending.since().map(|since| since.max(next))
     }
 
-    /// Commits no oftener than the window allows, and yet whoever comes alone is answered at once.
-    fn is_rested(&self, now: Now) -> bool {
-        let next = self.committed_at + self.config.commit_window;
-        self.pending.since().is_some() && now.monotonic >= next
+    fn is_commit_due(&self, now: Now) -> bool {
+        self.commit_due().is_some_and(|due| now.monotonic >= due)
     }
 
     fn handle_tick(&mut self, now: Now) -> Result<(), EngineError> {
