@@ -124,6 +124,7 @@ async fn measure(config: &EdgeConfig, arrivals: &[Arrival<'_>]) -> Catalogue {
             topic: Arc::from(arrival.message.topic.as_str()),
             payload: arrival.payload.clone().into(),
             qos: QoS::AtLeastOnce,
+            is_removal: false,
             held: arrival.held,
             received: WallTime(arrival.received),
             reply: ReplyHandle::new(number, outcomes.clone()),

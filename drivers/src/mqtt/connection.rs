@@ -2,7 +2,7 @@
 
 use super::codec::PacketCodec;
 use super::exchange::Reply;
-use super::limits::{DRAIN_WAIT, LINGER_WAIT, OUT_BYTES_FULL, WRITE_WAIT};
+use super::limits::{DRAIN_WAIT, LINGER_WAIT, OUT_BYTES_FULL, SUBMITTED_AT_ONCE, WRITE_WAIT};
 use super::listener::{Hold, Shared, add, count};
 use super::opening::advertised;
 use super::packet::{Goodbye, Inbound, Outbound, Will};
@@ -10,6 +10,7 @@ use super::session::{Ask, Request, Session};
 use super::wire::{Packet, WireFault, WireReader};
 use crate::submission::{Outcome, Publication, ReplyHandle, Submission};
 use bytes::BytesMut;
+use guan_model::WallTime;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +48,13 @@ pub(super) struct Connection<'a, S> {
     pub(super) session_expiry_s: u32,
 }
 
+/// When packets came: since the connection began, and by the clock of the gateway.
+#[derive(Clone, Copy)]
+struct Moment {
+    elapsed: Duration,
+    received: WallTime,
+}
+
 /// How the loop ended: why, and whether the will is due.
 struct End {
     why: String,
@@ -82,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             let step = self.wait().await;
             let handled = match step {
-                Step::Read(Ok(packet)) => self.handle_packet(packet).await,
+                Step::Read(Ok(packet)) => self.handle_packets(packet).await,
                 other => self.handle(other),
             };
             if let Err(end) = handled {
@@ -195,7 +203,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    async fn handle_packet(&mut self, mut packet: Packet) -> Result<(), End> {
+    /// A packet, and those that came with it: what they ask for is handed on together.
+    async fn handle_packets(&mut self, first: Packet) -> Result<(), End> {
+        let mut submissions = Vec::new();
+        let mut next = Some(first);
+        let mut handled = Ok(());
+        // What was read at once came at once.
+        let moment =
+            Moment { elapsed: self.started.elapsed(), received: (self.shared.config.clock)() };
+        while let Some(packet) = next {
+            handled = self.handle_packet(packet, moment, &mut submissions);
+            let goes_on = handled.is_ok()
+                && submissions.len() < SUBMITTED_AT_ONCE
+                && self.session.ended().is_none()
+                && self.is_reading();
+            next = if goes_on { self.reader.read_more() } else { None };
+        }
+        if !submissions.is_empty() {
+            self.submit(submissions).await?;
+            // The client was not read while the engine was waited for.
+            self.session.handle_pause(self.started.elapsed());
+        }
+        handled
+    }
+
+    fn handle_packet(
+        &mut self,
+        mut packet: Packet,
+        moment: Moment,
+        submissions: &mut Vec<Submission>,
+    ) -> Result<(), End> {
         let inbound = match self.codec.decode(&mut packet.bytes) {
             Ok(inbound) => inbound,
             Err(fault) => return self.handle_wire_fault(&fault.into()),
@@ -208,15 +245,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             self.session_expiry_s = *expiry;
         }
-        self.session.handle_packet(self.started.elapsed(), inbound);
+        self.session.handle_packet(moment.elapsed, inbound);
         self.count_tally();
         self.ask();
         self.pass_on();
         // A packet asks for one thing at most.
         while let Some(request) = self.session.poll_request() {
-            self.submit(request, packet.permit.take()).await?;
-            // The client was not read while the engine was waited for.
-            self.session.handle_pause(self.started.elapsed());
+            submissions.push(self.submission(request, moment.received, packet.permit.take()));
         }
         Ok(())
     }
@@ -253,14 +288,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    async fn submit(
-        &mut self,
+    fn submission(
+        &self,
         request: Request,
+        received: WallTime,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), End> {
+    ) -> Submission {
         let outcomes = self.outcomes_out.clone();
         let client = self.client.clone();
-        let submission = match request {
+        match request {
             Request::Release { ticket, packet_id } => {
                 let reply = ReplyHandle::new(ticket, outcomes);
                 Submission::Release { client, packet_id, reply }
@@ -268,7 +304,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Request::Publish { ticket, topic, payload, qos, held, is_removal } => {
                 count(&self.shared.stats.messages);
                 add(&self.shared.stats.payload_bytes, payload.len() as u64);
-                let received = (self.shared.config.clock)();
                 let reply = ReplyHandle::new(ticket, outcomes);
                 Submission::Publish(Publication {
                     client,
@@ -282,13 +317,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     permit,
                 })
             }
+        }
+    }
+
+    /// Hands submissions on in their order. Waiting here is back-pressure: the client is not read meanwhile.
+    async fn submit(&mut self, submissions: Vec<Submission>) -> Result<(), End> {
+        let queue = &self.shared.config.submissions;
+        let mut left = submissions.into_iter();
+        let send = async {
+            while left.len() > 0 {
+                let room = queue.reserve_many(left.len().min(queue.max_capacity())).await;
+                let room = room.map_err(|_| failed("the engine has stopped"))?;
+                room.zip(left.by_ref()).for_each(|(place, submission)| place.send(submission));
+            }
+            Ok(())
         };
         let mut stop = self.shared.stop.clone();
-        // Waiting here is back-pressure: the client is not read meanwhile.
         tokio::select! {
-            sent = self.shared.config.submissions.send(submission) => {
-                sent.map_err(|_| failed("the engine has stopped"))
-            }
+            sent = send => sent,
             _ = stop.wait_for(|stop| *stop) => Err(failed("guan stops")),
             () = self.hold.kick.notified() => Err(failed("the client connected again")),
         }

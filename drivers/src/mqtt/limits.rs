@@ -47,6 +47,10 @@ pub(super) const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
 pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// Read buffer of a connection; a longer packet first gets its share of `ingest_bytes_max`.
 pub(super) const READ_BYTES: usize = 4 << 10;
+/// The same while a client sends faster than it is read.
+pub(super) const READ_BYTES_BUSY: usize = 16 << 10;
+/// Messages of one connection that are handed on together.
+pub(super) const SUBMITTED_AT_ONCE: usize = 128;
 /// What a message costs of `ingest_bytes_max` at least: names and numbers take memory too.
 pub(super) const MESSAGE_COST_MIN: usize = 256;
 /// Answers that a client has not read, from which on it is not read either; also what copies for its tap

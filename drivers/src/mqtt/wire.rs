@@ -1,7 +1,7 @@
 //! Whole packets from a socket, with bounded memory and time.
 
 use super::codec::{Frame, Malformed, frame};
-use super::limits::{LINGER_BYTES_MAX, MESSAGE_COST_MIN, PACKET_WAIT, READ_BYTES};
+use super::limits::{LINGER_BYTES_MAX, MESSAGE_COST_MIN, PACKET_WAIT, READ_BYTES, READ_BYTES_BUSY};
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::pin::Pin;
@@ -52,19 +52,37 @@ pub(super) struct WireReader<R> {
     packet_bytes_max: usize,
     begun: Option<Instant>,
     waiting: Option<Waiting>,
+    is_busy: bool,
+}
+
+/// What a packet takes of the budget.
+fn cost(length: usize) -> u32 {
+    u32::try_from(length.max(MESSAGE_COST_MIN)).expect("packets are below 256 MiB")
 }
 
 impl<R: AsyncRead + Unpin> WireReader<R> {
     pub(super) fn new(reader: R, ingest: Arc<Semaphore>, packet_bytes_max: usize) -> Self {
         let buffer = BytesMut::with_capacity(READ_BYTES);
-        Self { reader, buffer, ingest, permit: None, packet_bytes_max, begun: None, waiting: None }
+        Self {
+            reader,
+            buffer,
+            ingest,
+            permit: None,
+            packet_bytes_max,
+            begun: None,
+            waiting: None,
+            is_busy: false,
+        }
     }
 
     /// The next packet. Dropped before it is done, nothing is lost.
     pub(super) async fn read(&mut self) -> Result<Packet, WireFault> {
         loop {
             let wanted = match frame(&self.buffer)? {
-                Frame::Incomplete => READ_BYTES,
+                Frame::Incomplete => {
+                    self.note_begun();
+                    READ_BYTES
+                }
                 Frame::Length { head, body } => {
                     let limit = self.packet_bytes_max;
                     if body > limit {
@@ -76,9 +94,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
                     // is handed on; who waits here is not read.
                     let is_publish = self.buffer[0] >> 4 == PUBLISH;
                     if self.permit.is_none() && (length > READ_BYTES || (is_whole && is_publish)) {
-                        let cost = u32::try_from(length.max(MESSAGE_COST_MIN));
-                        let cost = cost.expect("packets are below 256 MiB");
-                        self.permit = Some(self.acquire(cost).await);
+                        self.permit = Some(self.acquire(cost(length)).await);
                         // Time spent waiting for others is not the client's fault.
                         self.begun = self.begun.map(|_| Instant::now());
                     }
@@ -88,10 +104,40 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
                     length - self.buffer.len()
                 }
             };
+            // Whoever filled the room has more to say: fewer and larger reads from then on.
+            let wanted = if self.is_busy { wanted.max(READ_BYTES_BUSY) } else { wanted };
             self.buffer.reserve(wanted);
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
+            let room = self.buffer.capacity() - self.buffer.len();
+            let length = self.reader.read_buf(&mut self.buffer).await?;
+            if length == 0 {
                 return Err(WireFault::Closed);
             }
+            self.is_busy = length == room;
+            self.note_begun();
+        }
+    }
+
+    /// The next packet, if it has come with the one before and memory is there; all else is for
+    /// [`read`](Self::read).
+    pub(super) fn read_more(&mut self) -> Option<Packet> {
+        let length = match frame(&self.buffer) {
+            Ok(Frame::Length { head, body }) if body <= self.packet_bytes_max => head + body,
+            _ => usize::MAX,
+        };
+        if self.buffer.len() < length {
+            self.note_begun();
+            return None;
+        }
+        if self.permit.is_none() && self.buffer[0] >> 4 == PUBLISH {
+            let permit = self.ingest.clone().try_acquire_many_owned(cost(length));
+            self.permit = Some(permit.ok()?);
+        }
+        Some(self.take(length))
+    }
+
+    /// The clock is asked only where a packet is left unfinished.
+    fn note_begun(&mut self) {
+        if !self.buffer.is_empty() {
             self.begun.get_or_insert_with(Instant::now);
         }
     }
@@ -145,10 +191,10 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         // A copy of its own, so that a small message does not keep a large buffer alive.
         let bytes = BytesMut::from(&self.buffer[..length]);
         self.buffer.advance(length);
-        if self.buffer.is_empty() && self.buffer.capacity() > 4 * READ_BYTES {
+        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_BUSY && !self.is_busy {
             self.buffer = BytesMut::with_capacity(READ_BYTES);
         }
-        self.begun = (!self.buffer.is_empty()).then(Instant::now);
+        self.begun = None;
         Packet { bytes, permit: self.permit.take() }
     }
 }

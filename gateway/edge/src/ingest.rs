@@ -8,13 +8,15 @@ use crate::engine::{Effect, Event, Publication, Refusal};
 use crate::status::IntakeStatus;
 use crate::system_clock::SharedClock;
 use guan_drivers::{Outcome, RefuseReason, ReplyHandle, SessionState, Submission};
-use guan_model::WallTime;
+use guan_model::{ClockQuality, WallTime};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Most submissions that wait for decoding, of all drivers together.
 pub const SUBMISSIONS_MAX: usize = 4096;
+/// Submissions that are taken, decoded and handed on together.
+const AT_ONCE: usize = 256;
 /// Refusals whose text is logged in one second; the others are counted.
 const REFUSALS_LOGGED_PER_S: u32 = 10;
 
@@ -34,34 +36,43 @@ pub async fn run(
     events: mpsc::Sender<Event<Token>>,
     status: watch::Sender<IntakeStatus>,
 ) {
-    let mut refusals = Refusals { status, window: Instant::now(), logged: 0, left_out: 0 };
-    while let Some(submission) = submissions.recv().await {
-        let event = match submission {
-            Submission::Publish(publication) => {
-                match decode(&decoder, &clock, publication, &mut refusals) {
-                    Some(event) => event,
-                    None => continue,
+    let mut tally =
+        Tally { status, publications: 0, window: Instant::now(), logged: 0, left_out: 0 };
+    let (mut received, mut decoded) = (Vec::new(), Vec::new());
+    while submissions.recv_many(&mut received, AT_ONCE).await > 0 {
+        let quality = clock.quality();
+        let before = tally.publications;
+        for submission in received.drain(..) {
+            decoded.extend(match submission {
+                Submission::Publish(publication) => {
+                    decode(&decoder, quality, publication, &mut tally)
                 }
-            }
-            Submission::Release { client, packet_id, reply } => {
-                Event::Release { client, packet_id, token: Token::Message(reply, None) }
-            }
-            Submission::SessionOpened { client, clean, reply } => {
-                Event::SessionOpened { client, clean, token: Token::Session(reply) }
-            }
-            Submission::SessionForgotten { client } => Event::SessionForgotten { client },
-        };
-        if events.send(event).await.is_err() {
-            return;
+                Submission::Release { client, packet_id, reply } => {
+                    Some(Event::Release { client, packet_id, token: Token::Message(reply, None) })
+                }
+                Submission::SessionOpened { client, clean, reply } => {
+                    Some(Event::SessionOpened { client, clean, token: Token::Session(reply) })
+                }
+                Submission::SessionForgotten { client } => Some(Event::SessionForgotten { client }),
+            });
+        }
+        if tally.publications > before {
+            tally.show_publications();
+        }
+        let mut left = decoded.drain(..);
+        while left.len() > 0 {
+            let room = events.reserve_many(left.len().min(events.max_capacity())).await;
+            let Ok(room) = room else { return };
+            room.zip(left.by_ref()).for_each(|(place, event)| place.send(event));
         }
     }
 }
 
 fn decode(
     decoder: &Decoder,
-    clock: &SharedClock,
+    quality: ClockQuality,
     publication: guan_drivers::Publication,
-    refusals: &mut Refusals,
+    tally: &mut Tally,
 ) -> Option<Event<Token>> {
     let guan_drivers::Publication {
         client,
@@ -80,18 +91,17 @@ fn decode(
         let token = Token::Message(reply, permit);
         return Some(Event::Publication(Publication { held, rows: Vec::new(), token }));
     }
-    let quality = clock.quality();
     // Milliseconds are what the gateway vouches for, and what its column costs least with.
     let received = WallTime::from_millis(received.millis());
     match decoder.decode(&topic, &payload, received, quality) {
         Ok(rows) => {
             let held = held.map(|id| (client, id));
             let token = Token::Message(reply, permit);
-            refusals.status.send_modify(|status| status.publications += 1);
+            tally.publications += 1;
             Some(Event::Publication(Publication { held, rows, token }))
         }
         Err(refusal) => {
-            refusals.note(&client, refusal.code().name(), refusal.text());
+            tally.note(&client, refusal.code().name(), refusal.text());
             let text = refusal.text().to_owned();
             reply.settle(Outcome::Refused { reason: RefuseReason::PayloadInvalid, text });
             let dataset = decoder.dataset_of(&topic)?.clone();
@@ -100,15 +110,20 @@ fn decode(
     }
 }
 
-/// Counts every refusal and logs the first of each second.
-struct Refusals {
+/// Counts what was taken and every refusal, and logs the first refusals of each second.
+struct Tally {
     status: watch::Sender<IntakeStatus>,
+    publications: u64,
     window: Instant,
     logged: u32,
     left_out: u64,
 }
 
-impl Refusals {
+impl Tally {
+    fn show_publications(&self) {
+        self.status.send_modify(|status| status.publications = self.publications);
+    }
+
     fn note(&mut self, client: &str, reason: &str, text: &str) {
         self.status.send_modify(|status| {
             *status.refused.entry(reason.to_owned()).or_insert(0) += 1;

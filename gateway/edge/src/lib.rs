@@ -8,7 +8,7 @@
 //!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`,
 //!   `log_keys`: the log's key, and those before it.
 //! - `catalogue`: what the box offers, and how good its data is.
-//! - `contracts`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
+//! - `contracts`, `flash`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod anchoring;
@@ -18,6 +18,7 @@ pub mod contracts;
 pub mod credentials;
 pub mod decode;
 pub mod engine;
+pub mod flash;
 pub mod ingest;
 pub mod joining;
 pub mod lanes;

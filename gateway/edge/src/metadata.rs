@@ -163,7 +163,7 @@ mod tests {
     fn what_sled_cannot_open_is_set_aside() {
         let check = |file: &str, bytes: &[u8], is_aside: bool| {
             let folder = tempfile::tempdir().unwrap();
-            drop(Metadata::open(folder.path()).unwrap().count_boot(None).unwrap());
+            Metadata::open(folder.path()).unwrap().count_boot(None).unwrap();
             std::fs::write(folder.path().join("metadata").join(file), bytes).unwrap();
             let metadata = Metadata::open(folder.path()).unwrap();
             let boot = metadata.count_boot(Some(BootNumber(6))).unwrap();

@@ -3,6 +3,7 @@
 //! Written each second by rename, so that a reader never sees half of it.
 
 use crate::engine::Counters;
+use crate::flash::FlashView;
 use guan_link::driver::{LinkState, LinkStatus};
 use guan_log::LogHead;
 use guan_model::WallTime;
@@ -93,6 +94,8 @@ pub struct GuanStatus {
     pub queued_bytes: u64,
     pub spool_bytes: u64,
     pub spool_bytes_max: u64,
+    #[serde(default)]
+    pub flash: FlashView,
     pub streams: Vec<StreamView>,
     pub datasets: BTreeMap<String, DatasetView>,
     pub commits: u64,

@@ -6,7 +6,7 @@
 
 use crate::engine::{Effect, Engine, EngineError, Event};
 use crate::system_clock::TimeSource;
-use guan_model::{BatchSeq, StreamId};
+use guan_model::{BatchSeq, Now, StreamId};
 use guan_spool::Disk;
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
@@ -69,32 +69,41 @@ pub async fn run<D: Disk, T>(
             Wake::Timeout => vec![Event::Tick],
             Wake::Closed => vec![Event::Stop],
         };
+        // One look at the clock serves all that came together; a commit takes time, so it asks for another.
+        let mut now = clock.now();
         for event in batch {
             stopped |= matches!(event, Event::Stop);
-            step(engine, clock, event, &mut handle_effect)?;
+            if step(engine, clock, now, event, &mut handle_effect)? {
+                now = clock.now();
+            }
         }
         // A steady flow of events must not keep the tick from coming.
-        if !stopped && clock.now().monotonic >= engine.poll_timeout() {
-            step(engine, clock, Event::Tick, &mut handle_effect)?;
+        let now = clock.now();
+        if !stopped && now.monotonic >= engine.poll_timeout() {
+            step(engine, clock, now, Event::Tick, &mut handle_effect)?;
         }
     }
     Ok(())
 }
 
+/// Whether the event brought about a commit.
 fn step<D: Disk, T>(
     engine: &mut Engine<D, T>,
     clock: &mut impl TimeSource,
+    now: Now,
     event: Event<T>,
     handle_effect: &mut impl FnMut(&Engine<D, T>, Effect<T>),
-) -> Result<(), EngineError> {
-    let outcome = engine.apply(clock.now(), event);
+) -> Result<bool, EngineError> {
+    let outcome = engine.apply(now, event);
+    let mut has_committed = false;
     while let Some(effect) = engine.poll_effect() {
         if let Effect::Committed(now) = &effect {
             clock.handle_durable(*now);
+            has_committed = true;
         }
         handle_effect(engine, effect);
     }
-    outcome
+    outcome.map(|()| has_committed)
 }
 
 /// What went further since the last look.

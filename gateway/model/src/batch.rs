@@ -237,22 +237,34 @@ impl Batch {
         header: BatchHeader,
         rows: impl IntoIterator<Item = Row>,
     ) -> Result<Self, BatchFault> {
-        let mut series: BTreeMap<(PointId, Option<ValueType>), Series> = BTreeMap::new();
+        type Key = (PointId, Option<ValueType>);
+        let (mut series, mut places) = (Vec::new(), BTreeMap::<Key, usize>::new());
+        // Rows of a series come in runs: the place of the last one is asked first.
+        let mut last: Option<(Key, usize)> = None;
         for row in rows {
-            let value_type = row.value.as_ref().map(Value::value_type);
-            let entry = series.entry((row.point, value_type)).or_insert_with(|| Series {
-                point: row.point,
-                source_times: Vec::new(),
-                gateway_times: Vec::new(),
-                qualities: Vec::new(),
-                values: Column::of(value_type),
-            });
+            let key = (row.point, row.value.as_ref().map(Value::value_type));
+            let place = match last {
+                Some((known, place)) if known == key => place,
+                _ => *places.entry(key).or_insert_with(|| {
+                    series.push(Series {
+                        point: row.point,
+                        source_times: Vec::new(),
+                        gateway_times: Vec::new(),
+                        qualities: Vec::new(),
+                        values: Column::of(key.1),
+                    });
+                    series.len() - 1
+                }),
+            };
+            last = Some((key, place));
+            let entry: &mut Series = &mut series[place];
             entry.source_times.push(row.source_time);
             entry.gateway_times.push(row.gateway_time);
             entry.qualities.push(row.quality);
             entry.values.push(row.value);
         }
-        Self::from_series(header, series.into_values().collect())
+        series.sort_by_key(|one| (one.point, one.values.value_type()));
+        Self::from_series(header, series)
     }
 
     /// Checks order, lengths and limits.

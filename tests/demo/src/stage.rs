@@ -289,6 +289,11 @@ impl Running {
         Ok(Self { child, name })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its exit status, once it has ended by itself.
     pub fn ended(&mut self) -> Result<Option<i32>> {
         Ok(self.child.try_wait()?.and_then(|status| status.code()))

@@ -1,7 +1,8 @@
 //! `cargo demo`: builds the programs, then hands over to `guan-demo`.
 
+use crate::programs;
 use crate::system::Packages;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -20,20 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
 /// Returns the demo's own exit code.
 pub(crate) fn run(root: &Path, json: bool) -> Result<ExitCode> {
     Packages::new(PACKAGES).install()?;
-    eprintln!("building guan, guan-space and the demo (release; some minutes the first time)");
-    let packages = ["guan-edge", "guan-space", "guan-demo"];
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release"])
-        .args(packages.iter().flat_map(|package| ["-p", package]))
-        .current_dir(root)
-        .status();
-    if !status.context("cargo cannot be started")?.success() {
-        bail!("the programs cannot be built");
-    }
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root.join(folder),
-        None => root.join("target"),
-    };
+    let target = programs::build(root, &["guan-edge", "guan-space", "guan-demo"])?;
     let programs = target.join("release");
     let mut demo = Command::new(programs.join("guan-demo"));
     demo.arg(root).arg(&programs).arg(target.join("demo"));

@@ -1,8 +1,10 @@
-//! The two commands of the project: `cargo demo` and `cargo verify`.
+//! The commands of the project: `cargo demo`, `cargo verify` and `cargo bench-peers`.
 
 #![forbid(unsafe_code)]
 
+mod bench_peers;
 mod demo;
+mod programs;
 mod system;
 mod verify;
 
@@ -11,7 +13,7 @@ use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Commands for whoever works on Guankou. Both install what Debian 12 lacks, after saying so.
+/// Commands for whoever works on Guankou. They install what Debian 12 lacks, after saying so.
 #[derive(Parser)]
 #[command(name = "cargo", max_term_width = 100)]
 struct Arguments {
@@ -26,6 +28,12 @@ enum Command {
         /// End with one line of JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Measure the product beside its peers, end to end; `-- --help` tells the options.
+    BenchPeers {
+        /// Handed to the benchmark: --json, --full, --only PART.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
     /// Run every check and test of the project.
     Verify,
@@ -46,6 +54,7 @@ fn run() -> Result<ExitCode> {
     let root = root()?;
     match arguments.command {
         Command::Demo { json } => demo::run(&root, json),
+        Command::BenchPeers { options } => bench_peers::run(&root, &options),
         Command::Verify => verify::run(&root).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -70,6 +70,11 @@ impl Session {
             }
             return known;
         }
+        // Most clients stay with one topic.
+        if publish.alias.is_none() && publish.topic == *self.last_topic && !publish.topic.is_empty()
+        {
+            return Some(self.last_topic.clone());
+        }
         if !is_topic_name(&publish.topic) {
             self.end(Goodbye::TopicName, "a topic that is empty, too long or has a wildcard");
             return None;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::mqtt::exchange::Exchange;
-use crate::mqtt::limits::{CONNECT_WAIT, OUT_BYTES_FULL, PACKET_WAIT, READ_BYTES, WRITE_WAIT};
+use crate::mqtt::limits::{
+    CONNECT_WAIT, OUT_BYTES_FULL, PACKET_WAIT, READ_BYTES, READ_BYTES_BUSY, WRITE_WAIT,
+};
 use crate::mqtt::listener::Shared;
 use crate::mqtt::message::Message;
 use crate::mqtt::opening::serve;
@@ -127,7 +129,7 @@ async fn who_does_not_read_is_closed() {
         sent += 1024;
     }
     // What the pipe holds in both directions, and our own two buffers.
-    let bound = 2 * PIPE_BYTES + OUT_BYTES_FULL + 2 * READ_BYTES;
+    let bound = 2 * PIPE_BYTES + OUT_BYTES_FULL + 2 * READ_BYTES_BUSY;
     assert!(sent <= bound, "{sent} bytes were read though no answer was");
     assert!(started.elapsed() >= WRITE_WAIT, "{:?}", started.elapsed());
     pair.server.await.unwrap();

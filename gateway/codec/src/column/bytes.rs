@@ -27,8 +27,14 @@ pub(crate) fn write(series: &[Vec<&[u8]>], out: &mut Writer) {
         }
     }
     out.bytes(&lengths.finish());
-    let layouts = [CONCATENATED, TRANSPOSED, TRANSPOSED_XOR, TRANSPOSED_DELTA];
-    let candidates = layouts.into_iter().map(|layout| (layout, lay_out(series, layout)));
+    let has_planes =
+        series.iter().any(|messages| is_transposed(TRANSPOSED, same_length(messages)).is_some());
+    let layouts: &[u8] = match has_planes {
+        true => &[CONCATENATED, TRANSPOSED, TRANSPOSED_XOR, TRANSPOSED_DELTA],
+        // All layouts would be the same.
+        false => &[CONCATENATED],
+    };
+    let candidates = layouts.iter().map(|layout| (*layout, lay_out(series, *layout)));
     let (tag, bytes) = cheapest(candidates.collect());
     out.u8(tag);
     out.bytes(&bytes);

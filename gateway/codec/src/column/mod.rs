@@ -11,7 +11,10 @@ fn cost(candidate: &[u8]) -> usize {
 }
 
 /// The cheapest of the candidates; the first one wins a tie.
-fn cheapest(candidates: Vec<(u8, Vec<u8>)>) -> (u8, Vec<u8>) {
+fn cheapest(mut candidates: Vec<(u8, Vec<u8>)>) -> (u8, Vec<u8>) {
+    if candidates.len() == 1 {
+        return candidates.swap_remove(0);
+    }
     let ranked = candidates.into_iter().min_by_key(|(_, bytes)| cost(bytes));
     ranked.expect("every column has at least one encoding")
 }

@@ -3,6 +3,7 @@
 use super::{Common, load, print_json};
 use guan_configs::Value;
 use guan_configs::edge::EdgeConfig;
+use guan_edge::flash::{FULL_WRITES, FlashView};
 use guan_edge::status::{EvidenceStatus, GuanStatus, LinkUse};
 use guan_edge::system_clock::wall_time;
 use guan_model::ByteCount;
@@ -67,6 +68,7 @@ fn print_status(status: &GuanStatus) {
         ByteCount(status.spool_bytes_max),
         status.queued_batches
     );
+    show_flash(&status.flash);
     for stream in &status.streams {
         println!(
             "  {:<12} newest {}, acknowledged {}, {} of {}",
@@ -101,6 +103,21 @@ fn print_status(status: &GuanStatus) {
     }
     for alarm in &status.alarms {
         println!("ALARM      {alarm}");
+    }
+}
+
+fn show_flash(flash: &FlashView) {
+    let written = ByteCount(flash.written_bytes);
+    match (flash.written_bytes_per_day, flash.years) {
+        (Some(per_day), Some(years)) => println!(
+            "flash      {} a day: {} of {FULL_WRITES} full writes last {years} years",
+            ByteCount(per_day),
+            ByteCount(flash.size_bytes)
+        ),
+        _ => println!(
+            "flash      {written} written in {} s, too short for a forecast",
+            flash.observed_s
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! One group commit: rows to batches, decisions, leaves and session deltas, then one fdatasync.
 
-use super::pending::Answer;
+use super::pending::{Answer, take_batch};
 use super::{Effect, Engine, EngineError, Publication, Refusal};
 use crate::lanes::Lane;
 use crate::leaving::Envelope;
@@ -102,13 +102,9 @@ impl<D: Disk, T> Engine<D, T> {
         now: &Now,
         publications: Range<usize>,
     ) -> Result<Result<(), Undone>, EngineError> {
-        for (dataset, rows) in self.pending.rows_by_dataset(&self.descriptors, publications) {
-            let mut rows = rows.into_iter();
-            loop {
-                let chunk: Vec<Row> = rows.by_ref().take(self.config.rows_max).collect();
-                if chunk.is_empty() {
-                    break;
-                }
+        for (dataset, mut rows) in self.pending.rows_by_dataset(&self.descriptors, publications) {
+            while !rows.is_empty() {
+                let chunk = take_batch(&mut rows, self.config.rows_max);
                 if let Err(undone) = self.stage_batch(now, &dataset, chunk)? {
                     return Ok(Err(undone));
                 }
@@ -276,6 +272,7 @@ impl<D: Disk, T> Engine<D, T> {
     fn handle_committed(&mut self, now: &Now) -> Result<(), EngineError> {
         self.counters = self.staged_counters.clone();
         self.counters.commits += 1;
+        self.committed_at = now.monotonic;
         self.heard = self.staged_heard.clone();
         self.tell(now);
         self.settle_notes();

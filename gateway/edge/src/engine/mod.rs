@@ -37,6 +37,11 @@ use std::time::Duration;
 
 /// Most publications that wait for one commit.
 pub const PENDING_PUBLICATIONS_MAX: usize = 16_384;
+/// Bytes of texts and other bytes from which on a commit does not wait for more.
+pub const PENDING_VALUE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of texts and other bytes that close a batch: also what does not compress stays far below what
+/// spool and link take in one piece.
+pub const BATCH_VALUE_BYTES_MAX: usize = 1 << 20;
 /// How often limits in age and the checkpoint's interval are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// A wall clock that leaves the monotonic clock by more than this is recorded as a step.
@@ -293,6 +298,8 @@ pub struct Engine<D: Disk, T> {
     counters: Counters,
     staged_counters: Counters,
     last_now: Now,
+    /// Since boot.
+    committed_at: Duration,
     next_tick: Duration,
     quality: Ledger,
     next_quality: Duration,
@@ -338,6 +345,7 @@ impl<D: Disk, T> Engine<D, T> {
             counters: Counters::default(),
             staged_counters: Counters::default(),
             last_now: now,
+            committed_at: now.monotonic,
             next_tick: now.monotonic,
             quality: Ledger::default(),
             next_quality: now.monotonic + QUALITY_INTERVAL,
@@ -347,6 +355,11 @@ impl<D: Disk, T> Engine<D, T> {
     /// Takes one event in. An error means that the process must stop.
     pub fn apply(&mut self, now: Now, event: Event<T>) -> Result<(), EngineError> {
         self.note_clock(now);
+        // More of these may have come with it: they are told one by one, and time counts after the last.
+        let has_company = matches!(
+            event,
+            Event::Publication(_) | Event::Release { .. } | Event::SessionOpened { .. }
+        );
         match event {
             Event::Publication(publication) => self.handle_publication(now, publication),
             Event::Undecoded { dataset } => self.quality.refuse(now.wall, &dataset),
@@ -388,7 +401,8 @@ impl<D: Disk, T> Engine<D, T> {
             Event::Tick => self.handle_tick(now)?,
             Event::Stop => return self.stop(now),
         }
-        if self.is_commit_due(now) {
+        let is_full = self.pending.is_full(self.config.rows_max);
+        if is_full || (!has_company && self.is_commit_due(now)) {
             self.commit(now)?;
         }
         Ok(())
@@ -401,8 +415,7 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// When to call `apply(Tick)` at the latest, since boot.
     pub fn poll_timeout(&self) -> Duration {
-        let commit = self.pending.since().map(|since| since + self.config.commit_window);
-        commit.map_or(self.next_tick, |commit| commit.min(self.next_tick))
+        self.commit_due().map_or(self.next_tick, |commit| commit.min(self.next_tick))
     }
 }
 
@@ -525,10 +538,15 @@ impl<D: Disk, T> Engine<D, T> {
         self.memory.sessions.len()
     }
 
+    /// When what waits is to be committed, since boot: one window after the last commit, so that the disk is not
+    /// asked oftener, and who comes alone is answered at once.
+    fn commit_due(&self) -> Option<Duration> {
+        let next = self.committed_at + self.config.commit_window;
+        self.pending.since().map(|since| since.max(next))
+    }
+
     fn is_commit_due(&self, now: Now) -> bool {
-        let window = self.config.commit_window;
-        self.pending.is_full(self.config.rows_max)
-            || self.pending.since().is_some_and(|since| now.monotonic >= since + window)
+        self.commit_due().is_some_and(|due| now.monotonic >= due)
     }
 
     fn handle_tick(&mut self, now: Now) -> Result<(), EngineError> {

@@ -2,6 +2,7 @@
 
 use super::{Board, STATUS_INTERVAL, millis};
 use crate::box_identity;
+use crate::flash::FlashView;
 use crate::status::{GuanStatus, IntakeStatus, LinkView};
 use guan_configs::EdgeConfig;
 use guan_drivers::mqtt::ListenerStats;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 pub(super) struct Reporter {
     folder: PathBuf,
@@ -21,6 +23,7 @@ pub(super) struct Reporter {
     listening: Option<String>,
     stats: Option<Arc<ListenerStats>>,
     board: Board,
+    started: Instant,
 }
 
 impl Reporter {
@@ -33,7 +36,7 @@ impl Reporter {
     ) -> Self {
         let (folder, box_id) = (config.state_dir.clone(), config.box_id.to_string());
         let tier = box_identity::tier(&config.identity);
-        Self { folder, box_id, tier, boot, listening, stats, board }
+        Self { folder, box_id, tier, boot, listening, stats, board, started: Instant::now() }
     }
 
     pub(super) async fn run(self) {
@@ -76,6 +79,7 @@ impl Reporter {
             queued_bytes: 0,
             spool_bytes: 0,
             spool_bytes_max: 0,
+            flash: FlashView::observe(&self.folder, self.started.elapsed()),
             streams: Vec::new(),
             datasets: BTreeMap::new(),
             commits: 0,

@@ -31,7 +31,7 @@ use guan_model::{BootNumber, DescriptorTable, Now, SpoolId, StreamId, WallTime};
 use guan_policy::constraint::ReleaseVersion;
 use guan_policy::situation::LinkClass;
 use guan_policy::{Plan, TrustedKeys};
-use guan_spool::{OsDisk, Spool, SpoolError};
+use guan_spool::{OsDisk, Recovered, Spool, SpoolError};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeSet;
 use std::io;
@@ -143,6 +143,23 @@ fn disk(path: &Path) -> Result<OsDisk, StateFault> {
     opened.map_err(|source| StateFault::Open { path: path.to_path_buf(), source })
 }
 
+/// The metadata, being opened on a thread of its own.
+struct Opening(std::thread::JoinHandle<Result<Metadata, MetadataError>>);
+
+impl Opening {
+    fn start(dir: &Path) -> Self {
+        let dir = dir.to_path_buf();
+        Self(std::thread::spawn(move || Metadata::open(&dir)))
+    }
+
+    fn join(self) -> Result<Metadata, MetadataError> {
+        match self.0.join() {
+            Ok(opened) => opened,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
 /// Opens everything and records the start.
 pub(super) fn open(
     config: &EdgeConfig,
@@ -150,12 +167,10 @@ pub(super) fn open(
     tpm: Option<&Tpm>,
 ) -> Result<Opened, StateFault> {
     let dir = &config.state_dir;
+    // sled flushes several times when it opens; the spool is read meanwhile.
+    let metadata = Opening::start(dir);
     let (key, sealed) = sealing::open_store(config, tpm)?;
-    let mut id = [0; 16];
-    SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
-    let spool_config = wiring::spool_config(config);
-    let streams = spool_config.streams.iter().map(|stream| stream.id).collect();
-    let (spool, recovered) = Spool::open(disk(&dir.join(SPOOL_DIR))?, spool_config, SpoolId(id))?;
+    let (spool, recovered, streams) = open_spool(config)?;
     let earliest = recovered.last_wall.max(issued_at(&config.identity.certificate_file));
     let clock = SharedClock::new(SystemClock::new(earliest));
     let log_disk = disk(&dir.join(LOG_DIR))?;
@@ -171,7 +186,7 @@ pub(super) fn open(
     let epoch = log.epoch();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
-    let metadata = Metadata::open(dir)?;
+    let metadata = metadata.join()?;
     let boot = metadata.count_boot(log.last_boot())?;
     let tables_disk = disk(&dir.join(TABLES_DIR))?;
     let queued = |stream: &guan_spool::spool::StreamStatus| stream.queued_batches > 0;
@@ -221,6 +236,19 @@ pub(super) fn open(
         locks,
         ledger,
     })
+}
+
+/// The spool, what its recovery found, and the ids of its streams.
+type OpenSpool = (Spool<OsDisk>, Recovered, BTreeSet<StreamId>);
+
+fn open_spool(config: &EdgeConfig) -> Result<OpenSpool, StateFault> {
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).map_err(|_| StateFault::Random)?;
+    let spool_config = wiring::spool_config(config);
+    let streams = spool_config.streams.iter().map(|stream| stream.id).collect();
+    let disk = disk(&config.state_dir.join(SPOOL_DIR))?;
+    let (spool, recovered) = Spool::open(disk, spool_config, SpoolId(id))?;
+    Ok((spool, recovered, streams))
 }
 
 /// The first leaves of this start.
