@@ -89,7 +89,7 @@ fn arrows_point_down() {
         "guan-spool" | "guan-identity" | "guan-link" | "guan-drivers" | "guan-negotiation" => 3,
         "guan-log" => 4,
         "guan-edge" | "guan-space" => 5,
-        "guan-peers" => 7,
+        "guan-peers" | "guan-cuts" => 7,
         _ => 6,
     };
     for (name, dependencies) in crate_graph() {
