@@ -15,7 +15,7 @@ use guan_configs::EdgeConfig;
 use guan_evidence::{LINEAGE_BYTES_MAX, Leaf, LeafBody, Lineage, LineageFault, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_identity::tpm::Tpm;
-use guan_log::{LogFileFault, LogReader};
+use guan_log::{LogFileFault, LogReader, Piece};
 use guan_model::{PublicKey, Signer};
 use guan_spool::Disk;
 use std::fs;
@@ -97,15 +97,18 @@ pub fn open<D: Disk>(
     let mut key = key;
     if let Some(next) = sealing::next_key(config, store_key, &next_path)? {
         let is_kept = lineage.newest().key_bytes() == public(&next).key_bytes();
-        let named = if is_kept { None } else { named(&log()?, &config.evidence.origin, &next)? };
-        if let Some((origin, leaf)) = &named {
+        let named = match is_kept {
+            true => Named::default(),
+            false => named(&log()?, &config.evidence.origin, &next)?,
+        };
+        if let Some((origin, leaf)) = &named.by {
             extend(&config.state_dir, &mut lineage, origin, leaf)?;
         }
-        if is_kept || named.is_some() {
+        if is_kept || named.by.is_some() {
             sealing::install_key(config, &next_path, &public(&next))?;
             key = next;
-        } else {
-            // No entry names it: it never signed anything.
+        } else if named.is_whole {
+            // No entry names it: it never signed anything. Where entries are damaged it stays, for who repairs them.
             let removed = fs::remove_file(&next_path);
             removed.map_err(|source| LogKeysFault::File { path: next_path, source })?;
         }
@@ -130,22 +133,34 @@ fn extend(
     keep(state_dir, lineage)
 }
 
-/// The entry that names a key, in the newest log; `None`: there is none.
+/// What the newest log says of a key.
+#[derive(Default)]
+struct Named {
+    /// Name of the log, and the entry that names the key.
+    by: Option<(String, Vec<u8>)>,
+    /// All entries could be read.
+    is_whole: bool,
+}
+
+/// The entry that names a key. Damage elsewhere must not keep the box from starting.
 fn named<D: Disk>(
     log: &LogReader<D>,
     base: &str,
     next: &LogKeyFile,
-) -> Result<Option<(String, Vec<u8>)>, LogFileFault> {
-    let PublicKey::Ed25519(wanted) = next.public_key() else { return Ok(None) };
-    let mut found = None;
-    log.for_each(&mut |_, bytes| {
-        if let Ok(Leaf { body: LeafBody::KeyRollover(rollover), .. }) = Leaf::decode(bytes)
-            && rollover.key == wanted
-        {
-            found = Some(bytes.to_vec());
+) -> Result<Named, LogFileFault> {
+    let mut named = Named { by: None, is_whole: true };
+    let PublicKey::Ed25519(wanted) = next.public_key() else { return Ok(named) };
+    log.for_each_piece(&mut |piece| match piece {
+        Piece::Leaf(_, bytes) => {
+            if let Ok(Leaf { body: LeafBody::KeyRollover(rollover), .. }) = Leaf::decode(bytes)
+                && rollover.key == wanted
+            {
+                named.by = Some((log.epoch().origin(base), bytes.to_vec()));
+            }
         }
+        Piece::Damaged { .. } => named.is_whole = false,
     })?;
-    Ok(found.map(|leaf| (log.epoch().origin(base), leaf)))
+    Ok(named)
 }
 
 /// What is left to do once the entry is durable.

@@ -298,8 +298,9 @@ fn keep_logs(
     let registry = Registry::new(&config.state_dir);
     let attested = move |box_id: &guan_model::BoxId| {
         let enrolment = registry.find(box_id).map_err(|fault| fault.to_string())?;
-        let tpm = enrolment.and_then(|enrolment| enrolment.tpm);
-        Ok(tpm.map(|tpm| tpm.attestation_keys()).unwrap_or_default())
+        // Of a box that is gone nobody knows whether it has a TPM.
+        let enrolment = enrolment.ok_or("this box is not enrolled")?;
+        Ok(enrolment.tpm.map(|tpm| tpm.attestation_keys()).unwrap_or_default())
     };
     let witnesses = Witnesses::open(folders.clone(), keys.witness.clone(), Box::new(attested))?;
     let mirrors = Mirrors::new(folders, keys.mirror.clone());

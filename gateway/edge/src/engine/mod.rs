@@ -598,6 +598,9 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn checkpoint_if_due(&mut self, now: Now) -> Result<(), EngineError> {
+        if self.is_log_full {
+            return self.try_full_log(now);
+        }
         let (interval, leaves) =
             (self.config.checkpoint_interval, self.config.checkpoint_leaves_max);
         if self.evidence.is_checkpoint_due(&now, interval, leaves) {

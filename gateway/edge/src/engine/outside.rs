@@ -75,6 +75,22 @@ impl<D: Disk, T> Engine<D, T> {
     pub(super) fn sign_head(&mut self, now: Now) -> Result<(), EngineError> {
         match self.evidence.sign_checkpoint(&now) {
             Ok(head) => {
+                self.effects.push_back(Effect::Checkpoint(head));
+                Ok(())
+            }
+            Err(fault) => self.handle_full_log(fault),
+        }
+    }
+
+    /// Whether there is room again: for what waits to be sealed, and for a head, whatever there is to sign.
+    pub(super) fn try_full_log(&mut self, now: Now) -> Result<(), EngineError> {
+        match self.evidence.seal() {
+            Ok(Some(sealed)) => self.spool.handle_leaves_sealed(sealed),
+            Ok(None) => {}
+            Err(fault) => return self.handle_full_log(fault),
+        }
+        match self.evidence.sign_checkpoint(&now) {
+            Ok(head) => {
                 self.is_log_full = false;
                 self.effects.push_back(Effect::Checkpoint(head));
                 Ok(())

@@ -48,6 +48,9 @@ pub(super) struct Rolling {
     board: Board,
     events: mpsc::Sender<Event<Token>>,
     not_before: Option<Instant>,
+    /// The key that signs already and is not in its place on the disk yet. No other turn begins before it is: the
+    /// file in which it waits is the only one.
+    unsettled: Option<Arc<LogKeyFile>>,
 }
 
 impl Rolling {
@@ -57,7 +60,14 @@ impl Rolling {
         board: &Board,
         events: mpsc::Sender<Event<Token>>,
     ) -> Self {
-        Self { config: config.clone(), tpm, board: board.clone(), events, not_before: None }
+        Self {
+            config: config.clone(),
+            tpm,
+            board: board.clone(),
+            events,
+            not_before: None,
+            unsettled: None,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -65,13 +75,19 @@ impl Rolling {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            if !self.is_due() {
-                continue;
-            }
-            if let Err(fault) = self.roll().await {
+            let turned = match self.unsettled.is_some() {
+                true if self.is_paused() => continue,
+                true => self.settle(),
+                false if !self.is_due() => continue,
+                false => self.roll().await,
+            };
+            if let Err(fault) = turned {
                 self.not_before = Some(Instant::now() + RETRY_WAIT);
-                let text = format!("the log keeps its key: {}", describe(&fault));
-                self.board.alarm(text);
+                let what = match self.unsettled.is_some() {
+                    true => "the log has a new key that is not in its place yet, do not stop guan",
+                    false => "the log keeps its key",
+                };
+                self.board.alarm(format!("{what}: {}", describe(&fault)));
             }
         }
     }
@@ -81,7 +97,7 @@ impl Rolling {
         if fs::remove_file(self.config.state_dir.join(ROLLOVER_REQUEST_FILE)).is_ok() {
             return true;
         }
-        if self.not_before.is_some_and(|until| Instant::now() < until) {
+        if self.is_paused() {
             return false;
         }
         let Some(days_max) = self.config.evidence.key_days_max else { return false };
@@ -89,6 +105,10 @@ impl Rolling {
         // An unset clock knows nothing of ages.
         now.quality != ClockQuality::Unset
             && self.since().is_some_and(|since| now.wall.since(since) >= DAY * days_max)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.not_before.is_some_and(|until| Instant::now() < until)
     }
 
     /// Since when the key signs: by the entry that named it, or, for the first one, by its file.
@@ -104,7 +124,7 @@ impl Rolling {
         Some(WallTime::from_seconds(i64::try_from(made.as_secs()).ok()?))
     }
 
-    async fn roll(&self) -> Result<(), RolloverFault> {
+    async fn roll(&mut self) -> Result<(), RolloverFault> {
         let before = *self.board.rolls.borrow();
         let (next, quote) = tokio::task::block_in_place(|| self.prepare())?;
         let next = Arc::new(next);
@@ -118,7 +138,16 @@ impl Rolling {
         if keys.lineage.newest().key_bytes() != public(&next).key_bytes() {
             return Err(RolloverFault::DiskFull);
         }
+        self.unsettled = Some(next);
+        self.settle()
+    }
+
+    /// Puts the key that signs in its place on the disk.
+    fn settle(&mut self) -> Result<(), RolloverFault> {
+        let Some(next) = self.unsettled.clone() else { return Ok(()) };
+        let keys = self.board.keys.borrow().clone().ok_or(RolloverFault::Writer)?;
         tokio::task::block_in_place(|| log_keys::settle(&self.config, &keys.lineage, &next))?;
+        self.unsettled = None;
         self.board.keys.send_modify(|keys| {
             if let Some(keys) = keys {
                 keys.signer = next;

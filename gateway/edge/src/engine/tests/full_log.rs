@@ -41,6 +41,18 @@ fn a_full_log_stops_the_collection_and_not_the_program() {
     assert!(rig.check_log().1);
 }
 
+/// The disk was full when there was nothing left to sign: no message can make it look again.
+#[test]
+fn a_log_that_was_full_with_nothing_to_sign_takes_messages_again() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    assert!(work(&mut engine, 100, 5).iter().all(|answer| *answer > 0), "the twin");
+    engine.apply(at(40_000), Event::Tick).unwrap();
+    engine.is_log_full = true;
+    engine.apply(at(50_000), Event::Tick).unwrap();
+    assert!(work(&mut engine, 60_000, 5).iter().all(|answer| *answer > 0));
+}
+
 #[test]
 fn a_full_log_that_may_wait_costs_no_message() {
     let mut rig = Rig::new();
