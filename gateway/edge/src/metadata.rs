@@ -33,7 +33,7 @@ impl Metadata {
     pub fn open(state_dir: &Path) -> Result<Self, MetadataError> {
         let path = state_dir.join("metadata");
         let open = |source| MetadataError::Open { path: path.clone(), source };
-        let db = match facts::open(&path) {
+        let db = match facts::open_in_turn(&path) {
             // A lock or a disk that fails is no damage, and stays where it is.
             Err(fault @ sled::Error::Io(_)) => Err(fault),
             Err(fault) => {

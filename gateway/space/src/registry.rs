@@ -16,7 +16,6 @@ use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use zeroize::Zeroizing;
 
 const TOKENS: &str = "tokens";
@@ -26,8 +25,6 @@ const PASSWORDS: &str = "passwords";
 const STORE_KEYS: &str = "store-keys";
 /// Most tokens that wait to be used.
 pub const TOKENS_MAX: usize = 4096;
-const OPEN_ATTEMPTS_MAX: u32 = 50;
-const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the registry cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -393,18 +390,12 @@ impl Registry {
         // Passwords are in it.
         let mut folder = std::fs::DirBuilder::new();
         let _ = folder.recursive(true).mode(0o700).create(&self.path);
-        let mut attempt = 1;
-        loop {
-            match facts::open(&self.path) {
-                Ok(db) => return Ok(OpenRegistry { db, _turn: turn }),
-                Err(source @ sled::Error::Io(_)) if attempt >= OPEN_ATTEMPTS_MAX => {
-                    return Err(RegistryError::Locked { path: self.path.clone(), source });
-                }
-                // sled reports a held lock as an I/O error without a kind of its own.
-                Err(sled::Error::Io(_)) => std::thread::sleep(OPEN_PAUSE),
-                Err(source) => return Err(self.storage(source)),
+        match facts::open_in_turn(&self.path) {
+            Ok(db) => Ok(OpenRegistry { db, _turn: turn }),
+            Err(source @ sled::Error::Io(_)) => {
+                Err(RegistryError::Locked { path: self.path.clone(), source })
             }
-            attempt += 1;
+            Err(source) => Err(self.storage(source)),
         }
     }
 

@@ -9,8 +9,11 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 const CACHE_BYTES: u64 = 1 << 20;
+const OPEN_ATTEMPTS_MAX: u32 = 50;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 const SETTINGS: &str = "conf";
 const SNAPSHOT: &str = "snap.";
 
@@ -26,6 +29,19 @@ pub fn open(path: &Path) -> sled::Result<sled::Db> {
         }
         opened => opened,
     }
+}
+
+/// As [`open`], and waits a moment for whoever holds the lock: a command that looks, or a child that another
+/// thread is just starting, which has the lock's file until its program runs.
+pub fn open_in_turn(path: &Path) -> sled::Result<sled::Db> {
+    for _ in 1..OPEN_ATTEMPTS_MAX {
+        match open(path) {
+            // sled reports a held lock as an I/O error without a kind of its own.
+            Err(sled::Error::Io(_)) => std::thread::sleep(OPEN_PAUSE),
+            opened => return opened,
+        }
+    }
+    open(path)
 }
 
 /// Makes everything durable that was written before.
@@ -81,6 +97,18 @@ mod tests {
         let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
         let is_one = |path: &std::path::PathBuf| path.to_str().unwrap().contains(SNAPSHOT);
         names.filter(is_one).max().unwrap()
+    }
+
+    #[test]
+    fn a_lock_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path()).unwrap();
+        assert!(matches!(open(folder.path()), Err(sled::Error::Io(_))));
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| open_in_turn(folder.path()).map(drop));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
     }
 
     #[test]
