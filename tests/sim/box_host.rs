@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::ledger::{DENIED, GRANTED, Ledger};
-use crate::quinn_net::{SimRuntime, SimSocket};
+use crate::quinn_net::SimSocket;
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
@@ -15,6 +15,7 @@ use guan_edge::system_clock::TimeSource;
 use guan_edge::uplink::{Doorway, SpoolSource};
 use guan_edge::writer::{self, Inputs};
 use guan_evidence::{Program, Salvage};
+use guan_line::VirtualTime;
 use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Permit, Released};
 use guan_link::text::CheckpointText;
 use guan_log::EvidenceLog;
@@ -210,7 +211,7 @@ async fn spawn_link(
         quinn::EndpointConfig::default(),
         None,
         socket,
-        Arc::new(SimRuntime),
+        Arc::new(VirtualTime),
     )?;
     let (events, mut received) = mpsc::channel(64);
     let words = words.clone();

@@ -1,7 +1,7 @@
 //! quinn over turmoil's network, at quinn's own socket and runtime traits: simulated datagrams, virtual time.
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 type Readable = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
@@ -88,40 +87,5 @@ impl AsyncUdpSocket for SimSocket {
 
     fn may_fragment(&self) -> bool {
         false
-    }
-}
-
-/// Timers and tasks of the simulated host that polls them.
-#[derive(Debug)]
-pub(crate) struct SimRuntime;
-
-#[derive(Debug)]
-struct SimTimer(Pin<Box<tokio::time::Sleep>>);
-
-impl AsyncTimer for SimTimer {
-    fn reset(mut self: Pin<&mut Self>, at: Instant) {
-        self.0.as_mut().reset(at.into());
-    }
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        Future::poll(self.0.as_mut(), context)
-    }
-}
-
-impl Runtime for SimRuntime {
-    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        Box::pin(SimTimer(Box::pin(tokio::time::sleep_until(at.into()))))
-    }
-
-    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        tokio::spawn(future);
-    }
-
-    fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the simulation has no real sockets"))
-    }
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
     }
 }

@@ -1,8 +1,9 @@
 //! The space in the simulated world: the real store, runner, inbox and link.
 
-use crate::quinn_net::{SimRuntime, SimSocket};
+use crate::quinn_net::SimSocket;
 use crate::world::Shared;
 use guan_evidence::Program;
+use guan_line::VirtualTime;
 use guan_link::driver::{Admit, Peers, SpaceLink};
 use guan_model::{BoxId, ClockQuality, Now};
 use guan_space::inbox::StoreInbox;
@@ -43,7 +44,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         quinn::EndpointConfig::default(),
         Some(shared.server_config.clone()),
         socket,
-        Arc::new(SimRuntime),
+        Arc::new(VirtualTime),
     )?;
     let (requests_out, requests) = mpsc::channel(REQUESTS_MAX);
     let (status_out, status) = watch::channel(StoreStatus::default());

@@ -69,8 +69,7 @@ impl Hub {
 
     /// Whether the store is so far behind that publishers must not be read.
     pub(super) fn is_behind(&self) -> bool {
-        self.listeners.load(Ordering::Acquire) > 0
-            && self.store.backlog_bytes() > STORE_BACKLOG_BYTES_MAX
+        self.store.backlog_bytes() > STORE_BACKLOG_BYTES_MAX
     }
 
     /// Whether the client's session is over, although nobody has noticed yet.

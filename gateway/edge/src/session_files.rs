@@ -18,6 +18,8 @@ use tokio::sync::watch;
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 /// Most records of one commit, so that the first of them does not wait for long.
 const COMMIT_RECORDS_MAX: usize = 4096;
+/// From so many bytes on a commit takes no further record: far below what the journal can take at once.
+const COMMIT_BYTES_FULL: usize = 4 << 20;
 /// Pause before the next attempt while the disk has no space.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 const KIND_RECORD: u8 = 1;
@@ -99,8 +101,12 @@ impl SessionStore for SessionFiles {
         self.committed.clone()
     }
 
+    /// Nothing waits for a thread that is gone: publishers whose messages no session needs go on.
     fn backlog_bytes(&self) -> usize {
-        self.shared.backlog_bytes.load(Ordering::Acquire)
+        match self.committed.has_changed() {
+            Ok(_) => self.shared.backlog_bytes.load(Ordering::Acquire),
+            Err(_) => 0,
+        }
     }
 }
 
@@ -114,8 +120,15 @@ struct Writer<D: Disk> {
 impl<D: Disk> Writer<D> {
     fn run(mut self, records: &mpsc::Receiver<(u64, Record)>) {
         while let Ok(first) = records.recv() {
+            let mut bytes = first.1.bytes.len();
             let mut batch = vec![first];
-            batch.extend(records.try_iter().take(COMMIT_RECORDS_MAX - 1));
+            while bytes < COMMIT_BYTES_FULL
+                && batch.len() < COMMIT_RECORDS_MAX
+                && let Ok(next) = records.try_recv()
+            {
+                bytes += next.1.bytes.len();
+                batch.push(next);
+            }
             loop {
                 match self.write(&batch) {
                     Ok(()) => break,
@@ -129,7 +142,6 @@ impl<D: Disk> Writer<D> {
                     }
                 }
             }
-            let bytes = batch.iter().map(|(_, record)| record.bytes.len()).sum();
             self.shared.backlog_bytes.fetch_sub(bytes, Ordering::AcqRel);
             if let Some((number, _)) = batch.last() {
                 self.committed.send_replace(*number);
@@ -228,5 +240,22 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert!(runtime.block_on(committed.wait_for(|done| *done >= 2)).is_err());
         opened.thread.join().unwrap();
+        submit(&opened.files, "c");
+        assert_eq!(opened.files.backlog_bytes(), 0, "nobody is held up for what cannot be kept");
+    }
+
+    /// What came together is more than the journal takes at once.
+    #[test]
+    fn much_is_committed_in_parts() {
+        let disk = SimDisk::new();
+        let opened = open(disk.clone()).unwrap();
+        let record = |snapshot| Record { bytes: vec![7; 1 << 20], snapshot };
+        opened.files.submit(record(Some(b"all".to_vec())));
+        let last = (0..70).map(|_| opened.files.submit(record(None))).last().unwrap();
+        wait(&opened.files, last);
+        assert_eq!(opened.files.backlog_bytes(), 0);
+        drop(opened.files);
+        opened.thread.join().unwrap();
+        assert_eq!(open(disk).unwrap().records.len(), 71);
     }
 }

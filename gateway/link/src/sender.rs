@@ -233,7 +233,6 @@ impl Sender {
         }
     }
 
-    /// A deadline may have passed.
     /// The space asks for proof before it answers the hello.
     pub fn handle_challenge(&mut self, now: Duration) {
         if let State::AwaitWelcome { deadline } = &mut self.state {
@@ -241,6 +240,7 @@ impl Sender {
         }
     }
 
+    /// A deadline may have passed.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), PeerFault> {
         for lane in &mut self.lanes {
             lane.end_rest(now);

@@ -94,6 +94,17 @@ async fn kept(bench: &mut Bench, disk: &Disk, is_present: bool) -> Client<TcpStr
     client
 }
 
+/// A kept session that is subscribed to `a/#` at QoS 1, on the disk and acknowledged.
+async fn subscribed(disk: &Arc<Disk>) -> (Bench, Client<TcpStream>) {
+    let mut bench = bench_on(disk, Vec::new()).await;
+    let mut reader = kept(&mut bench, disk, false).await;
+    reader.send(&subscribe_at(4, 1)).await;
+    disk.submitted(2).await;
+    disk.commit(2);
+    assert_eq!(reader.packet().await, [0x90, 3, 0, 9, 1], "SUBACK");
+    (bench, reader)
+}
+
 #[tokio::test]
 async fn nothing_is_promised_before_the_disk_has_it() {
     let disk = Disk::new();
@@ -126,12 +137,7 @@ async fn nothing_is_promised_before_the_disk_has_it() {
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_kill() {
     let disk = Disk::new();
-    let mut bench = bench_on(&disk, Vec::new()).await;
-    let mut reader = kept(&mut bench, &disk, false).await;
-    reader.send(&subscribe_at(4, 1)).await;
-    disk.submitted(2).await;
-    disk.commit(2);
-    reader.packet().await;
+    let (mut bench, mut reader) = subscribed(&disk).await;
     reader.send(&[0xE0, 0]).await;
     assert!(reader.last_words().await.is_empty());
     let mut press = bench.connect(4, "press").await;
@@ -164,12 +170,7 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
 #[tokio::test]
 async fn publishers_are_not_read_while_the_disk_is_behind() {
     let disk = Disk::new();
-    let mut bench = bench_on(&disk, Vec::new()).await;
-    let mut reader = kept(&mut bench, &disk, false).await;
-    reader.send(&subscribe_at(4, 1)).await;
-    disk.submitted(2).await;
-    disk.commit(2);
-    reader.packet().await;
+    let (mut bench, mut reader) = subscribed(&disk).await;
     let limit = u64::try_from(crate::mqtt::STORE_BACKLOG_BYTES_MAX).unwrap();
     disk.backlog.store(limit, Ordering::Release);
     let mut press = bench.connect(4, "press").await;

@@ -6,7 +6,7 @@ use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
 use guan_configs::edge::{BrokerConfig as BrokerSettings, MqttTlsConfig};
 use guan_drivers::broker_client::{BrokerClient, BrokerConfig};
-use guan_drivers::mqtt::{ListenFault, Listener, ListenerConfig, ListenerStats};
+use guan_drivers::mqtt::{ListenFault, Listener, ListenerConfig, ListenerStats, SessionStore};
 use guan_drivers::{Submission, raise_descriptors};
 use guan_identity::common_name;
 use guan_model::WallTime;
@@ -57,6 +57,27 @@ pub enum MqttSetupFault {
 pub(super) struct Intake {
     listener: Option<Listener>,
     brokers: Vec<BrokerClient>,
+    /// Closed when sessions can be kept no more.
+    kept: Option<watch::Receiver<u64>>,
+    board: Board,
+}
+
+/// Says so when the files of the sessions have failed. A listener that stops lets go of them, too.
+async fn watch_sessions(
+    mut kept: watch::Receiver<u64>,
+    mut stop: watch::Receiver<bool>,
+    board: Board,
+) {
+    let failed = async { while kept.changed().await.is_ok() {} };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = failed => board.alarm(
+            "MQTT sessions and retained messages cannot be kept any more: check the disk under \
+             box.state_dir, then restart guan"
+                .to_owned(),
+        ),
+    }
 }
 
 pub(super) async fn prepare(
@@ -66,10 +87,12 @@ pub(super) async fn prepare(
 ) -> Result<Intake, MqttSetupFault> {
     let clock = board.clock.clone();
     let clock: Arc<dyn Fn() -> WallTime + Send + Sync> = Arc::new(move || clock.read().wall);
+    let mut kept = None;
     let listener = match &config.mqtt {
         None => None,
         Some(mqtt) => {
             let (files, records) = open_sessions(&config.state_dir)?;
+            kept = Some(files.committed());
             let listener = ListenerConfig {
                 limits: wiring::listener_limits(mqtt),
                 tls: mqtt.tls.as_ref().map(server_tls).transpose()?,
@@ -88,7 +111,7 @@ pub(super) async fn prepare(
     let brokers = config.brokers.iter();
     let brokers: Result<Vec<_>, MqttSetupFault> =
         brokers.map(|broker| client(broker, &submissions, &clock)).collect();
-    Ok(Intake { listener, brokers: brokers? })
+    Ok(Intake { listener, brokers: brokers?, kept, board: board.clone() })
 }
 
 fn open_sessions(
@@ -189,6 +212,9 @@ impl Intake {
         }
         if let Some(listener) = self.listener {
             tasks.spawn(listener.run(stop.clone()));
+        }
+        if let Some(kept) = self.kept {
+            tasks.spawn(watch_sessions(kept, stop.clone(), self.board));
         }
     }
 }

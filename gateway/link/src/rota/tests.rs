@@ -22,6 +22,15 @@ fn budgets_begin_anew_with_the_day_and_the_month_and_never_for_a_clock_set_back(
     assert_eq!(usage.spent(&budget), Some(Spent::Day));
     usage.handle_time(wall(-1440));
     assert_eq!(usage.spent(&budget), Some(Spent::Day));
+    // A clock that was decades ahead for a moment: as soon as it is right again, days go on from there.
+    let mut misled = usage.clone();
+    misled.handle_time(wall(30 * 366 * 1440));
+    misled.handle_link(100);
+    misled.handle_time(wall(0));
+    assert_eq!(misled.spent(&budget), Some(Spent::Day));
+    misled.handle_time(wall(1440));
+    assert_eq!(misled.spent(&budget), None);
+    usage.handle_time(wall(0));
     usage.handle_time(wall(1440));
     assert_eq!(usage.spent(&budget), None);
     usage.handle_link(150);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 /// Most contracts that are counted on their own.
 pub const CONTRACTS_MAX: usize = 256;
 const MILLIS_PER_DAY: i64 = 86_400_000;
+const JULIAN_DAY_OF_1970: i64 = 2_440_588;
 
 /// Most bytes of a day and of a month, in UTC; `None`: any number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +44,8 @@ impl Count {
     }
 }
 
-/// The ledger. A clock that is set back does not open a budget anew: days only count up.
+/// The ledger. A clock that is set back does not open a budget anew: what was counted stays, until the day
+/// after the one that is now. A day that a wrong clock once named must not hold a budget shut until it comes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Days since 1970 in UTC.
@@ -57,6 +59,7 @@ impl Usage {
     pub fn handle_time(&mut self, wall: WallTime) {
         let day = wall.millis().div_euclid(MILLIS_PER_DAY);
         if day <= self.day {
+            self.day = day;
             return;
         }
         let is_new_month = month_of(day) != month_of(self.day);
@@ -134,23 +137,9 @@ impl Usage {
     }
 }
 
-/// Months since January 1970.
-fn month_of(day: i64) -> i64 {
-    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let (mut left, mut year) = (day.max(0), 1970);
-    while left >= 365 + i64::from(is_leap(year)) {
-        left -= 365 + i64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + i64::from(is_leap(year));
-    let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    for length in lengths {
-        if left < length {
-            break;
-        }
-        left -= length;
-        month += 1;
-    }
-    (year - 1970) * 12 + month
+/// Year and month of a day since 1970 (UTC), to be compared.
+fn month_of(day: i64) -> Option<(i32, time::Month)> {
+    let days = i32::try_from(day.saturating_add(JULIAN_DAY_OF_1970)).ok()?;
+    let date = time::Date::from_julian_day(days).ok()?;
+    Some((date.year(), date.month()))
 }

@@ -186,10 +186,6 @@ impl Image {
         self.left = Some(changes);
     }
 
-    pub fn disarm(&mut self) {
-        self.left = None;
-    }
-
     pub fn is_dead(&self) -> bool {
         self.is_dead
     }
