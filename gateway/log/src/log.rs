@@ -239,7 +239,7 @@ impl<D: Disk> EvidenceLog<D> {
             self.remember(&leaf.body);
         }
         if place.index() >= self.checkpoint_size {
-            self.weighty += u64::from(leaf.is_none_or(|leaf| !leaf.body.is_bookkeeping()));
+            self.weighty += u64::from(leaf.is_none_or(|leaf| leaf.body.is_worth_a_head()));
         }
         self.tree.append(leaf_hash(&bytes));
         self.unsealed.push(bytes);
@@ -320,7 +320,7 @@ impl<D: Disk> EvidenceLog<D> {
 
     /// Adds a leaf; it counts once the caller's commit is through. Gives its place in the journal.
     pub fn append(&mut self, now: &Now, boot: BootNumber, body: LeafBody) -> (u64, Bytes) {
-        self.weighty += u64::from(!body.is_bookkeeping());
+        self.weighty += u64::from(body.is_worth_a_head());
         let leaf = Leaf::new(now, self.tree.size(), boot, body);
         let bytes = Bytes::from(leaf.encode());
         let index = self.tree.append(leaf_hash(&bytes));
@@ -369,8 +369,8 @@ impl<D: Disk> EvidenceLog<D> {
         Ok((sealed > before).then_some(place))
     }
 
-    /// Whether the head has moved enough, or long enough ago, to be signed. Leaves that only say what
-    /// became of earlier ones make nothing due.
+    /// Whether the head has moved enough, or long enough ago, to be signed. Leaves that are not
+    /// worth one ([`LeafBody::is_worth_a_head`]) make nothing due.
     pub fn is_checkpoint_due(&self, now: &Now, interval: Duration, leaves_max: u64) -> bool {
         let waited = self.checkpoint_at.is_none_or(|at| now.monotonic >= at + interval);
         self.committed_weighty > 0 && (self.committed_weighty >= leaves_max || waited)

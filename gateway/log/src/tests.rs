@@ -3,7 +3,9 @@ use base64::Engine as _;
 use bytes::Bytes;
 use guan_evidence::{LeafBody, VerifierKey, leaf_hash, verify_consistency};
 use guan_identity::LogKeyFile;
-use guan_model::{BootNumber, ClockQuality, Now, Signer as _, WallTime};
+use guan_model::{
+    BatchSeq, BootNumber, ClockQuality, Digest, Now, Signer as _, StreamId, WallTime,
+};
 use guan_spool::Disk;
 use guan_spool::disk::SimDisk;
 use std::sync::Arc;
@@ -218,6 +220,29 @@ fn bookkeeping_makes_no_head_due() {
     assert_eq!(rig.open().cosigned(), 1);
     rig.append(&mut log, 1);
     assert!(due(&log) && due(&rig.open()));
+}
+
+/// The last receipts before a box comes to rest are proven, too.
+#[test]
+fn a_receipt_makes_a_head_due() {
+    let mut rig = Rig::new();
+    let mut log = rig.open();
+    rig.append(&mut log, 1);
+    log.sign_checkpoint(&now(0)).unwrap();
+    let receipt = guan_evidence::Forwarded {
+        stream: StreamId(1),
+        from: BatchSeq(1),
+        through: BatchSeq(3),
+        log: "space".to_owned(),
+        first: 7,
+        last: 9,
+        root: Digest([0; 32]),
+    };
+    rig.journal.push(log.append(&now(1), BootNumber(1), LeafBody::Forwarded(receipt)));
+    log.handle_committed();
+    for log in [log, rig.open()] {
+        assert!(log.is_checkpoint_due(&now(60_000), Duration::ZERO, 1));
+    }
 }
 
 /// Leaves that cannot be sealed now are sealed later, in the same place, wherever the room ended.

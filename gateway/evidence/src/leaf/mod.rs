@@ -323,6 +323,12 @@ impl LeafBody {
                 | Self::Head(_)
         )
     }
+
+    /// Whether a head is due for the leaf alone. A receipt of the space is proven only under one, and calls
+    /// forth no further receipt.
+    pub fn is_worth_a_head(&self) -> bool {
+        !self.is_bookkeeping() || matches!(self, Self::Forwarded(_))
+    }
 }
 
 /// One entry of the log. Times are stored in whole milliseconds.
