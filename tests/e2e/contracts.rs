@@ -205,6 +205,46 @@ fn a_revocation_under_flow_stops_between_two_batches() {
     rig.check_log();
 }
 
+/// What an operator gives up never leaves; log, meter and space say so, and what comes later goes its way.
+#[test]
+fn an_operator_gives_up_what_waits() {
+    let Some(mut rig) = start() else { return };
+    rig.stage.issue(&agreement("C-1", 1, |_| {}), &["depot-7", "insurer-1"]).unwrap();
+    wait_for_contract(&rig, "C-1 v1");
+    publish(&rig, 0..2);
+    rig.wait_for_rows(DATASET, 2);
+    rig.stop_space();
+    publish(&rig, 2..7);
+    let spool = |arguments: &[&str]| rig.stage.guan_json(&[&["spool"], arguments].concat());
+    let listed = spool(&["ls"]).unwrap();
+    let line = &listed["streams"][0];
+    assert_eq!((&line["contract"], &line["waiting"]), (&json!("C-1"), &json!(5)), "{listed}");
+    for nothing in
+        [&["drop", "--contract", "C-2"][..], &["drop", "--before", "2026-01-01T00:00:00Z"]]
+    {
+        let said = spool(nothing).unwrap_err().to_string();
+        assert!(said.contains("nothing that waits is meant"), "{said}");
+    }
+    let shown = spool(&["drop", "--contract", "C-1"]).unwrap();
+    assert_eq!(shown["dropped"], json!(false));
+    assert_eq!(spool(&["status"]).unwrap()["batches"], json!(5), "it was only shown");
+    let dropped = spool(&["drop", "--contract", "C-1", "--yes"]).unwrap();
+    assert_eq!(dropped, json!({"dropped": true, "batches": 5}));
+    assert_eq!(spool(&["ls"]).unwrap()["streams"][0]["gaps"][0]["rows"], json!(5));
+    publish(&rig, 7..9);
+    rig.start_space();
+    rig.wait_for_rows(DATASET, 4);
+    wait_for("the log's copy", || {
+        let Ok(said) = rig.stage.space_json(&["meter", "--box", "demo-box"]) else { return false };
+        let one = &said["boxes"]["demo-box"]["lines"][0];
+        let rows = ["kept", "received"].map(|name| one[name]["rows"].clone());
+        said["agrees"] == json!(true)
+            && rows == [json!(9), json!(4)]
+            && one["given_up"]["operator"]["rows"] == json!(5)
+    });
+    rig.check_log();
+}
+
 #[test]
 fn a_revocation_comes_before_the_first_byte_after_an_offline_period() {
     let Some(mut rig) = start() else { return };

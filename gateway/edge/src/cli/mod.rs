@@ -195,8 +195,12 @@ enum CertCommand {
 enum SpoolCommand {
     /// Sizes, limits and cursors, from the files. Works while the gateway runs.
     Status(Common),
+    /// What waits for the space: by stream, lane and contract, with its age. Works while the gateway runs.
+    Ls(Common),
     /// Read every byte and report damage. Changes nothing.
     Verify(Common),
+    /// Give up what waits, for ever, as a gap that log and space are told of. The running gateway does it.
+    Drop(spool::DropArguments),
 }
 
 #[derive(Subcommand)]
@@ -389,7 +393,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Identity(IdentityCommand::Init(common)) => identity::init(common),
         Command::Identity(IdentityCommand::Show(common)) => identity::show(common),
         Command::Spool(SpoolCommand::Status(common)) => spool::status(common),
+        Command::Spool(SpoolCommand::Ls(common)) => spool::list(common),
         Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
+        Command::Spool(SpoolCommand::Drop(arguments)) => spool::drop_waiting(arguments),
         Command::Meter(common) => meter::execute(common),
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),

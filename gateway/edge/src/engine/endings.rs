@@ -14,7 +14,7 @@ use guan_model::{
 };
 use guan_policy::contract::Fate;
 use guan_policy::{Ended, InForce, Means, Plan};
-use guan_spool::Disk;
+use guan_spool::{Disk, GapReason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +153,18 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// `false`: the disk is full.
     fn shred_stream(&mut self, now: Now, stream: StreamId) -> Result<bool, EngineError> {
-        let gap = match self.spool.shred(stream) {
+        self.give_up(now, stream, self.spool.newest(stream), GapReason::Shredded)
+    }
+
+    /// The gap and its leaf in one commit. `false`: the disk is full.
+    fn give_up(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        through: BatchSeq,
+        reason: GapReason,
+    ) -> Result<bool, EngineError> {
+        let gap = match self.spool.give_up(stream, through, reason) {
             Ok(Some(gap)) => gap,
             Ok(None) => return Ok(true),
             Err(fault) if fault.is_no_space() => {
@@ -164,7 +175,11 @@ impl<D: Disk, T> Engine<D, T> {
         };
         let noted = self.notes.len();
         self.note_gap(now, &gap);
-        self.commit_with(now, noted)
+        let is_done = self.commit_with(now, noted)?;
+        if is_done {
+            self.tell_gap(&gap);
+        }
+        Ok(is_done)
     }
 
     /// The reader found that batches can never leave: all of a lane wait for the same.
@@ -176,6 +191,20 @@ impl<D: Disk, T> Engine<D, T> {
     ) -> Result<(), EngineError> {
         if self.spool.released(stream) < through {
             self.shred_stream(now, stream)?;
+        }
+        Ok(())
+    }
+
+    /// What an operator does not want sent. On a full disk it stays, and he is told.
+    pub(super) fn give_up_for_operator(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        through: BatchSeq,
+    ) -> Result<(), EngineError> {
+        if !self.give_up(now, stream, through, GapReason::Operator)? {
+            let text = "the disk is too full to record that batches are dropped; they stay";
+            self.effects.push_back(Effect::Alarm(text.to_owned()));
         }
         Ok(())
     }

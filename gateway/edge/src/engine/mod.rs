@@ -167,6 +167,11 @@ pub enum Event<T> {
         stream: StreamId,
         through: BatchSeq,
     },
+    /// An operator gives up what waits in a stream, through here.
+    GivenUp {
+        stream: StreamId,
+        through: BatchSeq,
+    },
     Tick,
     /// Commit what waits, sign the log's head, record the stop.
     Stop,
@@ -398,6 +403,10 @@ impl<D: Disk, T> Engine<D, T> {
                 self.commit(now)?;
                 self.forfeit(now, stream, through)?;
             }
+            Event::GivenUp { stream, through } => {
+                self.commit(now)?;
+                self.give_up_for_operator(now, stream, through)?;
+            }
             Event::Tick => self.handle_tick(now)?,
             Event::Stop => return self.stop(now),
         }
@@ -560,11 +569,10 @@ impl<D: Disk, T> Engine<D, T> {
             self.hand_out_quality();
         }
         let noted = self.notes.len();
-        for gap in self.spool.enforce(&now)? {
-            self.note_gap(now, &gap);
-        }
-        if self.notes.len() > noted {
-            self.commit_with(now, noted)?;
+        let gaps = self.spool.enforce(&now)?;
+        gaps.iter().for_each(|gap| self.note_gap(now, gap));
+        if !gaps.is_empty() && self.commit_with(now, noted)? {
+            gaps.iter().for_each(|gap| self.tell_gap(gap));
         }
         if let Some((plan, standing)) = self.waiting_plan.take() {
             self.change_plan(now, plan, standing)?;
@@ -582,8 +590,12 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     fn note_gap(&mut self, now: Now, gap: &GapRecord) {
+        self.note(now, LeafBody::DataGap(data_gap(gap)));
+    }
+
+    /// Once the gap is durable. What a contract's end asks for is no loss.
+    fn tell_gap(&mut self, gap: &GapRecord) {
         let gap = data_gap(gap);
-        // What a contract's end asks for is no loss.
         if gap.reason != GapReason::Shredded {
             self.effects.push_back(Effect::Alarm(format!(
                 "stream {}: batches {} to {} ({} readings) were dropped: {}",
@@ -594,7 +606,6 @@ impl<D: Disk, T> Engine<D, T> {
                 gap.reason.name()
             )));
         }
-        self.note(now, LeafBody::DataGap(gap));
     }
 
     fn checkpoint_if_due(&mut self, now: Now) -> Result<(), EngineError> {

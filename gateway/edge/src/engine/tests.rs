@@ -471,6 +471,43 @@ fn shredding_waits_for_a_full_disk() {
     assert_eq!((gaps.count(), is_valid), (1, true));
 }
 
+/// What an operator gives up is a gap with its leaf, and no more than he named.
+#[test]
+fn an_operator_gives_up_what_waits() {
+    let mut rig = Rig::new();
+    let mut engine = rig.start();
+    for moment in 1..=3 {
+        publish(&mut engine, at(moment * 100), 1, 5, 1);
+        engine.apply(at(moment * 100 + 50), Event::Tick).unwrap();
+    }
+    let stream = engine.spool.reader().streams()[0];
+    let newest = engine.spool.newest(stream);
+    let given_up = |through| Event::GivenUp { stream, through: BatchSeq(through) };
+    // The last one waits for the commit and is not meant.
+    publish(&mut engine, at(400), 1, 5, 1);
+    engine.apply(at(401), given_up(2)).unwrap();
+    engine.apply(at(402), given_up(1)).unwrap();
+    rig.spool_disk.set_capacity(Some(0));
+    engine.apply(at(403), given_up(3)).unwrap();
+    assert_eq!(engine.spool_status().streams[0].queued_batches, newest.0 + 1 - 2);
+    rig.spool_disk.set_capacity(None);
+    let mut told = Vec::new();
+    while let Some(effect) = engine.poll_effect() {
+        if let Effect::Alarm(text) = effect {
+            told.push(text);
+        }
+    }
+    assert!(told[0].contains("batches 1 to 2 (10 readings)"), "{told:?}");
+    assert!(told[1].contains("too full"), "{told:?}");
+    engine.apply(at(8000), Event::Stop).unwrap();
+    let (leaves, is_valid) = rig.check_log();
+    let gaps = leaves.iter().filter_map(|leaf| match &leaf.body {
+        LeafBody::DataGap(gap) => Some((gap.from.0, gap.through.0, gap.rows, gap.reason.name())),
+        _ => None,
+    });
+    assert_eq!((gaps.collect::<Vec<_>>(), is_valid), (vec![(1, 2, 10, "operator")], true));
+}
+
 /// A lane that ends at the tick at which another grows too old: one commit after the other.
 #[test]
 fn old_data_and_a_contract_that_is_over_go_at_the_same_tick() {

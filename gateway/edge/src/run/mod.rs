@@ -5,6 +5,7 @@
 
 mod anchoring;
 mod contracts;
+mod dropping;
 mod link;
 mod mirroring;
 mod mqtt;
@@ -21,6 +22,7 @@ mod vouching;
 mod witnessing;
 
 pub use crate::standing::OfSpace;
+pub use dropping::{DROP_REQUEST_FILE, DropRequest};
 pub use rollover::ROLLOVER_REQUEST_FILE;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
@@ -228,6 +230,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     others.spawn(rota::run(config.link.use_of_link.clone(), ledger, board.clone()));
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
+    others.spawn(dropping::run(config.state_dir.clone(), board.clone(), events_out.clone()));
     let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
@@ -241,9 +244,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     };
     tracing::info!("stopping");
     let _ = stop.send(true);
-    let drained = async { while drivers.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(STOP_WAIT, drained).await;
-    drivers.shutdown().await;
+    drain(drivers).await;
     // The last anchor is about what was signed before the end.
     let _ = tokio::time::timeout(STOP_WAIT, anchoring).await;
     others.shutdown().await;
@@ -299,6 +300,13 @@ async fn wait_for_policy(
 fn check_in_service(config: &EdgeConfig) -> Result<(), RunError> {
     let marker = config.state_dir.join(crate::upkeep::DECOMMISSIONED_FILE);
     if marker.exists() { Err(RunError::Decommissioned { marker }) } else { Ok(()) }
+}
+
+/// Clients are told goodbye, for as long as that may take.
+async fn drain(mut drivers: JoinSet<()>) {
+    let drained = async { while drivers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(STOP_WAIT, drained).await;
+    drivers.shutdown().await;
 }
 
 /// Comes to an end when somebody wants the program to.

@@ -15,7 +15,7 @@ mod scan;
 
 pub use frame::{FRAME_BYTES_MAX, OWNER_KIND_MAX, SNAPSHOT_BYTES_MAX};
 pub use reader::{FrameRead, JournalReader};
-pub use recover::{Salvage, Visit, survey};
+pub use recover::{Salvage, Visit, overlook, survey};
 
 use crate::disk::{Disk, DiskFile};
 use frame::{FOOTER_MAGIC, FRAME_OVERHEAD, Header, KIND_COMMIT, KIND_FOOTER, write_frame};

@@ -9,11 +9,13 @@
 //!
 //! Never here: what a batch, a leaf or a session record means.
 
+mod contents;
 mod reader;
 mod record;
 mod recovery;
 mod status;
 
+pub use contents::{Contents, StreamContents, contents};
 pub use reader::{Item, SpoolReader, StoredBatch};
 pub use record::{BatchMeta, GapReason, GapRecord};
 pub use recovery::Recovered;
@@ -372,15 +374,23 @@ impl<D: Disk> Spool<D> {
     /// Gives up everything of a lane that is committed and not released: what was kept may no longer
     /// leave. The gap is durable with the next commit; the segments go when nothing else needs them.
     pub fn shred(&mut self, lane: StreamId) -> Result<Option<GapRecord>, SpoolError> {
-        assert!(!self.journal.has_staged(), "lanes are shredded between commits");
-        match self.positions.get(&lane) {
-            Some(at) if at.released < at.newest => {
-                let newest = at.newest;
-                self.drop_through(lane, newest, GapReason::Shredded)?;
-                Ok(self.staged_gaps.pop())
-            }
-            _ => Ok(None),
+        self.give_up(lane, self.newest(lane), GapReason::Shredded)
+    }
+
+    /// Gives up what is committed of a stream through a number, and not released; else as [`Self::shred`].
+    pub fn give_up(
+        &mut self,
+        stream: StreamId,
+        through: BatchSeq,
+        reason: GapReason,
+    ) -> Result<Option<GapRecord>, SpoolError> {
+        assert!(!self.journal.has_staged(), "streams are given up between commits");
+        let through = through.min(self.newest(stream));
+        if self.released(stream) >= through {
+            return Ok(None);
         }
+        self.drop_through(stream, through, reason)?;
+        Ok(self.staged_gaps.pop())
     }
 
     /// Gives up all committed batches of a stream through `through`.
@@ -409,10 +419,23 @@ impl<D: Disk> Spool<D> {
         from: BatchSeq,
         through: BatchSeq,
     ) -> Result<u64, SpoolError> {
+        // What is given up may be as large as the disk: whole segments are counted by their summaries.
+        let whole: BTreeMap<BatchSeq, (BatchSeq, u64)> = {
+            let shared = self.shared();
+            let held = shared.segments.values().filter_map(|held| held.streams.get(&stream));
+            held.map(|held| (held.first, (held.last, held.rows))).collect()
+        };
         let mut reader = self.reader();
         let mut rows = 0;
         let mut after = BatchSeq(from.0 - 1);
         while after < through {
+            if let Some((last, held)) = whole.get(&after.next())
+                && *last <= through
+            {
+                rows += held;
+                after = *last;
+                continue;
+            }
             match reader.next(stream, after)? {
                 Some(Item::Batch(batch)) => {
                     rows += u64::from(batch.meta.rows);

@@ -23,11 +23,11 @@ pub struct Recovered {
 }
 
 #[derive(Default)]
-struct Replay {
-    segments: BTreeMap<u64, Summary>,
-    state: Snapshot,
-    recovered: Recovered,
-    fault: Option<SpoolError>,
+pub(super) struct Replay {
+    pub(super) segments: BTreeMap<u64, Summary>,
+    pub(super) state: Snapshot,
+    pub(super) recovered: Recovered,
+    pub(super) fault: Option<SpoolError>,
 }
 
 impl<D: Disk> Spool<D> {
@@ -93,7 +93,7 @@ fn read_released(payload: &[u8]) -> Result<(StreamId, BatchSeq), SpoolError> {
 }
 
 impl Replay {
-    fn handle(&mut self, visit: Visit<'_>) {
+    pub(super) fn handle(&mut self, visit: Visit<'_>) {
         if self.fault.is_none()
             && let Err(fault) = self.try_handle(visit)
         {

@@ -92,14 +92,14 @@ impl VerifyReport {
 /// Shows every batch that the spool holds, without its readings.
 pub fn batches(
     disk: &impl Disk,
-    handle: &mut dyn FnMut(StreamId, BatchSeq, &BatchMeta),
+    handle: &mut dyn FnMut(StreamId, BatchSeq, WallTime, &BatchMeta),
 ) -> Result<(), SpoolError> {
     survey(disk, &mut |visit| {
         if let Visit::Frame { kind, payload, .. } = visit
             && is_batch(kind)
             && let Ok((head, _)) = BatchHead::decode(kind, payload)
         {
-            handle(head.stream, head.seq, &head.meta);
+            handle(head.stream, head.seq, head.wall, &head.meta);
         }
     })?;
     Ok(())

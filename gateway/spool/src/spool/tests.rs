@@ -49,7 +49,7 @@ fn batches_are_shown_with_their_terms() {
         spool.commit().unwrap();
     }
     let mut seen = Vec::new();
-    batches(&disk, &mut |stream, seq, meta| {
+    batches(&disk, &mut |stream, seq, _, meta| {
         seen.push((stream, seq.0, meta.terms.clone(), meta.digest));
     })
     .unwrap();
@@ -348,6 +348,64 @@ fn lanes_share_a_quota_and_are_shredded_alone() {
     assert!(matches!(next(&mut reader, 1), Item::Gap(found) if found == gap));
     assert!(matches!(next(&mut reader, 2), Item::Batch(batch) if batch.meta.terms == [7, 7]));
     assert_eq!(class(&spool).queued_batches, 2);
+}
+
+/// What an operator gives up ends where he said, whether or not a segment ends there, and is counted row by row.
+#[test]
+fn a_part_is_given_up() {
+    for through in 0..=60 {
+        let disk = SimDisk::new();
+        let config = config(1 << 20, WhenFull::Refuse);
+        let (mut spool, _) = open(&disk, &config);
+        for number in 0..50 {
+            push(&mut spool, WallTime(T0.0 + number)).unwrap();
+            spool.commit().unwrap();
+        }
+        spool.release(DATA, BatchSeq(3)).unwrap();
+        spool.commit().unwrap();
+        let gap = spool.give_up(DATA, BatchSeq(through), GapReason::Operator).unwrap();
+        let last = through.min(50);
+        let expect = (last > 3).then(|| GapRecord {
+            stream: DATA,
+            from: BatchSeq(4),
+            through: BatchSeq(last),
+            rows: 2 * (last - 3),
+            reason: GapReason::Operator,
+        });
+        assert_eq!(gap, expect);
+        spool.commit().unwrap();
+        let expect: Vec<GapRecord> = expect.into_iter().collect();
+        let seen = contents(&disk).unwrap();
+        let stream = &seen.streams[&DATA];
+        assert_eq!((stream.waiting(), &stream.gaps), (50 - last.max(3), &expect));
+        let (again, _) = open(&disk, &config);
+        assert_eq!(again.released(DATA), BatchSeq(last.max(3)));
+    }
+}
+
+/// The files say the same to whoever looks beside the owner as to who opens them.
+#[test]
+fn contents_are_read_beside_the_owner() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    assert!(contents(&disk).unwrap().streams.is_empty());
+    for number in 0..50 {
+        push(&mut spool, WallTime(T0.0 + number)).unwrap();
+        spool.push_session(&[u8::try_from(number).unwrap()]).unwrap();
+        spool.commit().unwrap();
+    }
+    spool.release(DATA, BatchSeq(20)).unwrap();
+    spool.commit().unwrap();
+    let seen = contents(&disk).unwrap();
+    assert_eq!(seen.segments, spool.status().segments);
+    let stream = &seen.streams[&DATA];
+    assert_eq!((stream.newest, stream.released), (BatchSeq(50), BatchSeq(20)));
+    let status = &spool.status().streams[0];
+    assert_eq!((stream.bytes_max, stream.oldest), (status.queued_bytes, status.oldest));
+    assert_eq!(stream.youngest, Some(WallTime(T0.0 + 49)));
+    assert!((60..=100).contains(&stream.rows_max), "{}", stream.rows_max);
+    let deltas = seen.session_deltas.concat();
+    assert_eq!([seen.session_snapshot, deltas].concat(), (0..50).collect::<Vec<u8>>());
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn rules_of(
     let disk = OsDisk::open_read_only(&path)
         .with_context(|| format!("there is no spool in {}", path.display()))?;
     let mut terms = None;
-    spool::batches(&disk, &mut |stream, seq, meta| {
+    spool::batches(&disk, &mut |stream, seq, _, meta| {
         if (stream, seq, meta.digest) == (batch.stream, batch.seq, batch.batch) {
             terms = Some(meta.terms.clone());
         }

@@ -1,0 +1,122 @@
+//! Gives up what waits in the spool, when an operator asks for it (`guan spool drop`).
+//!
+//! The request names streams and numbers, so that nothing is meant that came after he looked.
+
+use super::Board;
+use crate::engine::Event;
+use crate::ingest::Token;
+use guan_model::{BatchSeq, StreamId};
+use serde::{Deserialize, Serialize};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+use tokio::sync::mpsc;
+
+/// In `box.state_dir`: made by `guan spool drop`, removed when it was acted on.
+pub const DROP_REQUEST_FILE: &str = "spool-drop.request";
+/// Largest request that is read: all lanes of all classes.
+const REQUEST_BYTES_MAX: u64 = 256 << 10;
+const SCHEMA: u32 = 1;
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is to be given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropRequest {
+    schema: u32,
+    /// Stream and the last number that is meant.
+    streams: Vec<(u16, u64)>,
+}
+
+/// Why a request is not acted on; the program that wrote it is to blame.
+#[derive(Debug, thiserror::Error)]
+enum RequestFault {
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("it has more than {REQUEST_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("it is not of schema {SCHEMA}: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it is of schema {0}, and this release reads {SCHEMA}")]
+    Schema(u32),
+}
+
+impl DropRequest {
+    pub fn new(streams: impl IntoIterator<Item = (StreamId, BatchSeq)>) -> Self {
+        let streams = streams.into_iter().map(|(stream, through)| (stream.0, through.0)).collect();
+        Self { schema: SCHEMA, streams }
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, RequestFault> {
+        if text.len() as u64 > REQUEST_BYTES_MAX {
+            return Err(RequestFault::TooLarge);
+        }
+        let request: Self = serde_json::from_slice(text)?;
+        match request.schema {
+            SCHEMA => Ok(request),
+            other => Err(RequestFault::Schema(other)),
+        }
+    }
+}
+
+pub(super) async fn run(state_dir: PathBuf, board: Board, events: mpsc::Sender<Event<Token>>) {
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let request = match take(&state_dir) {
+            Ok(None) => continue,
+            Ok(Some(request)) => request,
+            Err(fault) => {
+                board.alarm(format!("{DROP_REQUEST_FILE} is not acted on: {fault}"));
+                continue;
+            }
+        };
+        for (stream, through) in request.streams {
+            let (stream, through) = (StreamId(stream), BatchSeq(through));
+            if events.send(Event::GivenUp { stream, through }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The request, which is gone from the disk then: nothing is dropped because of an old one.
+fn take(state_dir: &Path) -> Result<Option<DropRequest>, RequestFault> {
+    let path = state_dir.join(DROP_REQUEST_FILE);
+    let file = match fs::File::open(&path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(fault.into()),
+    };
+    let mut text = Vec::new();
+    let read = file.take(REQUEST_BYTES_MAX + 1).read_to_end(&mut text);
+    fs::remove_file(&path)?;
+    read?;
+    DropRequest::parse(&text).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_or_refused_with_a_reason() {
+        let request = DropRequest::new([(StreamId(9), BatchSeq(7))]);
+        let text = serde_json::to_vec(&request).unwrap();
+        assert_eq!(DropRequest::parse(&text).unwrap(), request);
+        let check = |text: &[u8], expect: &str| {
+            let said = DropRequest::parse(text).unwrap_err().to_string();
+            assert!(said.contains(expect), "{said}");
+        };
+        check(b"", "schema 1");
+        check(br#"{"schema":1,"streams":[[70000,1]]}"#, "schema 1");
+        check(br#"{"schema":1,"streams":[],"all":true}"#, "schema 1");
+        check(br#"{"schema":2,"streams":[]}"#, "schema 2");
+        let limit = usize::try_from(REQUEST_BYTES_MAX).unwrap();
+        let padded = |length: usize| [&text[..], &vec![b' '; length - text.len()]].concat();
+        assert_eq!(DropRequest::parse(&padded(limit)).unwrap(), request);
+        check(&padded(limit + 1), "more than 262144 bytes");
+    }
+}
