@@ -1,8 +1,12 @@
 //! What the listener claims for local subscribers, with other people's clients and a SIGKILL in between.
 
-use super::rig::{Rig, mosquitto_pub, python};
+use super::rig::{Rig, mosquitto_pub, python, wait_for};
 use serde_json::{Value, json};
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// Most messages that wait for one client: `OUTBOX_MESSAGES_MAX` of the listener.
+const QUEUE_MESSAGES_MAX: u32 = 1024;
 
 /// The demo's box with topics that clients may read, and a point that takes any payload.
 fn with_claims(text: String) -> String {
@@ -100,4 +104,34 @@ fn mosquitto_collects_what_came_while_it_was_away() {
         let said = subscribe(rig.port(), version, &["-C", "3", "-W", "20"]).unwrap();
         assert_eq!(said, "one\ntwo\nthree\n", "version {version}");
     }
+}
+
+/// What a subscriber's queue has no room for is counted where an operator looks.
+#[test]
+fn what_subscribers_miss_is_told() {
+    let rig = Rig::start(with_claims);
+    let mut command = Command::new("mosquitto_sub");
+    command.args([
+        "-p",
+        &rig.port().to_string(),
+        "-c",
+        "-i",
+        "away",
+        "-q",
+        "1",
+        "-t",
+        "claims/m/#",
+        "-E",
+    ]);
+    if command.status().is_err() {
+        return println!("SKIP: mosquitto_sub is not installed");
+    }
+    let lines: String = (0..QUEUE_MESSAGES_MAX + 6).map(|number| format!("{number}\n")).collect();
+    let mut publisher = Command::new("mosquitto_pub");
+    let port = rig.port().to_string();
+    publisher.args(["-p", &port, "-q", "1", "-t", "claims/m/x", "-l"]).stdin(Stdio::piped());
+    let mut publisher = publisher.spawn().unwrap();
+    publisher.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(publisher.wait().unwrap().success());
+    wait_for("the count", || rig.status()["intake"]["missed"]["copies"] == json!(6));
 }

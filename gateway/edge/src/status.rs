@@ -69,6 +69,10 @@ pub struct IntakeStatus {
     pub publications: u64,
     /// Messages that were not taken, by reason; each is in the program's log with its text.
     pub refused: BTreeMap<String, u64>,
+    /// What local subscribers did not get, or the next one will not, for want of room: `copies-qos-0`, `copies`,
+    /// `retained`. The readings themselves were taken.
+    #[serde(default)]
+    pub missed: BTreeMap<String, u64>,
     pub last_refusal: Option<String>,
 }
 

@@ -53,6 +53,9 @@ fn print_status(status: &GuanStatus) {
     for (reason, count) in &intake.refused {
         println!("refused    {count} messages: {reason}");
     }
+    for (what, count) in &intake.missed {
+        println!("missed     {count} by local subscribers, for want of room: {what}");
+    }
     if let Some(text) = &intake.last_refusal {
         println!("           last: {text}");
     }

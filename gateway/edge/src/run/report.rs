@@ -105,6 +105,17 @@ impl Reporter {
             if denied > 0 {
                 intake.refused.insert("not-authorized".to_owned(), denied);
             }
+            let missed = [
+                ("copies-qos-0", &stats.taps_dropped),
+                ("copies", &stats.copies_dropped),
+                ("retained", &stats.retained_refused),
+            ];
+            for (what, count) in missed {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    intake.missed.insert(what.to_owned(), count);
+                }
+            }
         }
         intake
     }
