@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::ledger::{DENIED, GRANTED, Ledger};
-use crate::quinn_net::SimSocket;
+use crate::medium::Medium;
 use crate::world::{Breakage, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
@@ -24,7 +24,6 @@ use guan_policy::Plan;
 use guan_spool::disk::SimDisk;
 use guan_spool::{Spool, SpoolConfig, StreamConfig, WhenFull};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,13 +47,14 @@ pub(crate) enum Token {
 #[derive(Clone)]
 struct SimClock {
     clock: Arc<Mutex<Clock>>,
+    medium: Medium,
     booted: Duration,
     shift: Arc<Mutex<i64>>,
 }
 
 impl TimeSource for SimClock {
     fn now(&mut self) -> Now {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+        let elapsed = self.medium.elapsed();
         let wall = T0.saturating_add(elapsed).0 + *self.shift.lock().unwrap();
         self.clock.lock().unwrap().observe(WallTime(wall), elapsed - self.booted)
     }
@@ -116,7 +116,7 @@ fn start(
 
 /// One boot of the box, until it is crashed.
 pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
-    let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+    let elapsed = shared.medium.elapsed();
     let boots = {
         let mut boots = shared.boots.lock().unwrap();
         *boots += 1;
@@ -125,6 +125,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     let (spool, recovered) = Spool::open(shared.spool_disk.clone(), spool_config(), SPOOL)?;
     let mut clock = SimClock {
         clock: Arc::new(Mutex::new(Clock::new(recovered.last_wall, Duration::ZERO))),
+        medium: shared.medium.clone(),
         booted: elapsed,
         shift: shared.clock_shift.clone(),
     };
@@ -206,7 +207,7 @@ async fn spawn_link(
     words: &mpsc::Sender<Event<Token>>,
     (released, committed, checkpoint): Slots<'_>,
 ) -> turmoil::Result {
-    let socket = SimSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).await?;
+    let socket = shared.medium.box_socket().await?;
     let endpoint = quinn::Endpoint::new_with_abstract_socket(
         quinn::EndpointConfig::default(),
         None,
@@ -232,7 +233,7 @@ async fn spawn_link(
             let config = shared.client_config.clone();
             Box::new(move || config.clone())
         },
-        locate: vec![SocketAddr::new(turmoil::lookup("space"), 4433)],
+        locate: vec![shared.medium.space_address()],
         server_name: "space".to_owned(),
         source,
         inputs: BoxInputs {
@@ -318,7 +319,7 @@ async fn feed(shared: Arc<Shared>, events: mpsc::Sender<Event<Token>>) {
                 return;
             }
         }
-        tokio::time::sleep(Duration::from_millis(dice.below(200))).await;
+        tokio::time::sleep(Duration::from_millis(dice.below(shared.habit.pause_ms_max))).await;
     }
     shared.ledger.lock().unwrap().is_done = true;
     // Wait for the link before the last head is signed.
@@ -335,10 +336,10 @@ fn next_burst(shared: &Shared, dice: &mut Dice) -> Vec<NonZeroU16> {
     if !open.is_empty() {
         return open;
     }
-    if turmoil::sim_elapsed().unwrap_or_default() > shared.workload {
+    if shared.medium.elapsed() > shared.habit.workload {
         return Vec::new();
     }
-    (0..=dice.below(5))
+    (0..=dice.below(shared.habit.burst_max))
         .map(|_| {
             let point = if dice.one_in(4) { DENIED } else { GRANTED };
             let count = 1 + dice.below(60);

@@ -2,7 +2,7 @@
 //! clock, under faults that a seed chooses.
 //!
 //! `GUAN_SIM_SEEDS=500 cargo test -p guan-tests --test sim` runs seeds 0 to 499 instead of the fixed set;
-//! `GUAN_SIM_SEED=17` runs one. Seeds that ever failed stand in `seeds.txt` and always run.
+//! `GUAN_SIM_SEED=17` runs one; `GUAN_SIM_DAYS=30` sets the length of the outage. Seeds that ever failed stand in `seeds.txt` and always run.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -10,6 +10,8 @@ mod box_host;
 mod checks;
 mod dice;
 mod ledger;
+mod medium;
+mod outage;
 mod quinn_net;
 mod space_host;
 mod world;
@@ -45,6 +47,28 @@ fn what_is_acknowledged_arrives_once_under_every_seed() {
     println!("sim: {} seeds, {readings} readings arrived", seeds.len());
     assert!(readings > 0);
     assert!(failed.is_empty(), "repeat with GUAN_SIM_SEED=<seed>:\n{}", failed.join("\n"));
+}
+
+/// Days without the space, in an ordinary run.
+const OUTAGE_DAYS: u32 = 3;
+/// What calling a space that does not answer may cost a day.
+const CALLS_BYTES_MAX: u64 = 2 << 20;
+
+#[test]
+fn a_long_outage_costs_nothing() {
+    let days = std::env::var("GUAN_SIM_DAYS").ok().and_then(|text| text.parse().ok());
+    let days = days.unwrap_or(OUTAGE_DAYS);
+    let outage = outage::run(days).unwrap_or_else(|fault| panic!("{fault}"));
+    println!(
+        "sim: {days} days without the space, {} batches waited and came in {} s, {} readings in all; the box \
+         called for the space with {} bytes",
+        outage.queued,
+        outage.drained_in.as_secs(),
+        outage.readings,
+        outage.calls_bytes
+    );
+    assert!(outage.calls_bytes < u64::from(days) * CALLS_BYTES_MAX, "{} bytes", outage.calls_bytes);
+    assert!(outage.queued > u64::from(days) * 50, "only {} batches waited", outage.queued);
 }
 
 /// A checker that cannot fail proves nothing: each broken promise must be seen within a few seeds.

@@ -1,6 +1,5 @@
 //! The space in the simulated world: the real store, runner, inbox and link.
 
-use crate::quinn_net::SimSocket;
 use crate::world::Shared;
 use guan_evidence::Program;
 use guan_line::VirtualTime;
@@ -11,7 +10,6 @@ use guan_space::received::Tally;
 use guan_space::runner::{self, REQUESTS_MAX, StoreStatus};
 use guan_space::store::{LogParts, Store};
 use rustls_pki_types::CertificateDer;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -39,7 +37,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         monotonic: started.elapsed(),
         quality: ClockQuality::Ntp,
     });
-    let socket = SimSocket::bind(SocketAddr::from(([0, 0, 0, 0], 4433))).await?;
+    let socket = shared.medium.space_socket().await?;
     let endpoint = quinn::Endpoint::new_with_abstract_socket(
         quinn::EndpointConfig::default(),
         Some(shared.server_config.clone()),

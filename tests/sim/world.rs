@@ -4,6 +4,7 @@ use crate::box_host;
 use crate::checks;
 use crate::dice::Dice;
 use crate::ledger::{DENIED, GRANTED, Ledger};
+use crate::medium::Medium;
 use crate::space_host;
 use guan_edge::vault::Vault;
 use guan_evidence::{LeafBody, VerifierKey};
@@ -60,11 +61,24 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How a device behaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habit {
+    /// It sends something new for so long.
+    pub(crate) workload: Duration,
+    /// Pause between two bursts, at most, and messages of a burst beyond the first.
+    pub(crate) pause_ms_max: u64,
+    pub(crate) burst_max: u64,
+}
+
+const BUSY: Habit = Habit { workload: WORKLOAD, pause_ms_max: 200, burst_max: 5 };
+
 /// What outlives the hosts.
 pub(crate) struct Shared {
     pub(crate) seed: u64,
     pub(crate) breakage: Breakage,
-    pub(crate) workload: Duration,
+    pub(crate) medium: Medium,
+    pub(crate) habit: Habit,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) boots: Mutex<u32>,
     /// Nanoseconds by which the box's wall clock is wrong.
@@ -137,13 +151,14 @@ fn link_configs() -> (quinn::ClientConfig, quinn::ServerConfig) {
 }
 
 impl Shared {
-    fn new(seed: u64, breakage: Breakage) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, breakage: Breakage, medium: Medium, habit: Habit) -> Arc<Self> {
         let descriptors = descriptors();
         let (client_config, server_config) = link_configs();
         let this = Self {
             seed,
             breakage,
-            workload: WORKLOAD,
+            medium,
+            habit,
             ledger: Mutex::default(),
             boots: Mutex::new(0),
             clock_shift: Arc::default(),
@@ -169,7 +184,7 @@ impl Shared {
 
 /// Runs a seed to its end.
 pub(crate) fn run(seed: u64, breakage: Breakage) -> Result<Outcome, Fault> {
-    let shared = Shared::new(seed, breakage);
+    let shared = Shared::new(seed, breakage, Medium::Turmoil, BUSY);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .simulation_duration(END + Duration::from_secs(60))

@@ -234,20 +234,25 @@ impl<D: Disk> Journal<D> {
 
     /// Removes the oldest segments up to and including `through`, never the current one.
     pub fn remove_through(&mut self, through: u64) -> Result<(), JournalError> {
-        let current = self.segment();
         let numbers: Vec<u64> = {
             let shared = self.shared();
             shared.segments.range(..=through).map(|(number, _)| *number).collect()
         };
-        for number in numbers.into_iter().filter(|number| Some(*number) != current) {
-            let name = segment_name(number);
+        self.remove(&numbers)
+    }
+
+    /// Removes these segments, wherever they stand, never the current one.
+    pub fn remove(&mut self, numbers: &[u64]) -> Result<(), JournalError> {
+        let current = self.segment();
+        for number in numbers.iter().filter(|number| Some(**number) != current) {
+            let name = segment_name(*number);
             match self.disk.remove(&name) {
                 Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
                     return Err(failed("removed", &name, fault));
                 }
                 _ => {}
             }
-            self.shared().segments.remove(&number);
+            self.shared().segments.remove(number);
         }
         Ok(())
     }
@@ -255,6 +260,13 @@ impl<D: Disk> Journal<D> {
     /// Bytes of all segments on the disk, footers apart.
     pub fn bytes(&self) -> u64 {
         self.shared().segments.values().map(|(_, end)| end).sum()
+    }
+
+    /// The same of some of them.
+    pub fn bytes_where(&self, is_counted: impl Fn(u64) -> bool) -> u64 {
+        let shared = self.shared();
+        let counted = shared.segments.iter().filter(|(number, _)| is_counted(**number));
+        counted.map(|(_, (_, end))| end).sum()
     }
 
     pub fn segments(&self) -> usize {

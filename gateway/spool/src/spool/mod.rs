@@ -42,8 +42,10 @@ pub const GAPS_MAX: usize = 1024;
 /// Space that is kept for leaves, cursors and gaps when batches have used up the total quota.
 pub const RESERVE_BYTES: u64 = 1 << 20;
 
-/// Session changes that are kept before a new snapshot is asked for.
-const SESSION_DELTAS_BYTES: usize = 256 << 10;
+/// Session changes that are kept before a new snapshot is asked for, and their share of a segment: each
+/// segment begins with them.
+const SESSION_DELTAS_BYTES: u64 = 256 << 10;
+const SESSION_DELTAS_SHARE: u64 = 16;
 
 /// What happens when a stream is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +212,9 @@ impl<D: Disk> Spool<D> {
 
     /// Whether the changes since the last snapshot have grown so long that a new one is due.
     pub fn wants_session_snapshot(&self) -> bool {
-        self.sessions.len() > self.session_snapshot_bytes * 2 + SESSION_DELTAS_BYTES
+        let share = self.config.segment_bytes_max / SESSION_DELTAS_SHARE;
+        let deltas = usize::try_from(share.min(SESSION_DELTAS_BYTES)).expect("below a mebibyte");
+        self.sessions.len() > self.session_snapshot_bytes * 2 + deltas
     }
 
     /// The whole state of the sessions as of the last commit; it begins the next segment.
@@ -316,17 +320,19 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Bytes of batches in all segments that still hold something, and of what is staged.
+    /// Bytes of all segments that still hold a batch, with the leaves and sessions between, and of the batches
+    /// that are staged.
     fn total(&self) -> u64 {
-        let bytes =
-            |summary: &Summary| summary.streams.values().map(|held| held.bytes).sum::<u64>();
-        let is_held = |summary: &&Summary| {
-            summary.streams.iter().any(|(stream, held)| {
-                self.positions.get(stream).is_none_or(|at| at.released < held.last)
+        let shared = self.shared();
+        let is_held = |number: u64| {
+            shared.segments.get(&number).is_some_and(|summary| {
+                summary.streams.iter().any(|(stream, held)| {
+                    self.positions.get(stream).is_none_or(|at| at.released < held.last)
+                })
             })
         };
-        let shared = self.shared();
-        shared.segments.values().filter(is_held).map(bytes).sum::<u64>() + bytes(&self.staged)
+        let staged: u64 = self.staged.streams.values().map(|held| held.bytes).sum();
+        self.journal.bytes_where(is_held) + staged
     }
 
     /// Bytes of a class that the space has not released, counted by whole segments.
@@ -509,26 +515,25 @@ impl<D: Disk> Spool<D> {
         self.cursor_moved = false;
     }
 
-    /// Removes segments whose batches are all released and whose leaves are all sealed.
+    /// Removes segments whose batches are all released and whose leaves are all sealed. What one lane still
+    /// holds in an old segment keeps the later ones of others no longer than they need.
     fn trim(&mut self) -> Result<(), SpoolError> {
         let current = self.journal.segment();
-        let mut through = None;
-        {
+        let free: Vec<u64> = {
             let shared = self.shared();
-            for (number, summary) in &shared.segments {
-                let released = summary.streams.iter().all(|(stream, held)| {
+            let is_free = |(number, summary): &(&u64, &Summary)| {
+                let mut streams = summary.streams.iter();
+                let is_released = streams.all(|(stream, held)| {
                     shared.positions.get(stream).is_some_and(|at| at.released >= held.last)
                 });
-                let sealed = summary.leaves_end <= self.leaves_sealed;
-                if Some(*number) == current || !released || !sealed {
-                    break;
-                }
-                through = Some(*number);
-            }
+                Some(**number) != current && is_released && summary.leaves_end <= self.leaves_sealed
+            };
+            shared.segments.iter().filter(is_free).map(|(number, _)| *number).collect()
+        };
+        if !free.is_empty() {
+            self.journal.remove(&free)?;
+            self.shared().segments.retain(|number, _| !free.contains(number));
         }
-        let Some(through) = through else { return Ok(()) };
-        self.journal.remove_through(through)?;
-        self.shared().segments.retain(|number, _| *number > through);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator wants to know of the spool.
 
+use super::contents::contents;
 use super::record::{BatchHead, BatchMeta, KIND_GAP, KIND_LEAF, Position, is_batch};
 use super::{Spool, SpoolError};
 use crate::disk::Disk;
@@ -111,6 +112,10 @@ pub fn verify(
     handle_leaf: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<VerifyReport, SpoolError> {
     let mut report = VerifyReport::default();
+    // What is released may be gone already.
+    let streams = contents(disk)?.streams.into_iter();
+    let released: BTreeMap<StreamId, BatchSeq> =
+        streams.map(|(stream, at)| (stream, at.released)).collect();
     let mut newest: BTreeMap<StreamId, BatchSeq> = BTreeMap::new();
     let mut fault = None;
     let salvage = survey(disk, &mut |visit| match visit {
@@ -121,7 +126,8 @@ pub fn verify(
                     report.batches += 1;
                     report.rows += u64::from(head.meta.rows);
                     report.batch_bytes.0 += (payload.len() - length) as u64;
-                    let last = newest.insert(head.stream, head.seq);
+                    let released = released.get(&head.stream).copied().unwrap_or(BatchSeq::ZERO);
+                    let last = newest.insert(head.stream, head.seq).map(|last| last.max(released));
                     report.holes += last.map_or(0, |last| head.seq.0.saturating_sub(last.0 + 1));
                 }
                 Err(bad) => fault = Some(bad),

@@ -350,6 +350,69 @@ fn lanes_share_a_quota_and_are_shredded_alone() {
     assert_eq!(class(&spool).queued_batches, 2);
 }
 
+/// A lane that waits keeps its own segments, and not all that others have filled and freed since.
+#[test]
+fn one_that_waits_does_not_keep_what_others_have_freed() {
+    let disk = SimDisk::new();
+    let config = config(1 << 20, WhenFull::Refuse);
+    let (mut spool, _) = open(&disk, &config);
+    let lane = |number| StreamId::of(DATA.class(), number);
+    let mut leaf = 0;
+    for number in 1..=200 {
+        if number % 100 == 1 {
+            spool.push_batch(lane(1), T0, &meta(), b"waits").unwrap();
+        }
+        spool.push_batch(lane(2), T0, &meta(), &[7; 300]).unwrap();
+        spool.push_leaf(leaf, &[8; 100]).unwrap();
+        leaf += 1;
+        spool.commit().unwrap();
+        spool.release(lane(2), BatchSeq(number)).unwrap();
+        spool.handle_leaves_sealed(leaf);
+        spool.commit().unwrap();
+    }
+    assert!(spool.status().segments <= 4, "{:?}", spool.status());
+    let total = spool.total();
+    assert!((1000..6000).contains(&total), "{total} bytes are held");
+    drop(spool);
+    let report = verify(&disk, &mut |_, _| {}).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    let (spool, _) = open(&disk, &config);
+    let mut reader = spool.reader();
+    let mut at = BatchSeq::ZERO;
+    while let Some(item) = reader.next(lane(1), at).unwrap() {
+        let Item::Batch(batch) = item else { panic!("{item:?}") };
+        assert_eq!(&batch.bytes[..], b"waits");
+        at = batch.seq;
+    }
+    assert_eq!((at, spool.newest(lane(2))), (BatchSeq(2), BatchSeq(200)));
+    assert!(reader.next(lane(2), spool.released(lane(2))).unwrap().is_none());
+}
+
+/// The limit is one of the disk: leaves and sessions between the batches count.
+#[test]
+fn what_lies_between_batches_counts() {
+    let disk = SimDisk::new();
+    let limit = RESERVE_BYTES + 20_000;
+    let config = SpoolConfig { total_bytes_max: limit, ..config(1 << 20, WhenFull::Refuse) };
+    let (mut spool, _) = open(&disk, &config);
+    let mut leaf = 0;
+    let full = loop {
+        match push(&mut spool, T0) {
+            Ok(_) => {}
+            Err(PushError::Full(full)) => break full,
+            Err(other) => panic!("{other}"),
+        }
+        for _ in 0..5 {
+            spool.push_leaf(leaf, &[8; 100]).unwrap();
+            leaf += 1;
+        }
+        spool.commit().unwrap();
+        assert!(spool.status().disk_bytes.0 <= limit, "{:?}", spool.status());
+    };
+    assert_eq!(full.what, "the spool");
+    assert!(leaf < 200, "{leaf} leaves");
+}
+
 /// What an operator gives up ends where he said, whether or not a segment ends there, and is counted row by row.
 #[test]
 fn a_part_is_given_up() {
