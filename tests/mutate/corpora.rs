@@ -1,13 +1,16 @@
-//! Makes the corpora of the policy engine's decoders, from what it writes itself.
+//! Makes the corpora of the decoders of policy engine and chains, from what the product writes itself.
 //!
 //! `cargo run -p guan-tests --example corpora` writes them anew, after a new version of a form.
 
 #![expect(clippy::unwrap_used, reason = "a generator may stop at the first surprise")]
 
+use guan_link::{
+    Cursor, EncodedBatch, Item, Offer, Sender, SpaceFrame, StreamRange, VERSIONS, Welcome,
+};
 use guan_model::{
-    Batch, BatchHeader, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
-    DescriptorTable, Digest, Now, PointDescriptor, PointId, PointName, Quality, Row, Unit, Value,
-    ValueType, WallTime,
+    Batch, BatchHeader, BatchSeq, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
+    DescriptorTable, Digest, Now, PointDescriptor, PointId, PointName, Quality, Row, SpoolId,
+    StreamId, Unit, Value, ValueType, WallTime,
 };
 use guan_policy::negotiation::{
     Ack, Answer, Limits, Message, Negotiation, Parties, Pid, Refusal, Rejection, Role, Signatures,
@@ -65,6 +68,35 @@ fn batch(table: &DescriptorTable) -> Batch {
         value: Some(Value::F64(f64::from(place) * 1.25)),
     };
     Batch::from_rows(header, (0..24).map(row)).unwrap()
+}
+
+/// What a box says of eight batches in a chain.
+fn write_chain() {
+    let (now, stream) = (Duration::ZERO, StreamId(1));
+    let range = StreamRange { id: stream, oldest_unreleased: BatchSeq(1), newest: BatchSeq(8) };
+    let offer = Offer::new(SpoolId([7; 16]), vec![range]).unwrap();
+    let mut sender = Sender::new(now, VERSIONS, offer);
+    sender.poll_piped().unwrap();
+    let cursors = vec![Cursor { stream, through: BatchSeq::ZERO }];
+    let welcome = Welcome { version: VERSIONS.max, cursors, credit_bytes: 1 << 20 };
+    sender.handle_frame(now, SpaceFrame::Welcome(welcome)).unwrap();
+    let encoded = guan_codec::encode(&batch(&table()));
+    let mut bytes = Vec::new();
+    for seq in 1..=8 {
+        let one = EncodedBatch {
+            seq: BatchSeq(seq),
+            dataset: DatasetId::parse("d").unwrap(),
+            contract: ContractId::parse("C-1").unwrap(),
+            rows: encoded.rows,
+            digest: encoded.digest,
+            bytes: encoded.bytes.clone().into(),
+        };
+        let want = sender.poll_want().unwrap();
+        sender.handle_item(now, want, Item::Batch(one)).unwrap();
+        let (_, frame) = sender.poll_piped().unwrap();
+        bytes.extend(guan_link::wire::encode(&frame).concat());
+    }
+    write("chain", "eight", &bytes);
 }
 
 fn agreement(rules: Json) -> Json {
@@ -276,6 +308,7 @@ fn write_negotiations() {
 }
 
 fn main() {
+    write_chain();
     write_terms_and_usage();
     write_rosters_and_mandates();
     write_negotiations();

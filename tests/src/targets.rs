@@ -12,11 +12,15 @@ use guan_edge::decode::{
 };
 use guan_identity::join::{JoinAnswer, JoinRequest, JoinSecret, UpkeepAnswer, UpkeepAsk};
 use guan_identity::{LogKeyFile, attest};
+use guan_link::frame::Pipe;
 use guan_link::wire::Wire;
-use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
+use guan_link::{
+    BoxFrame, BoxNote, FrameDecoder, Hello, Item, Offer, RECEIVE_WINDOW_BYTES, Receiver,
+    ReceiverEvent, SpaceFrame, SpaceNote, StreamRange, VERSIONS,
+};
 use guan_model::{
-    Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId, PointName,
-    Unit, ValueType, WallTime,
+    BatchSeq, Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId,
+    PointName, SpoolId, StreamId, Unit, ValueType, WallTime,
 };
 use guan_model::{PublicKey, Signer};
 use guan_policy::envelope::Envelope;
@@ -24,6 +28,7 @@ pub use policy::{Space, carrier, contract, draft, mandate, message, record, rost
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A decoder with its name, which is also the folder of its corpus.
 pub struct Target {
@@ -32,9 +37,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 22] = [
+pub const ALL: [Target; 23] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
+    Target { name: "chain", run: chain },
     Target { name: "table", run: table },
     Target { name: "contract", run: contract },
     Target { name: "draft", run: draft },
@@ -124,6 +130,37 @@ pub fn batch(data: &[u8]) -> bool {
     assert_eq!(twice.digest, again.digest, "an encoded batch has the digest that it announces");
     assert_eq!(twice.batch.rows(), decoded.batch.rows());
     true
+}
+
+/// What a box says on its data stream once it is welcomed: batches in a chain above all.
+pub fn chain(data: &[u8]) -> bool {
+    let now = Duration::ZERO;
+    let range =
+        StreamRange { id: StreamId(1), oldest_unreleased: BatchSeq(1), newest: BatchSeq(9) };
+    let offer = Offer::new(SpoolId([7; 16]), vec![range]).expect("one stream");
+    let mut receiver = Receiver::new(now, VERSIONS);
+    let hello = BoxFrame::Hello(Hello { versions: VERSIONS, offer });
+    receiver.handle_piped(Pipe::Data, hello).expect("the first frame is the hello");
+    receiver.handle_cursors(&[]);
+    let (mut decoder, mut any) = (FrameDecoder::<BoxFrame>::new(), false);
+    decoder.handle_bytes(data);
+    while let Ok(Some(frame)) = decoder.poll() {
+        let is_chained = matches!(frame, BoxFrame::Chained(..));
+        if receiver.handle_piped(Pipe::Data, frame).is_err() {
+            break;
+        }
+        while let Some(event) = receiver.poll_event() {
+            if let ReceiverEvent::Store(_, Item::Batch(batch)) = event
+                && is_chained
+            {
+                let plain = guan_codec::plain(&batch.bytes).expect("it was rebuilt");
+                assert_eq!(Digest::of(&plain), batch.digest, "a rebuilt batch has its digest");
+                any = true;
+            }
+        }
+        assert!(receiver.unstored_bytes() <= RECEIVE_WINDOW_BYTES, "more than the credit");
+    }
+    any
 }
 
 /// Announced descriptor tables.

@@ -8,7 +8,9 @@
 //! - [`frame`]: what is said; [`wire`]: how it stands in bytes.
 //! - [`Sender`] (box) and [`Receiver`] (space): the rules, as structs that are handed frames and moments
 //!   (`handle_*`) and asked for frames, events and deadlines (`poll_*`).
+//! - [`chain`]: small batches told by what they share with those before.
 //! - [`Gate`]: whether the space listens to a box that must prove itself.
+//! - [`hold`]: small writes share packets.
 //! - [`Backoff`]: when to try again.
 //! - [`rota`]: when the link is up, and for what.
 //! - [`bucket`]: a cap on the rate.
@@ -25,11 +27,13 @@
 
 pub mod backoff;
 pub mod bucket;
+pub mod chain;
 pub mod congestion;
 pub mod driver;
 pub mod fault;
 pub mod frame;
 pub mod gate;
+pub mod hold;
 pub mod receiver;
 pub mod rota;
 pub mod sender;
@@ -39,7 +43,7 @@ pub mod wire;
 pub use backoff::Backoff;
 pub use fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
 pub use frame::{
-    Ack, BoxFrame, BoxNote, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item,
+    Ack, BoxFrame, BoxNote, Chained, CloseCode, Cursor, EncodedBatch, Gap, Goodbye, Hello, Item,
     LETTER_BYTES_MAX, LETTERS_MAX, Letter, Offer, OfferFault, Refuse, RefuseReason, SpaceFrame,
     SpaceNote, StreamKind, StreamRange, Topic, Versions, Welcome,
 };
@@ -48,8 +52,8 @@ pub use receiver::{Receiver, ReceiverEvent};
 pub use sender::{Sender, SenderEvent, Want};
 pub use wire::{FrameDecoder, FrameFault};
 
-/// The one version that this program speaks.
-pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
+/// Versions that this program speaks. Version 2 has [`chain`]s.
+pub const VERSIONS: Versions = Versions { min: 1, max: 2 };
 /// Protocol name in the TLS handshake (RFC 7301).
 pub const ALPN: &[u8] = b"guan/1";
 /// Most streams of one box.

@@ -10,7 +10,7 @@ use super::{CLOSE_WAIT, stopped, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::fault::PeerMisbehaved;
 use crate::frame::{
-    BoxFrame, BoxNote, CloseCode, Goodbye, Item, Letter, NONCE_BYTES, Question, SpaceNote,
+    BoxFrame, BoxNote, CloseCode, Goodbye, Item, Letter, NONCE_BYTES, Pipe, Question, SpaceNote,
     StreamKind,
 };
 use crate::gate::{Gate, GateFault};
@@ -221,13 +221,12 @@ impl<'a, I: Inbox> Streaming<'a, I> {
 
     /// Does what can be done, then waits for one thing to happen. The stop may drop it anywhere.
     async fn turn(&mut self) -> Result<(), End> {
-        while let Some(frame) = self.receiver.poll_frame() {
-            self.data_out.push(&frame);
-        }
+        let now = self.started.elapsed();
+        self.say(now);
         self.ask();
         self.show();
         // A box that has yet to prove itself is not heard, so it cannot be late either.
-        let heard = self.gate.is_open().then(|| self.receiver.poll_timeout()).flatten();
+        let heard = self.gate.is_open().then(|| self.receiver.poll_timeout(now)).flatten();
         let roster_due = self.roster_at.map(|at| at + ROSTER_INTERVAL);
         let due = heard.into_iter().chain(self.gate.poll_timeout()).chain(roster_due).min();
         // Reads wait until what is to be said has room: a box that does not listen is not heard.
@@ -295,8 +294,8 @@ impl<'a, I: Inbox> Streaming<'a, I> {
     }
 
     async fn handle_frames(&mut self) -> Result<(), End> {
-        while let Some(frame) = self.next_frame()? {
-            self.receiver.handle_frame(frame).map_err(LinkFault::from)?;
+        while let Some((pipe, frame)) = self.next_frame()? {
+            self.receiver.handle_piped(pipe, frame).map_err(LinkFault::from)?;
             // One frame's events before the next frame, so that nothing piles up here.
             while let Some(event) = self.receiver.poll_event() {
                 self.handle_event(event).await?;
@@ -305,11 +304,11 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         Ok(())
     }
 
-    fn next_frame(&mut self) -> Result<Option<BoxFrame>, LinkFault> {
+    fn next_frame(&mut self) -> Result<Option<(Pipe, BoxFrame)>, LinkFault> {
         let live = self.live_in.as_mut().map(|live| live.frames.poll()).transpose()?.flatten();
         match live {
-            Some(frame) => Ok(Some(frame)),
-            None => self.data_in.poll(),
+            Some(frame) => Ok(Some((Pipe::Live, frame))),
+            None => Ok(self.data_in.poll()?.map(|frame| (Pipe::Data, frame))),
         }
     }
 
@@ -421,6 +420,13 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             }
         }
         Ok(())
+    }
+
+    /// Puts what is to be said of the data on its way.
+    fn say(&mut self, now: Duration) {
+        while let Some(frame) = self.receiver.poll_frame(now) {
+            self.data_out.push(&frame);
+        }
     }
 
     /// Asks for evidence when it is time.
