@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a generator may stop at the first surprise")]
 
+use bytes::Bytes;
+use guan_link::mux::Mux;
 use guan_link::{
     Cursor, EncodedBatch, Item, Offer, Sender, SpaceFrame, StreamRange, VERSIONS, Welcome,
 };
@@ -68,6 +70,30 @@ fn batch(table: &DescriptorTable) -> Batch {
         value: Some(Value::F64(f64::from(place) * 1.25)),
     };
     Batch::from_rows(header, (0..24).map(row)).unwrap()
+}
+
+/// Data and credit of three streams, and the end.
+fn write_mux() {
+    let second = Duration::from_secs(1);
+    let (mut one, mut other) =
+        (Mux::new(Duration::ZERO, second, second), Mux::new(Duration::ZERO, second, second));
+    for stream in 0..guan_link::mux::STREAMS {
+        let piece = Bytes::from(vec![u8::try_from(stream).unwrap(); 300]);
+        one.push(stream, piece);
+    }
+    let mut said: Vec<Bytes> = std::iter::from_fn(|| one.poll_bytes(Duration::ZERO)).collect();
+    said.extend(one.poll_bytes(second));
+    one.handle_close(5, "storage");
+    said.extend(one.poll_bytes(second));
+    write("mux", "three-and-close", &said.concat());
+    let mut credit = Vec::new();
+    for _ in 0..12 {
+        let record = [&[0, 2, 0x80, 0x3E][..], &[7; 16_000]].concat();
+        other.handle_bytes(Duration::ZERO, &record).unwrap();
+        while other.take(2, usize::MAX).is_some() {}
+        credit.extend(other.poll_bytes(Duration::ZERO));
+    }
+    write("mux", "credit-and-ping", &[&credit.concat()[..], &[2, 0, 0, 0, 0, 1, 1, 0, 9]].concat());
 }
 
 /// What a box says of eight batches in a chain.
@@ -309,6 +335,7 @@ fn write_negotiations() {
 
 fn main() {
     write_chain();
+    write_mux();
     write_terms_and_usage();
     write_rosters_and_mandates();
     write_negotiations();

@@ -13,6 +13,7 @@ use guan_edge::decode::{
 use guan_identity::join::{JoinAnswer, JoinRequest, JoinSecret, UpkeepAnswer, UpkeepAsk};
 use guan_identity::{LogKeyFile, attest};
 use guan_link::frame::Pipe;
+use guan_link::mux::Mux;
 use guan_link::wire::Wire;
 use guan_link::{
     BoxFrame, BoxNote, FrameDecoder, Hello, Item, Offer, RECEIVE_WINDOW_BYTES, Receiver,
@@ -37,10 +38,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 23] = [
+pub const ALL: [Target; 24] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "chain", run: chain },
+    Target { name: "mux", run: mux },
     Target { name: "table", run: table },
     Target { name: "contract", run: contract },
     Target { name: "draft", run: draft },
@@ -161,6 +163,25 @@ pub fn chain(data: &[u8]) -> bool {
         assert!(receiver.unstored_bytes() <= RECEIVE_WINDOW_BYTES, "more than the credit");
     }
     any
+}
+
+/// What comes out of TLS where the link goes over TCP.
+pub fn mux(data: &[u8]) -> bool {
+    let mut mux = Mux::new(Duration::ZERO, Duration::from_secs(15), Duration::from_secs(30));
+    let mut any = false;
+    for piece in data.chunks(61) {
+        if mux.handle_bytes(Duration::ZERO, piece).is_err() {
+            break;
+        }
+        while mux.poll_begun().is_some() {
+            any = true;
+        }
+        for stream in 0..guan_link::mux::STREAMS {
+            let _ = mux.take(stream, 7);
+        }
+        while mux.poll_bytes(Duration::ZERO).is_some() {}
+    }
+    any | mux.closed().is_some()
 }
 
 /// Announced descriptor tables.

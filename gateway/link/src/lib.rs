@@ -1,6 +1,6 @@
 //! The session between box and space as a sans-IO core, and its quinn driver.
 //!
-//! One session is one QUIC connection with two streams, both opened by the box, each starting with one
+//! One session is one connection, of QUIC or TCP, with two streams, both opened by the box, each starting with one
 //! byte that names it ([`StreamKind`]). On the data stream the box says what it has, the space says what
 //! it already holds, batches flow one way and cursors the other. On the control stream run checkpoints,
 //! reports and the space's goodbye, so that bulk data cannot hold them up.
@@ -15,7 +15,8 @@
 //! - [`rota`]: when the link is up, and for what.
 //! - [`bucket`]: a cap on the rate.
 //! - [`congestion`]: how much may be on the way.
-//! - [`driver`]: moves the frames over quinn.
+//! - [`route`]: QUIC, or TCP where it does not get through; [`mux`]: the streams of a session over TCP.
+//! - [`driver`]: moves the frames over quinn, or over TLS and TCP.
 //!
 //! Invariants: a batch is released only by an ack that the space sends after it is durable; the space
 //! takes each place of a stream once and in order; what waits unstored is bounded by credit.
@@ -34,8 +35,10 @@ pub mod fault;
 pub mod frame;
 pub mod gate;
 pub mod hold;
+pub mod mux;
 pub mod receiver;
 pub mod rota;
+pub mod route;
 pub mod sender;
 pub mod text;
 pub mod wire;
@@ -49,6 +52,7 @@ pub use frame::{
 };
 pub use gate::{Gate, GateFault, GateOutcome};
 pub use receiver::{Receiver, ReceiverEvent};
+pub use route::{Route, Transport, TransportChoice};
 pub use sender::{Sender, SenderEvent, Want};
 pub use wire::{FrameDecoder, FrameFault};
 

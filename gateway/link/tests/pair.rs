@@ -54,13 +54,13 @@ enum Place {
 fn batch(stream: usize, seq: BatchSeq) -> EncodedBatch {
     let text = format!("{stream}/{seq}");
     // Some are larger than what is moved at once, and a few than what goes in a chain.
-    let repeat = if seq.0 % 31 == 0 { 10_000 } else { seq.0 % 7 * 40 };
+    let repeat = if seq.0.is_multiple_of(31) { 10_000 } else { seq.0 % 7 * 40 };
     let text = text.repeat(1 + usize::try_from(repeat).unwrap());
     let digest = Digest::of(text.as_bytes());
     // Some are no batches, and some others than their digest says: these go alone.
     let (digest, bytes) = match seq.0 % 5 {
         0 => (digest, Bytes::from(text)),
-        1 if seq.0 % 2 == 0 => (Digest([7; 32]), guan_codec::pack(text.as_bytes()).into()),
+        1 if seq.0.is_multiple_of(2) => (Digest([7; 32]), guan_codec::pack(text.as_bytes()).into()),
         _ => (digest, guan_codec::pack(text.as_bytes()).into()),
     };
     EncodedBatch {

@@ -7,6 +7,7 @@ use super::permit::Permit;
 use super::pipe::{Incoming, Outgoing};
 use super::source::BatchSource;
 use super::status::LinkState;
+use super::transport::Connection;
 use super::{changed, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
@@ -19,7 +20,6 @@ use crate::gate::GateOutcome;
 use crate::hold::{BATCH_HOLD, Hold, PACKET_BYTES};
 use crate::sender::{Pipe, Sender, SenderEvent};
 use bytes::Bytes;
-use quinn::VarInt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -86,15 +86,14 @@ struct Counted {
 
 /// A session that is dropped (stop) still says why it is gone.
 struct Closing {
-    connection: quinn::Connection,
+    connection: Connection,
     code: CloseCode,
     text: String,
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let code = VarInt::from_u32(self.code.code().into());
-        self.connection.close(code, self.text.as_bytes());
+        self.connection.close(self.code, &self.text);
     }
 }
 
@@ -150,7 +149,7 @@ enum Step {
 impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Opens both streams and says hello.
     pub(super) async fn open(
-        connection: quinn::Connection,
+        connection: Connection,
         source: &'a mut S,
         inputs: &'a mut BoxInputs,
         outputs: &'a BoxOutputs,
@@ -162,8 +161,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         let offer = Offer::new(source.spool(), source.streams()?)?;
         let (data_out, data_in) = connection.open_bi().await?;
         let (control_out, control_in) = connection.open_bi().await?;
-        // Only a hint; a stream that is gone shows at the next write.
-        let _ = control_out.set_priority(CONTROL_PRIORITY);
+        control_out.set_priority(CONTROL_PRIORITY);
         inputs.begin_session();
         let kind = |kind: StreamKind| Bytes::copy_from_slice(&[kind as u8]);
         let (mut data_out, mut control_out) = (Outgoing::new(data_out), Outgoing::new(control_out));
@@ -171,7 +169,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         let live = tokio::time::timeout(Duration::ZERO, connection.open_bi()).await;
         let live_out = match live {
             Ok(Ok((out, _))) => {
-                let _ = out.set_priority(LIVE_PRIORITY);
+                out.set_priority(LIVE_PRIORITY);
                 Live { out: Some(Outgoing::new(out)), has_begun: false }
             }
             _ => Live { out: None, has_begun: false },
@@ -230,6 +228,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
                 SenderEvent::Welcomed { version } => {
                     self.begin_wishing()?;
+                    let transport = self.closing.connection.transport();
                     for table in self.source.descriptors()? {
                         self.data_out.push(&BoxFrame::Descriptors(table));
                     }
@@ -237,9 +236,10 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                         status.state = LinkState::Connected;
                         status.connected_since = Some(Instant::now());
                         status.sessions += 1;
+                        status.transport = Some(transport);
                     });
-                    let address = self.closing.connection.remote_address();
-                    LinkEvent::Connected { version, address }
+                    let address = self.closing.connection.address();
+                    LinkEvent::Connected { version, address, transport }
                 }
                 SenderEvent::Sent { dataset, bytes } => {
                     self.outputs.status.send_modify(|status| status.count_batch(&dataset, bytes));
@@ -363,15 +363,16 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Brings the counters of the status up to date.
     fn count(&mut self) {
         let stats = self.closing.connection.stats();
-        self.bound_transport(stats.path.cwnd);
-        self.is_slow = precise(stats.path.cwnd) < SLOW_BYTES_PER_S * stats.path.rtt.as_secs_f64();
+        self.bound_transport(stats.window_bytes);
+        let takes = |rtt: Duration| SLOW_BYTES_PER_S * rtt.as_secs_f64();
+        self.is_slow = stats.rtt.is_some_and(|rtt| precise(stats.window_bytes) < takes(rtt));
         let new = Counted {
             stream_sent: self.data_out.sent_bytes()
                 + self.live_out.sent_bytes()
                 + self.control_out.sent_bytes(),
             stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
-            udp_sent: stats.udp_tx.bytes,
-            udp_received: stats.udp_rx.bytes,
+            udp_sent: stats.bytes_sent,
+            udp_received: stats.bytes_received,
         };
         let old = std::mem::replace(&mut self.counted, new);
         let new = &self.counted;
@@ -379,7 +380,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             bucket.handle_sent(self.started.elapsed(), new.udp_sent - old.udp_sent);
         }
         self.outputs.status.send_modify(|status| {
-            status.rtt = Some(stats.path.rtt);
+            status.rtt = stats.rtt;
             status.stream_bytes_sent += new.stream_sent - old.stream_sent;
             status.stream_bytes_received += new.stream_received - old.stream_received;
             status.udp_bytes_sent += new.udp_sent - old.udp_sent;
