@@ -54,6 +54,8 @@ pub struct SpaceConfig {
     pub id: BoxId,
     pub state_dir: PathBuf,
     pub listen: SocketAddr,
+    /// Where boxes connect whose network lets no UDP through; `None`: nowhere.
+    pub tcp_listen: Option<SocketAddr>,
     pub peers_max: usize,
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
@@ -171,6 +173,32 @@ fn read_attestation(root: &Node<'_>) -> AttestationConfig {
     AttestationConfig { references_dir, release_keys, counter_min, refused_firmware }
 }
 
+/// Where the space listens.
+struct Listen {
+    quic: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
+    join: Option<SocketAddr>,
+    peers_max: usize,
+}
+
+fn read_listen(root: &Node<'_>) -> Listen {
+    let node = root.table("listen");
+    let kind = Kind { name: "address", accepted: "IP address and port (UDP)" };
+    let quic =
+        node.text("address", "Where boxes connect.", &kind, Some("0.0.0.0:4433"), parse_address);
+    let about =
+        "Where boxes join (UDP), with tokens of `guan-space token new`. Not set: they cannot.";
+    let join = node.optional_text("join_address", about, &kind, parse_address);
+    let of_tcp = Kind { name: "address", accepted: "IP address and port (TCP)" };
+    let about =
+        "Where boxes connect over TCP, if their network lets no UDP through. Not set: nowhere.";
+    let tcp = node.optional_text("tcp_address", about, &of_tcp, parse_address);
+    let peers_max = node.integer("peers_max", "Boxes at the same time.", 1..=4096, Some(1024));
+    node.finish();
+    let peers_max = usize::try_from(peers_max).expect("within its range");
+    Listen { quic, tcp, join, peers_max }
+}
+
 fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     let own = root.table("space");
     let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
@@ -179,15 +207,7 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     });
     let state_dir = own.path("state_dir", "Folder of store and registry.", Some("state"));
     own.finish();
-    let node = root.table("listen");
-    let kind = Kind { name: "address", accepted: "IP address and port (UDP)" };
-    let listen =
-        node.text("address", "Where boxes connect.", &kind, Some("0.0.0.0:4433"), parse_address);
-    let about =
-        "Where boxes join (UDP), with tokens of `guan-space token new`. Not set: they cannot.";
-    let join_listen = node.optional_text("join_address", about, &kind, parse_address);
-    let peers_max = node.integer("peers_max", "Boxes at the same time.", 1..=4096, Some(1024));
-    node.finish();
+    let listen = read_listen(root);
     let node = root.table("tls");
     let certificate_file =
         node.path("certificate_file", "Certificate chain of this space.", Some("server.pem"));
@@ -224,14 +244,15 @@ fn read(root: &Node<'_>) -> Option<SpaceConfig> {
     Some(SpaceConfig {
         id: id?,
         state_dir: state_dir?,
-        listen: listen?,
-        peers_max: usize::try_from(peers_max).expect("within its range"),
+        listen: listen.quic?,
+        tcp_listen: listen.tcp,
+        peers_max: listen.peers_max,
         certificate_file: certificate_file?,
         key_file: key_file?,
         ca_certificate_file: ca_certificate_file?,
         ca_key_file: ca_key_file?,
         accept_tiers,
-        join_listen,
+        join_listen: listen.join,
         makers,
         attestation,
         segment_size_bytes,

@@ -12,6 +12,7 @@ mod rig;
 mod sealed;
 mod service;
 mod subscribers;
+mod transport;
 
 use rig::{Rig, mosquitto_pub, python, wait_for};
 use std::process::Command;

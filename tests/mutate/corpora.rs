@@ -1,13 +1,18 @@
-//! Makes the corpora of the policy engine's decoders, from what it writes itself.
+//! Makes the corpora of the decoders of policy engine and chains, from what the product writes itself.
 //!
 //! `cargo run -p guan-tests --example corpora` writes them anew, after a new version of a form.
 
 #![expect(clippy::unwrap_used, reason = "a generator may stop at the first surprise")]
 
+use bytes::Bytes;
+use guan_link::mux::Mux;
+use guan_link::{
+    Cursor, EncodedBatch, Item, Offer, Sender, SpaceFrame, StreamRange, VERSIONS, Welcome,
+};
 use guan_model::{
-    Batch, BatchHeader, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
-    DescriptorTable, Digest, Now, PointDescriptor, PointId, PointName, Quality, Row, Unit, Value,
-    ValueType, WallTime,
+    Batch, BatchHeader, BatchSeq, BootNumber, BoxId, Class, ClockQuality, ContractId, DatasetId,
+    DescriptorTable, Digest, Now, PointDescriptor, PointId, PointName, Quality, Row, SpoolId,
+    StreamId, Unit, Value, ValueType, WallTime,
 };
 use guan_policy::negotiation::{
     Ack, Answer, Limits, Message, Negotiation, Parties, Pid, Refusal, Rejection, Role, Signatures,
@@ -65,6 +70,59 @@ fn batch(table: &DescriptorTable) -> Batch {
         value: Some(Value::F64(f64::from(place) * 1.25)),
     };
     Batch::from_rows(header, (0..24).map(row)).unwrap()
+}
+
+/// Data and credit of three streams, and the end.
+fn write_mux() {
+    let second = Duration::from_secs(1);
+    let (mut one, mut other) =
+        (Mux::new(Duration::ZERO, second, second), Mux::new(Duration::ZERO, second, second));
+    for stream in 0..guan_link::mux::STREAMS {
+        let piece = Bytes::from(vec![u8::try_from(stream).unwrap(); 300]);
+        one.push(stream, piece);
+    }
+    let mut said: Vec<Bytes> = std::iter::from_fn(|| one.poll_bytes(Duration::ZERO)).collect();
+    said.extend(one.poll_bytes(second));
+    one.handle_close(5, "storage");
+    said.extend(one.poll_bytes(second));
+    write("mux", "three-and-close", &said.concat());
+    let mut credit = Vec::new();
+    for _ in 0..12 {
+        let record = [&[0, 2, 0x80, 0x3E][..], &[7; 16_000]].concat();
+        other.handle_bytes(Duration::ZERO, &record).unwrap();
+        while other.take(2, usize::MAX).is_some() {}
+        credit.extend(other.poll_bytes(Duration::ZERO));
+    }
+    write("mux", "credit-and-ping", &[&credit.concat()[..], &[2, 0, 0, 0, 0, 1, 1, 0, 9]].concat());
+}
+
+/// What a box says of eight batches in a chain.
+fn write_chain() {
+    let (now, stream) = (Duration::ZERO, StreamId(1));
+    let range = StreamRange { id: stream, oldest_unreleased: BatchSeq(1), newest: BatchSeq(8) };
+    let offer = Offer::new(SpoolId([7; 16]), vec![range]).unwrap();
+    let mut sender = Sender::new(now, VERSIONS, offer);
+    sender.poll_piped().unwrap();
+    let cursors = vec![Cursor { stream, through: BatchSeq::ZERO }];
+    let welcome = Welcome { version: VERSIONS.max, cursors, credit_bytes: 1 << 20 };
+    sender.handle_frame(now, SpaceFrame::Welcome(welcome)).unwrap();
+    let encoded = guan_codec::encode(&batch(&table()));
+    let mut bytes = Vec::new();
+    for seq in 1..=8 {
+        let one = EncodedBatch {
+            seq: BatchSeq(seq),
+            dataset: DatasetId::parse("d").unwrap(),
+            contract: ContractId::parse("C-1").unwrap(),
+            rows: encoded.rows,
+            digest: encoded.digest,
+            bytes: encoded.bytes.clone().into(),
+        };
+        let want = sender.poll_want().unwrap();
+        sender.handle_item(now, want, Item::Batch(one)).unwrap();
+        let (_, frame) = sender.poll_piped().unwrap();
+        bytes.extend(guan_link::wire::encode(&frame).concat());
+    }
+    write("chain", "eight", &bytes);
 }
 
 fn agreement(rules: Json) -> Json {
@@ -276,6 +334,8 @@ fn write_negotiations() {
 }
 
 fn main() {
+    write_chain();
+    write_mux();
     write_terms_and_usage();
     write_rosters_and_mandates();
     write_negotiations();

@@ -16,7 +16,9 @@ use guan_edge::uplink::{Doorway, SpoolSource};
 use guan_edge::writer::{self, Inputs};
 use guan_evidence::{Program, Salvage};
 use guan_line::VirtualTime;
-use guan_link::driver::{BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Permit, Released};
+use guan_link::driver::{
+    BoxInputs, BoxLink, BoxOutputs, LinkEvent, LinkStatus, Paths, Permit, Released,
+};
 use guan_link::text::CheckpointText;
 use guan_log::EvidenceLog;
 use guan_model::{BootNumber, Clock, DatasetId, DescriptorTable, Now, SpoolId, StreamId, WallTime};
@@ -231,8 +233,9 @@ async fn spawn_link(
         endpoint,
         credentials: {
             let config = shared.client_config.clone();
-            Box::new(move || config.clone())
+            Box::new(move || config.clone().into())
         },
+        paths: Paths::default(),
         locate: vec![shared.medium.space_address()],
         server_name: "space".to_owned(),
         source,

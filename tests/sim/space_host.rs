@@ -49,6 +49,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
     let inbox = StoreInbox::new(requests_out, status, Arc::new(|| crate::box_host::T0));
     let (_stop, stopping) = watch::channel(false);
     let link = SpaceLink {
+        tcp: None,
         endpoint,
         inbox,
         admit: AllEnrolled,

@@ -12,11 +12,16 @@ use guan_edge::decode::{
 };
 use guan_identity::join::{JoinAnswer, JoinRequest, JoinSecret, UpkeepAnswer, UpkeepAsk};
 use guan_identity::{LogKeyFile, attest};
+use guan_link::frame::Pipe;
+use guan_link::mux::Mux;
 use guan_link::wire::Wire;
-use guan_link::{BoxFrame, BoxNote, FrameDecoder, SpaceFrame, SpaceNote};
+use guan_link::{
+    BoxFrame, BoxNote, FrameDecoder, Hello, Item, Offer, RECEIVE_WINDOW_BYTES, Receiver,
+    ReceiverEvent, SpaceFrame, SpaceNote, StreamRange, VERSIONS,
+};
 use guan_model::{
-    Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId, PointName,
-    Unit, ValueType, WallTime,
+    BatchSeq, Class, ClockQuality, DatasetId, DescriptorTable, Digest, PointDescriptor, PointId,
+    PointName, SpoolId, StreamId, Unit, ValueType, WallTime,
 };
 use guan_model::{PublicKey, Signer};
 use guan_policy::envelope::Envelope;
@@ -24,6 +29,7 @@ pub use policy::{Space, carrier, contract, draft, mandate, message, record, rost
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A decoder with its name, which is also the folder of its corpus.
 pub struct Target {
@@ -32,9 +38,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 22] = [
+pub const ALL: [Target; 24] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
+    Target { name: "chain", run: chain },
+    Target { name: "mux", run: mux },
     Target { name: "table", run: table },
     Target { name: "contract", run: contract },
     Target { name: "draft", run: draft },
@@ -124,6 +132,56 @@ pub fn batch(data: &[u8]) -> bool {
     assert_eq!(twice.digest, again.digest, "an encoded batch has the digest that it announces");
     assert_eq!(twice.batch.rows(), decoded.batch.rows());
     true
+}
+
+/// What a box says on its data stream once it is welcomed: batches in a chain above all.
+pub fn chain(data: &[u8]) -> bool {
+    let now = Duration::ZERO;
+    let range =
+        StreamRange { id: StreamId(1), oldest_unreleased: BatchSeq(1), newest: BatchSeq(9) };
+    let offer = Offer::new(SpoolId([7; 16]), vec![range]).expect("one stream");
+    let mut receiver = Receiver::new(now, VERSIONS);
+    let hello = BoxFrame::Hello(Hello { versions: VERSIONS, offer });
+    receiver.handle_piped(Pipe::Data, hello).expect("the first frame is the hello");
+    receiver.handle_cursors(&[]);
+    let (mut decoder, mut any) = (FrameDecoder::<BoxFrame>::new(), false);
+    decoder.handle_bytes(data);
+    while let Ok(Some(frame)) = decoder.poll() {
+        let is_chained = matches!(frame, BoxFrame::Chained(..));
+        if receiver.handle_piped(Pipe::Data, frame).is_err() {
+            break;
+        }
+        while let Some(event) = receiver.poll_event() {
+            if let ReceiverEvent::Store(_, Item::Batch(batch)) = event
+                && is_chained
+            {
+                let plain = guan_codec::plain(&batch.bytes).expect("it was rebuilt");
+                assert_eq!(Digest::of(&plain), batch.digest, "a rebuilt batch has its digest");
+                any = true;
+            }
+        }
+        assert!(receiver.unstored_bytes() <= RECEIVE_WINDOW_BYTES, "more than the credit");
+    }
+    any
+}
+
+/// What comes out of TLS where the link goes over TCP.
+pub fn mux(data: &[u8]) -> bool {
+    let mut mux = Mux::new(Duration::ZERO, Duration::from_secs(15), Duration::from_secs(30));
+    let mut any = false;
+    for piece in data.chunks(61) {
+        if mux.handle_bytes(Duration::ZERO, piece).is_err() {
+            break;
+        }
+        while mux.poll_begun().is_some() {
+            any = true;
+        }
+        for stream in 0..guan_link::mux::STREAMS {
+            let _ = mux.take(stream, 7);
+        }
+        while mux.poll_bytes(Duration::ZERO).is_some() {}
+    }
+    any | mux.closed().is_some()
 }
 
 /// Announced descriptor tables.

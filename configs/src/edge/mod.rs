@@ -17,7 +17,7 @@ pub use mapping::{
 pub use points::{DATASETS_MAX, DatasetConfig};
 pub use storage::{
     BatchConfig, ContractsConfig, EvidenceConfig, LinkConfig, OnLogFull, SpoolConfig, StreamConfig,
-    TrustedKeyConfig, WhenFull,
+    TransportName, TrustedKeyConfig, WhenFull,
 };
 
 pub use surroundings::SurroundingsConfig;

@@ -81,11 +81,23 @@ pub struct LinkConfig {
     pub is_metered: Option<bool>,
     pub host: String,
     pub port: u16,
+    pub transport: TransportName,
+    /// Where the space listens for TCP; `None`: at `port`.
+    pub tcp_port: Option<u16>,
     /// Name in the space's certificate.
     pub server_name: String,
     pub keep_alive: Duration,
     pub idle_timeout: Duration,
     pub use_of_link: UseConfig,
+}
+
+/// Which transport carries the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportName {
+    /// QUIC; TCP where it does not get through.
+    Auto,
+    Quic,
+    Tcp,
 }
 
 /// Contracts and who may sign them.
@@ -272,6 +284,14 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte));
         fits.then(|| text.to_owned()).ok_or_else(|| format!("must be {}", kind.accepted))
     });
+    let transports =
+        [("auto", TransportName::Auto), ("quic", TransportName::Quic), ("tcp", TransportName::Tcp)];
+    let about =
+        "QUIC (UDP), TCP, or auto: QUIC first each time, and TCP where it fails twice in a row.";
+    let transport = node.choice("transport", about, &transports, Some("auto"));
+    let about = "Port of the space's listen.tcp_address; by default the port of link.space.";
+    let tcp_port = node.optional_integer("tcp_port", about, 1..=65_535);
+    let tcp_port = tcp_port.map(|port| u16::try_from(port).expect("within its range"));
     let about = "What a byte costs, for contracts that ask; not set: nobody knows.";
     let costs = [("metered", true), ("unmetered", false)];
     let is_metered = node.optional_choice("class", about, &costs);
@@ -290,6 +310,8 @@ pub(super) fn read_link(root: &Node<'_>) -> Option<LinkConfig> {
         is_metered,
         host,
         port,
+        transport: transport?,
+        tcp_port,
         server_name: server_name?,
         keep_alive: Duration::from_secs(keep_alive),
         idle_timeout: Duration::from_secs(idle),

@@ -10,6 +10,7 @@
 //! Never here: files, sockets, clocks.
 #![forbid(unsafe_code)]
 
+pub mod chain;
 mod column;
 mod fault;
 mod plain;
@@ -27,6 +28,24 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Largest batch before compression: 8,192 values of 4 KiB, and their times.
 pub const PLAIN_BYTES_MAX: usize = 34 << 20;
 const ZSTD_LEVEL: i32 = 3;
+
+/// How much work a chain may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Squeeze {
+    #[default]
+    Usual,
+    /// Bytes are dearer than time: up to twice the work for some percent less.
+    Hard,
+}
+
+impl Squeeze {
+    fn level(self) -> i32 {
+        match self {
+            Self::Usual => 6,
+            Self::Hard => 9,
+        }
+    }
+}
 
 /// An encoded batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +88,18 @@ pub fn unpack_document(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, TableF
 /// Encodes a batch so that it can be decoded alone.
 pub fn encode(batch: &Batch) -> Encoded {
     let plain = plain::write(batch);
+    let rows = u32::try_from(batch.rows()).expect("a batch has at most ROWS_PER_BATCH_MAX rows");
+    Encoded { bytes: pack(&plain), digest: Digest::of(&plain), rows }
+}
+
+/// The stand-alone batch of these plain bytes, whatever they are.
+pub fn pack(plain: &[u8]) -> Vec<u8> {
     let mut out = Writer::new();
     out.raw(MAGIC);
     out.varint(plain.len() as u64);
-    let squeezed = zstd::bulk::compress(&plain, ZSTD_LEVEL).expect("zstd compresses into memory");
+    let squeezed = zstd::bulk::compress(plain, ZSTD_LEVEL).expect("zstd compresses into memory");
     out.raw(&squeezed);
-    let rows = u32::try_from(batch.rows()).expect("a batch has at most ROWS_PER_BATCH_MAX rows");
-    Encoded { bytes: out.finish(), digest: Digest::of(&plain), rows }
+    out.finish()
 }
 
 /// Reads a batch that another party encoded.
@@ -86,6 +110,21 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeFault> {
 
 /// Only inflates: the canonical bytes whose SHA-256 is the batch's digest.
 pub fn plain(bytes: &[u8]) -> Result<Vec<u8>, DecodeFault> {
+    let (length, squeezed) = open(bytes)?;
+    let plain = zstd::bulk::decompress(squeezed, length).map_err(|_| DecodeFault::Inflate)?;
+    match plain.len() == length {
+        true => Ok(plain),
+        false => Err(DecodeFault::Length { announced: length, found: plain.len() }),
+    }
+}
+
+/// How many plain bytes the batch announces; the same as it has unless it is damaged.
+pub fn plain_length(bytes: &[u8]) -> Result<usize, DecodeFault> {
+    open(bytes).map(|(length, _)| length)
+}
+
+/// Announced length and the zstd frame.
+fn open(bytes: &[u8]) -> Result<(usize, &[u8]), DecodeFault> {
     if bytes.len() > BATCH_BYTES_MAX {
         return Err(DecodeFault::TooLong { length: bytes.len(), limit: BATCH_BYTES_MAX });
     }
@@ -98,11 +137,7 @@ pub fn plain(bytes: &[u8]) -> Result<Vec<u8>, DecodeFault> {
     if length > PLAIN_BYTES_MAX {
         return Err(DecodeFault::TooLong { length, limit: PLAIN_BYTES_MAX });
     }
-    let plain = zstd::bulk::decompress(reader.rest(), length).map_err(|_| DecodeFault::Inflate)?;
-    match plain.len() == length {
-        true => Ok(plain),
-        false => Err(DecodeFault::Length { announced: length, found: plain.len() }),
-    }
+    Ok((length, reader.rest()))
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //!
 //! Invariant: the old certificate and its key stay until a session with the new one is up.
 
+use guan_link::driver::ClientTls;
 use guan_model::Digest;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One certificate, ready to connect with.
 #[derive(Clone)]
 pub struct Candidate {
-    pub config: quinn::ClientConfig,
+    pub tls: ClientTls,
     /// Of the certificate.
     pub leaf: Digest,
 }
@@ -33,12 +34,12 @@ impl Credentials {
     }
 
     /// What to try now: the renewed one first, then in turn, as nobody knows which of them the space takes.
-    pub fn next_attempt(&self) -> quinn::ClientConfig {
+    pub fn next_attempt(&self) -> ClientTls {
         let mut slots = self.lock();
         slots.is_next_in_use = slots.next.is_some() && !slots.is_next_in_use;
         match &slots.next {
-            Some(next) if slots.is_next_in_use => next.config.clone(),
-            _ => slots.current.config.clone(),
+            Some(next) if slots.is_next_in_use => next.tls.clone(),
+            _ => slots.current.tls.clone(),
         }
     }
 
@@ -96,7 +97,7 @@ mod tests {
         let roots = vec![ca.certificate().clone()];
         let tls = client_config(chain, own, roots, b"x", Arc::new(TimeCell::new(now))).unwrap();
         let crypto = Arc::new(QuicClientConfig::try_from(tls).unwrap());
-        Candidate { config: quinn::ClientConfig::new(crypto), leaf: Digest([mark; 32]) }
+        Candidate { tls: quinn::ClientConfig::new(crypto).into(), leaf: Digest([mark; 32]) }
     }
 
     #[test]

@@ -123,6 +123,9 @@ pub struct LinkView {
     pub sessions: u64,
     pub failures: u64,
     pub last_error: Option<String>,
+    /// `quic` or `tcp`: of the session that is up, or was last.
+    #[serde(default)]
+    pub transport: Option<String>,
     pub rtt_ms: Option<f64>,
     pub udp_bytes_sent: u64,
     pub udp_bytes_received: u64,
@@ -185,6 +188,7 @@ impl From<&LinkStatus> for LinkView {
             sessions: link.sessions,
             failures: link.failures,
             last_error: link.last_error.clone(),
+            transport: link.transport.map(|transport| transport.as_str().to_owned()),
             rtt_ms: link.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
             udp_bytes_sent: link.udp_bytes_sent,
             udp_bytes_received: link.udp_bytes_received,

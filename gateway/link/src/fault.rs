@@ -1,5 +1,6 @@
 //! What can be wrong with the other end, and with what the box's own spool hands out.
 
+use crate::chain::UnchainFault;
 use crate::frame::{CloseCode, Versions};
 use crate::wire::FrameFault;
 use guan_model::{BatchSeq, StreamId};
@@ -32,6 +33,10 @@ pub enum PeerMisbehaved {
     Hole { stream: StreamId, seq: BatchSeq, expected: BatchSeq },
     #[error("the box sent {used} bytes with a credit of {granted}")]
     CreditExceeded { used: u64, granted: u64 },
+    #[error("stream {stream}: batch {seq} came in a chain, which version {version} has not")]
+    ChainUnknown { stream: StreamId, seq: BatchSeq, version: u16 },
+    #[error("stream {stream}: batch {seq} cannot be told from those before it: {fault}")]
+    Chain { stream: StreamId, seq: BatchSeq, fault: UnchainFault },
     #[error("the box announced more than {limit} descriptor tables in one session")]
     DescriptorTables { limit: usize },
     #[error("the descriptor table of the box cannot be used: {detail}")]

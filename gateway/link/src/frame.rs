@@ -189,6 +189,28 @@ pub struct Hello {
     pub offer: Offer,
 }
 
+/// The way of a frame from the box. What is on the live pipe overtakes what waits in the transport for the data pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    Data,
+    Live,
+}
+
+/// Bytes of its digest that a batch in a chain brings along: what is rebuilt wrongly is found out.
+pub const CHECK_BYTES: usize = 4;
+
+/// A batch at its place in a stream, in the chain of its pipe ([`crate::chain`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chained {
+    pub seq: BatchSeq,
+    /// The chain begins anew with it.
+    pub begins: bool,
+    /// Of what the piece holds.
+    pub length: u32,
+    pub check: [u8; CHECK_BYTES],
+    pub piece: Bytes,
+}
+
 /// Data stream, box to space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoxFrame {
@@ -197,6 +219,8 @@ pub enum BoxFrame {
     /// carries the bytes and never looks inside.
     Descriptors(Bytes),
     Item(StreamId, Item),
+    /// From version 2 on.
+    Chained(StreamId, Chained),
 }
 
 /// First frame of the space: what it already holds, for exactly the streams that were offered.

@@ -9,11 +9,13 @@
 //! handed out and is not durable costs at most [`RECEIVE_WINDOW_BYTES`].
 
 use crate::RECEIVE_WINDOW_BYTES;
+use crate::chain::{ChainIn, VERSION_MIN};
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent};
 use crate::frame::{
-    Ack, BoxFrame, Cursor, DESCRIPTORS_PER_SESSION_MAX, Gap, Item, Offer, Refuse, RefuseReason,
-    SpaceFrame, Versions, Welcome,
+    Ack, BoxFrame, Chained, Cursor, DESCRIPTORS_PER_SESSION_MAX, Gap, Item, Offer, Pipe, Refuse,
+    RefuseReason, SpaceFrame, Versions, Welcome,
 };
+use crate::hold::{ACK_HOLD, Hold};
 use crate::text::Reason;
 use bytes::Bytes;
 use guan_model::{BatchSeq, StreamId};
@@ -22,6 +24,11 @@ use std::time::Duration;
 
 /// From connection to hello.
 pub const HELLO_WAIT: Duration = Duration::from_secs(10);
+
+/// Acks are not held back once so many bytes or items are durable and unsaid: an eighth of what a box may have on
+/// the way.
+pub const UNSAID_BYTES_MAX: u64 = 1 << 20;
+pub const UNSAID_ITEMS_MAX: usize = 128;
 
 /// What the owner must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +45,7 @@ pub enum ReceiverEvent {
 enum State {
     AwaitHello { deadline: Duration },
     AwaitCursors { version: u16, streams: Vec<StreamId> },
-    Streaming,
+    Streaming { version: u16 },
     Ended,
 }
 
@@ -69,6 +76,12 @@ pub struct Receiver {
     granted: u64,
     duplicates: u64,
     tables: usize,
+    /// Of the data pipe and of the live pipe.
+    chains: [ChainIn; 2],
+    /// Acks that follow each other closely are said together.
+    hold: Hold,
+    is_saying: bool,
+    unsaid_items: usize,
 }
 
 impl Receiver {
@@ -84,6 +97,10 @@ impl Receiver {
             granted: 0,
             duplicates: 0,
             tables: 0,
+            chains: Default::default(),
+            hold: Hold::new(ACK_HOLD),
+            is_saying: false,
+            unsaid_items: 0,
         }
     }
 
@@ -99,7 +116,7 @@ impl Receiver {
 
     // Input
 
-    pub fn handle_frame(&mut self, frame: BoxFrame) -> Result<(), PeerFault> {
+    pub fn handle_piped(&mut self, pipe: Pipe, frame: BoxFrame) -> Result<(), PeerFault> {
         let outcome = match (&self.state, frame) {
             (State::Ended, _) => return Ok(()),
             (State::AwaitHello { .. }, BoxFrame::Hello(hello)) => {
@@ -108,8 +125,16 @@ impl Receiver {
             (_, BoxFrame::Hello(_)) => Err(PeerMisbehaved::HelloTwice.into()),
             (State::AwaitHello { .. }, _) => Err(PeerMisbehaved::BeforeHello.into()),
             (State::AwaitCursors { .. }, _) => Err(PeerMisbehaved::BeforeWelcome.into()),
-            (State::Streaming, BoxFrame::Item(stream, item)) => self.handle_item(stream, item),
-            (State::Streaming, BoxFrame::Descriptors(table)) => self.handle_descriptors(table),
+            (State::Streaming { .. }, BoxFrame::Item(stream, item)) => {
+                let cost = item.cost();
+                self.handle_item(stream, item, cost)
+            }
+            (State::Streaming { version }, BoxFrame::Chained(stream, chained)) => {
+                self.handle_chained(*version, pipe, stream, &chained)
+            }
+            (State::Streaming { .. }, BoxFrame::Descriptors(table)) => {
+                self.handle_descriptors(table)
+            }
         };
         self.conclude(outcome)
     }
@@ -130,7 +155,7 @@ impl Receiver {
         let credit_bytes = self.granted;
         let welcome = Welcome { version, cursors: welcome, credit_bytes };
         self.frames.push_back(SpaceFrame::Welcome(welcome));
-        self.state = State::Streaming;
+        self.state = State::Streaming { version };
     }
 
     /// Everything of the stream through here is on disk.
@@ -138,7 +163,7 @@ impl Receiver {
     /// # Panics
     /// If that place was never handed out, or was refused since: an ack would be a lie.
     pub fn handle_durable(&mut self, stream: StreamId, through: BatchSeq) {
-        if !matches!(self.state, State::Streaming) {
+        if !matches!(self.state, State::Streaming { .. }) {
             return;
         }
         let lane = lane_of(&mut self.lanes, stream).expect("stored items have a known stream");
@@ -152,6 +177,7 @@ impl Receiver {
             && last <= through
         {
             self.settled += cost;
+            self.unsaid_items += 1;
             lane.pending.pop_front();
         }
     }
@@ -168,7 +194,7 @@ impl Receiver {
         reason: RefuseReason,
         text: &str,
     ) {
-        if !matches!(self.state, State::Streaming) {
+        if !matches!(self.state, State::Streaming { .. }) {
             return;
         }
         let lane = lane_of(&mut self.lanes, stream).expect("refused items have a known stream");
@@ -204,16 +230,24 @@ impl Receiver {
 
     // Output
 
-    /// Welcome and refusals as they came, then one ack for each stream that has news.
-    pub fn poll_frame(&mut self) -> Option<SpaceFrame> {
+    /// Welcome and refusals as they came, then, when it is time, one ack for each stream that has news.
+    pub fn poll_frame(&mut self, now: Duration) -> Option<SpaceFrame> {
         if let Some(frame) = self.frames.pop_front() {
             return Some(frame);
         }
-        if !matches!(self.state, State::Streaming) {
+        if !matches!(self.state, State::Streaming { .. }) {
             return None;
         }
-        let lane = self.lanes.iter_mut().find(|lane| lane.ack_due)?;
+        let is_held = !self.is_pressing() && self.hold.poll_timeout(now).is_some();
+        if is_held && !self.is_saying {
+            return None;
+        }
+        let due = self.lanes.iter_mut().find(|lane| lane.ack_due);
+        self.is_saying = due.is_some();
+        let lane = due?;
         lane.ack_due = false;
+        self.hold.handle_left(now);
+        self.unsaid_items = 0;
         self.granted = self.settled + RECEIVE_WINDOW_BYTES;
         let cursor = Cursor { stream: lane.id, through: lane.durable };
         Some(SpaceFrame::Ack(Ack { cursor, credit_bytes: self.granted }))
@@ -223,16 +257,25 @@ impl Receiver {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due. A session that said hello may be quiet
-    /// for as long as the connection lives.
-    pub fn poll_timeout(&self) -> Option<Duration> {
+    /// When [`handle_timeout`](Self::handle_timeout) is due, or an ack that was held back at `now`. A session that
+    /// said hello may be quiet for as long as the connection lives.
+    pub fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         match self.state {
             State::AwaitHello { deadline } => Some(deadline),
+            State::Streaming { .. } if self.lanes.iter().any(|lane| lane.ack_due) => {
+                self.hold.poll_timeout(now)
+            }
             _ => None,
         }
     }
 
     // Inside
+
+    /// The box may soon have to wait for acks.
+    fn is_pressing(&self) -> bool {
+        let unsaid_bytes = self.settled + RECEIVE_WINDOW_BYTES - self.granted;
+        self.unsaid_items >= UNSAID_ITEMS_MAX || unsaid_bytes >= UNSAID_BYTES_MAX
+    }
 
     fn conclude<E>(&mut self, outcome: Result<(), E>) -> Result<(), E> {
         if outcome.is_err() {
@@ -263,8 +306,24 @@ impl Receiver {
         Ok(())
     }
 
-    fn handle_item(&mut self, stream: StreamId, item: Item) -> Result<(), PeerFault> {
-        let cost = item.cost();
+    /// What is void or repeated is read, too: the chain goes on from it.
+    fn handle_chained(
+        &mut self,
+        version: u16,
+        pipe: Pipe,
+        stream: StreamId,
+        chained: &Chained,
+    ) -> Result<(), PeerFault> {
+        let (seq, cost) = (chained.seq, chained.cost());
+        if version < VERSION_MIN {
+            return Err(PeerMisbehaved::ChainUnknown { stream, seq, version }.into());
+        }
+        let batch = self.chains[pipe as usize].read(chained);
+        let batch = batch.map_err(|fault| PeerMisbehaved::Chain { stream, seq, fault })?;
+        self.handle_item(stream, Item::Batch(batch), cost)
+    }
+
+    fn handle_item(&mut self, stream: StreamId, item: Item, cost: u64) -> Result<(), PeerFault> {
         self.used = self.used.saturating_add(cost);
         let (used, granted) = (self.used, self.granted);
         if used > granted {

@@ -7,24 +7,28 @@
 //! Invariants: places of a stream leave in order and each once, apart from what the space refused;
 //! `released <= acked <= sent` (`acked` may lie behind `released` only while the space is behind); what is
 //! on the way stays within [`IN_FLIGHT_BYTES_MAX`], [`IN_FLIGHT_ITEMS_MAX`] and the credit. The payload
-//! of a batch is not kept here once its frame is handed out: the spool still has it.
+//! of a batch is not kept here once its frame is handed out: the spool still has it. What a chain refers to was
+//! handed out before on the same pipe, and frames are handed out as they were made.
 
 mod lane;
 mod share;
 
 use crate::BATCH_BYTES_MAX;
+use crate::chain::{self, ChainOut, Message};
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent, SourceFault};
 use crate::frame::{
-    Ack, BoxFrame, Gap, Hello, Item, Offer, Refuse, RefuseReason, SpaceFrame, Versions, Welcome,
-    gap_reason,
+    Ack, BoxFrame, EncodedBatch, Gap, Hello, Item, Offer, Refuse, RefuseReason, SpaceFrame,
+    Versions, Welcome, gap_reason,
 };
 use crate::text::Reason;
-use guan_model::{BatchSeq, StreamId};
+use guan_codec::Squeeze;
+use guan_model::{BatchSeq, DatasetId, StreamId};
 use lane::Lane;
 use share::Share;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use crate::frame::Pipe;
 pub use share::{BACKLOG_PERCENT, BACKLOG_PERCENT_MAX};
 
 /// Most bytes on the way; a single larger item may go alone.
@@ -76,6 +80,26 @@ pub enum SenderEvent {
         from: BatchSeq,
         through: BatchSeq,
     },
+    /// A batch is among the frames, in so many bytes.
+    Sent {
+        dataset: DatasetId,
+        bytes: u64,
+    },
+}
+
+/// What waits for room.
+#[derive(Debug)]
+struct Outbound {
+    lane: usize,
+    item: Item,
+    /// What is told of a batch that goes in the chain.
+    message: Option<Message>,
+}
+
+impl Outbound {
+    fn cost(&self) -> u64 {
+        self.message.as_ref().map_or_else(|| self.item.cost(), Message::cost)
+    }
 }
 
 /// The sender has room for what follows `after`.
@@ -83,13 +107,6 @@ pub enum SenderEvent {
 pub struct Want {
     pub stream: StreamId,
     pub after: BatchSeq,
-}
-
-/// The way of a frame. What is on the live pipe overtakes what waits in the transport for the data pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pipe {
-    Data,
-    Live,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +123,7 @@ pub struct Sender {
     versions: Versions,
     lanes: Vec<Lane>,
     /// Items without room yet: one that was wanted, and gaps that the sender made itself.
-    waiting: VecDeque<(usize, Item)>,
+    waiting: VecDeque<Outbound>,
     frames: VecDeque<(Pipe, BoxFrame)>,
     events: VecDeque<SenderEvent>,
     credit_granted: u64,
@@ -118,6 +135,13 @@ pub struct Sender {
     share: Share,
     /// Something of this session was stored: what announces descriptors has been read.
     has_acked: bool,
+    /// Of the session; below the first before the welcome.
+    version: u16,
+    has_live_pipe: bool,
+    /// The link is what holds the box up.
+    is_scarce: bool,
+    /// Of the data pipe and of the live pipe.
+    chains: [ChainOut; 2],
 }
 
 impl Sender {
@@ -137,7 +161,17 @@ impl Sender {
             fetched: 0,
             share: Share::new(BACKLOG_PERCENT),
             has_acked: false,
+            version: 0,
+            has_live_pipe: true,
+            is_scarce: false,
+            chains: Default::default(),
         }
+    }
+
+    /// For an owner whose transport has a data pipe only.
+    pub fn with_one_pipe(mut self) -> Self {
+        self.has_live_pipe = false;
+        self
     }
 
     /// How much of the bytes is for what was kept from before this session, while there is something of both.
@@ -208,19 +242,21 @@ impl Sender {
         if through < wanted || through < from || (from < wanted && matches!(item, Item::Batch(_))) {
             return Err(SourceFault::Regressed { stream, from, through, wanted });
         }
-        self.count_served(index, item.cost());
-        let item = match item {
+        let message = self.message_of(&item);
+        let cost = message.as_ref().map_or_else(|| item.cost(), Message::cost);
+        self.count_served(index, cost);
+        let (item, message) = match item {
             // The item itself is asked for again once the gap is on its way.
             _ if from > wanted => {
                 let through = BatchSeq(from.0 - 1);
                 self.events.push_back(SenderEvent::Missing { stream, from: wanted, through });
                 let reason = gap_reason::MISSING;
-                Item::Gap(Gap { from: wanted, through, rows: 0, reason })
+                (Item::Gap(Gap { from: wanted, through, rows: 0, reason }), None)
             }
-            Item::Gap(gap) => Item::Gap(Gap { from: wanted, ..gap }),
-            batch => batch,
+            Item::Gap(gap) => (Item::Gap(Gap { from: wanted, ..gap }), None),
+            batch @ Item::Batch(_) => (batch, message),
         };
-        self.enqueue(now, index, item);
+        self.enqueue(now, Outbound { lane: index, item, message });
         Ok(())
     }
 
@@ -231,6 +267,11 @@ impl Sender {
             let index = self.lane_of(want.stream).expect("a want names a lane");
             self.lanes[index].dry = true;
         }
+    }
+
+    /// Whether the link is what holds the box up: then bytes are dearer than time.
+    pub fn handle_scarcity(&mut self, is_scarce: bool) {
+        self.is_scarce = is_scarce;
     }
 
     /// The space asks for proof before it answers the hello.
@@ -261,11 +302,6 @@ impl Sender {
 
     // Output
 
-    /// The next frame, for an owner with one pipe.
-    pub fn poll_frame(&mut self) -> Option<BoxFrame> {
-        self.poll_piped().map(|(_, frame)| frame)
-    }
-
     /// The next frame and its pipe; frames of one pipe arrive in order, and of two in any.
     pub fn poll_piped(&mut self) -> Option<(Pipe, BoxFrame)> {
         self.frames.pop_front()
@@ -293,7 +329,7 @@ impl Sender {
     }
 
     fn has_backlog(&self) -> bool {
-        self.has_acked && self.lanes.iter().any(Lane::is_behind)
+        self.has_live_pipe && self.has_acked && self.lanes.iter().any(Lane::is_behind)
     }
 
     fn want_among(&self, fits: impl Fn(&Lane) -> bool) -> Option<Want> {
@@ -350,6 +386,7 @@ impl Sender {
             }
         }
         self.state = State::Streaming;
+        self.version = version;
         self.credit_granted = welcome.credit_bytes;
         self.events.push_back(SenderEvent::Welcomed { version });
         for index in 0..self.lanes.len() {
@@ -369,7 +406,21 @@ impl Sender {
             self.events.push_back(SenderEvent::SpaceBehind { stream, space, ours });
             let (from, through) = (space.next(), ours);
             let gap = Gap { from, through, rows: 0, reason: gap_reason::SPACE_BEHIND };
-            self.enqueue(now, index, Item::Gap(gap));
+            self.enqueue(now, Outbound { lane: index, item: Item::Gap(gap), message: None });
+        }
+    }
+
+    /// What the chain is told of a batch that goes in one.
+    fn message_of(&self, item: &Item) -> Option<Message> {
+        let bytes_max = match self.is_scarce {
+            true => chain::CHAINED_BYTES_MAX_SCARCE,
+            false => chain::CHAINED_BYTES_MAX,
+        };
+        match item {
+            Item::Batch(batch) if self.version >= chain::VERSION_MIN => {
+                Message::of(batch, bytes_max)
+            }
+            _ => None,
         }
     }
 
@@ -415,11 +466,11 @@ impl Sender {
             return Err(PeerMisbehaved::RefuseOutside { stream, seq }.into());
         };
         // What waits for room follows what was taken back, so it is fetched again in its turn.
-        self.waiting.retain(|(lane, _)| *lane != index);
+        self.waiting.retain(|outbound| outbound.lane != index);
         self.events.push_back(SenderEvent::Refused { stream, seq, rows, reason, text });
         if reason.is_final() {
             let gap = Gap { from: seq, through: seq, rows, reason: gap_reason::REFUSED };
-            self.enqueue(now, index, Item::Gap(gap));
+            self.enqueue(now, Outbound { lane: index, item: Item::Gap(gap), message: None });
         } else {
             self.lanes[index].rest_until = Some(now + REFUSED_REST);
         }
@@ -441,17 +492,17 @@ impl Sender {
         }
     }
 
-    fn enqueue(&mut self, now: Duration, index: usize, item: Item) {
+    fn enqueue(&mut self, now: Duration, outbound: Outbound) {
         if self.unacked_bytes() == 0 {
             self.progress_at = now;
         }
-        self.waiting.push_back((index, item));
+        self.waiting.push_back(outbound);
         self.send_waiting(now);
     }
 
     fn send_waiting(&mut self, now: Duration) {
-        while let Some((_, item)) = self.waiting.front() {
-            let cost = item.cost();
+        while let Some(outbound) = self.waiting.front() {
+            let cost = outbound.cost();
             let (items, bytes) = (self.in_flight_items(), self.in_flight_bytes());
             let room =
                 items < IN_FLIGHT_ITEMS_MAX && (items == 0 || bytes + cost <= IN_FLIGHT_BYTES_MAX);
@@ -461,18 +512,42 @@ impl Sender {
             if items == 0 {
                 self.progress_at = now;
             }
-            let (index, item) = self.waiting.pop_front().expect("the front was just seen");
+            let Outbound { lane, item, message } =
+                self.waiting.pop_front().expect("the front was just seen");
             self.credit_used += cost;
             let has_backlog = self.has_backlog();
-            let lane = &mut self.lanes[index];
+            let lane = &mut self.lanes[lane];
             let pipe = lane.next_pipe(has_backlog);
-            lane.handle_sent(pipe, &item);
-            self.frames.push_back((pipe, BoxFrame::Item(lane.id, item)));
+            lane.handle_sent(pipe, &item, cost);
+            let stream = lane.id;
+            self.push(pipe, stream, item, message);
         }
     }
 
+    fn push(&mut self, pipe: Pipe, stream: StreamId, item: Item, message: Option<Message>) {
+        let sent = |batch: &EncodedBatch, bytes: usize| SenderEvent::Sent {
+            dataset: batch.dataset.clone(),
+            bytes: bytes as u64,
+        };
+        let frame = match (item, message) {
+            (Item::Batch(batch), Some(message)) => {
+                let squeeze = if self.is_scarce { Squeeze::Hard } else { Squeeze::Usual };
+                let chained = self.chains[pipe as usize].write(&batch, &message, squeeze);
+                self.events.push_back(sent(&batch, chained.piece.len()));
+                BoxFrame::Chained(stream, chained)
+            }
+            (item, _) => {
+                if let Item::Batch(batch) = &item {
+                    self.events.push_back(sent(batch, batch.bytes.len()));
+                }
+                BoxFrame::Item(stream, item)
+            }
+        };
+        self.frames.push_back((pipe, frame));
+    }
+
     fn unacked_bytes(&self) -> u64 {
-        self.in_flight_bytes() + self.waiting.iter().map(|(_, item)| item.cost()).sum::<u64>()
+        self.in_flight_bytes() + self.waiting.iter().map(Outbound::cost).sum::<u64>()
     }
 
     fn ack_deadline(&self) -> Option<Duration> {

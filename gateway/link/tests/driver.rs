@@ -1,20 +1,33 @@
-//! Box and space over real QUIC on loopback: everything arrives once, whoever goes away.
+//! Box and space over real QUIC and TCP on loopback: everything arrives once, whoever goes away.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "the test plays the programs around the link")]
+
+/// Runs each test over either transport.
+macro_rules! over_both {
+    ($($name:ident),*) => {
+        mod over_quic {
+            $(#[tokio::test] async fn $name() { super::$name(super::Transport::Quic).await; })*
+        }
+        mod over_tcp {
+            $(#[tokio::test] async fn $name() { super::$name(super::Transport::Tcp).await; })*
+        }
+    };
+}
 
 #[path = "driver/attest.rs"]
 mod attest;
 
 use bytes::Bytes;
 use guan_link::driver::{
-    Admit, Appraise, Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, Inbox, InboxFault,
-    LinkEvent, LinkStatus, LinkTuning, Peers, ReadFault, Receipt, Refusal, Released, SpaceLink,
+    Admit, Appraise, Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, ClientTls, Inbox,
+    InboxFault, LinkEvent, LinkStatus, LinkTuning, Paths, Peers, ReadFault, Receipt, Refusal,
+    Released, SpaceLink, TcpListen,
 };
 use guan_link::text::{CheckpointText, ReportJson};
 use guan_link::{
-    Cursor, EncodedBatch, Item, LETTER_BYTES_MAX, LETTERS_MAX, Letter, Offer, RefuseReason,
-    StreamRange, Topic,
+    Cursor, EncodedBatch, Item, LETTER_BYTES_MAX, LETTERS_MAX, Letter, Offer, RefuseReason, Route,
+    StreamRange, Topic, Transport, TransportChoice,
 };
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -24,6 +37,8 @@ use rustls::server::WebPkiClientVerifier;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -172,11 +187,12 @@ struct Certificates {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
+    transport: Transport,
 }
 
 impl Certificates {
     /// One certificate below one authority; it serves both ends here.
-    fn new() -> Self {
+    fn new(transport: Transport) -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(vec![]).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -187,23 +203,22 @@ impl Certificates {
         let mut roots = RootCertStore::empty();
         roots.add(root).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Self { chain: vec![leaf.der().clone()], key, roots: Arc::new(roots) }
+        Self { chain: vec![leaf.der().clone()], key, roots: Arc::new(roots), transport }
     }
 
-    fn server(&self) -> quinn::ServerConfig {
+    fn server(&self) -> rustls::ServerConfig {
         let ring = Arc::new(rustls::crypto::ring::default_provider());
         let verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots.clone(), ring.clone());
-        let tls = rustls::ServerConfig::builder_with_provider(ring)
+        rustls::ServerConfig::builder_with_provider(ring)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_client_cert_verifier(verifier.build().unwrap())
             .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .unwrap();
-        LinkTuning::default().server(tls).unwrap()
+            .unwrap()
     }
 
-    fn client(&self) -> quinn::ClientConfig {
+    fn client(&self) -> ClientTls {
         let ring = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(ring)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -211,7 +226,9 @@ impl Certificates {
             .with_root_certificates(self.roots.clone())
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .unwrap();
-        LinkTuning::default().client(tls).unwrap()
+        let tuning = LinkTuning::default();
+        let tcp = Some(tuning.tcp_client(tls.clone()));
+        ClientTls { quic: tuning.client(tls).unwrap(), tcp }
     }
 }
 
@@ -239,13 +256,34 @@ impl Space {
         at: SocketAddr,
         appraise: Option<Arc<dyn Appraise>>,
     ) -> Self {
-        let endpoint = quinn::Endpoint::server(certificates.server(), at).unwrap();
-        let address = endpoint.local_addr().unwrap();
+        // The transport that is not asked for is somewhere else.
+        let (udp, tcp) = match certificates.transport {
+            Transport::Quic => (at, loopback()),
+            Transport::Tcp => (loopback(), at),
+        };
+        let (tls, tuning) = (certificates.server(), LinkTuning::default());
+        let listener = std::net::TcpListener::bind(tcp).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let endpoint = quinn::Endpoint::server(tuning.server(tls.clone()).unwrap(), udp).unwrap();
+        let address = match certificates.transport {
+            Transport::Quic => endpoint.local_addr().unwrap(),
+            Transport::Tcp => listener.local_addr().unwrap(),
+        };
+        let tcp = Some(TcpListen { listener, tls: tuning.tcp_server(tls), tuning });
         let (stop, stopping) = watch::channel(false);
         let (peers, shown) = watch::channel(BTreeMap::new());
         let admit = Everyone(admit);
-        let link =
-            SpaceLink { endpoint, inbox, admit, appraise, peers_max: 4, peers, stop: stopping };
+        let link = SpaceLink {
+            endpoint,
+            tcp,
+            inbox,
+            admit,
+            appraise,
+            peers_max: 4,
+            peers,
+            stop: stopping,
+        };
         Self { address, stop, peers: shown, task: tokio::spawn(link.run()) }
     }
 
@@ -279,6 +317,20 @@ impl Edge {
         space: SocketAddr,
         attest: Option<Arc<dyn Attest>>,
     ) -> Self {
+        let choice = match certificates.transport {
+            Transport::Quic => TransportChoice::Quic,
+            Transport::Tcp => TransportChoice::Tcp,
+        };
+        let paths = Paths { route: Route::new(choice), ..Paths::default() };
+        Self::start_along(certificates, space, paths, attest)
+    }
+
+    fn start_along(
+        certificates: &Certificates,
+        space: SocketAddr,
+        paths: Paths,
+        attest: Option<Arc<dyn Attest>>,
+    ) -> Self {
         let newest = Arc::new(Mutex::new(BatchSeq::ZERO));
         let (committed, committed_in) = watch::channel(0);
         let (checkpoint, checkpoint_in) =
@@ -296,6 +348,7 @@ impl Edge {
                 Box::new(move || config.clone())
             },
             locate: vec![space],
+            paths,
             server_name: "space".to_owned(),
             source: Source { newest: newest.clone(), released: released_out.clone() },
             inputs: BoxInputs {
@@ -364,9 +417,8 @@ fn disconnected(event: LinkEvent) -> Option<String> {
     }
 }
 
-#[tokio::test]
-async fn batches_notes_and_tables_arrive_and_are_released() {
-    let certificates = Certificates::new();
+async fn batches_notes_and_tables_arrive_and_are_released(transport: Transport) {
+    let certificates = Certificates::new(transport);
     let inbox = Memory::default();
     let space = Space::start(&certificates, inbox.clone(), true, loopback());
     let mut edge = Edge::start(&certificates, space.address);
@@ -381,7 +433,7 @@ async fn batches_notes_and_tables_arrive_and_are_released() {
     assert_eq!(seen.await, 9);
     assert_eq!(space.peers.borrow().len(), 1);
     let status = edge.status.borrow().clone();
-    assert_eq!(status.batches_sent, 301);
+    assert_eq!((status.batches_sent, status.transport), (301, Some(transport)));
     assert_eq!(status.dataset_bytes[&DatasetId::parse("d").unwrap()], 301 * 20_000);
     assert!(status.udp_bytes_sent > status.stream_bytes_sent, "{status:?}");
     edge.stop().await;
@@ -392,9 +444,8 @@ async fn batches_notes_and_tables_arrive_and_are_released() {
     assert_eq!(stored.checkpoint.as_deref(), Some("head"));
 }
 
-#[tokio::test]
-async fn letters_go_both_ways_and_a_wrong_one_ends_the_session() {
-    let certificates = Certificates::new();
+async fn letters_go_both_ways_and_a_wrong_one_ends_the_session(transport: Transport) {
+    let certificates = Certificates::new(transport);
     let space = Space::start(&certificates, Memory::default(), true, loopback());
     let mut edge = Edge::start(&certificates, space.address);
     // The longest, and the empty one.
@@ -417,9 +468,8 @@ async fn letters_go_both_ways_and_a_wrong_one_ends_the_session() {
     space.stop().await;
 }
 
-#[tokio::test]
-async fn a_space_that_restarts_gets_the_rest_and_nothing_twice() {
-    let certificates = Certificates::new();
+async fn a_space_that_restarts_gets_the_rest_and_nothing_twice(transport: Transport) {
+    let certificates = Certificates::new(transport);
     let inbox = Memory::default();
     let space = Space::start(&certificates, inbox.clone(), true, loopback());
     let address = space.address;
@@ -437,9 +487,8 @@ async fn a_space_that_restarts_gets_the_rest_and_nothing_twice() {
     assert_eq!(inbox.stored.lock().unwrap().items.len(), 100);
 }
 
-#[tokio::test]
-async fn a_store_that_fails_is_tried_again() {
-    let certificates = Certificates::new();
+async fn a_store_that_fails_is_tried_again(transport: Transport) {
+    let certificates = Certificates::new(transport);
     let inbox = Memory::default();
     *inbox.fail_at.lock().unwrap() = Some(BatchSeq(10));
     let space = Space::start(&certificates, inbox.clone(), true, loopback());
@@ -452,9 +501,8 @@ async fn a_store_that_fails_is_tried_again() {
     space.stop().await;
 }
 
-#[tokio::test]
-async fn a_batch_that_is_refused_for_good_becomes_a_gap() {
-    let certificates = Certificates::new();
+async fn a_batch_that_is_refused_for_good_becomes_a_gap(transport: Transport) {
+    let certificates = Certificates::new(transport);
     let inbox = Memory { refuse: Some(BatchSeq(5)), ..Memory::default() };
     let space = Space::start(&certificates, inbox.clone(), true, loopback());
     let mut edge = Edge::start(&certificates, space.address);
@@ -473,9 +521,8 @@ async fn a_batch_that_is_refused_for_good_becomes_a_gap() {
     assert_eq!(stored.items.iter().map(|seq| seq.0).collect::<Vec<_>>(), [1, 2, 3, 4, 6, 7, 8]);
 }
 
-#[tokio::test]
-async fn a_box_that_is_not_admitted_is_told_why() {
-    let certificates = Certificates::new();
+async fn a_box_that_is_not_admitted_is_told_why(transport: Transport) {
+    let certificates = Certificates::new(transport);
     let space = Space::start(&certificates, Memory::default(), false, loopback());
     let mut edge = Edge::start(&certificates, space.address);
     let text = edge.event(disconnected).await;
@@ -483,3 +530,60 @@ async fn a_box_that_is_not_admitted_is_told_why() {
     edge.stop().await;
     space.stop().await;
 }
+
+/// UDP goes nowhere at first; after the space has come back with it, the next session is over QUIC.
+#[tokio::test]
+async fn tcp_comes_in_where_udp_is_blocked_and_quic_comes_back() {
+    let certificates = Certificates::new(Transport::Tcp);
+    let inbox = Memory::default();
+    let space = Space::start(&certificates, inbox.clone(), true, loopback());
+    let address = space.address;
+    let connect_wait = Duration::from_millis(300);
+    let paths = Paths { connect_wait, ..Paths::default() };
+    let mut edge = Edge::start_along(&certificates, address, paths, None);
+    let connected = |event| match event {
+        LinkEvent::Connected { transport, .. } => Some(transport),
+        _ => None,
+    };
+    assert_eq!(edge.event(connected).await, Transport::Tcp);
+    assert_eq!(edge.status.borrow().failures, 1, "QUIC was tried twice");
+    edge.commit(3);
+    edge.released(3).await;
+    space.stop().await;
+    let certificates = Certificates { transport: Transport::Quic, ..certificates };
+    let space = Space::start(&certificates, inbox.clone(), true, address);
+    assert_eq!(edge.event(connected).await, Transport::Quic);
+    edge.commit(2);
+    edge.released(5).await;
+    edge.stop().await;
+    space.stop().await;
+    assert_eq!(inbox.stored.lock().unwrap().through, BatchSeq(5));
+}
+
+/// What knocks and is no box does not hold others up.
+#[tokio::test]
+async fn a_caller_that_says_nothing_and_one_that_speaks_something_else_are_left_alone() {
+    let certificates = Certificates::new(Transport::Tcp);
+    let inbox = Memory::default();
+    let space = Space::start(&certificates, inbox, true, loopback());
+    let _silent = tokio::net::TcpStream::connect(space.address).await.unwrap();
+    let mut other = tokio::net::TcpStream::connect(space.address).await.unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = other.read_to_end(&mut answer).await;
+    assert!(answer.len() < 100, "an alert at most: {answer:02x?}");
+    let mut edge = Edge::start(&certificates, space.address);
+    edge.commit(1);
+    edge.released(1).await;
+    edge.stop().await;
+    space.stop().await;
+}
+
+over_both!(
+    batches_notes_and_tables_arrive_and_are_released,
+    letters_go_both_ways_and_a_wrong_one_ends_the_session,
+    a_space_that_restarts_gets_the_rest_and_nothing_twice,
+    a_store_that_fails_is_tried_again,
+    a_batch_that_is_refused_for_good_becomes_a_gap,
+    a_box_that_is_not_admitted_is_told_why
+);

@@ -1,16 +1,17 @@
-//! Sender and receiver over a pipe that is cut at any byte: everything arrives once and in order.
+//! Sender and receiver over two pipes that are cut at any byte: everything arrives once and in order.
 //!
 //! One seed drives the workload, the pieces in which bytes move, the cuts, refusals, a store that forgets
-//! what was not durable, and a space that is set back to an older copy.
+//! what was not durable, a space that is set back to an older copy, ends of an earlier version, and what goes in a
+//! chain.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use bytes::Bytes;
-use guan_link::frame::gap_reason;
+use guan_link::frame::{Pipe, gap_reason};
 use guan_link::wire::{Wire, encode};
 use guan_link::{
     BoxFrame, Cursor, EncodedBatch, FrameDecoder, Gap, Item, Offer, PeerFault, Receiver,
-    ReceiverEvent, RefuseReason, Sender, SenderEvent, SpaceFrame, StreamRange, VERSIONS,
+    ReceiverEvent, RefuseReason, Sender, SenderEvent, SpaceFrame, StreamRange, VERSIONS, Versions,
 };
 use guan_model::{BatchSeq, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use proptest::prelude::*;
@@ -52,14 +53,22 @@ enum Place {
 
 fn batch(stream: usize, seq: BatchSeq) -> EncodedBatch {
     let text = format!("{stream}/{seq}");
-    // Some are larger than what is moved at once.
-    let bytes = Bytes::from(text.repeat(1 + usize::try_from(seq.0 % 7).unwrap() * 40));
+    // Some are larger than what is moved at once, and a few than what goes in a chain.
+    let repeat = if seq.0.is_multiple_of(31) { 10_000 } else { seq.0 % 7 * 40 };
+    let text = text.repeat(1 + usize::try_from(repeat).unwrap());
+    let digest = Digest::of(text.as_bytes());
+    // Some are no batches, and some others than their digest says: these go alone.
+    let (digest, bytes) = match seq.0 % 5 {
+        0 => (digest, Bytes::from(text)),
+        1 if seq.0.is_multiple_of(2) => (Digest([7; 32]), guan_codec::pack(text.as_bytes()).into()),
+        _ => (digest, guan_codec::pack(text.as_bytes()).into()),
+    };
     EncodedBatch {
         seq,
         dataset: DatasetId::parse("d").unwrap(),
         contract: ContractId::parse("c").unwrap(),
         rows: 1,
-        digest: Digest::of(&bytes),
+        digest,
         bytes,
     }
 }
@@ -67,9 +76,11 @@ fn batch(stream: usize, seq: BatchSeq) -> EncodedBatch {
 struct Session {
     sender: Sender,
     receiver: Receiver,
-    up: VecDeque<u8>,
+    /// Data pipe and live pipe.
+    up: [VecDeque<u8>; 2],
     down: VecDeque<u8>,
-    at_space: FrameDecoder<BoxFrame>,
+    at_space: [FrameDecoder<BoxFrame>; 2],
+    is_old: bool,
     at_box: FrameDecoder<SpaceFrame>,
     /// Handed to the space's store and not yet durable.
     storing: VecDeque<(StreamId, Item)>,
@@ -86,6 +97,8 @@ struct World {
     refused_for_good: BTreeSet<(usize, BatchSeq)>,
     set_back: bool,
     sessions: usize,
+    chained: usize,
+    begun: usize,
 }
 
 fn index(stream: StreamId) -> usize {
@@ -110,6 +123,8 @@ impl World {
             refused_for_good: BTreeSet::new(),
             set_back: false,
             sessions: 0,
+            chained: 0,
+            begun: 0,
         }
     }
 
@@ -121,12 +136,18 @@ impl World {
             newest: BatchSeq(self.spool[index].len() as u64),
         };
         let offer = Offer::new(SpoolId([7; 16]), (0..STREAMS).map(range).collect()).unwrap();
+        let mut versions = [VERSIONS, VERSIONS];
+        let is_old = self.dice.one_in(4);
+        if is_old {
+            versions[self.dice.below(2)] = Versions { min: 1, max: 1 };
+        }
         Session {
-            sender: Sender::new(self.now, VERSIONS, offer),
-            receiver: Receiver::new(self.now, VERSIONS),
-            up: VecDeque::new(),
+            sender: Sender::new(self.now, versions[0], offer),
+            receiver: Receiver::new(self.now, versions[1]),
+            up: Default::default(),
             down: VecDeque::new(),
-            at_space: FrameDecoder::new(),
+            at_space: [FrameDecoder::new(), FrameDecoder::new()],
+            is_old,
             at_box: FrameDecoder::new(),
             storing: VecDeque::new(),
         }
@@ -174,6 +195,7 @@ impl World {
             session.sender.handle_frame(self.now, frame).unwrap();
         }
         session.sender.handle_available_all();
+        session.sender.handle_scarcity(self.dice.one_in(3));
         for _ in 0..self.dice.below(20) {
             let Some(want) = session.sender.poll_want() else { break };
             match self.read(index(want.stream), want.after) {
@@ -181,8 +203,13 @@ impl World {
                 None => session.sender.handle_nothing(want),
             }
         }
-        while let Some(frame) = session.sender.poll_frame() {
-            push(&mut session.up, &frame);
+        while let Some((pipe, frame)) = session.sender.poll_piped() {
+            if let BoxFrame::Chained(_, chained) = &frame {
+                assert!(!session.is_old, "an end of version 1 has no chains");
+                self.chained += 1;
+                self.begun += usize::from(chained.begins);
+            }
+            push(&mut session.up[pipe as usize], &frame);
         }
         while let Some(event) = session.sender.poll_event() {
             match event {
@@ -197,17 +224,21 @@ impl World {
                     let at = usize::try_from(from.0 - 1).unwrap();
                     assert_eq!(self.spool[index(stream)][at], Place::Hole);
                 }
-                SenderEvent::Welcomed { .. } | SenderEvent::Refused { .. } => {}
+                SenderEvent::Welcomed { .. }
+                | SenderEvent::Refused { .. }
+                | SenderEvent::Sent { .. } => {}
             }
         }
     }
 
     fn step_space(&mut self, session: &mut Session) {
         let piece = 1 + self.dice.below(300);
-        let bytes: Vec<u8> = session.up.drain(..piece.min(session.up.len())).collect();
-        session.at_space.handle_bytes(&bytes);
-        while let Some(frame) = session.at_space.poll().unwrap() {
-            session.receiver.handle_frame(frame).unwrap();
+        let pipe = if self.dice.one_in(2) { Pipe::Live } else { Pipe::Data };
+        let at = pipe as usize;
+        let bytes: Vec<u8> = session.up[at].drain(..piece.min(session.up[at].len())).collect();
+        session.at_space[at].handle_bytes(&bytes);
+        while let Some(frame) = session.at_space[at].poll().unwrap() {
+            session.receiver.handle_piped(pipe, frame).unwrap();
             while let Some(event) = session.receiver.poll_event() {
                 self.handle_event(session, event);
             }
@@ -218,7 +249,7 @@ impl World {
             self.stored[index(stream)].push(item);
             session.receiver.handle_durable(stream, through);
         }
-        while let Some(frame) = session.receiver.poll_frame() {
+        while let Some(frame) = session.receiver.poll_frame(self.now) {
             push(&mut session.down, &frame);
         }
     }
@@ -321,8 +352,8 @@ impl World {
     }
 }
 
-/// Gives how many sessions it took.
-fn run(seed: u64) -> usize {
+/// Gives how many sessions it took, how many batches went in chains, and how many chains.
+fn run(seed: u64) -> [usize; 3] {
     let mut world = World::new(seed);
     let mut session = world.connect();
     for _ in 0..STEPS {
@@ -336,13 +367,15 @@ fn run(seed: u64) -> usize {
         assert!(left > 0, "seed {seed}: the spool does not empty on a quiet link");
     }
     world.check();
-    world.sessions
+    [world.sessions, world.chained, world.begun]
 }
 
 #[test]
 fn the_pipe_is_cut_often_enough_to_mean_something() {
-    let sessions: usize = (0..100).map(run).sum();
+    let sums = (0..100).map(run).reduce(|one, other| [0, 1, 2].map(|at| one[at] + other[at]));
+    let [sessions, chained, begun] = sums.unwrap();
     assert!(sessions > 500, "{sessions} sessions in 100 runs");
+    assert!(chained > 3 * begun && begun > 300, "{chained} batches in {begun} chains");
 }
 
 proptest! {

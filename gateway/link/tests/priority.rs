@@ -49,7 +49,7 @@ fn serve(sender: &mut Sender, count: usize, sizes: (usize, usize)) -> (u64, u64)
         let (want, item) = (Want { stream, after }, item(after.next(), size));
         *(if stream == LIVE { &mut live } else { &mut kept }) += item.cost();
         sender.handle_item(now, want, item).unwrap();
-        while let Some(frame) = sender.poll_frame() {
+        while let Some((_, frame)) = sender.poll_piped() {
             let BoxFrame::Item(stream, item) = frame else { continue };
             let cursor = Cursor { stream, through: item.through() };
             let ack = Ack { cursor, credit_bytes: u64::MAX };

@@ -33,7 +33,7 @@ use guan_identity::join::Maker;
 use guan_identity::{
     CaFault, CertFault, KeyFault, KeyFile, LogKeyFile, SmallCa, Tier, TimeCell, TlsFault,
 };
-use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TuningFault};
+use guan_link::driver::{Appraise, LinkTuning, Peers, SpaceLink, TcpListen, TuningFault};
 use guan_log::LeavesDamaged;
 use guan_model::{ClockQuality, Digest, Now, Signer, WallTime};
 use guan_spool::OsDisk;
@@ -153,18 +153,28 @@ impl Server {
     }
 }
 
-fn endpoint(
+/// Where boxes connect.
+async fn listen(
     config: &SpaceConfig,
     server: &Server,
     time: Arc<TimeCell>,
-) -> Result<quinn::Endpoint, RunError> {
+) -> Result<(quinn::Endpoint, Option<TcpListen>), RunError> {
     let Server { chain, key } = server;
     let roots = guan_identity::read_certificates(&read(&config.ca_certificate_file)?)?;
     let (chain, key) = (chain.clone(), key.clone());
     let tls = guan_identity::server_config(chain, key, roots, guan_link::ALPN, time)?;
-    let server = LinkTuning::default().server(tls)?;
-    let address = config.listen;
-    quinn::Endpoint::server(server, address).map_err(|source| RunError::Listen { address, source })
+    let tuning = LinkTuning::default();
+    let tcp = match config.tcp_listen {
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.map_err(|source| RunError::Listen { address, source })?;
+            Some(TcpListen { listener, tls: tuning.tcp_server(tls.clone()), tuning })
+        }
+        None => None,
+    };
+    let (server, address) = (tuning.server(tls)?, config.listen);
+    let endpoint = quinn::Endpoint::server(server, address);
+    Ok((endpoint.map_err(|source| RunError::Listen { address, source })?, tcp))
 }
 
 /// The tiers that this space accepts.
@@ -372,7 +382,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let store = open_store(&config, &keys)?;
     let time = Arc::new(TimeCell::new(wall_time()));
     let server = Server::load(&config)?;
-    let endpoint = endpoint(&config, &server, time.clone())?;
+    let (endpoint, tcp) = listen(&config, &server, time.clone()).await?;
     let authority = authority(&config)?;
     let alarms = Alarms::default();
     let joining = joining(&config, &server, authority.clone(), time.clone(), alarms.clone())?;
@@ -399,6 +409,7 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     let (peers_out, peers) = watch::channel(Peers::new());
     let link = SpaceLink {
         endpoint,
+        tcp,
         inbox: inbox.clone(),
         admit: Admission::new(Registry::new(&config.state_dir), &tiers, alarms.clone()),
         appraise: Some(appraise),

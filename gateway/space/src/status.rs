@@ -55,6 +55,9 @@ pub struct BoxStatus {
     pub id: String,
     pub is_connected: bool,
     pub address: Option<String>,
+    /// `quic` or `tcp`.
+    #[serde(default)]
+    pub transport: Option<String>,
     pub rtt_ms: Option<f64>,
     pub udp_bytes_sent: u64,
     pub udp_bytes_received: u64,
@@ -104,7 +107,8 @@ pub fn compose(
             id: id.to_string(),
             is_connected: peer.is_some(),
             address: peer.map(|peer| peer.address.to_string()),
-            rtt_ms: peer.map(|peer| peer.rtt.as_secs_f64() * 1e3),
+            transport: peer.map(|peer| peer.transport.as_str().to_owned()),
+            rtt_ms: peer.and_then(|peer| peer.rtt).map(|rtt| rtt.as_secs_f64() * 1e3),
             udp_bytes_sent: peer.map_or(0, |peer| peer.udp_bytes_sent),
             udp_bytes_received: peer.map_or(0, |peer| peer.udp_bytes_received),
             log_size: head.map(|head| head.size),

@@ -5,7 +5,7 @@ use crate::model::{Counts, Shape};
 use bytes::Bytes;
 use guan_link::driver::{
     Admit, Appraisal, Appraise, Attest, BatchSource, Bound, BoxInputs, BoxLink, BoxOutputs, Inbox,
-    InboxFault, LinkStatus, LinkTuning, Peers, Permit, Proof, ReadFault, Receipt, Refusal,
+    InboxFault, LinkStatus, LinkTuning, Paths, Peers, Permit, Proof, ReadFault, Receipt, Refusal,
     Released, SpaceLink, Underway,
 };
 use guan_link::frame::Question;
@@ -212,6 +212,7 @@ impl Running {
             spooled.iter().map(|(stream, lengths)| (*stream, with_time(lengths))).collect();
         let (space_stop, stopping) = watch::channel(false);
         let space = SpaceLink {
+            tcp: None,
             endpoint: pair.space_end.clone(),
             inbox: shared.clone(),
             admit: Everyone,
@@ -234,8 +235,9 @@ impl Running {
         let client = pair.client.clone();
         let link = BoxLink {
             endpoint: pair.box_end.clone(),
-            credentials: Box::new(move || client.clone()),
+            credentials: Box::new(move || client.clone().into()),
             locate: vec![SPACE],
+            paths: Paths::default(),
             server_name: "space".to_owned(),
             source: Source { shared: shared.clone(), released },
             inputs: BoxInputs {

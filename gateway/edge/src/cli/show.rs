@@ -60,7 +60,11 @@ fn print_status(status: &GuanStatus) {
         println!("           last: {text}");
     }
     let link = &status.link;
-    println!("link       {}, {} sessions, {} failures", link.state, link.sessions, link.failures);
+    let transport = link.transport.as_ref().map_or(String::new(), |name| format!(" over {name}"));
+    println!(
+        "link       {}{transport}, {} sessions, {} failures",
+        link.state, link.sessions, link.failures
+    );
     if let (Some(error), true) = (&link.last_error, link.state != "connected") {
         println!("           last: {error}");
     }

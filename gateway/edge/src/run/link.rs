@@ -15,15 +15,16 @@ use crate::upkeep::{Surroundings, Upkeep, next_certificate};
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use guan_configs::EdgeConfig;
-use guan_configs::edge::{CongestionName, LinkConfig};
+use guan_configs::edge::{CongestionName, LinkConfig, TransportName};
 use guan_identity::tpm::Tpm;
 use guan_identity::{CertFault, Tier, TimeCell, TlsFault, peer_identity};
 use guan_link::driver::{
-    Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, Congestion, HostPort, LinkEvent,
-    LinkTuning, TuningFault,
+    Attest, BatchSource, BoxInputs, BoxLink, BoxOutputs, ClientTls, Congestion, HostPort,
+    LinkEvent, LinkTuning, Paths, TuningFault,
 };
 use guan_link::text::ReportJson;
 use guan_link::{LETTERS_MAX, Letter, Topic};
+use guan_link::{Route, TransportChoice};
 use guan_model::{BootNumber, BoxId, Digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
@@ -111,6 +112,7 @@ pub(super) struct Uplink<S> {
     endpoint: quinn::Endpoint,
     credentials: Credentials,
     locate: HostPort,
+    paths: Paths,
     server_name: String,
     source: S,
     time: Arc<TimeCell>,
@@ -163,6 +165,7 @@ pub(super) fn prepare<S: BatchSource>(
         endpoint: quinn::Endpoint::client(local).map_err(LinkSetupFault::Socket)?,
         credentials,
         locate: HostPort { host: config.link.host.clone(), port: config.link.port },
+        paths: paths(&config.link),
         server_name: config.link.server_name.clone(),
         source,
         time,
@@ -208,12 +211,24 @@ impl CandidateMaker {
         let (roots, time) = (self.roots.clone(), self.time.clone());
         let tls = guan_identity::client_config(chain, key, roots, guan_link::ALPN, time)?;
         let tuning = tuning(&config.link);
-        Ok(Candidate { config: tuning.client(tls)?, leaf: Digest::of(&leaf) })
+        let tcp = Some(tuning.tcp_client(tls.clone()));
+        let tls = ClientTls { quic: tuning.client(tls)?, tcp };
+        Ok(Candidate { tls, leaf: Digest::of(&leaf) })
     }
 }
 
 fn rate_bytes_per_s_max(config: &LinkConfig) -> Option<u64> {
     config.use_of_link.rate_bits_per_s_max.map(|bits| bits / 8)
+}
+
+fn paths(config: &LinkConfig) -> Paths {
+    let choice = match config.transport {
+        TransportName::Auto => TransportChoice::Auto,
+        TransportName::Quic => TransportChoice::Quic,
+        TransportName::Tcp => TransportChoice::Tcp,
+    };
+    let (route, tcp_port) = (Route::new(choice), config.tcp_port);
+    Paths { route, tcp_port, tuning: tuning(config), ..Paths::default() }
 }
 
 fn tuning(config: &LinkConfig) -> LinkTuning {
@@ -324,6 +339,7 @@ impl<S: BatchSource> Uplink<S> {
                 Box::new(move || credentials.next_attempt())
             },
             locate: self.locate,
+            paths: self.paths,
             server_name: self.server_name,
             source: self.source,
             inputs: BoxInputs {
@@ -462,8 +478,9 @@ async fn handle_events(
 ) {
     while let Some(event) = events.recv().await {
         match event {
-            LinkEvent::Connected { version, address } => {
-                tracing::info!(%address, version, "the space welcomed this box");
+            LinkEvent::Connected { version, address, transport } => {
+                let transport = transport.as_str();
+                tracing::info!(%address, version, transport, "the space welcomed this box");
                 if let Some(upkeep) = &upkeep {
                     upkeep.handle_welcome();
                 }

@@ -3,6 +3,7 @@
 //! After the handshake, because relays were found against every binding inside it (research/tpm.md, 7).
 
 use super::fault::LinkFault;
+use super::transport::Connection;
 use crate::frame::{NONCE_BYTES, Question};
 use crate::gate::GateOutcome;
 use bytes::Bytes;
@@ -28,22 +29,19 @@ pub struct Bound {
 impl Bound {
     /// Without an exporter or a certificate there is nothing to bind to, and so no going on.
     pub(super) fn new(
-        connection: &quinn::Connection,
+        connection: &Connection,
         nonce: [u8; NONCE_BYTES],
     ) -> Result<Self, LinkFault> {
         let mut exporter = [0; NONCE_BYTES];
-        connection
-            .export_keying_material(&mut exporter, EXPORTER_LABEL, &nonce)
-            .map_err(|_| LinkFault::Unbound)?;
+        connection.export(&mut exporter, EXPORTER_LABEL, &nonce).ok_or(LinkFault::Unbound)?;
         let peer_leaf = leaf(connection).ok_or(LinkFault::Unbound)?;
         Ok(Self { nonce, exporter, peer_leaf })
     }
 }
 
 /// Certificate of the other end.
-pub(super) fn leaf(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
-    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    chain.into_iter().next()
+pub(super) fn leaf(connection: &Connection) -> Option<CertificateDer<'static>> {
+    connection.chain()?.into_iter().next()
 }
 
 /// What is underway elsewhere.
@@ -82,7 +80,7 @@ pub enum Wish {
 const NO_NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
 
 impl Bound {
-    pub(super) fn without_nonce(connection: &quinn::Connection) -> Result<Self, LinkFault> {
+    pub(super) fn without_nonce(connection: &Connection) -> Result<Self, LinkFault> {
         Self::new(connection, NO_NONCE)
     }
 }

@@ -6,9 +6,12 @@ use super::fault::{LinkFault, describe};
 use super::permit::{Permit, permitted};
 use super::source::BatchSource;
 use super::status::{LinkState, LinkStatus};
-use super::{CLOSE_WAIT, CONNECT_WAIT, stopped};
+use super::transport::{Connection, connect_tcp};
+use super::tuning::LinkTuning;
+use super::{CLOSE_WAIT, CONNECT_WAIT, PROBE_WAIT, stopped};
 use crate::backoff::Backoff;
 use crate::frame::{Letter, RefuseReason};
+use crate::route::{Route, Transport};
 use crate::text::{CheckpointText, Reason, ReportJson};
 use bytes::Bytes;
 use guan_model::{BatchSeq, Digest, StreamId};
@@ -59,6 +62,7 @@ pub enum LinkEvent {
     Connected {
         version: u16,
         address: SocketAddr,
+        transport: Transport,
     },
     Disconnected {
         fault: Arc<LinkFault>,
@@ -120,8 +124,41 @@ pub struct BoxOutputs {
     pub status: watch::Sender<LinkStatus>,
 }
 
-/// Configuration of the next attempt.
-pub type Credentials = Box<dyn FnMut() -> quinn::ClientConfig + Send>;
+/// TLS of the next attempt.
+#[derive(Clone)]
+pub struct ClientTls {
+    pub quic: quinn::ClientConfig,
+    /// `None`: there is no other way.
+    pub tcp: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl From<quinn::ClientConfig> for ClientTls {
+    fn from(quic: quinn::ClientConfig) -> Self {
+        Self { quic, tcp: None }
+    }
+}
+
+/// The ways to the space.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// What was learnt of them, at first what the operator wants.
+    pub route: Route,
+    /// Where the space listens for TCP; `None`: at the number of its UDP port.
+    pub tcp_port: Option<u16>,
+    /// Tells when a silent TCP connection is dead.
+    pub tuning: LinkTuning,
+    /// Longest wait for a connection to one address.
+    pub connect_wait: Duration,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        let (route, tuning) = (Route::default(), LinkTuning::default());
+        Self { route, tcp_port: None, tuning, connect_wait: CONNECT_WAIT }
+    }
+}
+
+pub type Credentials = Box<dyn FnMut() -> ClientTls + Send>;
 
 /// Everything that the box's link needs.
 pub struct BoxLink<S, L> {
@@ -130,6 +167,7 @@ pub struct BoxLink<S, L> {
     /// What the box shows of itself; asked before each attempt.
     pub credentials: Credentials,
     pub locate: L,
+    pub paths: Paths,
     /// The name that the space's certificate must carry.
     pub server_name: String,
     pub source: S,
@@ -231,27 +269,66 @@ async fn attempt<S: BatchSource, L: Locate>(
     }
 }
 
-async fn connect<S, L: Locate>(link: &mut BoxLink<S, L>) -> Result<quinn::Connection, LinkFault> {
+/// By QUIC at all addresses, then, if that is to be tried, by TCP. What QUIC failed of is told when both do.
+async fn connect<S, L: Locate>(link: &mut BoxLink<S, L>) -> Result<Connection, LinkFault> {
     let addresses = timeout(CONNECT_WAIT, link.locate.addresses()).await;
     let addresses = addresses.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let mut last = LinkFault::NoAddress;
-    let config = (link.credentials)();
-    for address in addresses.map_err(LinkFault::Locate)?.into_iter().take(ADDRESSES_MAX) {
-        let config = config.clone();
-        let connecting = match link.endpoint.connect_with(config, address, &link.server_name) {
-            Ok(connecting) => connecting,
-            Err(source) => {
-                last = LinkFault::Connect { address, source };
-                continue;
+    let addresses = addresses.map_err(LinkFault::Locate)?.into_iter().take(ADDRESSES_MAX);
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let tls = (link.credentials)();
+    let mut first_fault = None;
+    for transport in link.paths.route.poll_attempts() {
+        let mut last = LinkFault::NoAddress;
+        for address in &addresses {
+            let connected = match (transport, &tls.tcp) {
+                (Transport::Quic, _) => connect_by_quic(link, tls.quic.clone(), *address).await,
+                (Transport::Tcp, Some(tls)) => connect_by_tcp(link, tls.clone(), *address).await,
+                (Transport::Tcp, None) => Err(LinkFault::NoTcp),
+            };
+            match connected {
+                Ok(connection) => {
+                    link.paths.route.handle_connected(*transport);
+                    return Ok(connection);
+                }
+                Err(fault) => last = fault,
             }
-        };
-        last = match timeout(CONNECT_WAIT, connecting).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(source)) => LinkFault::Handshake { address, source },
-            Err(_) => LinkFault::Unreachable { address, limit: CONNECT_WAIT },
-        };
+        }
+        tracing::debug!(transport = transport.as_str(), fault = %describe(&last), "no connection");
+        link.paths.route.handle_failure(*transport);
+        first_fault = first_fault.or(Some(last));
     }
-    Err(last)
+    Err(first_fault.expect("a route has at least one transport"))
+}
+
+async fn connect_by_quic<S, L>(
+    link: &mut BoxLink<S, L>,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+) -> Result<Connection, LinkFault> {
+    let longest = if link.paths.route.is_probing() { PROBE_WAIT } else { CONNECT_WAIT };
+    let limit = longest.min(link.paths.connect_wait);
+    let connecting = link.endpoint.connect_with(config, address, &link.server_name);
+    let connecting = connecting.map_err(|source| LinkFault::Connect { address, source })?;
+    match timeout(limit, connecting).await {
+        Ok(Ok(connection)) => Ok(Connection::Quic(connection)),
+        Ok(Err(source)) => Err(LinkFault::Handshake { address, source }),
+        Err(_) => Err(LinkFault::Unreachable { address, limit }),
+    }
+}
+
+async fn connect_by_tcp<S, L>(
+    link: &mut BoxLink<S, L>,
+    tls: Arc<rustls::ClientConfig>,
+    mut address: SocketAddr,
+) -> Result<Connection, LinkFault> {
+    address.set_port(link.paths.tcp_port.unwrap_or(address.port()));
+    let connecting = connect_tcp(address, &link.server_name, tls, &link.paths.tuning);
+    let limit = link.paths.connect_wait;
+    match timeout(limit, connecting).await {
+        Ok(Ok(connection)) => Ok(Connection::Tcp(connection)),
+        Ok(Err(source)) => Err(LinkFault::Tcp { address, source }),
+        Err(_) => Err(LinkFault::TcpUnreachable { address, limit }),
+    }
 }
 
 impl BoxInputs {

@@ -7,18 +7,19 @@ use super::permit::Permit;
 use super::pipe::{Incoming, Outgoing};
 use super::source::BatchSource;
 use super::status::LinkState;
+use super::transport::Connection;
 use super::{changed, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::backoff::Backoff;
 use crate::bucket::Bucket;
 use crate::frame::{
-    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Item, Letter, Offer, Question,
+    ASK_BYTES_MAX, BoxFrame, BoxNote, CloseCode, EVIDENCE_BYTES_MAX, Letter, Offer, Question,
     SpaceFrame, SpaceNote, StreamKind, WANTED_MAX,
 };
 use crate::gate::GateOutcome;
+use crate::hold::{BATCH_HOLD, Hold, PACKET_BYTES};
 use crate::sender::{Pipe, Sender, SenderEvent};
 use bytes::Bytes;
-use quinn::VarInt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ use tokio::time::Instant;
 const AHEAD_BYTES: u64 = 4 << 10;
 /// Most that it holds: memory of the box.
 const HELD_BYTES_MAX: u64 = 2 << 20;
+
+/// A link is slow below 10 Mbit/s: there a core squeezes faster than the link takes.
+const SLOW_BYTES_PER_S: f64 = 1.25e6;
 
 /// The control stream goes first, then the live stream, then the data stream.
 const CONTROL_PRIORITY: i32 = 2;
@@ -37,6 +41,8 @@ pub(super) struct BoxSession<'a, S> {
     started: Instant,
     sender: Sender,
     data_out: Outgoing,
+    /// Small batches on the data stream share packets.
+    hold: Hold,
     data_in: Incoming<SpaceFrame>,
     live_out: Live,
     control_out: Outgoing,
@@ -52,6 +58,8 @@ pub(super) struct BoxSession<'a, S> {
     counted: Counted,
     /// Bytes that the transport may hold; as configured at first.
     held_bytes_max: u64,
+    /// A link on which bytes are dearer than time, if it holds the box up.
+    is_slow: bool,
     /// Keeps a capped rate.
     bucket: Option<Bucket>,
 }
@@ -60,6 +68,11 @@ pub(super) struct BoxSession<'a, S> {
 pub(super) struct Shares {
     pub(super) backlog_percent: u8,
     pub(super) rate_bytes_per_s_max: Option<u64>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn precise(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 /// What of this connection is already in the status.
@@ -73,15 +86,14 @@ struct Counted {
 
 /// A session that is dropped (stop) still says why it is gone.
 struct Closing {
-    connection: quinn::Connection,
+    connection: Connection,
     code: CloseCode,
     text: String,
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let code = VarInt::from_u32(self.code.code().into());
-        self.connection.close(code, self.text.as_bytes());
+        self.connection.close(self.code, &self.text);
     }
 }
 
@@ -128,6 +140,7 @@ enum Step {
     Permit,
     Letter(Letter),
     Wrote,
+    WroteData,
     Deadline,
     Evidence(Result<Bytes, String>),
     Wish(Wish),
@@ -136,7 +149,7 @@ enum Step {
 impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Opens both streams and says hello.
     pub(super) async fn open(
-        connection: quinn::Connection,
+        connection: Connection,
         source: &'a mut S,
         inputs: &'a mut BoxInputs,
         outputs: &'a BoxOutputs,
@@ -148,8 +161,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         let offer = Offer::new(source.spool(), source.streams()?)?;
         let (data_out, data_in) = connection.open_bi().await?;
         let (control_out, control_in) = connection.open_bi().await?;
-        // Only a hint; a stream that is gone shows at the next write.
-        let _ = control_out.set_priority(CONTROL_PRIORITY);
+        control_out.set_priority(CONTROL_PRIORITY);
         inputs.begin_session();
         let kind = |kind: StreamKind| Bytes::copy_from_slice(&[kind as u8]);
         let (mut data_out, mut control_out) = (Outgoing::new(data_out), Outgoing::new(control_out));
@@ -157,19 +169,22 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         let live = tokio::time::timeout(Duration::ZERO, connection.open_bi()).await;
         let live_out = match live {
             Ok(Ok((out, _))) => {
-                let _ = out.set_priority(LIVE_PRIORITY);
+                out.set_priority(LIVE_PRIORITY);
                 Live { out: Some(Outgoing::new(out)), has_begun: false }
             }
             _ => Live { out: None, has_begun: false },
         };
+        let sender = Sender::new(Duration::ZERO, VERSIONS, offer)
+            .with_backlog_percent(shares.backlog_percent);
+        let sender = if live_out.out.is_some() { sender } else { sender.with_one_pipe() };
         data_out.push_bytes(kind(StreamKind::Data));
         control_out.push_bytes(kind(StreamKind::Control));
         Ok(Self {
             closing,
             started: Instant::now(),
-            sender: Sender::new(Duration::ZERO, VERSIONS, offer)
-                .with_backlog_percent(shares.backlog_percent),
+            sender,
             data_out,
+            hold: Hold::new(BATCH_HOLD),
             data_in: Incoming::new(data_in),
             live_out,
             control_out,
@@ -182,6 +197,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             wish: None,
             counted: Counted::default(),
             held_bytes_max: 0,
+            is_slow: false,
             bucket: shares.rate_bytes_per_s_max.map(Bucket::new),
         })
     }
@@ -212,6 +228,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
                 SenderEvent::Welcomed { version } => {
                     self.begin_wishing()?;
+                    let transport = self.closing.connection.transport();
                     for table in self.source.descriptors()? {
                         self.data_out.push(&BoxFrame::Descriptors(table));
                     }
@@ -219,9 +236,14 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                         status.state = LinkState::Connected;
                         status.connected_since = Some(Instant::now());
                         status.sessions += 1;
+                        status.transport = Some(transport);
                     });
-                    let address = self.closing.connection.remote_address();
-                    LinkEvent::Connected { version, address }
+                    let address = self.closing.connection.address();
+                    LinkEvent::Connected { version, address, transport }
+                }
+                SenderEvent::Sent { dataset, bytes } => {
+                    self.outputs.status.send_modify(|status| status.count_batch(&dataset, bytes));
+                    continue;
                 }
                 SenderEvent::SpaceBehind { stream, space, ours } => {
                     LinkEvent::SpaceBehind { stream, space, ours }
@@ -301,11 +323,6 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     fn fetch(&mut self) -> Result<(), LinkFault> {
         loop {
             while let Some((pipe, frame)) = self.sender.poll_piped() {
-                if let BoxFrame::Item(_, Item::Batch(batch)) = &frame {
-                    let bytes = batch.bytes.len() as u64;
-                    let dataset = &batch.dataset;
-                    self.outputs.status.send_modify(|status| status.count_batch(dataset, bytes));
-                }
                 match self.live_out.get(pipe) {
                     Some(live) => live.push(&frame),
                     None => self.data_out.push(&frame),
@@ -317,7 +334,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             {
                 return Ok(());
             }
-            let want = match is_full(self.data_out.queued_bytes()) {
+            let is_held_up = is_full(self.data_out.queued_bytes());
+            self.sender.handle_scarcity(is_held_up && self.is_slow);
+            let want = match is_held_up {
                 true if self.live_out.out.is_some() => self.sender.poll_live_want(),
                 true => None,
                 false => self.sender.poll_want(),
@@ -344,14 +363,16 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Brings the counters of the status up to date.
     fn count(&mut self) {
         let stats = self.closing.connection.stats();
-        self.bound_transport(stats.path.cwnd);
+        self.bound_transport(stats.window_bytes);
+        let takes = |rtt: Duration| SLOW_BYTES_PER_S * rtt.as_secs_f64();
+        self.is_slow = stats.rtt.is_some_and(|rtt| precise(stats.window_bytes) < takes(rtt));
         let new = Counted {
             stream_sent: self.data_out.sent_bytes()
                 + self.live_out.sent_bytes()
                 + self.control_out.sent_bytes(),
             stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
-            udp_sent: stats.udp_tx.bytes,
-            udp_received: stats.udp_rx.bytes,
+            udp_sent: stats.bytes_sent,
+            udp_received: stats.bytes_received,
         };
         let old = std::mem::replace(&mut self.counted, new);
         let new = &self.counted;
@@ -359,7 +380,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             bucket.handle_sent(self.started.elapsed(), new.udp_sent - old.udp_sent);
         }
         self.outputs.status.send_modify(|status| {
-            status.rtt = Some(stats.path.rtt);
+            status.rtt = stats.rtt;
             status.stream_bytes_sent += new.stream_sent - old.stream_sent;
             status.stream_bytes_received += new.stream_received - old.stream_received;
             status.udp_bytes_sent += new.udp_sent - old.udp_sent;
@@ -376,7 +397,9 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         let now = self.started.elapsed();
         let paid_at = self.bucket.as_ref().and_then(|bucket| bucket.poll_timeout(now));
         let may_write = paid_at.is_none();
-        let due = self.sender.poll_timeout().into_iter().chain(paid_at).min();
+        let is_small = self.data_out.queued_bytes() < PACKET_BYTES;
+        let held = self.hold.poll_timeout(now).filter(|_| is_small && !self.data_out.is_empty());
+        let due = self.sender.poll_timeout().into_iter().chain(paid_at).chain(held).min();
         let step = tokio::select! {
             biased;
             read = self.data_in.read() => read.map(|()| Step::Data)?,
@@ -388,8 +411,10 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             wrote = self.live_out.write(), if may_write && self.live_out.queued_bytes() > 0 => {
                 wrote.map(|()| Step::Wrote)?
             }
-            wrote = self.data_out.write(), if may_write && !self.data_out.is_empty() => {
-                wrote.map(|()| Step::Wrote)?
+            wrote = self.data_out.write(),
+                if may_write && held.is_none() && !self.data_out.is_empty() =>
+            {
+                wrote.map(|()| Step::WroteData)?
             }
             made = underway(&mut self.evidence) => Step::Evidence(made),
             wish = underway(&mut self.wish) => Step::Wish(wish),
@@ -413,6 +438,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             }
             // Notes are read at the next turn, where the owner can be waited for.
             Step::Control | Step::Wrote | Step::Permit => {}
+            Step::WroteData => self.hold.handle_left(now),
             Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
             Step::Committed => self.sender.handle_available_all(),
             Step::Checkpoint => {

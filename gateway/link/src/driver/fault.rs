@@ -4,10 +4,12 @@ use super::source::ReadFault;
 use crate::fault::{PeerFault, PeerMisbehaved, SourceFault};
 use crate::frame::{CloseCode, Goodbye, OfferFault};
 use crate::gate::GateFault;
+use crate::mux::MuxFault;
 use quinn::{ConnectError, ConnectionError, ReadError, WriteError};
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +22,22 @@ pub enum LinkFault {
     Connect { address: SocketAddr, source: ConnectError },
     #[error("no connection to {address}")]
     Handshake { address: SocketAddr, source: ConnectionError },
-    #[error("no answer from {address} within {} s; check that UDP gets through", limit.as_secs())]
+    #[error("no answer from {address} within {} s; check that UDP gets through, or let the space listen for TCP", limit.as_secs())]
     Unreachable { address: SocketAddr, limit: Duration },
     #[error("the connection was lost")]
     Lost(#[source] ConnectionError),
+    #[error(
+        "no TCP connection to {address}; check link.tcp_port, and that the space has listen.tcp_address"
+    )]
+    Tcp { address: SocketAddr, source: io::Error },
+    #[error("no answer over TCP from {address} within {} s", limit.as_secs())]
+    TcpUnreachable { address: SocketAddr, limit: Duration },
+    #[error("this box has no way to the space over TCP")]
+    NoTcp,
+    #[error("the connection was lost")]
+    Broken(#[source] Arc<io::Error>),
+    #[error("the connection cannot be followed any more")]
+    Mux(#[source] MuxFault),
     #[error("the peer ended the session ({code:?}): {text}")]
     Closed { code: CloseCode, text: String, retry_after: Duration },
     #[error(transparent)]
@@ -57,6 +71,8 @@ impl LinkFault {
     pub(super) fn close_code(&self) -> CloseCode {
         match self {
             Self::Peer(fault) => fault.close_code(),
+            Self::Mux(MuxFault::Silent { .. }) => CloseCode::Silent,
+            Self::Mux(_) => CloseCode::Misbehaved,
             Self::Gate(_) | Self::Unbound | Self::Attest { .. } => CloseCode::Unauthorized,
             Self::Read(_) | Self::Source(_) | Self::Offer(_) => CloseCode::Storage,
             _ => CloseCode::Done,

@@ -1,4 +1,4 @@
-//! Moves the session's frames over quinn: connect, run, back off (box); accept, run (space).
+//! Moves the session's frames over quinn, or TLS and TCP: connect, run, back off (box); accept, run (space).
 //!
 //! Both ends are handed a `quinn::Endpoint`, so that a simulator can pass one over its own socket and
 //! runtime. Time is tokio's. Each session is one task that owns everything of it: no locks, and queues
@@ -23,12 +23,13 @@ mod source;
 mod space_link;
 mod space_session;
 mod status;
+mod transport;
 mod tuning;
 
 pub use attest::{Appraisal, Appraise, Attest, Bound, Proof, Underway, Wish};
 pub use box_link::{
-    ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, Credentials, HostPort, LinkEvent, Locate,
-    Released,
+    ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, ClientTls, Credentials, HostPort, LinkEvent,
+    Locate, Paths, Released,
 };
 pub use congestion::Congestion;
 pub use fault::{LinkFault, describe};
@@ -36,7 +37,7 @@ pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
 pub use permit::Permit;
 pub use source::{BatchSource, ReadFault};
 pub use space_link::{
-    Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink,
+    Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink, TcpListen,
 };
 pub use space_session::ROSTER_INTERVAL;
 pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
@@ -48,6 +49,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+/// Longest wait for QUIC while the box knows that it usually does not get through.
+pub const PROBE_WAIT: Duration = Duration::from_secs(3);
 /// Longest wait for a connection, and for the answer of a name server.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long a goodbye may take to arrive before the connection is closed over it.

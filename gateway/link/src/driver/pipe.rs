@@ -1,6 +1,7 @@
-//! Frames over one QUIC stream, in steps that a `select!` may drop at any moment.
+//! Frames over one stream, in steps that a `select!` may drop at any moment.
 
 use super::fault::LinkFault;
+use super::transport::{RecvStream, SendStream};
 use crate::fault::{PeerFault, PeerMisbehaved};
 use crate::frame::StreamKind;
 use crate::wire::{FrameDecoder, Wire, encode};
@@ -15,7 +16,7 @@ const PIECES_MAX: usize = 64;
 /// Frames on their way out. What is queued here is bounded by the caller, who stops while it is
 /// [`is_full`](Self::is_full).
 pub(super) struct Outgoing {
-    stream: quinn::SendStream,
+    stream: SendStream,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     sent_bytes: u64,
@@ -25,7 +26,7 @@ pub(super) struct Outgoing {
 const QUEUE_BYTES_FULL: usize = 256 << 10;
 
 impl Outgoing {
-    pub(super) fn new(stream: quinn::SendStream) -> Self {
+    pub(super) fn new(stream: SendStream) -> Self {
         Self { stream, queue: VecDeque::new(), queued_bytes: 0, sent_bytes: 0 }
     }
 
@@ -63,10 +64,10 @@ impl Outgoing {
     pub(super) async fn write(&mut self) -> Result<(), LinkFault> {
         let pieces = self.queue.make_contiguous();
         let count = pieces.len().min(PIECES_MAX);
-        let written = self.stream.write_chunks(&mut pieces[..count]).await?;
-        self.queue.drain(..written.chunks);
-        self.queued_bytes -= written.bytes;
-        self.sent_bytes += written.bytes as u64;
+        let (chunks, bytes) = self.stream.write_chunks(&mut pieces[..count]).await?;
+        self.queue.drain(..chunks);
+        self.queued_bytes -= bytes;
+        self.sent_bytes += bytes as u64;
         Ok(())
     }
 
@@ -75,15 +76,14 @@ impl Outgoing {
         while !self.is_empty() {
             self.write().await?;
         }
-        // Already closed is as good as closed.
-        let _ = self.stream.finish();
+        self.stream.finish();
         Ok(())
     }
 }
 
 /// Frames on their way in.
 pub(super) struct Incoming<F> {
-    stream: quinn::RecvStream,
+    stream: RecvStream,
     decoder: FrameDecoder<F>,
     received_bytes: u64,
     /// The byte that the stream must begin with, until it has come.
@@ -91,12 +91,12 @@ pub(super) struct Incoming<F> {
 }
 
 impl<F: Wire> Incoming<F> {
-    pub(super) fn new(stream: quinn::RecvStream) -> Self {
+    pub(super) fn new(stream: RecvStream) -> Self {
         Self { stream, decoder: FrameDecoder::new(), received_bytes: 0, kind: None }
     }
 
     /// A stream whose first byte has yet to come.
-    pub(super) fn beginning(stream: quinn::RecvStream, kind: StreamKind) -> Self {
+    pub(super) fn beginning(stream: RecvStream, kind: StreamKind) -> Self {
         Self { kind: Some(kind), ..Self::new(stream) }
     }
 
@@ -106,10 +106,10 @@ impl<F: Wire> Incoming<F> {
 
     /// Waits for bytes. Dropped before it is done, it has taken none.
     pub(super) async fn read(&mut self) -> Result<(), LinkFault> {
-        let chunk = self.stream.read_chunk(CHUNK_BYTES_MAX, true).await?;
+        let chunk = self.stream.read_chunk(CHUNK_BYTES_MAX).await?;
         let chunk = chunk.ok_or(PeerMisbehaved::StreamEnded)?;
-        self.received_bytes += chunk.bytes.len() as u64;
-        let mut bytes = &chunk.bytes[..];
+        self.received_bytes += chunk.len() as u64;
+        let mut bytes = &chunk[..];
         if let (Some(kind), Some((code, rest))) = (self.kind, bytes.split_first()) {
             if *code != kind as u8 {
                 return Err(PeerMisbehaved::StreamKind { code: *code }.into());

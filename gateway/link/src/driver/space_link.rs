@@ -4,6 +4,8 @@ use super::attest::{Appraise, Underway};
 use super::inbox::Inbox;
 use super::space_session::SpaceSession;
 use super::status::PeerStatus;
+use super::transport::{Connection, secure_tcp};
+use super::tuning::LinkTuning;
 use super::{CLOSE_WAIT, stopped, underway};
 use crate::frame::CloseCode;
 use guan_model::BoxId;
@@ -11,8 +13,10 @@ use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, timeout};
@@ -21,6 +25,8 @@ use tokio::time::{MissedTickBehavior, timeout};
 pub const PEERS_MAX: usize = 4096;
 /// Most connections that are between their first packet and a known name.
 pub const HANDSHAKES_MAX: usize = 128;
+/// Rest after a TCP connection could not be taken.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// From first packet to a known name.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 
@@ -63,6 +69,8 @@ pub type Peers = BTreeMap<BoxId, PeerStatus>;
 pub struct SpaceLink<I, A> {
     /// Bound by the owner, with a server configuration of `LinkTuning::server`.
     pub endpoint: quinn::Endpoint,
+    /// `None`: QUIC only.
+    pub tcp: Option<TcpListen>,
     pub inbox: I,
     pub admit: A,
     /// `None`: no box must prove anything beside its certificate.
@@ -73,14 +81,76 @@ pub struct SpaceLink<I, A> {
     pub stop: watch::Receiver<bool>,
 }
 
+/// Where boxes come whose network lets no UDP through.
+pub struct TcpListen {
+    pub listener: TcpListener,
+    /// Of `LinkTuning::tcp_server`.
+    pub tls: Arc<rustls::ServerConfig>,
+    pub tuning: LinkTuning,
+}
+
+/// A box that has called and shown nothing yet.
+enum Caller {
+    Quic(Box<quinn::Incoming>),
+    Tcp {
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        tuning: LinkTuning,
+    },
+}
+
+/// Never, where nobody listens. A socket that is gone before it was taken, or a process without room for one more, is
+/// passed over.
+async fn accept_tcp(tcp: &Option<TcpListen>) -> Caller {
+    let Some(tcp) = tcp else { return std::future::pending().await };
+    loop {
+        match tcp.listener.accept().await {
+            Ok((socket, address)) => {
+                let (tls, tuning) = (tcp.tls.clone(), tcp.tuning);
+                return Caller::Tcp { socket, address, tls, tuning };
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "a TCP connection could not be taken");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+impl Caller {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Quic(incoming) => incoming.remote_address(),
+            Self::Tcp { address, .. } => *address,
+        }
+    }
+
+    /// The error is for the operator.
+    async fn connect(self) -> Result<Connection, String> {
+        match self {
+            Self::Quic(incoming) => match (*incoming).await {
+                Ok(connection) => Ok(Connection::Quic(connection)),
+                Err(fault) => Err(fault.to_string()),
+            },
+            Self::Tcp { socket, address, tls, tuning } => {
+                match secure_tcp(socket, address, tls, &tuning).await {
+                    Ok(connection) => Ok(Connection::Tcp(connection)),
+                    Err(fault) => Err(fault.to_string()),
+                }
+            }
+        }
+    }
+}
+
 /// A box whose certificate is known to be its own.
 struct Known {
     box_id: BoxId,
-    connection: quinn::Connection,
+    connection: Connection,
 }
 
 struct Running {
-    connection: quinn::Connection,
+    connection: Connection,
     demand: Arc<Notify>,
     task: JoinHandle<()>,
 }
@@ -109,19 +179,11 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
                 reviewed = underway(&mut rechecking) => act(&running, &reviewed),
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { break };
-                    match handshakes.clone().try_acquire_owned() {
-                        Ok(permit) => {
-                            let (admit, out) = (self.admit.clone(), known_out.clone());
-                            greeting.spawn(async move {
-                                greet(incoming, admit, out).await;
-                                drop(permit);
-                            });
-                        }
-                        Err(_) => {
-                            tracing::warn!(limit = HANDSHAKES_MAX, "too many handshakes at once");
-                            incoming.refuse();
-                        }
-                    }
+                    let caller = Caller::Quic(Box::new(incoming));
+                    receive(caller, &handshakes, &self.admit, &known_out, &mut greeting);
+                }
+                caller = accept_tcp(&self.tcp) => {
+                    receive(caller, &handshakes, &self.admit, &known_out, &mut greeting);
                 }
             }
         }
@@ -141,13 +203,14 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
         let Known { box_id, connection } = known;
         let previous = running.remove(&box_id).map(|session| {
             self.admit.superseded(&box_id);
-            close(&session.connection, CloseCode::Superseded, "the same box has connected again");
+            let text = "the same box has connected again";
+            session.connection.close(CloseCode::Superseded, text);
             session.task
         });
         if running.len() >= self.peers_max.min(PEERS_MAX) {
             tracing::warn!(box_id = %box_id, limit = self.peers_max, "the space is full");
             let text = "the space serves as many boxes as listen.peers_max allows";
-            return close(&connection, CloseCode::Full, text);
+            return connection.close(CloseCode::Full, text);
         }
         let demand = Arc::new(Notify::new());
         let session = SpaceSession {
@@ -177,26 +240,49 @@ fn act(running: &BTreeMap<BoxId, Running>, reviewed: &[(BoxId, Review)]) {
             Review::Ask => session.demand.notify_one(),
             Review::Expel => {
                 tracing::warn!(%box_id, "a connected box is expelled");
-                close(&session.connection, CloseCode::Unauthorized, "this box was revoked");
+                session.connection.close(CloseCode::Unauthorized, "this box was revoked");
+            }
+        }
+    }
+}
+
+/// Hears who it is, if there are not too many already.
+fn receive<A: Admit>(
+    caller: Caller,
+    handshakes: &Arc<Semaphore>,
+    admit: &A,
+    out: &mpsc::Sender<Known>,
+    greeting: &mut JoinSet<()>,
+) {
+    match handshakes.clone().try_acquire_owned() {
+        Ok(permit) => {
+            let (admit, out) = (admit.clone(), out.clone());
+            greeting.spawn(async move {
+                greet(caller, admit, out).await;
+                drop(permit);
+            });
+        }
+        Err(_) => {
+            tracing::warn!(limit = HANDSHAKES_MAX, "too many handshakes at once");
+            if let Caller::Quic(incoming) = caller {
+                incoming.refuse();
             }
         }
     }
 }
 
 /// From the first packet to a known name; whoever is not admitted is told why.
-async fn greet<A: Admit>(incoming: quinn::Incoming, admit: A, out: mpsc::Sender<Known>) {
-    let address = incoming.remote_address();
-    let connection = match timeout(HANDSHAKE_WAIT, incoming).await {
+async fn greet<A: Admit>(caller: Caller, admit: A, out: mpsc::Sender<Known>) {
+    let address = caller.address();
+    let connection = match timeout(HANDSHAKE_WAIT, caller.connect()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(fault)) => {
             return tracing::warn!(%address, %fault, "a handshake failed");
         }
         Err(_) => return tracing::warn!(%address, "a handshake took too long"),
     };
-    let identity = connection.peer_identity();
-    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let verdict = match chain {
-        Some(chain) => admit.admit(*chain).await,
+    let verdict = match connection.chain() {
+        Some(chain) => admit.admit(chain).await,
         None => Err("a box needs a certificate of this space".to_owned()),
     };
     match verdict {
@@ -206,11 +292,7 @@ async fn greet<A: Admit>(incoming: quinn::Incoming, admit: A, out: mpsc::Sender<
         }
         Err(text) => {
             tracing::warn!(%address, reason = %text, "a box was turned away");
-            close(&connection, CloseCode::Unauthorized, &text);
+            connection.close(CloseCode::Unauthorized, &text);
         }
     }
-}
-
-pub(super) fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
-    connection.close(VarInt::from_u32(code.code().into()), text.as_bytes());
 }

@@ -4,13 +4,14 @@ use super::attest::{Appraisal, Appraise, Bound, Proof, Underway, leaf};
 use super::fault::{LinkFault, describe};
 use super::inbox::{Inbox, InboxFault, Receipt, Settled};
 use super::pipe::{Incoming, Outgoing};
-use super::space_link::{Peers, close};
+use super::space_link::Peers;
 use super::status::PeerStatus;
+use super::transport::{Connection, SendStream};
 use super::{CLOSE_WAIT, stopped, underway, wait_until, written};
 use crate::VERSIONS;
 use crate::fault::PeerMisbehaved;
 use crate::frame::{
-    BoxFrame, BoxNote, CloseCode, Goodbye, Item, Letter, NONCE_BYTES, Question, SpaceNote,
+    BoxFrame, BoxNote, CloseCode, Goodbye, Item, Letter, NONCE_BYTES, Pipe, Question, SpaceNote,
     StreamKind,
 };
 use crate::gate::{Gate, GateFault};
@@ -37,7 +38,7 @@ const DOCUMENTS_BYTES_MAX: usize = 1 << 20;
 /// A box that was admitted.
 pub(super) struct SpaceSession<I> {
     pub(super) box_id: BoxId,
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: Connection,
     pub(super) inbox: I,
     pub(super) appraise: Option<Arc<dyn Appraise>>,
     pub(super) peers: watch::Sender<Peers>,
@@ -70,7 +71,7 @@ async fn written_to_box(letters: &mut Option<mpsc::Receiver<Letter>>) -> Letter 
 struct LiveIn {
     frames: Incoming<BoxFrame>,
     /// Nothing is said on it; dropped, it would be closed.
-    _out: quinn::SendStream,
+    _out: SendStream,
 }
 
 /// Never, where there is none.
@@ -134,7 +135,8 @@ struct Streaming<'a, I> {
 
 impl<I: Inbox> SpaceSession<I> {
     pub(super) async fn run(self) {
-        tracing::info!(box_id = %self.box_id, address = %self.connection.remote_address(), "connected");
+        tracing::info!(box_id = %self.box_id, address = %self.connection.address(),
+            transport = self.connection.transport().as_str(), "connected");
         let opened = timeout(HELLO_WAIT, Streaming::open(&self)).await;
         match opened {
             Ok(Ok(mut streaming)) => {
@@ -152,7 +154,7 @@ impl<I: Inbox> SpaceSession<I> {
     fn end(&self, fault: &LinkFault) {
         let text = describe(fault);
         tracing::warn!(box_id = %self.box_id, fault = %text, "a session ended");
-        close(&self.connection, fault.close_code(), &text);
+        self.connection.close(fault.close_code(), &text);
     }
 }
 
@@ -162,17 +164,18 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         let (mut data, mut control) = (None, None);
         while data.is_none() || control.is_none() {
             let (out, mut incoming) = session.connection.accept_bi().await?;
-            let mut code = [0];
-            incoming.read_exact(&mut code).await.map_err(|_| PeerMisbehaved::StreamEnded)?;
-            let slot = match StreamKind::from_code(code[0]) {
+            let first = incoming.read_chunk(1).await.ok().flatten();
+            let code = first.and_then(|bytes| bytes.first().copied());
+            let code = code.ok_or(PeerMisbehaved::StreamEnded)?;
+            let slot = match StreamKind::from_code(code) {
                 Some(StreamKind::Data) => &mut data,
                 Some(StreamKind::Control) => &mut control,
                 Some(StreamKind::Live) | None => {
-                    return Err(PeerMisbehaved::StreamKind { code: code[0] }.into());
+                    return Err(PeerMisbehaved::StreamKind { code }.into());
                 }
             };
             if slot.replace((out, incoming)).is_some() {
-                return Err(PeerMisbehaved::StreamKind { code: code[0] }.into());
+                return Err(PeerMisbehaved::StreamKind { code }.into());
             }
         }
         let (data_out, data_in) = data.expect("both are there");
@@ -221,13 +224,12 @@ impl<'a, I: Inbox> Streaming<'a, I> {
 
     /// Does what can be done, then waits for one thing to happen. The stop may drop it anywhere.
     async fn turn(&mut self) -> Result<(), End> {
-        while let Some(frame) = self.receiver.poll_frame() {
-            self.data_out.push(&frame);
-        }
+        let now = self.started.elapsed();
+        self.say(now);
         self.ask();
         self.show();
         // A box that has yet to prove itself is not heard, so it cannot be late either.
-        let heard = self.gate.is_open().then(|| self.receiver.poll_timeout()).flatten();
+        let heard = self.gate.is_open().then(|| self.receiver.poll_timeout(now)).flatten();
         let roster_due = self.roster_at.map(|at| at + ROSTER_INTERVAL);
         let due = heard.into_iter().chain(self.gate.poll_timeout()).chain(roster_due).min();
         // Reads wait until what is to be said has room: a box that does not listen is not heard.
@@ -282,7 +284,7 @@ impl<'a, I: Inbox> Streaming<'a, I> {
                 self.handle_frames().await
             }
             opened = self.session.connection.accept_bi(), if self.live_in.is_none() => {
-                let (out, incoming) = opened.map_err(LinkFault::from)?;
+                let (out, incoming) = opened?;
                 let frames = Incoming::beginning(incoming, StreamKind::Live);
                 self.live_in = Some(LiveIn { frames, _out: out });
                 Ok(())
@@ -295,8 +297,8 @@ impl<'a, I: Inbox> Streaming<'a, I> {
     }
 
     async fn handle_frames(&mut self) -> Result<(), End> {
-        while let Some(frame) = self.next_frame()? {
-            self.receiver.handle_frame(frame).map_err(LinkFault::from)?;
+        while let Some((pipe, frame)) = self.next_frame()? {
+            self.receiver.handle_piped(pipe, frame).map_err(LinkFault::from)?;
             // One frame's events before the next frame, so that nothing piles up here.
             while let Some(event) = self.receiver.poll_event() {
                 self.handle_event(event).await?;
@@ -305,11 +307,11 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         Ok(())
     }
 
-    fn next_frame(&mut self) -> Result<Option<BoxFrame>, LinkFault> {
+    fn next_frame(&mut self) -> Result<Option<(Pipe, BoxFrame)>, LinkFault> {
         let live = self.live_in.as_mut().map(|live| live.frames.poll()).transpose()?.flatten();
         match live {
-            Some(frame) => Ok(Some(frame)),
-            None => self.data_in.poll(),
+            Some(frame) => Ok(Some((Pipe::Live, frame))),
+            None => Ok(self.data_in.poll()?.map(|frame| (Pipe::Data, frame))),
         }
     }
 
@@ -423,6 +425,13 @@ impl<'a, I: Inbox> Streaming<'a, I> {
         Ok(())
     }
 
+    /// Puts what is to be said of the data on its way.
+    fn say(&mut self, now: Duration) {
+        while let Some(frame) = self.receiver.poll_frame(now) {
+            self.data_out.push(&frame);
+        }
+    }
+
     /// Asks for evidence when it is time.
     fn ask(&mut self) {
         let now = self.started.elapsed();
@@ -450,15 +459,16 @@ impl<'a, I: Inbox> Streaming<'a, I> {
     fn show(&self) {
         let stats = self.session.connection.stats();
         let status = PeerStatus {
-            address: self.session.connection.remote_address(),
+            address: self.session.connection.address(),
             connected_since: self.started,
-            rtt: stats.path.rtt,
+            transport: self.session.connection.transport(),
+            rtt: stats.rtt,
             stream_bytes_sent: self.data_out.sent_bytes() + self.control_out.sent_bytes(),
             stream_bytes_received: self.data_in.received_bytes()
                 + self.live_in.as_ref().map_or(0, |live| live.frames.received_bytes())
                 + self.control_in.received_bytes(),
-            udp_bytes_sent: stats.udp_tx.bytes,
-            udp_bytes_received: stats.udp_rx.bytes,
+            udp_bytes_sent: stats.bytes_sent,
+            udp_bytes_received: stats.bytes_received,
             items_stored: self.items_stored,
             duplicates: self.receiver.duplicates(),
             unstored_bytes: self.receiver.unstored_bytes(),
@@ -484,6 +494,6 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             let _ = timeout(CLOSE_WAIT, self.control_out.finish()).await;
             let _ = timeout(CLOSE_WAIT, connection.closed()).await;
         }
-        close(connection, code, &text);
+        connection.close(code, &text);
     }
 }

@@ -1,5 +1,6 @@
 //! What the link tells about itself, for people and for `status`.
 
+use crate::route::Transport;
 use guan_model::DatasetId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,11 +35,13 @@ pub struct LinkStatus {
     pub failures: u64,
     /// The last failure with its causes; it stays when the link is up again.
     pub last_error: Option<String>,
+    /// Of the session that is up, or was last.
+    pub transport: Option<Transport>,
     pub rtt: Option<Duration>,
     /// Frames on the streams, without the transport's own overhead.
     pub stream_bytes_sent: u64,
     pub stream_bytes_received: u64,
-    /// UDP payloads, repetitions and overhead included.
+    /// UDP payloads, repetitions and overhead included; of TCP what its sockets moved.
     pub udp_bytes_sent: u64,
     pub udp_bytes_received: u64,
     pub batches_sent: u64,
@@ -65,7 +68,9 @@ impl LinkStatus {
 pub struct PeerStatus {
     pub address: SocketAddr,
     pub connected_since: Instant,
-    pub rtt: Duration,
+    pub transport: Transport,
+    /// `None`: the transport does not tell.
+    pub rtt: Option<Duration>,
     pub stream_bytes_sent: u64,
     pub stream_bytes_received: u64,
     pub udp_bytes_sent: u64,

@@ -91,6 +91,23 @@ impl LinkTuning {
         Ok(config)
     }
 
+    /// Configuration of the box for TCP, with the switches of [`client`](Self::client).
+    pub fn tcp_client(&self, mut tls: rustls::ClientConfig) -> Arc<rustls::ClientConfig> {
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.resumption = rustls::client::Resumption::disabled();
+        tls.enable_early_data = false;
+        Arc::new(tls)
+    }
+
+    /// Configuration of the space for TCP, with the switches of [`server`](Self::server).
+    pub fn tcp_server(&self, mut tls: rustls::ServerConfig) -> Arc<rustls::ServerConfig> {
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
+        tls.max_early_data_size = 0;
+        Arc::new(tls)
+    }
+
     /// Neither end may open a stream unless it is said otherwise, and nobody sends datagrams.
     fn transport(&self) -> Result<TransportConfig, TuningFault> {
         let Self { keep_alive, idle_timeout, .. } = *self;

@@ -88,12 +88,11 @@ impl Lane {
         self.in_flight.len()
     }
 
-    pub(super) fn handle_sent(&mut self, pipe: Pipe, item: &Item) {
+    pub(super) fn handle_sent(&mut self, pipe: Pipe, item: &Item, cost: u64) {
         self.pipe = pipe;
         assert_eq!(item.from(), self.sent.next(), "stream {}: places leave in order", self.id);
         let (from, through, rows) = (item.from(), item.through(), item.rows());
         let is_batch = matches!(item, Item::Batch(_));
-        let cost = item.cost();
         self.in_flight.push_back(InFlight { from, through, rows, cost, is_batch });
         self.in_flight_bytes += cost;
         self.sent = through;

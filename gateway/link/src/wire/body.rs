@@ -5,14 +5,15 @@ use super::{
     LETTER_HEAD_BYTES, SKIPPABLE, SPACE_NOTE_BYTES_MAX, Wire,
 };
 use crate::frame::{
-    ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CONTRACTS_BYTES_MAX, CloseCode, Cursor,
-    DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye, Hello, Item, LETTER_BYTES_MAX, Letter,
-    NONCE_BYTES, Offer, Question, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange, Topic,
-    VERDICT_BYTES_MAX, Versions, WANTED_MAX, Welcome,
+    ASK_BYTES_MAX, Ack, BoxFrame, BoxNote, CHECK_BYTES, CONTRACTS_BYTES_MAX, Chained, CloseCode,
+    Cursor, DESCRIPTORS_BYTES_MAX, EncodedBatch, Gap, Goodbye, Hello, Item, LETTER_BYTES_MAX,
+    Letter, NONCE_BYTES, Offer, Question, Refuse, RefuseReason, SpaceFrame, SpaceNote, StreamRange,
+    Topic, VERDICT_BYTES_MAX, Versions, WANTED_MAX, Welcome,
 };
 use crate::gate::GateOutcome;
 use crate::text::BoundedText;
 use crate::{BATCH_BYTES_MAX, STREAMS_MAX};
+use guan_codec::chain::PIECE_BYTES_MAX;
 
 use bytes::Bytes;
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
@@ -132,6 +133,7 @@ const HELLO: u8 = 0x01;
 const BATCH: u8 = 0x02;
 const GAP: u8 = 0x03;
 const DESCRIPTORS: u8 = 0x04;
+const CHAINED: u8 = 0x05;
 
 impl Wire for BoxFrame {
     const BYTES_MAX: usize = DATA_FRAME_BYTES_MAX;
@@ -143,6 +145,7 @@ impl Wire for BoxFrame {
             Self::Descriptors(_) => DESCRIPTORS,
             Self::Item(_, Item::Batch(_)) => BATCH,
             Self::Item(_, Item::Gap(_)) => GAP,
+            Self::Chained(..) => CHAINED,
         }
     }
 
@@ -166,6 +169,14 @@ impl Wire for BoxFrame {
                 out.varint(gap.rows);
                 out.u8(gap.reason);
             }
+            Self::Chained(stream, chained) => {
+                out.stream(*stream);
+                out.varint(chained.seq.0);
+                out.u8(chained.begins.into());
+                out.varint(chained.length.into());
+                out.raw(&chained.check);
+                return chained.piece.clone();
+            }
         }
         Bytes::new()
     }
@@ -176,6 +187,7 @@ impl Wire for BoxFrame {
             BATCH => read_batch(body)?,
             GAP => read_gap(body)?,
             DESCRIPTORS => read_descriptors(body)?,
+            CHAINED => read_chained(body)?,
             _ => return Ok(None),
         }))
     }
@@ -229,6 +241,25 @@ fn read_batch(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {
     let bytes = bytes.slice(bytes.len() - left..);
     let batch = EncodedBatch { seq, dataset, contract, rows, digest, bytes };
     Ok(BoxFrame::Item(stream, Item::Batch(batch)))
+}
+
+fn read_chained(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {
+    let mut body = Body::new("chained batch", bytes);
+    let (stream, seq) = (body.stream()?, body.seq()?);
+    let begins = match body.u8()? {
+        0 => false,
+        1 => true,
+        other => return Err(body.value("whether its chain begins", other.into())),
+    };
+    let said = body.varint()?;
+    if said > PIECE_BYTES_MAX as u64 {
+        return Err(body.value("its length", said));
+    }
+    let length = u32::try_from(said).expect("it is below the limit");
+    let check = body.take(|reader| reader.raw(CHECK_BYTES))?;
+    let check = check.try_into().expect("as many bytes were taken");
+    let piece = bytes.slice(bytes.len() - body.reader.left()..);
+    Ok(BoxFrame::Chained(stream, Chained { seq, begins, length, check, piece }))
 }
 
 fn read_gap(bytes: &Bytes) -> Result<BoxFrame, FrameFault> {

@@ -7,6 +7,9 @@
 //!                                      rows varint, digest 32, then the batch to the end
 //!                        0x03 Gap      stream u8, from varint, through varint, rows varint, reason u8
 //!                        0x04 Descriptors  to the end
+//!                        0x05 Chained  stream u8, seq varint, begins u8 (0 or 1), length varint, check 4, piece to the
+//!                                      end; the piece holds dataset text, contract text, rows varint, then the
+//!                                      batch's canonical bytes to the end (version 2)
 //! space -> box, data     0x11 Welcome  version u16, count u8, then id u8, through varint; credit varint
 //!                        0x12 Ack      stream u8, through varint, credit varint
 //!                        0x13 Refuse   stream u8, seq varint, reason u8, text

@@ -103,6 +103,37 @@ fn frames_survive_and_version_one_stays() {
     check(&space_notes(), include_str!("../../tests/golden/space-notes-1.hex").trim());
 }
 
+/// Version 2 adds a frame and changes none.
+#[test]
+fn chained_batches_stay_too() {
+    let chained = |begins| {
+        let (check, piece) = ([9; CHECK_BYTES], Bytes::from_static(b"piece"));
+        BoxFrame::Chained(
+            StreamId(7),
+            Chained { seq: BatchSeq(128), begins, length: 300, check, piece },
+        )
+    };
+    check(
+        &[chained(true), chained(false)],
+        include_str!("../../tests/golden/box-frames-2.hex").trim(),
+    );
+    let of_length = |length: u64| {
+        let mut out = Writer::new();
+        out.stream(StreamId(7));
+        out.varint(128);
+        out.u8(0);
+        out.varint(length);
+        out.raw(&[9; CHECK_BYTES]);
+        let body = out.finish();
+        [&[u8::try_from(body.len() + 1).unwrap(), 0x05], &body[..]].concat()
+    };
+    let limit = guan_codec::chain::PIECE_BYTES_MAX as u64;
+    for (length, is_taken) in [(limit, true), (limit + 1, false), (u64::MAX, false)] {
+        let frame = of_length(length);
+        assert_eq!(read::<BoxFrame>(&frame, frame.len()).is_ok(), is_taken, "{length} bytes");
+    }
+}
+
 /// What keeps a box's identity came later, with types of its own.
 #[test]
 fn notes_about_the_identity_stay_too() {

@@ -68,8 +68,8 @@ struct Parts {
     prover: Arc<Prover>,
 }
 
-fn start(outcome: GateOutcome) -> Parts {
-    let (certificates, inbox) = (Certificates::new(), Memory::default());
+fn start(transport: Transport, outcome: GateOutcome) -> Parts {
+    let (certificates, inbox) = (Certificates::new(transport), Memory::default());
     let judge = Arc::new(Judge { outcome, inbox: inbox.clone() });
     let space = Space::start_with(&certificates, inbox.clone(), true, loopback(), Some(judge));
     let prover = Arc::new(Prover::default());
@@ -78,18 +78,16 @@ fn start(outcome: GateOutcome) -> Parts {
     Parts { inbox, space, edge, prover }
 }
 
-#[tokio::test]
-async fn data_flows_after_a_good_verdict() {
-    let mut parts = start(GateOutcome::Allow);
+async fn data_flows_after_a_good_verdict(transport: Transport) {
+    let mut parts = start(transport, GateOutcome::Allow);
     parts.edge.released(5).await;
     assert_eq!(*parts.prover.verdicts.lock().unwrap(), [GateOutcome::Allow]);
     parts.edge.stop().await;
     parts.space.stop().await;
 }
 
-#[tokio::test]
-async fn a_refused_box_is_told_why_and_not_heard() {
-    let mut parts = start(GateOutcome::Refuse);
+async fn a_refused_box_is_told_why_and_not_heard(transport: Transport) {
+    let mut parts = start(transport, GateOutcome::Refuse);
     let text = parts.edge.event(disconnected).await;
     assert!(text.contains("Unauthorized") && text.contains("because"), "{text}");
     parts.edge.stop().await;
@@ -97,9 +95,8 @@ async fn a_refused_box_is_told_why_and_not_heard() {
     assert!(parts.inbox.stored.lock().unwrap().items.is_empty());
 }
 
-#[tokio::test]
-async fn a_box_that_cannot_prove_anything_says_so() {
-    let (certificates, inbox) = (Certificates::new(), Memory::default());
+async fn a_box_that_cannot_prove_anything_says_so(transport: Transport) {
+    let (certificates, inbox) = (Certificates::new(transport), Memory::default());
     let judge = Arc::new(Judge { outcome: GateOutcome::Allow, inbox: inbox.clone() });
     let space = Space::start_with(&certificates, inbox.clone(), true, loopback(), Some(judge));
     let mut edge = Edge::start(&certificates, space.address);
@@ -110,3 +107,9 @@ async fn a_box_that_cannot_prove_anything_says_so() {
     space.stop().await;
     assert!(inbox.stored.lock().unwrap().items.is_empty());
 }
+
+over_both!(
+    data_flows_after_a_good_verdict,
+    a_refused_box_is_told_why_and_not_heard,
+    a_box_that_cannot_prove_anything_says_so
+);

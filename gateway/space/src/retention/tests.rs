@@ -147,7 +147,8 @@ fn data_is_readable_until_its_hour_is_due_and_never_after() {
     assert!(!space.reads(&early));
     assert_eq!(space.findings(&space.key), [Finding::Good]);
     let mut changed = late.clone();
-    changed.bytes = [&late.bytes[..late.bytes.len() - 1], &[0]].concat().into();
+    let (last, rest) = late.bytes.split_last().unwrap();
+    changed.bytes = [rest, &[last ^ 1]].concat().into();
     let opened = space.retention.open_batch(&changed);
     assert!(matches!(opened, Err(RetentionFault::Changed { .. })));
 }
