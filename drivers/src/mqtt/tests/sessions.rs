@@ -170,7 +170,7 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
 #[tokio::test]
 async fn publishers_are_not_read_while_the_disk_is_behind() {
     let disk = Disk::new();
-    let (mut bench, mut reader) = subscribed(&disk).await;
+    let (mut bench, _reader) = subscribed(&disk).await;
     let limit = u64::try_from(crate::mqtt::STORE_BACKLOG_BYTES_MAX).unwrap();
     disk.backlog.store(limit, Ordering::Release);
     let mut press = bench.connect(4, "press").await;
