@@ -15,7 +15,7 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
-use crate::submission::Submission;
+use crate::submission::{Submission, outcomes};
 use guan_model::WallTime;
 use pump::Pump;
 use rumqttc::{AsyncClient, MqttOptions, TlsConfiguration, Transport};
@@ -103,7 +103,7 @@ impl BrokerClient {
         };
         let requests_max = ACKNOWLEDGEMENTS_MAX + self.config.topics.len();
         let (client, events) = AsyncClient::new(options, requests_max);
-        let (outcomes_out, outcomes) = mpsc::unbounded_channel();
+        let (outcomes_out, outcomes) = outcomes();
         let room = Arc::new(Semaphore::new(QUEUED_BYTES_MAX));
         let pump = Pump {
             config: &self.config,

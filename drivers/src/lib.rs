@@ -13,5 +13,6 @@ mod submission;
 
 pub use descriptors::raise_descriptors;
 pub use submission::{
-    Outcome, Publication, QoS, RefuseReason, ReplyHandle, SessionState, Submission,
+    DurableRun, Outcome, Outcomes, Publication, QoS, RefuseReason, ReplyHandle, SessionState,
+    Settled, Submission, outcomes,
 };

@@ -114,7 +114,7 @@ async fn measure(config: &EdgeConfig, arrivals: &[Arrival<'_>]) -> Catalogue {
     let status = watch::Sender::new(IntakeStatus::default());
     let clock = SharedClock::new(SystemClock::new(None));
     let task = tokio::spawn(ingest::run(received, decoder, clock, events_out, status));
-    let (outcomes, _settled) = mpsc::unbounded_channel();
+    let (outcomes, _settled) = guan_drivers::outcomes();
     let begun = arrivals[0].received;
     let mut kept = BTreeMap::new();
     let mut running = engine(config, now(begun, begun), &key);

@@ -365,7 +365,7 @@ async fn send(
             shared.ledger.lock().unwrap().acknowledge(id);
         }
         let held = Some((client.clone(), id));
-        let publish = |token| Event::Publication(Publication { held, rows, token });
+        let publish = |token| Event::Publication(Publication { held, rows: rows.into(), token });
         match exchange(events, publish).await? {
             true => shared.ledger.lock().unwrap().acknowledge(id),
             // Refused: sent again with the next burst.

@@ -2,7 +2,7 @@
 
 use super::count;
 use super::{BACKOFF_MAX, BACKOFF_MIN, BrokerConfig, BrokerStats, INFLIGHT_MAX, QUEUED_BYTES_MAX};
-use crate::submission::{Outcome, Publication, QoS, ReplyHandle, Submission};
+use crate::submission::{Outcome, Outcomes, Publication, QoS, ReplyHandle, Settled, Submission};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Packet, Publish, SubAck, SubscribeReasonCode,
 };
@@ -24,9 +24,9 @@ pub(super) struct Pump<'a> {
     pub(super) config: &'a BrokerConfig,
     pub(super) stats: &'a BrokerStats,
     pub(super) client: AsyncClient,
-    pub(super) outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
+    pub(super) outcomes_out: Outcomes,
     /// At most one for each message in `waiting`.
-    pub(super) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    pub(super) outcomes: mpsc::UnboundedReceiver<Settled>,
     pub(super) room: Arc<Semaphore>,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) next_ticket: u64,
@@ -63,8 +63,8 @@ impl Pump<'_> {
         loop {
             tokio::select! {
                 biased;
-                Some((ticket, outcome)) = self.outcomes.recv() => {
-                    self.handle_outcome(ticket, outcome);
+                Some(settled) = self.outcomes.recv() => {
+                    self.handle_settled(settled);
                     if self.must_reconnect {
                         return None;
                     }
@@ -168,8 +168,7 @@ impl Pump<'_> {
     async fn room_for(&mut self, publish: &Publish) -> OwnedSemaphorePermit {
         while self.waiting.len() >= usize::from(INFLIGHT_MAX) {
             let settled = self.outcomes.recv().await;
-            let (ticket, outcome) = settled.expect("this pump holds a sender");
-            self.handle_outcome(ticket, outcome);
+            self.handle_settled(settled.expect("this pump holds a sender"));
         }
         let cost = u32::try_from(publish.payload.len().clamp(256, QUEUED_BYTES_MAX));
         let cost = cost.expect("clamped to a small number");
@@ -177,9 +176,12 @@ impl Pump<'_> {
         permit.expect("the semaphore is never closed")
     }
 
-    fn handle_outcome(&mut self, ticket: u64, outcome: Outcome) {
-        let found = self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket);
-        found.expect("each message is settled once").outcome = Some(outcome);
+    fn handle_settled(&mut self, settled: Settled) {
+        for ticket in settled.tickets {
+            let found = self.waiting.iter_mut().find(|waiting| waiting.ticket == ticket);
+            let found = found.expect("each message is settled once");
+            found.outcome = Some(settled.outcome.clone());
+        }
         while let Some(waiting) = self.waiting.pop_front_if(|first| first.outcome.is_some()) {
             self.finish(&waiting);
         }

@@ -3,6 +3,7 @@
 //! The codec's own framing reserves memory for a length that was only announced, so it is handed whole
 //! packets whose length was checked.
 
+use super::frequent;
 use super::limits::OUT_WINDOW_DEFAULT;
 use super::message::{Message, Properties};
 use super::packet::{
@@ -113,41 +114,56 @@ pub(super) fn no_client_id(version: Version) -> &'static [u8] {
 }
 
 /// Codec of one connection, once its version is known.
-pub(super) enum PacketCodec {
+pub(super) struct PacketCodec {
+    of_version: OfVersion,
+    /// Topic of the last plain PUBLISH.
+    topic: Arc<str>,
+}
+
+enum OfVersion {
     V3(v3::Codec),
     V5(v5::Codec),
 }
 
 impl PacketCodec {
     pub(super) fn new(version: Version) -> Self {
-        match version {
-            Version::V3 => Self::V3(v3::Codec::new(0)),
-            Version::V5 => Self::V5(v5::Codec::new(0, 0)),
-        }
+        let of_version = match version {
+            Version::V3 => OfVersion::V3(v3::Codec::new(0)),
+            Version::V5 => OfVersion::V5(v5::Codec::new(0, 0)),
+        };
+        Self { of_version, topic: Arc::from("") }
     }
 
     fn version(&self) -> Version {
-        match self {
-            Self::V3(_) => Version::V3,
-            Self::V5(_) => Version::V5,
+        match self.of_version {
+            OfVersion::V3(_) => Version::V3,
+            OfVersion::V5(_) => Version::V5,
         }
     }
 
-    /// Reads one whole packet.
-    pub(super) fn decode(&mut self, packet: &mut BytesMut) -> Result<Inbound, Malformed> {
+    /// Reads one whole packet. Keeps nothing of its memory.
+    pub(super) fn decode(&mut self, packet: &[u8]) -> Result<Inbound, Malformed> {
+        match frequent::publish(packet, self.version(), &mut self.topic) {
+            Some(publish) => Ok(Inbound::Publish(publish)),
+            None => self.decode_any(packet),
+        }
+    }
+
+    pub(super) fn decode_any(&mut self, packet: &[u8]) -> Result<Inbound, Malformed> {
         let version = self.version();
         let bad = |fault: DecodeError| match fault {
             DecodeError::InvalidClientId => Malformed::NoClientId(version),
             fault => Malformed::Packet(fault.to_string()),
         };
         let missing = || Malformed::Packet("the packet is not whole".to_owned());
-        match self {
-            Self::V3(codec) => {
-                let (packet, _) = codec.decode(packet).map_err(bad)?.ok_or_else(missing)?;
+        let mut packet = BytesMut::from(packet);
+        match &mut self.of_version {
+            OfVersion::V3(codec) => {
+                let (packet, _) = codec.decode(&mut packet).map_err(bad)?.ok_or_else(missing)?;
                 Ok(from_v3(packet))
             }
-            Self::V5(codec) => {
-                let (packet, _) = codec.decode(packet).map_err(bad)?.ok_or_else(missing)?;
+            OfVersion::V5(codec) => {
+                let (packet, _) = codec.decode(&mut packet).map_err(bad)?.ok_or_else(missing)?;
                 Ok(from_v5(packet))
             }
         }
@@ -161,13 +177,17 @@ impl PacketCodec {
         limit: Advertised,
         out: &mut BytesMut,
     ) -> bool {
+        if let Outbound::Acknowledge(packet_id, None) = packet {
+            frequent::puback(packet_id, out);
+            return true;
+        }
         let before = out.len();
-        let written = match self {
-            Self::V3(codec) => match to_v3(packet) {
+        let written = match &mut self.of_version {
+            OfVersion::V3(codec) => match to_v3(packet) {
                 Some(packet) => codec.encode(packet, out),
                 None => Ok(()),
             },
-            Self::V5(codec) => {
+            OfVersion::V5(codec) => {
                 let short = packet.without_reason();
                 match (codec.encode(to_v5(packet, limit), out), short) {
                     // An explanation that does not fit is left out (MQTT 5, 3.4.2.2.2).
@@ -191,7 +211,7 @@ impl PacketCodec {
     }
 
     pub(super) fn set_packet_bytes_max(&mut self, limit: u32) {
-        if let Self::V5(codec) = self {
+        if let OfVersion::V5(codec) = &mut self.of_version {
             codec.set_max_outbound_size(limit);
         }
     }
@@ -229,7 +249,7 @@ fn publish(publish: types::Publish) -> Inbound {
         ),
     };
     Inbound::Publish(Publish {
-        topic: publish.topic.to_string(),
+        topic: Arc::from(&*publish.topic),
         alias,
         payload: publish.payload,
         qos: qos(publish.qos),

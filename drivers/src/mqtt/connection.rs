@@ -8,7 +8,7 @@ use super::opening::advertised;
 use super::packet::{Goodbye, Inbound, Outbound, Will};
 use super::session::{Ask, Request, Session};
 use super::wire::{Packet, WireFault, WireReader};
-use crate::submission::{Outcome, Publication, ReplyHandle, Submission};
+use crate::submission::{Outcomes, Publication, ReplyHandle, Settled, Submission};
 use bytes::BytesMut;
 use guan_model::WallTime;
 use std::future::pending;
@@ -38,8 +38,8 @@ pub(super) struct Connection<'a, S> {
     /// Bytes of answers put into `out` since it was last empty; the rest are messages to the client.
     pub(super) answered: usize,
     pub(super) unwritten_since: Option<Instant>,
-    pub(super) outcomes_out: mpsc::UnboundedSender<(u64, Outcome)>,
-    pub(super) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    pub(super) outcomes_out: Outcomes,
+    pub(super) outcomes: mpsc::UnboundedReceiver<Settled>,
     /// Messages may have been left over because enough waits to be written.
     pub(super) has_more: bool,
     /// Told when there may be messages for the client.
@@ -66,7 +66,7 @@ struct End {
 enum Step {
     Kicked,
     Stopped,
-    Outcome(u64, Outcome),
+    Outcome(Settled),
     Wrote(io::Result<usize>),
     Deadline,
     News,
@@ -111,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             biased;
             () = self.hold.kick.notified() => Step::Kicked,
             _ = stop.wait_for(|stop| *stop) => Step::Stopped,
-            Some((ticket, outcome)) = self.outcomes.recv() => Step::Outcome(ticket, outcome),
+            Some(settled) = self.outcomes.recv() => Step::Outcome(settled),
             wrote = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => {
                 Step::Wrote(wrote)
             }
@@ -136,11 +136,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         match step {
             Step::Kicked => self.session.end(Goodbye::TakenOver, "the client connected again"),
             Step::Stopped => self.session.end(Goodbye::Stopping, "guan stops"),
-            Step::Outcome(ticket, outcome) => {
-                self.session.handle_outcome(ticket, outcome);
+            Step::Outcome(settled) => {
+                self.session.handle_settled(settled);
                 // Outcomes come in groups: answer them with one write.
-                while let Ok((ticket, outcome)) = self.outcomes.try_recv() {
-                    self.session.handle_outcome(ticket, outcome);
+                while let Ok(settled) = self.outcomes.try_recv() {
+                    self.session.handle_settled(settled);
                 }
                 self.pass_on();
             }
@@ -233,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         moment: Moment,
         submissions: &mut Vec<Submission>,
     ) -> Result<(), End> {
-        let inbound = match self.codec.decode(&mut packet.bytes) {
+        let inbound = match self.codec.decode(&packet.bytes) {
             Ok(inbound) => inbound,
             Err(fault) => return self.handle_wire_fault(&fault.into()),
         };
@@ -245,6 +245,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             self.session_expiry_s = *expiry;
         }
+        // Asked for each packet: a SUBSCRIBE that came before it counts.
+        self.session.set_heard(self.shared.hub.is_heard());
         self.session.handle_packet(moment.elapsed, inbound);
         self.count_tally();
         self.ask();
@@ -415,9 +417,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let mut stop = shared.stop.clone();
         let drained = async {
             while session.is_waiting()
-                && let Some((ticket, outcome)) = outcomes.recv().await
+                && let Some(settled) = outcomes.recv().await
             {
-                session.handle_outcome(ticket, outcome);
+                session.handle_settled(settled);
                 while let Some(durable) = session.poll_durable() {
                     session.handle_passed_on(shared.hub.publish(&client, &durable));
                 }

@@ -114,10 +114,15 @@ impl Hub {
         self.upkeep.notify_one();
     }
 
+    /// Whether anybody has subscriptions.
+    pub(super) fn is_heard(&self) -> bool {
+        self.listeners.load(Ordering::Acquire) > 0
+    }
+
     /// A message is durable. Its acknowledgement must wait for the record, if there is one.
     pub(super) fn publish(&self, from: &str, durable: &Durable) -> Option<u64> {
         let Durable { message, held } = durable;
-        if !message.retain && self.listeners.load(Ordering::Acquire) == 0 {
+        if !message.retain && !self.is_heard() {
             return None;
         }
         let now = self.now();

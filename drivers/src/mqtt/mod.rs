@@ -14,6 +14,7 @@ mod codec;
 mod connection;
 mod exchange;
 mod filter;
+mod frequent;
 mod hub;
 mod limits;
 mod listener;

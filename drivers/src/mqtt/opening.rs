@@ -13,7 +13,7 @@ use super::message::Message;
 use super::packet::{Connect, ConnectRefusal, Inbound, Outbound, Version, Will};
 use super::session::{Session, SessionConfig};
 use super::wire::{WireFault, WireReader};
-use crate::submission::{SessionState, Submission};
+use crate::submission::{SessionState, Submission, outcomes};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -100,7 +100,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 async fn read_connect<R: AsyncRead + Unpin>(
     reader: &mut WireReader<R>,
 ) -> Result<(PacketCodec, Version, Connect), WireFault> {
-    let mut packet = reader.read().await?;
+    let packet = reader.read().await?;
     let version = match (version(&packet.bytes), unknown_level(&packet.bytes)) {
         (Ok(version), _) => version,
         (Err(_), Some(answer)) => {
@@ -109,7 +109,7 @@ async fn read_connect<R: AsyncRead + Unpin>(
         (Err(fault), None) => return Err(fault.into()),
     };
     let mut codec = PacketCodec::new(version);
-    match codec.decode(&mut packet.bytes) {
+    match codec.decode(&packet.bytes) {
         Err(Malformed::NoClientId(version)) => {
             let why = "a client without id asks for a session that outlives its connection";
             Err(WireFault::Answered { answer: no_client_id(version), why })
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<'_, S> {
         let mut out = BytesMut::new();
         self.codec.encode(accepted, advertised(self.shared), &mut out);
         tracing::debug!(address = %self.address, %client, "an MQTT client connected");
-        let (outcomes_out, outcomes) = mpsc::unbounded_channel();
+        let (outcomes_out, outcomes) = outcomes();
         let connection = Connection {
             shared: self.shared,
             number: self.number,

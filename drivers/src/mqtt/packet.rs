@@ -43,10 +43,10 @@ pub(super) struct Will {
 }
 
 /// PUBLISH from a client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Publish {
     /// May be empty when an alias stands for it.
-    pub(super) topic: String,
+    pub(super) topic: Arc<str>,
     pub(super) alias: Option<NonZeroU16>,
     pub(super) payload: Bytes,
     pub(super) qos: QoS,

@@ -5,15 +5,14 @@ use super::limits::LOOK_AT_CLOCK;
 use super::listener::Shared;
 use super::message::Message;
 use super::session::Durable;
-use crate::submission::{Outcome, Publication, ReplyHandle, Submission};
+use crate::submission::{Outcome, Publication, ReplyHandle, Submission, outcomes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 /// Runs until the listener ends it.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let (outcomes_out, mut outcomes) = mpsc::unbounded_channel();
+    let (outcomes_out, mut settled) = outcomes();
     // One for each client that has vanished and whose will waits for the engine.
     let mut published: BTreeMap<u64, (Arc<str>, Message)> = BTreeMap::new();
     let mut ticket = 0;
@@ -21,11 +20,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             biased;
-            Some((ticket, outcome)) = outcomes.recv() => {
-                if let Some((client, message)) = published.remove(&ticket)
-                    && outcome == Outcome::Durable
-                {
-                    shared.hub.publish(&client, &Durable { message, held: None });
+            Some(settled) = settled.recv() => {
+                for ticket in settled.tickets {
+                    if let Some((client, message)) = published.remove(&ticket)
+                        && settled.outcome == Outcome::Durable
+                    {
+                        shared.hub.publish(&client, &Durable { message, held: None });
+                    }
                 }
                 continue;
             }
@@ -51,7 +52,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// The listener has ended: the wills of its last clients are still to be recorded.
 pub(super) async fn finish(shared: &Shared) {
     for (client, message) in shared.hub.look().wills {
-        let (nobody, _) = mpsc::unbounded_channel();
+        let (nobody, _) = outcomes();
         submit(shared, client, &message, ReplyHandle::new(0, nobody)).await;
     }
 }

@@ -1,17 +1,15 @@
 //! Whole packets from a socket, with bounded memory and time.
 
 use super::codec::{Frame, Malformed, frame};
+use super::frequent::PUBLISH;
 use super::limits::{LINGER_BYTES_MAX, MESSAGE_COST_MIN, PACKET_WAIT, READ_BYTES, READ_BYTES_BUSY};
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-
-/// Packet type of PUBLISH in the first byte's upper half.
-const PUBLISH: u8 = 3;
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +51,8 @@ pub(super) struct WireReader<R> {
     begun: Option<Instant>,
     waiting: Option<Waiting>,
     is_busy: bool,
+    /// The buffer has room for a busy client.
+    is_large: bool,
 }
 
 /// What a packet takes of the budget.
@@ -72,6 +72,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
             begun: None,
             waiting: None,
             is_busy: false,
+            is_large: false,
         }
     }
 
@@ -106,6 +107,10 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
             };
             // Whoever filled the room has more to say: fewer and larger reads from then on.
             let wanted = if self.is_busy { wanted.max(READ_BYTES_BUSY) } else { wanted };
+            if self.is_large && !self.is_busy && self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            self.is_large = self.is_busy;
             self.buffer.reserve(wanted);
             let room = self.buffer.capacity() - self.buffer.len();
             let length = self.reader.read_buf(&mut self.buffer).await?;
@@ -187,13 +192,18 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         }
     }
 
+    /// The packet shares the buffer's memory, which is free again once its reader has dropped it.
     fn take(&mut self, length: usize) -> Packet {
-        // A copy of its own, so that a small message does not keep a large buffer alive.
-        let bytes = BytesMut::from(&self.buffer[..length]);
-        self.buffer.advance(length);
-        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_BUSY && !self.is_busy {
-            self.buffer = BytesMut::with_capacity(READ_BYTES);
-        }
+        let bytes = if length > READ_BYTES_BUSY {
+            // The room for a long packet goes with it.
+            let mut rest = BytesMut::with_capacity(READ_BYTES);
+            rest.extend_from_slice(&self.buffer[length..]);
+            let mut long = std::mem::replace(&mut self.buffer, rest);
+            long.truncate(length);
+            long
+        } else {
+            self.buffer.split_to(length)
+        };
         self.begun = None;
         Packet { bytes, permit: self.permit.take() }
     }

@@ -3,11 +3,12 @@
 //! One task, so that the messages of a client keep their order. Waits for the writer (bounded channel),
 //! which holds the drivers up in turn; nothing is dropped here.
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Routes};
 use crate::engine::{Effect, Event, Publication, Refusal};
+use crate::rows::Rows;
 use crate::status::IntakeStatus;
 use crate::system_clock::SharedClock;
-use guan_drivers::{Outcome, RefuseReason, ReplyHandle, SessionState, Submission};
+use guan_drivers::{DurableRun, Outcome, RefuseReason, ReplyHandle, SessionState, Submission};
 use guan_model::{ClockQuality, WallTime};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,13 +40,14 @@ pub async fn run(
     let mut tally =
         Tally { status, publications: 0, window: Instant::now(), logged: 0, left_out: 0 };
     let (mut received, mut decoded) = (Vec::new(), Vec::new());
+    let mut routes = Routes::default();
     while submissions.recv_many(&mut received, AT_ONCE).await > 0 {
         let quality = clock.quality();
         let before = tally.publications;
         for submission in received.drain(..) {
             decoded.extend(match submission {
                 Submission::Publish(publication) => {
-                    decode(&decoder, quality, publication, &mut tally)
+                    decode((&decoder, &mut routes), quality, publication, &mut tally)
                 }
                 Submission::Release { client, packet_id, reply } => {
                     Some(Event::Release { client, packet_id, token: Token::Message(reply, None) })
@@ -69,7 +71,7 @@ pub async fn run(
 }
 
 fn decode(
-    decoder: &Decoder,
+    (decoder, routes): (&Decoder, &mut Routes),
     quality: ClockQuality,
     publication: guan_drivers::Publication,
     tally: &mut Tally,
@@ -89,11 +91,11 @@ fn decode(
         // Of a reading to be forgotten by subscribers: no data, but its packet id is held as any other.
         let held = held.map(|id| (client, id));
         let token = Token::Message(reply, permit);
-        return Some(Event::Publication(Publication { held, rows: Vec::new(), token }));
+        return Some(Event::Publication(Publication { held, rows: Rows::new(), token }));
     }
     // Milliseconds are what the gateway vouches for, and what its column costs least with.
     let received = WallTime::from_millis(received.millis());
-    match decoder.decode(&topic, &payload, received, quality) {
+    match decoder.decode_with(routes, &topic, &payload, received, quality) {
         Ok(rows) => {
             let held = held.map(|id| (client, id));
             let token = Token::Message(reply, permit);
@@ -145,13 +147,11 @@ impl Tally {
     }
 }
 
-/// Answers the drivers. Effects that are not answers are returned.
-pub fn answer(effect: Effect<Token>) -> Option<Effect<Token>> {
+/// Answers the drivers. Effects that are not answers are returned; the last effect of a commit is one of them, so
+/// what is durable is told with it at the latest.
+pub fn answer(effect: Effect<Token>, durable: &mut DurableRun) -> Option<Effect<Token>> {
     match effect {
-        Effect::Durable(Token::Message(reply, permit)) => {
-            reply.settle(Outcome::Durable);
-            drop(permit);
-        }
+        Effect::Durable(Token::Message(reply, permit)) => durable.settle(reply, permit),
         Effect::Refused(Token::Message(reply, permit), refusal) => {
             let text = refusal.to_string();
             reply.settle(Outcome::Refused { reason: RefuseReason::Quota, text });
@@ -166,7 +166,10 @@ pub fn answer(effect: Effect<Token>) -> Option<Effect<Token>> {
         Effect::Durable(Token::Session(_)) | Effect::SessionReady { .. } => {
             unreachable!("sessions are answered with SessionReady, messages with Durable")
         }
-        other => return Some(other),
+        other => {
+            durable.flush();
+            return Some(other);
+        }
     }
     None
 }
@@ -192,7 +195,7 @@ mod tests {
         let (events, _events) = mpsc::channel(8);
         let (status, shown) = watch::channel(IntakeStatus::default());
         let task = tokio::spawn(run(received, decoder, clock, events, status));
-        let (outcomes, mut settled) = mpsc::unbounded_channel();
+        let (outcomes, mut settled) = guan_drivers::outcomes();
         let publication = guan_drivers::Publication {
             client: Arc::from("c"),
             topic: Arc::from("nowhere"),
@@ -205,9 +208,9 @@ mod tests {
             permit: None,
         };
         submissions.send(Submission::Publish(publication)).await.unwrap();
-        let (ticket, outcome) = settled.recv().await.unwrap();
-        assert_eq!(ticket, 3);
-        let Outcome::Refused { reason, text } = outcome else { panic!("{outcome:?}") };
+        let settled = settled.recv().await.unwrap();
+        assert_eq!(settled.tickets, 3..4);
+        let Outcome::Refused { reason, text } = settled.outcome else { panic!("{settled:?}") };
         assert_eq!(reason, RefuseReason::PayloadInvalid);
         assert!(text.contains("nowhere") && text.contains("[[mapping]]"), "{text}");
         drop(submissions);

@@ -29,6 +29,7 @@ pub mod memory;
 pub mod metadata;
 pub mod negotiating;
 pub mod prover;
+pub mod rows;
 pub mod run;
 pub mod sealing;
 pub mod session_files;

@@ -38,7 +38,7 @@ pub fn drive(mut bytes: &[u8]) -> usize {
         let Some((codec, session)) = &mut connected else {
             let Ok(version) = version(packet) else { break };
             let mut codec = PacketCodec::new(version);
-            if codec.decode(&mut BytesMut::from(packet)).is_err() {
+            if codec.decode(packet).is_err() {
                 break;
             }
             let (config, opening) = configs(version, &rights, limit);
@@ -48,7 +48,7 @@ pub fn drive(mut bytes: &[u8]) -> usize {
             connected = Some((codec, Session::new(Duration::ZERO, config)));
             continue;
         };
-        let Ok(inbound) = codec.decode(&mut BytesMut::from(packet)) else { break };
+        let Ok(inbound) = codec.decode(packet) else { break };
         session.handle_packet(Duration::ZERO, inbound);
         while let Some(request) = session.poll_request() {
             let (Request::Publish { ticket, .. } | Request::Release { ticket, .. }) = request;

@@ -8,11 +8,13 @@ use std::num::NonZeroU16;
 /// What an outcome is for.
 #[derive(Debug)]
 pub(super) enum Flight {
-    /// `message` is taken out when it is handed on; `None` of one that was denied.
+    /// `message` is taken out when it is handed on; `None` of one that was denied or that nobody listens for.
     Publish {
         qos: QoS,
         id: Option<NonZeroU16>,
-        message: Option<Message>,
+        message: Option<Box<Message>>,
+        /// Bytes that it holds of the client's share until it is settled.
+        bytes: usize,
     },
     Release {
         packet_id: NonZeroU16,

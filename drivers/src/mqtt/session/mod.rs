@@ -14,6 +14,7 @@
 mod alias;
 mod drive;
 mod flight;
+mod packet_ids;
 mod publishing;
 mod subscribing;
 #[cfg(test)]
@@ -25,10 +26,11 @@ use super::auth::Rights;
 use super::exchange::{Opened, Subscription};
 use super::message::Message;
 use super::packet::{Delivery, Goodbye, Inbound, Outbound, SubscribeRefusal, Version};
-use crate::submission::{Outcome, QoS, RefuseReason};
+use crate::submission::{Outcome, QoS, RefuseReason, Settled};
 use alias::OutAliases;
 use bytes::Bytes;
 use flight::{Flight, Flights};
+use packet_ids::PacketIds;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -128,7 +130,9 @@ pub(super) struct Session {
     config: SessionConfig,
     flights: Flights,
     /// Ids of QoS 1 and 2 messages that wait for their outcome.
-    pending: BTreeSet<NonZeroU16>,
+    pending: PacketIds,
+    /// Somebody may want what is published.
+    is_heard: bool,
     /// Ids of QoS 2 messages that are durable and not released.
     held: BTreeSet<NonZeroU16>,
     /// Those of `held` from earlier connections: a client's quota starts anew with each (MQTT 5, 4.9).
@@ -160,7 +164,8 @@ impl Session {
         let held: BTreeSet<_> = config.held.iter().copied().collect();
         Self {
             flights: Flights::default(),
-            pending: BTreeSet::new(),
+            pending: PacketIds::default(),
+            is_heard: true,
             inherited: held.clone(),
             held,
             void: BTreeSet::new(),
@@ -211,6 +216,18 @@ impl Session {
         }
     }
 
+    /// Whether there are subscribers: messages that come while there are none are not kept for them.
+    pub(super) fn set_heard(&mut self, is_heard: bool) {
+        self.is_heard = is_heard;
+    }
+
+    /// The engine has settled requests that had followed one another.
+    pub(super) fn handle_settled(&mut self, settled: Settled) {
+        for ticket in settled.tickets {
+            self.handle_outcome(ticket, settled.outcome.clone());
+        }
+    }
+
     /// The engine has settled a request.
     pub(super) fn handle_outcome(&mut self, ticket: u64, outcome: Outcome) {
         match &outcome {
@@ -227,8 +244,8 @@ impl Session {
     fn settle(&mut self, ticket: u64, outcome: Outcome) {
         self.flights.settle(ticket, outcome);
         while let Some((flight, outcome)) = self.flights.pop_settled() {
-            if let Flight::Publish { message: Some(message), .. } = &flight {
-                self.waiting_bytes -= message.cost();
+            if let Flight::Publish { bytes, .. } = &flight {
+                self.waiting_bytes -= bytes;
             }
             self.settled.push_back((flight, outcome));
         }
@@ -335,9 +352,9 @@ impl Session {
     /// A message that is durable, for the exchange.
     pub(super) fn poll_durable(&mut self) -> Option<Durable> {
         let (flight, _) = self.settled.front_mut()?;
-        let Flight::Publish { qos, id, message } = flight else { return None };
+        let Flight::Publish { qos, id, message, .. } = flight else { return None };
         let held = id.filter(|_| *qos == QoS::ExactlyOnce);
-        message.take().map(|message| Durable { message, held })
+        message.take().map(|message| Durable { message: *message, held })
     }
 
     /// Whether something waits for the store.

@@ -42,13 +42,19 @@ impl Session {
         if !self.config.rights.may_publish(&topic) {
             return self.deny(publish.qos, id);
         }
-        let qos = publish.qos;
+        let (qos, is_retained) = (publish.qos, publish.retain);
         let message = message(publish, topic.clone());
-        let payload = message.payload.clone();
-        let is_removal = message.retain && payload.is_empty();
-        self.waiting_bytes += message.cost();
-        let ticket = self.flights.push(Flight::Publish { qos, id, message: Some(message) });
-        self.pending.extend(id);
+        let bytes = message.cost();
+        self.waiting_bytes += bytes;
+        let (payload, message) = match is_retained || self.is_heard {
+            true => (message.payload.clone(), Some(Box::new(message))),
+            false => (message.payload, None),
+        };
+        let is_removal = is_retained && payload.is_empty();
+        let ticket = self.flights.push(Flight::Publish { qos, id, message, bytes });
+        if let Some(id) = id {
+            self.pending.insert(id);
+        }
         let held = id.filter(|_| qos == QoS::ExactlyOnce);
         self.requests.push_back(Request::Publish { ticket, topic, payload, qos, held, is_removal });
     }
@@ -71,7 +77,7 @@ impl Session {
             return known;
         }
         // Most clients stay with one topic.
-        if publish.alias.is_none() && publish.topic == *self.last_topic && !publish.topic.is_empty()
+        if publish.alias.is_none() && publish.topic == self.last_topic && !publish.topic.is_empty()
         {
             return Some(self.last_topic.clone());
         }
@@ -79,7 +85,7 @@ impl Session {
             self.end(Goodbye::TopicName, "a topic that is empty, too long or has a wildcard");
             return None;
         }
-        let topic: Arc<str> = Arc::from(publish.topic.as_str());
+        let topic = publish.topic.clone();
         if let Some(alias) = publish.alias {
             self.aliases.insert(alias, topic.clone());
         }
@@ -93,7 +99,7 @@ impl Session {
 
     /// Whether the message has been seen; then its answer is given or will come.
     fn is_repeated(&mut self, publish: &Publish, id: NonZeroU16, topic: &Arc<str>) -> bool {
-        if self.pending.contains(&id) {
+        if self.pending.contains(id) {
             return true;
         }
         let is_two = publish.qos == QoS::ExactlyOnce;
@@ -104,9 +110,9 @@ impl Session {
         self.inherited.remove(&id);
         if self.config.opened.doubtful.remove(&id) {
             // The engine has it, and a restart came before the subscribers had.
-            let message = Some(message(publish.clone(), topic.clone()));
+            let message = Some(Box::new(message(publish.clone(), topic.clone())));
             self.pending.insert(id);
-            let flight = Flight::Publish { qos: QoS::ExactlyOnce, id: Some(id), message };
+            let flight = Flight::Publish { qos: QoS::ExactlyOnce, id: Some(id), message, bytes: 0 };
             self.settled.push_back((flight, Outcome::Durable));
             return true;
         }
@@ -119,13 +125,14 @@ impl Session {
         let Some(id) = id else { return };
         let text = "this client may not publish to the topic".to_owned();
         let outcome = Outcome::Refused { reason: RefuseReason::NotAuthorized, text };
-        let ticket = self.flights.push(Flight::Publish { qos, id: Some(id), message: None });
+        let ticket =
+            self.flights.push(Flight::Publish { qos, id: Some(id), message: None, bytes: 0 });
         self.pending.insert(id);
         self.settle(ticket, outcome);
     }
 
     pub(super) fn handle_release(&mut self, packet_id: NonZeroU16) {
-        if self.pending.contains(&packet_id) {
+        if self.pending.contains(packet_id) {
             return self.end(Goodbye::Protocol, "a release of a message that was not answered");
         }
         if self.void.remove(&packet_id) {
@@ -157,7 +164,7 @@ impl Session {
                 _ => self.end(Goodbye::Busy, "a release could not be made durable"),
             },
             Flight::Publish { qos, id: Some(id), .. } => {
-                self.pending.remove(id);
+                self.pending.remove(*id);
                 self.answer(*qos, *id, outcome);
             }
             Flight::Publish { .. } => {}

@@ -34,7 +34,7 @@ fn session_with(version: Version, held: Vec<NonZeroU16>) -> Session {
 
 fn publish(topic: &str, qos: QoS, packet_id: Option<u16>) -> Inbound {
     Inbound::Publish(Publish {
-        topic: topic.to_owned(),
+        topic: Arc::from(topic),
         alias: None,
         payload: Bytes::from_static(b"x"),
         qos,
@@ -196,6 +196,28 @@ fn what_becomes_durable_after_the_client_left_is_passed_on() {
     session.handle_outcome(ticket, Outcome::Durable);
     assert_eq!(pass_on(&mut session), [Arc::from("a/b")]);
     assert!(!session.is_waiting() && packets(&mut session).is_empty());
+}
+
+#[test]
+fn without_subscribers_only_what_is_retained_is_kept_for_them() {
+    let mut session = session_with(Version::V3, vec![]);
+    session.set_heard(false);
+    let message = |number, retain| {
+        let Inbound::Publish(message) = publish("a/b", QoS::AtLeastOnce, Some(number)) else {
+            unreachable!()
+        };
+        Inbound::Publish(Publish { retain, ..message })
+    };
+    session.handle_packet(Duration::ZERO, message(1, false));
+    session.handle_packet(Duration::ZERO, message(2, true));
+    assert!(session.waiting_bytes > 0, "both count until they are settled");
+    session.handle_settled(Settled { tickets: 0..2, outcome: Outcome::Durable });
+    assert_eq!(session.waiting_bytes, 0);
+    let first = Outbound::Acknowledge(id(1), None);
+    assert_eq!(session.poll_packet(), Some(first), "it waits for no subscriber");
+    assert_eq!(pass_on(&mut session), [Arc::from("a/b")], "the retained one");
+    assert_eq!(session.poll_packet(), Some(Outbound::Acknowledge(id(2), None)));
+    assert!(!session.is_waiting());
 }
 
 #[test]

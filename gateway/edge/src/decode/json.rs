@@ -324,7 +324,7 @@ impl<'a> Scanner<'a> {
                     has_escapes = true;
                     self.escape()?;
                 }
-                Some(0x20..) => self.at += 1,
+                Some(0x20..) => self.at += plain(&self.text.as_bytes()[self.at..]),
                 _ => return Err(self.fault("'\"'")),
             }
         }
@@ -374,8 +374,48 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// How many bytes from the first on, which is one of them, are neither `"` nor `\` nor a control character. Eight
+/// at a time, as in Hacker's Delight, 6-1: the lowest mark is never false.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let ends = controls
+            | zeros(word ^ (ONES * u64::from(b'"')))
+            | zeros(word ^ (ONES * u64::from(b'\\')));
+        if ends != 0 {
+            return index * 8 + ends.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
+    words.len() * 8 + rest.iter().take_while(|byte| is_plain(byte)).count()
+}
+
 /// Whether a text is exactly one number of RFC 8259.
 pub(super) fn is_number(text: &str) -> bool {
     let mut scanner = Scanner::new(text);
     scanner.number().is_ok() && scanner.at == text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_ends_where_it_must_whatever_stands_before() {
+        for byte in 0..=u8::MAX {
+            for before in 0..20 {
+                for after in [b'a', 0xff, 0x00, b'"'] {
+                    let bytes = [&vec![b'x'; before][..], &[byte], &[after; 9]].concat();
+                    let is_end = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+                    let expect = bytes.iter().position(is_end).unwrap_or(bytes.len());
+                    assert_eq!(plain(&bytes), expect, "{bytes:?}");
+                }
+            }
+        }
+    }
 }

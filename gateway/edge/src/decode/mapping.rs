@@ -7,11 +7,13 @@ use super::scalar::{Encoding, quality_of, value_of};
 use super::source_time::{TimeFormat, source_time};
 use super::topics::{PointIndex, Template};
 use super::{missing, senml, utf8};
+use crate::rows::Rows;
 use bytes::Bytes;
 use guan_model::value::{BYTES_BYTES_MAX, TEXT_BYTES_MAX};
 use guan_model::{
-    DatasetId, DescriptorTable, PointDescriptor, Quality, Row, Value, ValueType, WallTime,
+    DatasetId, DescriptorTable, PointDescriptor, Quality, Value, ValueType, WallTime,
 };
+use smallvec::smallvec;
 use std::sync::Arc;
 
 /// Most points that one message's mapping fills.
@@ -63,6 +65,15 @@ pub enum Undecodable {
     /// Its bytes are kept in this point, which is of type bytes.
     Opaque(String),
     Refuse,
+}
+
+/// What a message is for.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) topic: &'a str,
+    pub(super) points: &'a PointIndex,
+    /// The only point that the mapping fills, if it is known already.
+    pub(super) point: Option<&'a PointDescriptor>,
 }
 
 #[derive(Debug)]
@@ -142,17 +153,30 @@ impl Mapping {
         resolve(template, topic, points).ok().map(|point| &point.dataset)
     }
 
+    /// The point that messages of a topic fill, if there is only one.
+    pub(super) fn only_point<'m>(
+        &'m self,
+        topic: &str,
+        points: &'m PointIndex,
+    ) -> Option<&'m Arc<PointDescriptor>> {
+        let template = match &self.format {
+            Format::Json { fields, .. } if fields.len() == 1 => &fields[0].point,
+            Format::Raw(template) => template,
+            Format::Json { .. } | Format::Senml { .. } => return None,
+        };
+        template.resolve(topic, points).ok()
+    }
+
     pub(super) fn opaque_point(&self) -> Option<&PointDescriptor> {
         self.opaque.as_deref()
     }
 
     pub(super) fn rows(
         &self,
-        topic: &str,
+        target: Target<'_>,
         payload: &[u8],
-        points: &PointIndex,
         context: &Context,
-    ) -> Result<Vec<Row>, Complaint> {
+    ) -> Result<Rows, Complaint> {
         match &self.format {
             Format::Json { wanted, slots, fields } => {
                 let text = utf8(payload)?;
@@ -166,14 +190,25 @@ impl Mapping {
                     }
                 };
                 pick(text, wanted, found)?;
-                json_rows(topic, fields, found, points, context)
+                json_rows(target, fields, found, context)
             }
-            Format::Senml { prefix, .. } => senml::rows(utf8(payload)?, prefix, points, context),
+            Format::Senml { prefix, .. } => {
+                senml::rows(utf8(payload)?, prefix, target.points, context).map(Rows::from)
+            }
             Format::Raw(template) => {
-                let point = resolve(template, topic, points)?;
+                let point = target.point(template)?;
                 let value = raw_value(payload, point.value_type)?;
-                Ok(vec![context.row(point, None, Some(value), Quality::GOOD)])
+                Ok(smallvec![context.row(point, None, Some(value), Quality::GOOD)])
             }
+        }
+    }
+}
+
+impl<'a> Target<'a> {
+    fn point(&self, template: &'a Template) -> Result<&'a PointDescriptor, Complaint> {
+        match self.point {
+            Some(point) => Ok(point),
+            None => resolve(template, self.topic, self.points),
         }
     }
 }
@@ -312,13 +347,12 @@ fn raw_value(payload: &[u8], value_type: ValueType) -> Result<Value, Complaint> 
 }
 
 fn json_rows(
-    topic: &str,
+    target: Target<'_>,
     fields: &[Field],
     found: &[Option<Token<'_>>],
-    points: &PointIndex,
     context: &Context,
-) -> Result<Vec<Row>, Complaint> {
-    let mut rows = Vec::with_capacity(fields.len());
+) -> Result<Rows, Complaint> {
+    let mut rows = Rows::with_capacity(fields.len());
     // Fields of a message mostly share one time: read it once.
     let mut last: Option<((usize, TimeFormat), Option<WallTime>)> = None;
     for field in fields {
@@ -338,7 +372,7 @@ fn json_rows(
             None => Quality::GOOD,
             Some(token) => quality_of(token)?,
         };
-        let point = resolve(&field.point, topic, points)?;
+        let point = target.point(&field.point)?;
         let value = match token {
             Token::Null => None,
             token => Some(

@@ -11,6 +11,7 @@ mod decimal;
 mod json;
 mod mapping;
 mod refusal;
+mod routes;
 mod scalar;
 mod senml;
 mod source_time;
@@ -24,18 +25,21 @@ pub use mapping::{
     FIELDS_PER_MAPPING_MAX, FieldSpec, FormatSpec, MappingSpec, TimeSpec, Undecodable,
 };
 pub use refusal::{DecodeRefusal, MappingFault, REFUSAL_TEXT_BYTES_MAX, RefusalCode};
+pub use routes::Routes;
 pub use scalar::Encoding;
 pub use source_time::TimeFormat;
 pub use topics::FILTER_LEVELS_MAX;
 
+use crate::rows::Rows;
 use context::Context;
 use guan_model::value::BYTES_BYTES_MAX;
 use guan_model::{
-    ClockQuality, DatasetId, DescriptorTable, PointDescriptor, Quality, Reason, Row, Severity,
-    Value, WallTime,
+    ClockQuality, DatasetId, DescriptorTable, PointDescriptor, Quality, Reason, Severity, Value,
+    WallTime,
 };
-use mapping::Mapping;
+use mapping::{Mapping, Target};
 use refusal::{Complaint, excerpt};
+use smallvec::smallvec;
 use std::sync::Arc;
 use topics::{FilterTree, PointIndex};
 
@@ -43,6 +47,14 @@ use topics::{FilterTree, PointIndex};
 pub const ROWS_PER_MESSAGE_MAX: usize = 4096;
 /// Most mappings of a box.
 pub const MAPPINGS_MAX: usize = 4096;
+
+/// Where messages of a topic go.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    mapping: usize,
+    /// Where the mapping fills one point only.
+    point: Option<Arc<PointDescriptor>>,
+}
 
 /// All mappings of a box, compiled. Shared by every connection; nothing in it changes.
 #[derive(Debug)]
@@ -89,9 +101,38 @@ impl Decoder {
         payload: &[u8],
         received: WallTime,
         clock: ClockQuality,
-    ) -> Result<Vec<Row>, DecodeRefusal> {
-        let context = Context::new(received, clock);
-        self.rows(topic, payload, &context).map_err(|fault| DecodeRefusal::new(topic, &fault))
+    ) -> Result<Rows, DecodeRefusal> {
+        self.decode_by(self.route(topic).as_ref(), topic, payload, Context::new(received, clock))
+    }
+
+    /// The same for who has many messages to decode.
+    pub fn decode_with(
+        &self,
+        routes: &mut Routes,
+        topic: &Arc<str>,
+        payload: &[u8],
+        received: WallTime,
+        clock: ClockQuality,
+    ) -> Result<Rows, DecodeRefusal> {
+        let route = routes.find(self, topic);
+        self.decode_by(route, topic, payload, Context::new(received, clock))
+    }
+
+    fn decode_by(
+        &self,
+        route: Option<&Route>,
+        topic: &str,
+        payload: &[u8],
+        context: Context,
+    ) -> Result<Rows, DecodeRefusal> {
+        let rows = self.rows(route, topic, payload, &context);
+        rows.map_err(|fault| DecodeRefusal::new(topic, &fault))
+    }
+
+    fn route(&self, topic: &str) -> Option<Route> {
+        let mapping = self.filters.find(topic)?;
+        let point = self.mappings[mapping].only_point(topic, &self.points).cloned();
+        Some(Route { mapping, point })
     }
 
     /// The dataset for which messages of a topic are meant; `None` when the mapping leads to several.
@@ -99,14 +140,22 @@ impl Decoder {
         self.mappings[self.filters.find(topic)?].dataset(topic, &self.points)
     }
 
-    fn rows(&self, topic: &str, payload: &[u8], context: &Context) -> Result<Vec<Row>, Complaint> {
-        let Some(mapping) = self.filters.find(topic).map(|index| &self.mappings[index]) else {
+    fn rows(
+        &self,
+        route: Option<&Route>,
+        topic: &str,
+        payload: &[u8],
+        context: &Context,
+    ) -> Result<Rows, Complaint> {
+        let Some(Route { mapping, point }) = route else {
             return Err(Complaint {
                 code: RefusalCode::NoMapping,
                 text: "no mapping takes this topic; add [[mapping]]".to_owned(),
             });
         };
-        match (mapping.rows(topic, payload, &self.points, context), mapping.opaque_point()) {
+        let mapping = &self.mappings[*mapping];
+        let target = Target { topic, points: &self.points, point: point.as_deref() };
+        match (mapping.rows(target, payload, context), mapping.opaque_point()) {
             (Err(fault), Some(point)) => {
                 if payload.len() > BYTES_BYTES_MAX {
                     return Err(Complaint::too_long(format!(
@@ -117,7 +166,7 @@ impl Decoder {
                 }
                 let quality = Quality::new(Severity::Uncertain, Reason::Undecodable);
                 let value = Value::Bytes(bytes::Bytes::copy_from_slice(payload));
-                Ok(vec![context.row(point, None, Some(value), quality)])
+                Ok(smallvec![context.row(point, None, Some(value), quality)])
             }
             (outcome, _) => outcome,
         }

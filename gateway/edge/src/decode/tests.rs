@@ -58,7 +58,7 @@ fn compile(spec: MappingSpec) -> Decoder {
     Decoder::compile(&[spec], &table()).unwrap()
 }
 
-fn decode(spec: MappingSpec, payload: &[u8]) -> Result<Vec<Row>, DecodeRefusal> {
+fn decode(spec: MappingSpec, payload: &[u8]) -> Result<Rows, DecodeRefusal> {
     compile(spec).decode("a/x", payload, RECEIVED, ClockQuality::Ntp)
 }
 
@@ -539,5 +539,32 @@ proptest! {
         let payload = serde_json::json!({ "v": text }).to_string();
         let rows = decode(json(vec![field("t.text", "/v")]), payload.as_bytes()).unwrap();
         prop_assert_eq!(&rows[0].value, &Some(Value::Text(text)));
+    }
+}
+
+#[test]
+fn remembered_routes_lead_where_a_look_up_does() {
+    let raw = FormatSpec::Raw { point: "t.bytes".into() };
+    let specs = [
+        MappingSpec { filter: "dev/+/v".into(), ..json(vec![field("dev.{1}.humidity", "/v")]) },
+        MappingSpec { filter: "raw/#".into(), ..mapping(raw, Undecodable::Refuse) },
+        MappingSpec {
+            filter: "two".into(),
+            ..json(vec![field("t.i64", "/v"), field("t.u64", "/v")])
+        },
+    ];
+    let decoder = Decoder::compile(&specs, &table()).unwrap();
+    let mut routes = Routes::default();
+    // More topics than places, so that they push each other out; long ones share a place.
+    let many = (0..3000).map(|number| format!("raw/{number}"));
+    let long = ["raw", "dev"].map(|first| format!("{first}/{}/v", "x".repeat(200)));
+    let few = ["dev/press-1/v", "dev/press-2/v", "two", "nowhere"].map(str::to_owned);
+    let topics: Vec<Arc<str>> = many.chain(long).chain(few).map(Arc::from).collect();
+    for topic in topics.iter().chain(&topics).flat_map(|topic| [topic, topic]) {
+        let payload = br#"{"v":1}"#;
+        let looked_up = decoder.decode(topic, payload, RECEIVED, ClockQuality::Ntp);
+        let by_route =
+            decoder.decode_with(&mut routes, topic, payload, RECEIVED, ClockQuality::Ntp);
+        assert_eq!(by_route, looked_up, "{topic}");
     }
 }

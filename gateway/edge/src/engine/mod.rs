@@ -18,13 +18,14 @@ mod surroundings;
 
 use crate::leaving::{Door, Standing};
 use crate::memory::Memory;
+use crate::rows::Rows;
 use crate::vault::{Vault, VaultFault};
 use guan_catalogue::Day;
 use guan_catalogue::quality::Ledger;
 use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage, Statement};
 use guan_log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LogHead, SignedHead};
 use guan_model::{
-    BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Row, Signer, SpoolId, StreamId,
+    BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Signer, SpoolId, StreamId,
 };
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
@@ -85,7 +86,7 @@ pub use surroundings::{Heard, Surroundings};
 pub struct Publication<T> {
     /// The session and QoS 2 packet id that must be remembered together with the rows.
     pub held: Option<(Arc<str>, NonZeroU16)>,
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     pub token: T,
 }
 

@@ -11,7 +11,7 @@ use guan_evidence::{Denial, Leaf, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_log::LogReader;
 use guan_model::{
-    Class, ClockQuality, PointDescriptor, PointId, PointName, Quality, Unit, Value, ValueType,
+    Class, ClockQuality, PointDescriptor, PointId, PointName, Quality, Row, Unit, Value, ValueType,
     WallTime,
 };
 use guan_policy::{Contract, TrustedKeys, sign};
@@ -163,7 +163,7 @@ impl Rig {
     }
 }
 
-fn rows(point: u32, count: i64) -> Vec<Row> {
+fn rows(point: u32, count: i64) -> Rows {
     (0..count)
         .map(|number| Row {
             point: PointId(point),
@@ -524,7 +524,7 @@ fn a_word_counts_from_its_own_message_on() {
         engine.apply(at(50), Event::PlanChanged(plan, Standing::default())).unwrap();
         let say = |engine: &mut Engine<SimDisk, u32>, given: i64| {
             let row = Row { value: Some(Value::I64(given)), ..rows(3, 1).remove(0) };
-            let publication = Publication { held: None, rows: vec![row], token: 9 };
+            let publication = Publication { held: None, rows: Rows::from_elem(row, 1), token: 9 };
             engine.apply(at(100), Event::Publication(publication)).unwrap();
         };
         publish(&mut engine, at(100), 1, 2, 1);

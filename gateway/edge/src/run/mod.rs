@@ -39,6 +39,7 @@ use crate::wiring::{self, WiringFault};
 use crate::writer::{self, Cursors, EVENT_QUEUE_MAX, Inputs};
 use contracts::{Keeper, WORDS_MAX};
 use guan_configs::{ConfigFaults, EdgeConfig};
+use guan_drivers::DurableRun;
 use guan_identity::tpm::Tpm;
 use guan_link::driver::{LinkStatus, Permit, Released};
 use guan_link::text::CheckpointText;
@@ -341,9 +342,12 @@ fn spawn_writer(
         let runtime = runtime.map_err(|fault| fault.to_string())?;
         let mut clock = board.clock.clone();
         publish(&engine, &board);
+        let mut durable = DurableRun::default();
         let outcome =
             runtime.block_on(writer::run(&mut engine, &mut clock, inputs, |engine, effect| {
-                handle_effect(engine, effect, &board, &state_dir)
+                if let Some(effect) = ingest::answer(effect, &mut durable) {
+                    handle_effect(engine, effect, &board, &state_dir);
+                }
             }));
         publish(&engine, &board);
         outcome.map_err(|fault| guan_link::driver::describe(&fault))
@@ -361,12 +365,12 @@ fn publish(engine: &BoxEngine, board: &Board) {
 }
 
 fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state_dir: &Path) {
-    match ingest::answer(effect) {
-        Some(Effect::Committed(_)) => {
+    match effect {
+        Effect::Committed(_) => {
             board.committed.send_modify(|count| *count += 1);
             publish(engine, board);
         }
-        Some(Effect::Checkpoint(head)) => {
+        Effect::Checkpoint(head) => {
             match CheckpointText::parse(&head.text) {
                 Ok(text) => drop(board.checkpoint.send_replace(Some(text))),
                 Err(fault) => {
@@ -376,7 +380,7 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             board.evidence.send_modify(|status| status.signed = head.size);
             board.head.send_replace(Some(head));
         }
-        Some(Effect::KeyRolled(rolled)) => {
+        Effect::KeyRolled(rolled) => {
             // Before the first head by the new key is shown to anybody.
             if let Some(KeyRolled { origin, leaf }) = rolled {
                 board.keys.send_modify(|keys| {
@@ -388,18 +392,18 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             }
             board.rolls.send_modify(|rolls| *rolls += 1);
         }
-        Some(Effect::Noted(ticket)) => drop(board.noted.send_replace(ticket)),
-        Some(Effect::Look) => {
+        Effect::Noted(ticket) => drop(board.noted.send_replace(ticket)),
+        Effect::Look => {
             board.committed.send_modify(|count| *count += 1);
             publish(engine, board);
         }
-        Some(Effect::Quality(days)) => {
+        Effect::Quality(days) => {
             if let Err(fault) = crate::catalogue::keep_days(state_dir, &days) {
                 board.alarm(format!("the quality figures are not kept: {fault}"));
             }
         }
-        Some(Effect::Alarm(text)) => board.alarm(text),
-        Some(Effect::Notice { kind, text }) => board.notice(kind, text),
+        Effect::Alarm(text) => board.alarm(text),
+        Effect::Notice { kind, text } => board.notice(kind, text),
         _ => {}
     }
 }
