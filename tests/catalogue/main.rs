@@ -6,7 +6,7 @@
 use guan_catalogue::{Catalogue, Day, Figures, Share, dcat};
 use guan_configs::EdgeConfig;
 use guan_demo::data::Message;
-use guan_drivers::{QoS, ReplyHandle, Submission};
+use guan_drivers::{DurableRun, QoS, ReplyHandle, Submission};
 use guan_edge::engine::{Effect, Engine, EngineConfig, Event, Parts, Surroundings};
 use guan_edge::ingest::{self, Token};
 use guan_edge::leaving::Door;
@@ -93,8 +93,9 @@ fn now(wall: i64, begun: i64) -> Now {
 
 /// What must follow for the figures: days are handed out to be kept.
 fn settle(engine: &mut BoxEngine, kept: &mut BTreeMap<Day, Vec<u8>>) {
+    let mut durable = DurableRun::default();
     while let Some(effect) = engine.poll_effect() {
-        if let Some(Effect::Quality(days)) = ingest::answer(effect) {
+        if let Some(Effect::Quality(days)) = ingest::answer(effect, &mut durable) {
             kept.extend(days);
         }
     }
