@@ -290,10 +290,14 @@ impl TcpConnection {
         self.0.chain.clone()
     }
 
+    /// Over for this end at once; the last words go out as the socket takes them.
     pub(super) fn close(&self, code: CloseCode, text: &str) {
         let mut inner = self.0.lock();
         inner.mux.handle_close(code.code(), text);
+        inner.end.get_or_insert(End::Done);
         inner.wake();
+        drop(inner);
+        self.0.wake_all();
     }
 
     pub(super) async fn closed(&self) {
