@@ -8,6 +8,7 @@
 mod attestation;
 mod contracts;
 mod evidence;
+mod forgetting;
 mod rig;
 mod sealed;
 mod service;

@@ -209,12 +209,20 @@ pub fn mqtt(data: &[u8]) -> bool {
     guan_drivers::mqtt::hostile::drive(data) > 0
 }
 
-/// Leaves, bundles and signed heads of a log.
+/// Leaves, bundles and signed heads of a log; acts on their way into it, and who acted.
 pub fn log(data: &[u8]) -> bool {
     let mut any = false;
     if let Ok(leaf) = guan_evidence::Leaf::decode(data) {
         assert_eq!(leaf.encode(), data, "one leaf, one encoding");
         any = true;
+    }
+    if let Ok(act) = guan_log::Act::decode(data) {
+        assert_eq!(act.encode(), data, "one act, one encoding");
+        any = true;
+    }
+    if let Ok(opening) = guan_evidence::Opening::decode(data) {
+        assert_eq!(opening.encode(), data);
+        assert_eq!(opening.commitment(), guan_model::Digest::of(data));
     }
     any |= guan_evidence::bundle::decode(data).is_ok_and(|leaves| !leaves.is_empty());
     if let Ok(text) = std::str::from_utf8(data) {

@@ -8,7 +8,7 @@ use guan_evidence::dossier::{Believed, Dossier, Files};
 use guan_evidence::receipt::Receipt;
 use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, Tree, VerifierKey, leaf_hash};
 use guan_identity::LogKeyFile;
-use guan_log::{Bundles, Epoch};
+use guan_log::{ACTS_DIR, ACTS_MAX, Act, Acts, Bundles, Epoch};
 use guan_model::{BootNumber, ClockQuality, Digest, WallTime};
 use guan_spool::OsDisk;
 use std::fs;
@@ -60,6 +60,7 @@ impl Box {
                 boot: BootNumber(1),
                 monotonic: Duration::from_millis(seq.unsigned_abs()),
                 clock_quality: ClockQuality::Ntp,
+                actor: None,
                 body,
             };
             Bytes::from(leaf.encode())
@@ -131,6 +132,41 @@ fn a_bundle_without_a_daemon() {
     assert_eq!((dossier.entries.len(), dossier.receipts), (5, 5));
     let seqs: Vec<u64> = dossier.entries.iter().map(|leaf| leaf.seq).collect();
     assert_eq!(seqs, [11, 13, 15, 17, 19]);
+}
+
+/// The log is to say who asked for a bundle, before anybody has it; without that there is none.
+#[test]
+fn a_bundle_that_cannot_be_recorded_is_not_made() {
+    let a_box = Box::new();
+    let out = |name: &str| a_box.out(name).display().to_string();
+    let export = |name: &str, success, part: &str| {
+        a_box.check(
+            &["export", "--through", "4", "--by", "li", "--out", &out(name)],
+            success,
+            part,
+        );
+    };
+    export("first", true, "5 entries of guan/demo");
+    let acts = Acts::reader(OsDisk::open_read_only(&a_box.state(ACTS_DIR)).unwrap());
+    let waiting = acts.waiting().unwrap();
+    let Ok(Act::Exported { actor, exported }) = acts.read(&waiting[0]) else { panic!("an export") };
+    assert_eq!((waiting.len(), exported.from, exported.through, exported.entries), (1, 0, 4, 5));
+    let files = files(&a_box.out("first"));
+    assert_eq!(exported.manifest, Digest::of(&files["manifest.sha256"]));
+    assert_eq!(acts.openings().unwrap().name_of(actor.as_ref()), Some("li"));
+    for number in 1..ACTS_MAX {
+        let other = a_box.state(ACTS_DIR).join(format!("{number:020}.act"));
+        fs::copy(a_box.state(ACTS_DIR).join(&waiting[0]), other).unwrap();
+    }
+    export("refused", false, "start `guan run`");
+    assert!(!a_box.out("refused").exists());
+    assert_eq!(acts.openings().unwrap().known.len(), 1, "nobody is kept for nothing");
+    a_box.check(&["export", "--by", "two\nlines", "--out", &out("b")], false, "--by is no name");
+    let erase = ["erase", "--actor", "wang", "--ground", "legal-duty"];
+    a_box.check(&erase, false, "there is nothing to erase");
+    a_box.check(&["erase", "--index", "3", "--ground", "legal-duty"], false, "nothing to erase");
+    a_box.check(&["erase", "--index", "256", "--ground", "legal-duty"], false, "no entry 256");
+    a_box.check(&["erase", "--actor", "li", "--ground", "because"], false, "purpose-achieved");
 }
 
 /// Sealed under a TPM the log's key lies in no file: there are no receipts, and that is said.

@@ -16,6 +16,7 @@
 //! | `anchors/N.head`, `.consistency`, and in `chain/` | the head that it is about, and that `checkpoint` continues it |
 //! | `witness/N.note`, `.consistency` | an earlier head that a witness cosigned, and that `checkpoint` continues it |
 //! | `stamps/S.tsr`, `.head`, `.consistency` | an authority's time stamp (RFC 3161) over the head of S entries, and that `checkpoint` continues it |
+//! | `disclosures/N.opening` | salt and name of who acted in a leaf; its SHA-256 is what the leaf says |
 //! | `ak.pem` | the key of the TPM |
 //! | `custody.json`, `manifest.sha256` | who collected it; digests of all other files |
 //!
@@ -26,6 +27,7 @@
 
 mod budget;
 mod custody;
+mod disclosures;
 mod finding;
 mod hand_overs;
 mod names;
@@ -40,6 +42,7 @@ pub use budget::{
     is_name,
 };
 pub use custody::Custody;
+pub use disclosures::Disclosed;
 pub use finding::{DossierFault, Finding, Remark};
 pub use read::{Believed, Dossier, KeyDigests, attestation_key};
 pub use receipts::receipt;
@@ -50,6 +53,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::CosignatureKey;
 use crate::leaf::{Leaf, LeafError};
 use crate::note::VerifierKey;
+use crate::opening::Opening;
 use crate::proof::ProofFault;
 use crate::receipt::ReceiptFault;
 use crate::subtrees::{Nodes, root_at};
@@ -63,7 +67,8 @@ pub const ENTRIES_MAX: usize = 10_000;
 
 const README: &str = include_str!("dossier/readme.txt");
 /// Of earlier releases, whose bundles are around.
-const EARLIER_READMES: [&str; 1] = [include_str!("dossier/readme-v1.txt")];
+const EARLIER_READMES: [&str; 2] =
+    [include_str!("dossier/readme-v1.txt"), include_str!("dossier/readme-v2.txt")];
 
 /// Files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -108,6 +113,8 @@ pub struct Material<'a> {
     pub custody: &'a Custody,
     /// Time stamps over heads of this log.
     pub stamps: &'a [Stamp],
+    /// Who acted, for those that the reader may know; those that open no leaf of the bundle are left out.
+    pub openings: &'a [Opening],
 }
 
 /// The files of a bundle about these leaves, which stand at these indices of the log, in any order.
@@ -141,6 +148,7 @@ pub fn make(material: &Material<'_>, leaves: &[(u64, Vec<u8>)]) -> Result<Files,
         statements::put(&mut files, (index, &leaf), &head, material.nodes, key.as_ref())?;
         let (nodes, witnesses) = (material.nodes, material.witnesses);
         witnessed::put(&mut files, (index, &leaf), &head, nodes, witnesses)?;
+        disclosures::put(&mut files, index, &leaf, material.openings);
     }
     let indices: Vec<u64> = leaves.iter().map(|(index, _)| *index).collect();
     stamps::put(&mut files, material.stamps, &indices, &head, material.nodes)?;

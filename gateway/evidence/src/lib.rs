@@ -17,6 +17,7 @@ pub mod epoch;
 pub mod leaf;
 pub mod lineage;
 pub mod note;
+pub mod opening;
 pub mod policy;
 pub mod proof;
 pub mod receipt;
@@ -38,12 +39,13 @@ pub use cosignature::{
 };
 pub use leaf::{
     Anchor, BatchAccepted, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
-    DecisionSummary, Deleted, Denial, EpochStart, Fork, Forwarded, GapReason, Head, KeyRollover,
-    LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune, Received, Salvage, Statement,
-    TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
+    DecisionSummary, Deleted, Denial, EpochStart, Erased, ErasureGround, Exported, Fork, Forwarded,
+    GapReason, Head, KeyRollover, LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune,
+    Received, Salvage, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
 };
 pub use lineage::{LINEAGE_BYTES_MAX, Lineage, LineageFault, Step};
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};
+pub use opening::{Actor, OPENING_BYTES_MAX, Opening, OpeningFault};
 pub use policy::{Distrust, POLICY_BYTES_MAX, Policy, PolicyFault, Trusted};
 pub use proof::{ProofFault, consistency_proof, inclusion_proof, inclusion_root};
 pub use proof::{prove_consistency, prove_inclusion};

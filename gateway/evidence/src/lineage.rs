@@ -257,6 +257,7 @@ mod tests {
             boot: BootNumber(1),
             monotonic: Duration::from_millis(5),
             clock_quality: ClockQuality::Ntp,
+            actor: None,
             body: LeafBody::KeyRollover(KeyRollover { key, by_old, quote: None }),
         };
         leaf.encode()

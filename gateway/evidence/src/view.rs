@@ -46,6 +46,9 @@ impl LeafView {
             "clock_quality": leaf.clock_quality as u8, "kind": leaf.body.kind_name(),
             "entry": entry(&leaf.body),
         });
+        if let Some(actor) = leaf.actor {
+            view["actor"] = json!(actor.to_string());
+        }
         if let Some(class) = class_uid(&leaf.body) {
             view["class_uid"] = json!(class);
         }
@@ -250,6 +253,14 @@ fn outside(body: &LeafBody) -> Value {
             "box": fork.box_id.as_str(), "log": fork.log, "known": fork.known,
             "offered": fork.offered, "evidence": fork.evidence.to_string(),
         }),
+        LeafBody::Erased(erased) => json!({
+            "commitments": erased.commitments, "root": erased.root.to_string(),
+            "ground": erased.ground.name(),
+        }),
+        LeafBody::Exported(exported) => json!({
+            "from": exported.from, "through": exported.through, "entries": exported.entries,
+            "manifest": exported.manifest.to_string(),
+        }),
         _ => unreachable!("`entry` shows the other kinds"),
     }
 }
@@ -296,7 +307,7 @@ fn anchor(anchor: &Anchor) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaf::tests::{outside_samples, samples};
+    use crate::leaf::tests::{actor_samples, outside_samples, samples};
 
     #[test]
     fn every_kind_is_shown() {
@@ -318,6 +329,11 @@ mod tests {
         let leaves = samples().into_iter().chain(outside_samples());
         let lines: Vec<String> = leaves.map(|leaf| view.leaf(&leaf).to_string()).collect();
         let golden: Vec<&str> = include_str!("../tests/golden/views-v1.jsonl").lines().collect();
+        assert_eq!(lines, golden);
+        let mut view = LeafView::new();
+        let lines: Vec<String> =
+            actor_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
+        let golden: Vec<&str> = include_str!("../tests/golden/views-v2.jsonl").lines().collect();
         assert_eq!(lines, golden);
     }
 

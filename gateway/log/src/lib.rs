@@ -6,6 +6,8 @@
 //! Never here: what is worth a leaf, networks, the TPM.
 #![forbid(unsafe_code)]
 
+mod act;
+mod acts;
 mod bundles;
 mod log;
 mod place;
@@ -15,6 +17,8 @@ mod recovery;
 #[cfg(test)]
 mod tests;
 
+pub use act::{Act, ActFault};
+pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings};
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
 pub use log::{
     EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead,

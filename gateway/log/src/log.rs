@@ -320,8 +320,19 @@ impl<D: Disk> EvidenceLog<D> {
 
     /// Adds a leaf; it counts once the caller's commit is through. Gives its place in the journal.
     pub fn append(&mut self, now: &Now, boot: BootNumber, body: LeafBody) -> (u64, Bytes) {
+        self.append_of(now, boot, None, body)
+    }
+
+    /// As [`append`](Self::append), of what somebody did; the opening of the commitment is durable already.
+    pub fn append_of(
+        &mut self,
+        now: &Now,
+        boot: BootNumber,
+        actor: Option<Digest>,
+        body: LeafBody,
+    ) -> (u64, Bytes) {
         self.weighty += u64::from(body.is_worth_a_head());
-        let leaf = Leaf::new(now, self.tree.size(), boot, body);
+        let leaf = Leaf { actor, ..Leaf::new(now, self.tree.size(), boot, body) };
         let bytes = Bytes::from(leaf.encode());
         let index = self.tree.append(leaf_hash(&bytes));
         assert_eq!(index, leaf.seq, "a leaf knows its index");

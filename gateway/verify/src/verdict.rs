@@ -2,7 +2,7 @@
 
 use crate::outcome;
 use crate::terminal::{claim, say};
-use guan_evidence::dossier::{Believed, Custody, Dossier, Stamped, Witnessed};
+use guan_evidence::dossier::{Believed, Custody, Disclosed, Dossier, Stamped, Witnessed};
 use guan_evidence::view::LeafView;
 use serde_json::{Value, json};
 
@@ -41,6 +41,8 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
     });
     let stamped = dossier.stamped.iter();
     let stamped = stamped.map(|one| json!({"size": one.size, "at_s": one.seconds}));
+    let disclosed = dossier.disclosed.iter();
+    let disclosed = disclosed.map(|one| json!({"index": one.index, "actor": one.actor}));
     let contracts = outcome::outcomes(&dossier.entries).into_iter();
     let contracts = contracts.map(|(contract, outcome)| (contract, outcome.json()));
     let contracts: serde_json::Map<_, _> = contracts.collect();
@@ -57,6 +59,7 @@ pub(crate) fn as_json(dossier: &Dossier, findings: &[String], believed: Believed
         "receipts": dossier.receipts, "quotes": dossier.quotes, "chained": dossier.chained,
         "findings": findings, "remarks": remarks, "custody": custody, "keys": own_keys(dossier),
         "witnessed": witnessed.collect::<Vec<_>>(), "stamped": stamped.collect::<Vec<_>>(),
+        "disclosed": disclosed.collect::<Vec<_>>(),
         "trust": if believed.policy.is_some() { "policy" } else { "bundle" },
         "attestation_key": dossier.attestation_key.map(|key| json!({
             "point_sha256": key.point.to_string(), "spki_sha256": key.spki.to_string(),
@@ -98,6 +101,9 @@ pub(crate) fn print(dossier: &Dossier, findings: &[String], believed: Believed<'
             }
             None => say!("entry       {seq:>8}  {kind:<16} nobody who is believed says when"),
         }
+    }
+    for Disclosed { index, actor } in &dossier.disclosed {
+        say!("disclosed   entry {index} was done by {}", claim(actor));
     }
     for (contract, outcome) in outcome::outcomes(&dossier.entries) {
         outcome.print(&contract);

@@ -1,5 +1,6 @@
 //! `guan log export` and `guan log prove`: entries with proofs, for people who trust no program of ours.
 
+use super::acts::{openings, record_export};
 use super::log::{key_of, lineage, log_signer, reader, witness_keys};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
@@ -9,9 +10,9 @@ use guan_edge::run::COSIGNED_FILE;
 use guan_evidence::account::About;
 use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make, receipt, signed_head};
 use guan_evidence::tile::{TileRow, tiles};
-use guan_evidence::{Checkpoint, Leaf, LeafBody, TlogProof, bundle};
+use guan_evidence::{Checkpoint, Exported, Leaf, LeafBody, Opening, TlogProof, bundle};
 use guan_log::LogReader;
-use guan_model::{ContractId, Signer};
+use guan_model::{ContractId, Digest, Signer};
 use guan_spool::OsDisk;
 use serde_json::json;
 use std::fs::{self, File};
@@ -46,9 +47,13 @@ pub(super) struct ExportArguments {
     /// Only entries of this kind, as `guan log show` names them.
     #[arg(long)]
     kind: Option<String>,
-    /// Who collects the evidence, for the record of custody.
-    #[arg(long, default_value = "not said")]
-    by: String,
+    /// Who collects the evidence: named in the record of custody, and in the log by a commitment that `guan log erase`
+    /// can undo.
+    #[arg(long)]
+    by: Option<String>,
+    /// Say in the bundle who acted in its entries, where this box still knows it.
+    #[arg(long, conflicts_with = "tiles")]
+    disclose: bool,
 }
 
 /// Which entry.
@@ -166,7 +171,13 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let needed = leaves.last().map_or(1, |(index, _)| index + 1);
     let (text, signed) = head(&config, &reader, needed)?;
     put_hand_overs(&config, &reader, signed.size, &mut leaves)?;
-    let files = bundle_of(&config, &reader, &text, &arguments.by, &leaves)?;
+    let files = bundle_of(&config, &reader, &text, arguments, &leaves)?;
+    let disclosed = files.keys().filter(|name| name.starts_with("disclosures/")).count();
+    if out.exists() {
+        bail!("{} cannot be made; is it there already?", out.display());
+    }
+    // First the record: no bundle goes out that the log knows nothing of.
+    record_export(&config, arguments.by.as_deref(), exported(&files, &leaves))?;
     write_tar(&files, out)?;
     let has_receipts = files.keys().any(|name| name.starts_with("receipts/"));
     let first = reader.first()?;
@@ -174,7 +185,7 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         print_json(&json!({
             "out": out.display().to_string(), "entries": leaves.len(), "files": files.len(),
             "origin": signed.origin, "size": signed.size, "receipts": has_receipts,
-            "pruned_before": first, "not_yet_signed": unsigned,
+            "pruned_before": first, "not_yet_signed": unsigned, "disclosed": disclosed,
         }))?;
     } else {
         println!("{}: {} entries of {}", out.display(), leaves.len(), signed.origin);
@@ -194,6 +205,17 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         println!("check it with: guan-verify {}", out.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the log says of a bundle.
+fn exported(files: &Files, leaves: &[(u64, Vec<u8>)]) -> Exported {
+    let indices = || leaves.iter().map(|(index, _)| *index);
+    Exported {
+        from: indices().min().unwrap_or(0),
+        through: indices().max().unwrap_or(0),
+        entries: leaves.len() as u64,
+        manifest: Digest::of(files.get("manifest.sha256").map_or(&[], Vec::as_slice)),
+    }
 }
 
 /// Whoever knows an earlier key of the log needs the entries that handed over from it to the one of today.
@@ -218,18 +240,22 @@ fn bundle_of(
     config: &EdgeConfig,
     reader: &LogReader<OsDisk>,
     checkpoint: &str,
-    by: &str,
+    arguments: &ExportArguments,
     leaves: &[(u64, Vec<u8>)],
 ) -> anyhow::Result<Files> {
     // Sealed under a TPM the key is not at hand here; then there are no receipts.
     let signer = log_signer(config).ok();
     let now = time::OffsetDateTime::now_utc();
     let custody = Custody {
-        collected_by: by.to_owned(),
+        collected_by: arguments.by.as_deref().unwrap_or("not said").to_owned(),
         collected_at: now.format(&time::format_description::well_known::Rfc3339)?,
         tool: concat!("guan ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let pem = guan_edge::prover::known_attestation_keys(&config.state_dir).into_iter().next();
+    let openings: Vec<Opening> = match arguments.disclose {
+        true => openings(config)?.known.into_values().collect(),
+        false => Vec::new(),
+    };
     reader.with_nodes(|nodes| {
         let material = Material {
             log_key: &key_of(config, checkpoint)?,
@@ -240,6 +266,7 @@ fn bundle_of(
             signer: signer.as_ref().map(|key| key as &dyn Signer),
             custody: &custody,
             stamps: &super::timestamp::kept(config)?,
+            openings: &openings,
         };
         Ok(make(&material, leaves)?)
     })

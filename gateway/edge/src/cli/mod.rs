@@ -1,5 +1,6 @@
 //! Commands and their options.
 
+mod acts;
 mod authoring;
 mod catalogue;
 mod cert;
@@ -219,7 +220,12 @@ enum LogCommand {
         /// Only entries of this kind, such as contract.change or data.gap.
         #[arg(long)]
         kind: Option<String>,
+        /// Say who acted, where this box still knows it.
+        #[arg(long)]
+        disclose: bool,
     },
+    /// Destroy what says who acted in entries; they prove as before, and nobody can tell any more who it was.
+    Erase(acts::EraseArguments),
     /// Check tree, signed head and rules of the whole log. Changes nothing.
     Verify(Common),
     /// Print the newest signed head.
@@ -403,8 +409,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Log(LogCommand::Rollover { common, wait_s }) => rollover::execute(common, *wait_s),
         Command::Log(LogCommand::Export(arguments)) => log_export::export(arguments),
         Command::Log(LogCommand::Prove(arguments)) => log_export::prove(arguments),
-        Command::Log(LogCommand::Show { common, last, kind }) => {
-            log_entries::show(common, *last, kind.as_deref())
+        Command::Log(LogCommand::Erase(arguments)) => acts::erase(arguments),
+        Command::Log(LogCommand::Show { common, last, kind, disclose }) => {
+            log_entries::show(common, *last, kind.as_deref(), *disclose)
         }
         Command::Contract(command) => contract_command(command),
         Command::Catalogue(command) => catalogue::execute(command),

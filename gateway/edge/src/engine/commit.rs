@@ -1,12 +1,12 @@
 //! One group commit: rows to batches, decisions, leaves and session deltas, then one fdatasync.
 
 use super::pending::{Answer, take_batch};
-use super::{Effect, Engine, EngineError, Publication, Refusal};
+use super::{Effect, Engine, EngineError, Note, Publication, Refusal};
 use crate::lanes::Lane;
 use crate::leaving::Envelope;
 use guan_codec::encode;
 use guan_evidence::{BatchAccepted, DecisionSummary, Denial, LeafBody};
-use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Now, Row, RuleId, StreamId};
+use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Digest, Now, Row, RuleId, StreamId};
 use guan_policy::{Decision, Means, Permitted};
 use guan_spool::{BatchMeta, Disk, PushError};
 use std::collections::BTreeMap;
@@ -72,8 +72,8 @@ impl<D: Disk, T> Engine<D, T> {
     fn stage(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
         self.staged_counters = self.counters.clone();
         self.occasions.clear();
-        for (at, body) in self.notes.clone() {
-            self.append_leaf(&at, body)?;
+        for Note { at, actor, body } in self.notes.clone() {
+            self.append_leaf_of(&at, actor, body)?;
         }
         for (publications, heard) in self.look_around(now) {
             self.door.set_situation(|situation| heard.describe(now.monotonic, situation));
@@ -264,7 +264,16 @@ impl<D: Disk, T> Engine<D, T> {
     }
 
     pub(super) fn append_leaf(&mut self, now: &Now, body: LeafBody) -> Result<(), EngineError> {
-        let (place, bytes) = self.evidence.append(now, self.config.boot, body);
+        self.append_leaf_of(now, None, body)
+    }
+
+    fn append_leaf_of(
+        &mut self,
+        now: &Now,
+        actor: Option<Digest>,
+        body: LeafBody,
+    ) -> Result<(), EngineError> {
+        let (place, bytes) = self.evidence.append_of(now, self.config.boot, actor, body);
         self.spool.push_leaf(place, &bytes)?;
         Ok(())
     }

@@ -25,7 +25,7 @@ use guan_catalogue::quality::Ledger;
 use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage, Statement};
 use guan_log::{EvidenceLog, EvidenceLogError, LeavesDamaged, LogHead, SignedHead};
 use guan_model::{
-    BatchSeq, BootNumber, DatasetId, DescriptorTable, Now, Signer, SpoolId, StreamId,
+    BatchSeq, BootNumber, DatasetId, DescriptorTable, Digest, Now, Signer, SpoolId, StreamId,
 };
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
@@ -147,6 +147,8 @@ pub enum Event<T> {
     },
     /// Something outside the log is worth leaves. Tickets grow.
     Notes {
+        /// Commitment to who did it, if somebody did.
+        actor: Option<Digest>,
         bodies: Vec<LeafBody>,
         ticket: u64,
     },
@@ -266,6 +268,14 @@ pub struct Parts<D: Disk> {
     pub entropy: Box<dyn FnMut() -> u64 + Send>,
 }
 
+/// A leaf that waits for a commit.
+#[derive(Debug, Clone)]
+struct Note {
+    at: Now,
+    actor: Option<Digest>,
+    body: LeafBody,
+}
+
 /// The one writer. `T` is whatever the caller needs to answer a publication.
 pub struct Engine<D: Disk, T> {
     config: EngineConfig,
@@ -293,7 +303,7 @@ pub struct Engine<D: Disk, T> {
     entropy: Box<dyn FnMut() -> u64 + Send>,
     pending: Pending<T>,
     /// Leaves that stand for themselves; kept until a commit holds them.
-    notes: Vec<(Now, LeafBody)>,
+    notes: Vec<Note>,
     /// The newest ticket among the notes.
     ticket: Option<u64>,
     /// So many leaves the mirror has.
@@ -392,7 +402,9 @@ impl<D: Disk, T> Engine<D, T> {
                 self.door.handle_confirmed(session, now.wall);
                 self.effects.push_back(Effect::Look);
             }
-            Event::Notes { bodies, ticket } => self.handle_notes(now, bodies, ticket)?,
+            Event::Notes { actor, bodies, ticket } => {
+                self.handle_notes(now, actor, bodies, ticket)?;
+            }
             Event::RollKey { signer, quote } => self.roll_key(now, signer, quote)?,
             Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
@@ -507,7 +519,12 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// Records something that is in force from here on.
     pub fn note(&mut self, now: Now, body: LeafBody) {
-        self.notes.push((now, body));
+        self.note_of(now, None, body);
+    }
+
+    /// The same, of what somebody did.
+    fn note_of(&mut self, at: Now, actor: Option<Digest>, body: LeafBody) {
+        self.notes.push(Note { at, actor, body });
     }
 
     /// A reader of what is committed, for the link.

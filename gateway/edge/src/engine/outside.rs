@@ -4,7 +4,7 @@
 use super::{Effect, Engine, EngineError, KeyRolled, NextKey, OnLogFull};
 use guan_evidence::{KeyRollover, Leaf, LeafBody, Prune, Statement};
 use guan_log::EvidenceLogError;
-use guan_model::{Now, PublicKey};
+use guan_model::{Digest, Now, PublicKey};
 use guan_spool::Disk;
 
 impl<D: Disk, T> Engine<D, T> {
@@ -12,6 +12,7 @@ impl<D: Disk, T> Engine<D, T> {
     pub(super) fn handle_notes(
         &mut self,
         now: Now,
+        actor: Option<Digest>,
         bodies: Vec<LeafBody>,
         ticket: u64,
     ) -> Result<(), EngineError> {
@@ -30,7 +31,7 @@ impl<D: Disk, T> Engine<D, T> {
                 }
                 _ => {}
             }
-            self.note(now, body);
+            self.note_of(now, actor, body);
         }
         self.ticket = Some(ticket);
         self.commit(now)

@@ -47,6 +47,7 @@ impl Rig {
             boot: BootNumber(1),
             monotonic: Duration::from_millis(5),
             clock_quality: ClockQuality::Ntp,
+            actor: None,
             body: LeafBody::KeyRollover(KeyRollover {
                 key,
                 by_old: by_old.try_into().unwrap(),

@@ -3,6 +3,7 @@
 //! Drivers -> ingest -> writer -> spool -> link. On the way back run acknowledgements and cursors, which
 //! take slots or fixed room, so that no circle of full queues can form.
 
+mod acting;
 mod anchoring;
 mod contracts;
 mod dropping;

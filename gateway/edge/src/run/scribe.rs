@@ -3,6 +3,7 @@
 use crate::engine::Event;
 use crate::ingest::Token;
 use guan_evidence::LeafBody;
+use guan_model::Digest;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -22,16 +23,21 @@ impl Scribe {
 
     /// `false`: the writer is gone, and whether the leaf was written the next start will see.
     pub(super) async fn note(&self, body: LeafBody) -> bool {
-        self.note_all(vec![body]).await
+        self.note_of(None, vec![body]).await
     }
 
     /// All in one commit.
     pub(super) async fn note_all(&self, bodies: Vec<LeafBody>) -> bool {
+        self.note_of(None, bodies).await
+    }
+
+    /// What somebody did; `actor` is the commitment to who.
+    pub(super) async fn note_of(&self, actor: Option<Digest>, bodies: Vec<LeafBody>) -> bool {
         let ticket = {
             // Held while sending, so that tickets stand in the queue in their order.
             let mut last = self.last.lock().await;
             *last += 1;
-            let note = Event::Notes { bodies, ticket: *last };
+            let note = Event::Notes { actor, bodies, ticket: *last };
             if self.events.send(note).await.is_err() {
                 return false;
             }

@@ -2,6 +2,7 @@
 //! that key.
 
 use super::Board;
+use super::acting::Acting;
 use super::anchoring::Anchoring;
 use super::link::Desk;
 use super::mirroring::Mirroring;
@@ -52,6 +53,7 @@ impl Vouching {
             self.mirroring,
         );
         others.spawn(witnessing.run());
+        others.spawn(Acting::new(&config.state_dir, board, scribe.clone()).run());
         others.spawn(Rolling::new(config, self.tpm, board, events.clone()).run());
         let cadence = Cadence { anchor: evidence.anchor_interval, chain: evidence.chain_interval };
         match self.anchors {

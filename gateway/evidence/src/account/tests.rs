@@ -19,6 +19,7 @@ fn leaf(day: i64, body: LeafBody) -> Leaf {
         boot: BootNumber(1),
         monotonic: Duration::ZERO,
         clock_quality: ClockQuality::Ntp,
+        actor: None,
         body,
     }
 }

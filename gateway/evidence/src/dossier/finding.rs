@@ -3,6 +3,7 @@
 use super::{DOSSIER_BYTES_MAX, ENTRIES_MAX, FILE_BYTES_MAX, FILES_MAX, NAME_BYTES_MAX};
 use crate::checkpoint::CheckpointError;
 use crate::leaf::LeafError;
+use crate::opening::OpeningFault;
 use crate::policy::{Distrust, PolicyFault};
 use crate::proof::ProofFault;
 use crate::receipt::ReceiptFault;
@@ -93,6 +94,10 @@ pub enum Finding {
         "entry {index}: the start of this boot names another TPM than the one that made the statement"
     )]
     OtherTpm { index: u64 },
+    #[error("entry {index}: who is said to have acted is not whom the entry commits to")]
+    Disclosure { index: u64 },
+    #[error("entry {index}: its disclosure cannot be read")]
+    Opening { index: u64, source: OpeningFault },
     #[error("the time stamp over {size} entries does not hold: {what}")]
     Stamp { size: u64, what: &'static str },
     #[error("the time stamp over {size} entries does not hold")]

@@ -1,15 +1,16 @@
 //! Which files a bundle has. Whatever else lies in it, nobody looks at and nothing vouches for.
 
-use super::stamps;
+use super::{disclosures, stamps};
 
 /// Files that are about no single entry.
 pub(super) const BESIDE: [&str; 6] =
     ["README", "ak.pem", "checkpoint", "custody.json", "manifest.sha256", "policy"];
 
 /// Folders, and the endings of their files; each file is about one entry.
-const FOLDERS: [(&str, &[&str]); 6] = [
+const FOLDERS: [(&str, &[&str]); 7] = [
     ("anchors", &["consistency", "head", "msg", "pcrs", "qualifying", "sig"]),
     ("chain", &["consistency", "der", "head", "msg", "qualifying", "sig"]),
+    (disclosures::FOLDER, &["opening"]),
     ("entries", &["cbor", "json"]),
     ("proofs", &["tlog-proof"]),
     ("receipts", &["cbor"]),

@@ -1,6 +1,7 @@
 //! Checks a bundle from its files alone.
 
 use super::custody::{self, Custody};
+use super::disclosures::Disclosed;
 use super::finding::{DossierFault, Finding, Remark};
 use super::hand_overs;
 use super::names::{About, about, is_any};
@@ -59,6 +60,8 @@ pub struct Dossier {
     pub witnessed: Vec<Witnessed>,
     /// Earlier heads that the believed authority stamped.
     pub stamped: Vec<Stamped>,
+    /// Who acted, where the bundle discloses it.
+    pub disclosed: Vec<Disclosed>,
     /// The TPM's key that was believed.
     pub attestation_key: Option<KeyDigests>,
     /// What the collector says; nobody vouches for it.
@@ -138,6 +141,7 @@ impl Dossier {
             chained: 0,
             witnessed: Vec::new(),
             stamped: Vec::new(),
+            disclosed: Vec::new(),
             attestation_key: key.map(KeyDigests::of),
             custody: None,
             findings,
@@ -233,6 +237,7 @@ impl Dossier {
                     self.findings.push(Finding::View { index });
                 }
                 self.check_statement(files, index, &leaf, key);
+                self.check_disclosure(files, index, &leaf);
                 let newest = self.checkpoint.as_ref();
                 match witnessed::check(files, (index, &leaf), newest, policy) {
                     Ok(found) => self.witnessed.extend(found),

@@ -8,6 +8,7 @@ use crate::{append_lines, cosign};
 use guan_model::{PublicKey, WallTime};
 
 mod accounted;
+mod disclosures;
 mod rollover;
 
 const ORIGIN: &str = "guan/box-7";
@@ -88,6 +89,7 @@ fn try_bundle_of(
         signer: Some(&log),
         custody: &custody,
         stamps: &[],
+        openings: &[disclosures::opening()],
     };
     make(&material, &leaves[entries])
 }
@@ -263,7 +265,9 @@ fn the_key_of_the_tpm_is_for_the_auditor_too() {
 /// The fullest entries that there can be stay under what a checker takes.
 #[test]
 fn an_entry_has_no_more_files_than_counted() {
-    let files = attested_bundle();
+    let mut log = attested_log();
+    log[3].actor = Some(disclosures::opening().commitment());
+    let files = bundle_of(log, 1..6, Some(TPM_KEY));
     for index in 1..6 {
         let about = |name: &&String| {
             name.split(['/', '.']).nth(1).is_some_and(|part| part == index.to_string())

@@ -7,8 +7,8 @@ mod outside;
 mod wire;
 
 pub use outside::{
-    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Fork, Forwarded, Head,
-    KeyRollover, NAME_BYTES_MAX, Prune, Received, STATEMENT_BYTES_MAX,
+    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Erased, Exported, Fork,
+    Forwarded, Head, KeyRollover, NAME_BYTES_MAX, Prune, Received, STATEMENT_BYTES_MAX,
     STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
 };
 
@@ -22,8 +22,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Version of the leaf schema that this program writes, and the newest that it reads.
-pub const LEAF_SCHEMA: u64 = 1;
+/// Newest version of the leaf schema that this program reads. It has an actor more than [`LEAF_SCHEMA_PLAIN`],
+/// and only leaves with one are of it.
+pub const LEAF_SCHEMA: u64 = 2;
+/// Version of leaves that say nothing of who acted; those of the first releases are all of it.
+pub const LEAF_SCHEMA_PLAIN: u64 = 1;
 /// Largest leaf. The bundle format would allow 65,535 bytes, no kind of ours needs that.
 pub const LEAF_BYTES_MAX: usize = 2048;
 /// Longest name and version of a program.
@@ -121,6 +124,18 @@ coded!(
         Allow = 1 "allow",
         Restrict = 2 "restrict",
         Refuse = 3 "refuse",
+    }
+);
+
+coded!(
+    /// Why it is no longer kept who acted: what the law asks for (个保法 art. 47, GDPR art. 17).
+    ErasureGround {
+        PurposeAchieved = 1 "purpose-achieved",
+        RetentionExpired = 2 "retention-expired",
+        ServiceEnded = 3 "service-ended",
+        ConsentWithdrawn = 4 "consent-withdrawn",
+        UnlawfulProcessing = 5 "unlawful-processing",
+        LegalDuty = 6 "legal-duty",
     }
 );
 
@@ -249,6 +264,9 @@ pub enum LeafBody {
     Deleted(Deleted),
     Head(Head),
     Fork(Fork),
+    /// From here on in the log of a box.
+    Erased(Erased),
+    Exported(Exported),
 }
 
 impl LeafBody {
@@ -278,6 +296,8 @@ impl LeafBody {
             Self::Deleted(_) => 21,
             Self::Head(_) => 22,
             Self::Fork(_) => 23,
+            Self::Erased(_) => 24,
+            Self::Exported(_) => 25,
         }
     }
 
@@ -307,6 +327,8 @@ impl LeafBody {
             Self::Deleted(_) => "data.deleted",
             Self::Head(_) => "log.head",
             Self::Fork(_) => "log.fork",
+            Self::Erased(_) => "log.erase",
+            Self::Exported(_) => "audit.export",
         }
     }
 
@@ -341,6 +363,8 @@ pub struct Leaf {
     pub boot: BootNumber,
     pub monotonic: Duration,
     pub clock_quality: ClockQuality,
+    /// Commitment to who acted ([`crate::Opening::commitment`]); `None`: nobody, or it was not said.
+    pub actor: Option<Digest>,
     pub body: LeafBody,
 }
 
@@ -354,6 +378,7 @@ impl Leaf {
             boot,
             monotonic: Duration::from_millis(monotonic_ms),
             clock_quality: now.quality,
+            actor: None,
             body,
         }
     }
@@ -379,7 +404,9 @@ pub enum LeafError {
     TooLong { length: usize },
     #[error("the leaf is not deterministic CBOR of its kind")]
     Cbor(#[from] CborFault),
-    #[error("the leaf has schema {found}, this program reads {LEAF_SCHEMA}; use a newer program")]
+    #[error(
+        "the leaf has schema {found}, this program reads {LEAF_SCHEMA_PLAIN} to {LEAF_SCHEMA}; use a newer program"
+    )]
     Schema { found: u64 },
     #[error("the leaf has the unknown kind {found}; use a newer program")]
     Kind { found: u64 },

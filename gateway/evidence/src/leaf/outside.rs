@@ -3,7 +3,7 @@
 //! A log that only its own host signs proves little against root on that host. These leaves carry the
 //! words of others, as they came, so that an auditor checks them and not what we made of them.
 
-use super::{GapReason, LeafError};
+use super::{ErasureGround, GapReason, LeafError};
 use crate::tpm::PCR_COUNT;
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use std::collections::BTreeMap;
@@ -205,6 +205,26 @@ pub struct Fork {
     /// Size that was offered.
     pub offered: u64,
     pub evidence: Digest,
+}
+
+/// Openings were destroyed: nobody can say any more who acted in the leaves that commit to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    pub commitments: u64,
+    /// RFC 6962 root over the commitments, in ascending order.
+    pub root: Digest,
+    pub ground: ErasureGround,
+}
+
+/// A bundle was asked for; the leaf's actor says by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// First and last entry in it.
+    pub from: u64,
+    pub through: u64,
+    pub entries: u64,
+    /// SHA-256 of its `manifest.sha256`, which names all its files.
+    pub manifest: Digest,
 }
 
 /// Refuses names that no log or key can have.

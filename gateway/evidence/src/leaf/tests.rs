@@ -9,6 +9,7 @@ fn leaf(seq: u64, body: LeafBody) -> Leaf {
         boot: BootNumber(7),
         monotonic: Duration::from_millis(65_536),
         clock_quality: ClockQuality::Ntp,
+        actor: None,
         body,
     }
 }
@@ -143,8 +144,54 @@ pub(crate) fn outside_samples() -> Vec<Leaf> {
     ])
 }
 
+/// Leaves that came with the actors: of schema 2 with an actor before the details, last, and alone; golden in
+/// `leaves-actor-v2.hex`.
+pub(crate) fn actor_samples() -> Vec<Leaf> {
+    let exported = Exported { from: 3, through: 70_000, entries: 256, manifest: Digest([4; 32]) };
+    let root = Digest([5; 32]);
+    let erased = Erased { commitments: 24, root, ground: ErasureGround::RetentionExpired };
+    let mut leaves = numbered(vec![
+        LeafBody::Exported(exported.clone()),
+        LeafBody::Exported(exported),
+        LeafBody::Erased(erased),
+        LeafBody::ConfigChange { digest: Digest([3; 32]), outcome: ConfigOutcome::Applied },
+        LeafBody::KeyRollover(KeyRollover { key: [3; 32], by_old: [4; 64], quote: None }),
+        LeafBody::Stop,
+    ]);
+    for at in [1, 3, 4, 5] {
+        leaves[at].actor = Some(Digest([7; 32]));
+    }
+    leaves
+}
+
 fn all_samples() -> Vec<Leaf> {
-    samples().into_iter().chain(outside_samples()).collect()
+    samples().into_iter().chain(outside_samples()).chain(actor_samples()).collect()
+}
+
+/// The actor has one place and one length, and leaves without one are those of the first release.
+#[test]
+fn an_actor_is_of_schema_2() {
+    let mut plain = leaf(
+        7,
+        LeafBody::ConfigChange { digest: Digest([3; 32]), outcome: ConfigOutcome::Applied },
+    );
+    let old = plain.encode();
+    plain.actor = Some(Digest([7; 32]));
+    let new = plain.encode();
+    assert_eq!((old[2], new[2], new.len()), (1, 2, old.len() + 35));
+    assert_eq!(new[old.len()..][..3], [12, 0x58, 32]);
+    // Neither schema takes the other's form.
+    let with_schema = |bytes: &[u8], schema: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[2] = schema;
+        Leaf::decode(&bytes)
+    };
+    assert!(with_schema(&old, 2).is_err() && with_schema(&new, 1).is_err());
+    assert_eq!(with_schema(&new, 3), Err(LeafError::Schema { found: 3 }));
+    let mut short = new.clone();
+    short[old.len() + 2] = 31;
+    short.pop();
+    assert!(matches!(Leaf::decode(&short), Err(LeafError::Cbor(CborFault::Length { .. }))));
 }
 
 #[test]
@@ -155,7 +202,8 @@ fn every_kind_survives() {
     let kinds: Vec<u8> = all_samples().iter().map(|leaf| leaf.body.kind()).collect();
     let mut sorted = kinds.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, (1..=23).collect::<Vec<u8>>(), "a sample for each kind");
+    sorted.dedup();
+    assert_eq!(sorted, (1..=25).collect::<Vec<u8>>(), "a sample for each kind");
 }
 
 /// The golden file is never written again: logs with these bytes exist.
@@ -171,6 +219,7 @@ fn golden_leaves() {
     };
     check(include_str!("../../tests/golden/leaves-v1.hex"), samples());
     check(include_str!("../../tests/golden/leaves-outside-v1.hex"), outside_samples());
+    check(include_str!("../../tests/golden/leaves-actor-v2.hex"), actor_samples());
 }
 
 /// The longest of everything that an anchor may hold fits a leaf.
@@ -290,7 +339,7 @@ fn faults_name_the_cause() {
         changed[at] = byte;
         Leaf::decode(&changed).unwrap_err()
     };
-    assert_eq!(with(2, 2), LeafError::Schema { found: 2 });
+    assert_eq!(with(2, 3), LeafError::Schema { found: 3 });
     let unsorted = CborFault::Key { at: 3, found: 1, expected: 2 };
     assert_eq!(with(3, 1), LeafError::Cbor(unsorted));
     let last = bytes.len() - 1;
@@ -329,10 +378,10 @@ proptest! {
 
     #[test]
     fn what_decodes_is_canonical(
-        which in 0_usize..10,
+        which in 0_usize..29,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut bytes = samples()[which].encode();
+        let mut bytes = all_samples()[which].encode();
         for (at, byte) in edits {
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -11,9 +11,10 @@
 //! | 9 | [1, SHA-256 of the object] |
 //! | 10 | rows, or the version of a contract |
 //! | 11 | outcome or reason |
+//! | 12 | commitment to who acted: in all leaves of schema 2, and in none of schema 1 |
 //! | 14 | map of details, its keys are the kind's own |
 //!
-//! Keys 6, 7, 12 and 13 (trace, subject, links) are reserved: a trace is derived from the batch
+//! Keys 6, 7 and 13 (trace, links) are reserved: a trace is derived from the batch
 //! ([`crate::trace_id`]). A kind has exactly its keys, but for the permission of a batch (detail 5), which leaves
 //! of the first release lack.
 
@@ -21,7 +22,7 @@ mod outside;
 
 use super::{
     BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
-    LEAF_BYTES_MAX, LEAF_SCHEMA, Leaf, LeafBody, LeafError, Program, Salvage,
+    LEAF_BYTES_MAX, LEAF_SCHEMA, LEAF_SCHEMA_PLAIN, Leaf, LeafBody, LeafError, Program, Salvage,
 };
 use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
 use guan_model::{
@@ -29,6 +30,7 @@ use guan_model::{
     WallTime,
 };
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 const SCHEMA: u64 = 1;
@@ -40,6 +42,7 @@ const CONTRACT: u64 = 8;
 const OBJECT: u64 = 9;
 const COUNT: u64 = 10;
 const OUTCOME: u64 = 11;
+const ACTOR: u64 = 12;
 const DETAIL: u64 = 14;
 /// Every leaf has the keys up to `KIND`.
 const COMMON_KEYS: u64 = 5;
@@ -62,10 +65,14 @@ fn body_keys(body: &LeafBody) -> u64 {
 }
 
 pub(super) fn encode(leaf: &Leaf) -> Vec<u8> {
-    let mut out = CborWriter::default();
-    out.map(COMMON_KEYS + body_keys(&leaf.body));
+    let mut out = LeafWriter { out: CborWriter::default(), actor: leaf.actor };
+    let (schema, more) = match leaf.actor {
+        Some(_) => (LEAF_SCHEMA, 1),
+        None => (LEAF_SCHEMA_PLAIN, 0),
+    };
+    out.map(COMMON_KEYS + more + body_keys(&leaf.body));
     out.unsigned(SCHEMA);
-    out.unsigned(LEAF_SCHEMA);
+    out.unsigned(schema);
     out.unsigned(SEQ);
     out.unsigned(leaf.seq);
     out.unsigned(WALL);
@@ -78,10 +85,11 @@ pub(super) fn encode(leaf: &Leaf) -> Vec<u8> {
     out.unsigned(KIND);
     out.unsigned(u64::from(leaf.body.kind()));
     encode_body(&mut out, &leaf.body);
-    out.finish()
+    out.actor();
+    out.out.finish()
 }
 
-fn encode_body(out: &mut CborWriter, body: &LeafBody) {
+fn encode_body(out: &mut LeafWriter, body: &LeafBody) {
     match body {
         LeafBody::Start { program, spool } => {
             out.detail(2);
@@ -147,7 +155,7 @@ fn encode_body(out: &mut CborWriter, body: &LeafBody) {
     }
 }
 
-fn encode_decision(out: &mut CborWriter, decision: &DecisionSummary) {
+fn encode_decision(out: &mut LeafWriter, decision: &DecisionSummary) {
     out.under("", &decision.plan);
     out.entry(COUNT, decision.permitted);
     out.detail(3);
@@ -161,14 +169,28 @@ fn encode_decision(out: &mut CborWriter, decision: &DecisionSummary) {
     }
 }
 
-/// Entries that many kinds of leaves have.
-trait LeafEntries {
-    fn under(&mut self, contract: &str, plan: &Digest);
-    fn object(&mut self, digest: &Digest);
-    fn detail(&mut self, entries: u64);
+/// Writes the entries of a leaf, the actor in its place among them.
+struct LeafWriter {
+    out: CborWriter,
+    /// Until it is written.
+    actor: Option<Digest>,
 }
 
-impl LeafEntries for CborWriter {
+impl Deref for LeafWriter {
+    type Target = CborWriter;
+
+    fn deref(&self) -> &CborWriter {
+        &self.out
+    }
+}
+
+impl DerefMut for LeafWriter {
+    fn deref_mut(&mut self) -> &mut CborWriter {
+        &mut self.out
+    }
+}
+
+impl LeafWriter {
     fn under(&mut self, contract: &str, plan: &Digest) {
         self.unsigned(CONTRACT);
         self.array(2);
@@ -183,7 +205,14 @@ impl LeafEntries for CborWriter {
         self.bytes(&digest.0);
     }
 
+    fn actor(&mut self) {
+        if let Some(actor) = self.actor.take() {
+            self.entry_bytes(ACTOR, &actor.0);
+        }
+    }
+
     fn detail(&mut self, entries: u64) {
+        self.actor();
         self.unsigned(DETAIL);
         self.map(entries);
     }
@@ -195,11 +224,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Leaf, LeafError> {
     }
     let mut reader = CborReader::new(bytes);
     let map = reader.map()?;
-    let mut fields = Fields { reader, map };
-    match fields.number(SCHEMA)? {
-        LEAF_SCHEMA => {}
+    let mut fields = Fields { reader, map, has_actor: false, actor: None };
+    fields.has_actor = match fields.number(SCHEMA)? {
+        LEAF_SCHEMA_PLAIN => false,
+        LEAF_SCHEMA => true,
         found => return Err(LeafError::Schema { found }),
-    }
+    };
     let seq = fields.number(SEQ)?;
     let wall = fields.wall(WALL)?;
     fields.require(MOMENT)?;
@@ -210,10 +240,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Leaf, LeafError> {
     let clock_quality = coded("clock quality", quality, ClockQuality::from_code)?;
     let kind = fields.number(KIND)?;
     let body = fields.body(kind)?;
-    let Fields { reader, map } = fields;
+    fields.read_actor()?;
+    let Fields { reader, map, actor, .. } = fields;
     map.finish(&reader)?;
     reader.end()?;
-    Ok(Leaf { seq, wall, boot, monotonic, clock_quality, body })
+    Ok(Leaf { seq, wall, boot, monotonic, clock_quality, actor, body })
 }
 
 fn coded<T>(
@@ -229,6 +260,9 @@ fn coded<T>(
 struct Fields<'a> {
     reader: CborReader<'a>,
     map: MapKeys,
+    /// The leaf has an actor, not read yet.
+    has_actor: bool,
+    actor: Option<Digest>,
 }
 
 impl<'a> Fields<'a> {
@@ -307,8 +341,17 @@ impl<'a> Fields<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, LeafError>,
     ) -> Result<T, LeafError> {
+        self.read_actor()?;
         self.require(DETAIL)?;
         self.inner(read)
+    }
+
+    /// Stands before the details, or last.
+    fn read_actor(&mut self) -> Result<(), LeafError> {
+        if std::mem::take(&mut self.has_actor) {
+            self.actor = Some(self.digest(ACTOR)?);
+        }
+        Ok(())
     }
 
     fn inner<T>(

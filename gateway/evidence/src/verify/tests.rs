@@ -66,6 +66,7 @@ fn leaf(seq: u64, boot: u32, at_ms: u64, body: LeafBody) -> Vec<u8> {
         boot: BootNumber(boot),
         monotonic: Duration::from_millis(at_ms),
         clock_quality: ClockQuality::Rtc,
+        actor: None,
         body,
     }
     .encode()

@@ -41,6 +41,9 @@ pub trait DiskFile: Send {
     /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// Writes zeros over all that the file holds, where it lies; they are durable after `sync_data`. What a disk
+    /// keeps beside, such as flash that writes elsewhere, no software reaches.
+    fn blank(&mut self) -> io::Result<()>;
 
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

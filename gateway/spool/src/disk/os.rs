@@ -161,6 +161,17 @@ impl DiskFile for OsFile {
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
     }
+
+    fn blank(&mut self) -> io::Result<()> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        let zeros = vec![0; usize::try_from(self.len()?).map_err(io::Error::other)?];
+        // A file that is open for appending is written at its end, whatever offset is named.
+        let flags = fcntl_getfl(&self.0)?;
+        fcntl_setfl(&self.0, flags - OFlags::APPEND)?;
+        let written = self.0.write_all_at(&zeros, 0);
+        fcntl_setfl(&self.0, flags)?;
+        written
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +199,22 @@ mod tests {
         assert!(reader.create_new("a").is_err());
         drop(first);
         OsDisk::open_exclusive(folder.path()).unwrap();
+    }
+
+    /// Seen through a second name: the zeros lie where the bytes lay, and appending goes on at the end.
+    #[test]
+    fn a_file_is_blanked_where_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = OsDisk::open_exclusive(folder.path()).unwrap();
+        let mut file = disk.create_new("a").unwrap();
+        file.append(b"salt and name").unwrap();
+        let other = folder.path().join("b");
+        std::fs::hard_link(folder.path().join("a"), &other).unwrap();
+        file.blank().unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), [0; 13]);
+        file.append(b"x").unwrap();
+        assert_eq!(std::fs::read(&other).unwrap().len(), 14);
     }
 
     #[test]

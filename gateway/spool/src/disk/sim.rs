@@ -287,4 +287,14 @@ impl DiskFile for SimFile {
         state.inodes[self.inode].cached.truncate(length);
         Ok(())
     }
+
+    fn blank(&mut self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.check_writable()?;
+        let cached = &mut state.inodes[self.inode].cached;
+        cached.fill(0);
+        let written = cached.len() as u64;
+        state.stats.bytes_written += written;
+        Ok(())
+    }
 }

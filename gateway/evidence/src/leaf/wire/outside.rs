@@ -1,11 +1,12 @@
 //! Bytes of the leaves in [`super::super::outside`]: all their fields are details, numbered from 1 on.
 
-use super::{COUNT, Fields, LeafEntries, OUTCOME, coded};
+use super::{COUNT, Fields, LeafWriter, OUTCOME, coded};
 use crate::leaf::outside::check_name;
 use crate::leaf::{
-    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Fork, Forwarded, GapReason,
-    Head, KeyRollover, LeafBody, LeafError, Prune, Received, STATEMENT_BYTES_MAX,
-    STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TpmStart, VerdictOutcome,
+    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Erased, ErasureGround, Exported,
+    Fork, Forwarded, GapReason, Head, KeyRollover, LeafBody, LeafError, Prune, Received,
+    STATEMENT_BYTES_MAX, STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TpmStart,
+    VerdictOutcome,
 };
 use guan_model::cbor::{CborFault, CborWriter};
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId};
@@ -26,7 +27,7 @@ pub(super) fn body_keys(body: &LeafBody) -> Option<u64> {
         | LeafBody::Head(_)
         | LeafBody::Fork(_) => 1,
         LeafBody::EpochStart(_) | LeafBody::Verdict { .. } | LeafBody::Deleted(_) => 2,
-        LeafBody::Received(_) => 3,
+        LeafBody::Received(_) | LeafBody::Erased(_) | LeafBody::Exported(_) => 3,
         _ => return None,
     })
 }
@@ -55,7 +56,7 @@ impl DetailEntries for CborWriter {
     }
 }
 
-pub(super) fn encode_body(out: &mut CborWriter, body: &LeafBody) {
+pub(super) fn encode_body(out: &mut LeafWriter, body: &LeafBody) {
     match body {
         LeafBody::TpmStart(start) => encode_tpm_start(out, start),
         LeafBody::Anchor(anchor) => encode_anchor(out, anchor),
@@ -120,11 +121,28 @@ pub(super) fn encode_body(out: &mut CborWriter, body: &LeafBody) {
             out.entry(4, fork.offered);
             out.digest(5, &fork.evidence);
         }
+        LeafBody::Erased(erased) => encode_erased(out, erased),
+        LeafBody::Exported(exported) => encode_exported(out, exported),
         _ => unreachable!("`body_keys` knows the kinds of this file"),
     }
 }
 
-fn encode_tpm_start(out: &mut CborWriter, start: &TpmStart) {
+fn encode_erased(out: &mut LeafWriter, erased: &Erased) {
+    out.entry(COUNT, erased.commitments);
+    out.entry(OUTCOME, u64::from(erased.ground.code()));
+    out.detail(1);
+    out.digest(1, &erased.root);
+}
+
+fn encode_exported(out: &mut LeafWriter, exported: &Exported) {
+    out.object(&exported.manifest);
+    out.entry(COUNT, exported.entries);
+    out.detail(2);
+    out.entry(1, exported.from);
+    out.entry(2, exported.through);
+}
+
+fn encode_tpm_start(out: &mut LeafWriter, start: &TpmStart) {
     out.detail(8);
     out.digest(1, &start.attestation_key);
     out.entry(2, start.resets.into());
@@ -136,7 +154,7 @@ fn encode_tpm_start(out: &mut CborWriter, start: &TpmStart) {
     out.maybe(8, start.chain.as_ref());
 }
 
-fn encode_anchor(out: &mut CborWriter, anchor: &Anchor) {
+fn encode_anchor(out: &mut LeafWriter, anchor: &Anchor) {
     out.detail(4);
     out.entry(1, anchor.size);
     out.unsigned(2);
@@ -155,7 +173,7 @@ fn encode_anchor(out: &mut CborWriter, anchor: &Anchor) {
     out.statement(4, Some(&anchor.quote));
 }
 
-fn encode_forwarded(out: &mut CborWriter, forwarded: &Forwarded) {
+fn encode_forwarded(out: &mut LeafWriter, forwarded: &Forwarded) {
     out.detail(7);
     out.entry(1, u64::from(forwarded.stream.0));
     out.entry(2, forwarded.from.0);
@@ -166,7 +184,7 @@ fn encode_forwarded(out: &mut CborWriter, forwarded: &Forwarded) {
     out.digest(7, &forwarded.root);
 }
 
-fn encode_received(out: &mut CborWriter, received: &Received) {
+fn encode_received(out: &mut LeafWriter, received: &Received) {
     out.object(&received.batch);
     out.entry(COUNT, received.rows);
     out.detail(6);
@@ -227,6 +245,8 @@ pub(super) fn body(fields: &mut Fields<'_>, kind: u64) -> Option<Outcome> {
                 evidence: detail.digest(5)?,
             }))
         }),
+        24 => erased(fields),
+        25 => exported(fields),
         _ => return None,
     })
 }
@@ -386,5 +406,22 @@ fn deleted(fields: &mut Fields<'_>) -> Outcome {
     let line = fields.object()?;
     fields.detail(|detail| {
         Ok(LeafBody::Deleted(Deleted { contract: ContractId::parse(detail.text(1)?)?, line }))
+    })
+}
+
+fn erased(fields: &mut Fields<'_>) -> Outcome {
+    let commitments = fields.number(COUNT)?;
+    let ground = fields.outcome("ground", ErasureGround::from_code)?;
+    fields.detail(|detail| {
+        Ok(LeafBody::Erased(Erased { commitments, root: detail.digest(1)?, ground }))
+    })
+}
+
+fn exported(fields: &mut Fields<'_>) -> Outcome {
+    let manifest = fields.object()?;
+    let entries = fields.number(COUNT)?;
+    fields.detail(|detail| {
+        let (from, through) = (detail.number(1)?, detail.number(2)?);
+        Ok(LeafBody::Exported(Exported { from, through, entries, manifest }))
     })
 }

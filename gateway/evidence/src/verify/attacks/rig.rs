@@ -132,6 +132,7 @@ impl Box {
             boot: BootNumber(self.boot),
             monotonic: Duration::from_millis(self.at_ms),
             clock_quality: ClockQuality::Ntp,
+            actor: None,
             body,
         };
         let bytes = leaf.encode();

@@ -63,6 +63,7 @@ impl Log {
             boot: BootNumber(1),
             monotonic: Duration::from_secs(1),
             clock_quality: ClockQuality::Ntp,
+            actor: None,
             body: LeafBody::KeyRollover(KeyRollover { key, by_old, quote }),
         };
         let leaf = leaf.encode();

@@ -1,0 +1,168 @@
+use super::*;
+use guan_evidence::{Actor, ErasureGround, Exported, LeafBody};
+use guan_spool::disk::SimDisk;
+use proptest::prelude::*;
+
+fn opening(salt: u8, name: &str) -> Opening {
+    Opening::new([salt; 32], Actor::parse(name).unwrap())
+}
+
+fn exported(actor: Option<Digest>) -> Act {
+    let manifest = Digest([3; 32]);
+    Act::Exported { actor, exported: Exported { from: 4, through: 70_000, entries: 12, manifest } }
+}
+
+fn erase(commitments: Vec<Digest>) -> Act {
+    Act::erase(ErasureGround::ConsentWithdrawn, commitments).unwrap()
+}
+
+/// All bytes that the disk still has under any name.
+fn holds(disk: &SimDisk, name: &str) -> bool {
+    let files = disk.list().unwrap().into_iter().filter_map(|file| disk.contents(&file));
+    files
+        .flat_map(|bytes| bytes.windows(name.len()).map(<[u8]>::to_vec).collect::<Vec<_>>())
+        .any(|window| window == name.as_bytes())
+}
+
+#[test]
+fn who_acted_is_found_until_it_is_erased() {
+    let disk = SimDisk::new();
+    let acts = Acts::writer(disk.clone()).unwrap();
+    let first = acts.keep(&opening(1, "li")).unwrap();
+    let second = acts.keep(&opening(2, "li")).unwrap();
+    let other = acts.keep(&opening(3, "wang")).unwrap();
+    assert_ne!(first, second, "nobody can tell that both are of one");
+    let known = acts.openings().unwrap();
+    assert_eq!(known.name_of(Some(&other)), Some("wang"));
+    assert_eq!((known.name_of(None), known.damaged), (None, 0));
+    let act = erase(known.of_actor("li"));
+    let name = acts.add(&act).unwrap();
+    assert!(!holds(&disk, "lili"), "an act names nobody");
+    assert_eq!(acts.waiting().unwrap(), std::slice::from_ref(&name));
+    assert_eq!(acts.read(&name).unwrap(), act);
+    acts.settle(&name, &act).unwrap();
+    let known = acts.openings().unwrap();
+    assert_eq!(known.known.keys().copied().collect::<Vec<_>>(), [other]);
+    assert!(acts.waiting().unwrap().is_empty());
+    acts.settle(&name, &act).unwrap();
+}
+
+/// The leaf says how many and which, and nothing of who.
+#[test]
+fn the_leaf_of_an_erasure_names_nobody() {
+    let commitments: Vec<Digest> = (1..=3).map(|salt| opening(salt, "li").commitment()).collect();
+    let twice = [&commitments[..], &commitments[..]].concat();
+    let LeafBody::Erased(erased) = erase(twice).body() else { panic!("another kind") };
+    assert_eq!((erased.commitments, erased.ground), (3, ErasureGround::ConsentWithdrawn));
+    let mut sorted = commitments;
+    sorted.sort_unstable();
+    let mut tree = guan_evidence::Tree::new();
+    sorted.iter().for_each(|one| _ = tree.append(guan_evidence::leaf_hash(&one.0)));
+    assert_eq!(erased.root, tree.root());
+    assert_eq!(erase(sorted).actor(), None);
+    assert!(Act::erase(ErasureGround::LegalDuty, Vec::new()).is_none());
+}
+
+/// Power is cut after each step that the disk was asked for: what was said to be kept is kept, and what was said to
+/// be erased is nowhere, once the act was settled again.
+#[test]
+fn a_power_cut_loses_no_act_and_brings_nothing_back() {
+    for seed in 0..200 {
+        let disk = SimDisk::new();
+        let acts = Acts::writer(disk.clone()).unwrap();
+        let li = acts.keep(&opening(1, "somebody")).unwrap();
+        disk.crash(seed);
+        assert_eq!(acts.openings().unwrap().name_of(Some(&li)), Some("somebody"));
+        let act = erase(vec![li]);
+        let name = acts.add(&act).unwrap();
+        disk.crash(seed);
+        assert_eq!(acts.read(&name).unwrap(), act);
+        // The blanks are durable, the names are not yet gone.
+        acts.destroy(&format!("{li}{OPENING}")).unwrap();
+        disk.crash(seed);
+        assert!(!holds(&disk, "somebody"));
+        let acts = Acts::writer(disk.clone()).unwrap();
+        assert_eq!(acts.read(&name).unwrap(), act, "it is done again");
+        acts.settle(&name, &act).unwrap();
+        disk.crash(seed);
+        assert!(!holds(&disk, "somebody") && disk.list().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn drafts_of_an_interrupted_writer_are_destroyed() {
+    let disk = SimDisk::new();
+    disk.put("ab.opening.draft", b"salt and somebody");
+    let acts = Acts::writer(disk.clone()).unwrap();
+    assert!(disk.list().unwrap().is_empty());
+    disk.set_capacity(Some(40));
+    let full = acts.keep(&opening(1, "somebody with a longer name"));
+    assert!(matches!(full, Err(ActsFault::File { .. })), "{full:?}");
+    assert!(disk.list().unwrap().is_empty(), "no half of it stays");
+}
+
+/// An opening that was altered opens nothing, and an act that was altered is no act.
+#[test]
+fn damage_is_counted_and_set_aside() {
+    let disk = SimDisk::new();
+    let acts = Acts::writer(disk.clone()).unwrap();
+    let li = acts.keep(&opening(1, "li")).unwrap();
+    disk.flip_bit(&format!("{li}{OPENING}"), 7);
+    let known = acts.openings().unwrap();
+    assert_eq!((known.known.len(), known.damaged), (0, 1));
+    let name = acts.add(&exported(None)).unwrap();
+    disk.flip_bit(&name, 0);
+    assert!(matches!(acts.read(&name), Err(ActsFault::Act { .. })));
+    acts.set_aside(&name).unwrap();
+    assert!(acts.waiting().unwrap().is_empty());
+}
+
+#[test]
+fn both_limits_refuse_one_more() {
+    let disk = SimDisk::new();
+    let acts = Acts::writer(disk.clone()).unwrap();
+    for _ in 0..ACTS_MAX {
+        acts.add(&exported(None)).unwrap();
+    }
+    assert!(matches!(acts.add(&exported(None)), Err(ActsFault::Acts)));
+    for number in 0..OPENINGS_MAX {
+        disk.put(&format!("{number:064x}{OPENING}"), b"");
+    }
+    assert!(matches!(acts.keep(&opening(1, "li")), Err(ActsFault::Openings)));
+    let all = (0..OPENINGS_MAX as u64).map(|one| Digest::of(&one.to_be_bytes())).collect();
+    let all = erase(all).encode();
+    assert!(all.len() <= ACT_BYTES_MAX && Act::decode(&all).is_ok());
+    let more = (0..=OPENINGS_MAX as u64).map(|one| Digest::of(&one.to_be_bytes())).collect();
+    assert!(Act::decode(&erase(more).encode()).is_err());
+}
+
+/// The golden file is never written again: boxes have files with these bytes.
+#[test]
+fn golden_acts() {
+    let acts = [
+        exported(None),
+        exported(Some(Digest([1; 32]))),
+        erase(vec![Digest([2; 32]), Digest([1; 32])]),
+    ];
+    let hex = |act: &Act| act.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let lines: Vec<String> = acts.iter().map(hex).collect();
+    let golden: Vec<&str> = include_str!("../../tests/golden/acts-v1.hex").lines().collect();
+    assert_eq!(lines, golden);
+    acts.iter().for_each(|act| assert_eq!(Act::decode(&act.encode()).as_ref(), Ok(act)));
+}
+
+proptest! {
+    /// One form for each act: what is read is written back byte for byte.
+    #[test]
+    fn altered_acts_are_refused_or_whole(at in 0_usize..80, bits in 1_u8..=255, cut in 0_usize..80) {
+        for act in [exported(Some(Digest([1; 32]))), erase(vec![Digest([2; 32]), Digest([1; 32])])] {
+            let mut bytes = act.encode();
+            prop_assert!(Act::decode(&bytes[..cut.min(bytes.len() - 1)]).is_err());
+            let at = at % bytes.len();
+            bytes[at] ^= bits;
+            if let Ok(read) = Act::decode(&bytes) {
+                prop_assert_eq!(read.encode(), bytes);
+            }
+        }
+    }
+}
