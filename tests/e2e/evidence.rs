@@ -135,7 +135,7 @@ fn a_log_changes_its_key_and_everybody_follows() {
     let first = std::fs::read(&key_file).unwrap();
     let mut rolled = Vec::new();
     for number in 2..=3 {
-        let told = rig.stage.guan_json(&["log", "rollover"]).unwrap();
+        let told = rig.stage.guan_json(&["log", "rollover", "--by", "li"]).unwrap();
         assert_ne!(told["key"], told["before"], "{told}");
         rolled.push(told["index"].as_u64().unwrap());
         publish(&rig, number);
@@ -157,6 +157,11 @@ fn a_log_changes_its_key_and_everybody_follows() {
         (&report["verified"], &report["faults"]),
         (&Value::Bool(true), &serde_json::json!([]))
     );
+    let shown = ["log", "show", "--last", "10000", "--kind", "key.rollover", "--disclose"];
+    let shown = rig.stage.guan_json(&shown).unwrap();
+    let by: Vec<&Value> =
+        shown["entries"].as_array().unwrap().iter().map(|one| &one["actor_name"]).collect();
+    assert_eq!(by, ["li", "li"]);
     // The space, by the TPM that it enrolled and the key that came first.
     let report = rig.stage.space_json(&["log", "verify", "--box", "demo-box"]).unwrap();
     assert_eq!(report["verified"], true, "{report:#}");

@@ -76,20 +76,28 @@ fn writer(config: &EdgeConfig) -> anyhow::Result<Acts<OsDisk>> {
     }
 }
 
+fn opening(by: &str) -> anyhow::Result<Opening> {
+    let by = Actor::parse(by).context("--by is no name")?;
+    let mut salt = [0; 32];
+    SystemRandom::new().fill(&mut salt).ok().context("the system gives no random numbers")?;
+    Ok(Opening::new(salt, by))
+}
+
+/// Keeps who acts, durably, and gives the commitment that the gateway is to put into the log.
+pub(super) fn keep(config: &EdgeConfig, by: &str) -> anyhow::Result<Digest> {
+    let opening = opening(by)?;
+    Ok(writer(config)?.keep(&opening)?)
+}
+
 /// Has the log record that a bundle is asked for, before anybody has it.
 pub(super) fn record_export(
     config: &EdgeConfig,
     by: Option<&str>,
     exported: Exported,
 ) -> anyhow::Result<()> {
-    let by = by.map(Actor::parse).transpose().context("--by is no name")?;
+    let opening = by.map(opening).transpose()?;
     let acts = writer(config)?;
-    let keep = |by: Actor| -> anyhow::Result<Digest> {
-        let mut salt = [0; 32];
-        SystemRandom::new().fill(&mut salt).ok().context("the system gives no random numbers")?;
-        Ok(acts.keep(&Opening::new(salt, by))?)
-    };
-    let actor = by.map(keep).transpose()?;
+    let actor = opening.map(|opening| acts.keep(&opening)).transpose()?;
     if let Err(fault) = acts.add(&Act::Exported { actor, exported }) {
         actor.map_or(Ok(()), |actor| acts.forget(&actor))?;
         return Err(fault.into());

@@ -237,6 +237,9 @@ enum LogCommand {
     Rollover {
         #[command(flatten)]
         common: Common,
+        /// Who asks for it: in the log by a commitment that `guan log erase` can undo.
+        #[arg(long)]
+        by: Option<String>,
         /// How long to wait for it.
         #[arg(long, default_value_t = 60)]
         wait_s: u64,
@@ -406,7 +409,9 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Log(LogCommand::Verify(common)) => log::verify(common),
         Command::Log(LogCommand::Head(common)) => log::head(common),
         Command::Log(LogCommand::Timestamp(command)) => timestamp::execute(command),
-        Command::Log(LogCommand::Rollover { common, wait_s }) => rollover::execute(common, *wait_s),
+        Command::Log(LogCommand::Rollover { common, by, wait_s }) => {
+            rollover::execute(common, by.as_deref(), *wait_s)
+        }
         Command::Log(LogCommand::Export(arguments)) => log_export::export(arguments),
         Command::Log(LogCommand::Prove(arguments)) => log_export::prove(arguments),
         Command::Log(LogCommand::Erase(arguments)) => acts::erase(arguments),

@@ -155,6 +155,8 @@ pub enum Event<T> {
     /// From the next leaf on the log is signed with another key; the TPM's word about it.
     RollKey {
         signer: NextKey,
+        /// Commitment to who asked for it, if somebody did.
+        actor: Option<Digest>,
         quote: Option<Statement>,
     },
     /// The mirror has so many leaves of the log, durably.
@@ -405,7 +407,7 @@ impl<D: Disk, T> Engine<D, T> {
             Event::Notes { actor, bodies, ticket } => {
                 self.handle_notes(now, actor, bodies, ticket)?;
             }
-            Event::RollKey { signer, quote } => self.roll_key(now, signer, quote)?,
+            Event::RollKey { signer, actor, quote } => self.roll_key(now, signer, actor, quote)?,
             Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
                 self.evidence.set_cosigned(size);

@@ -43,6 +43,7 @@ impl<D: Disk, T> Engine<D, T> {
         &mut self,
         now: Now,
         NextKey(signer): NextKey,
+        actor: Option<Digest>,
         quote: Option<Statement>,
     ) -> Result<(), EngineError> {
         self.commit(now)?;
@@ -60,8 +61,9 @@ impl<D: Disk, T> Engine<D, T> {
         let index = self.evidence.head().size;
         let by_old = self.evidence.hand_over(&key)?;
         let body = LeafBody::KeyRollover(KeyRollover { key, by_old, quote });
-        let leaf = Leaf::new(&now, index, self.config.boot, body.clone()).encode();
-        self.note(now, body);
+        let leaf = Leaf { actor, ..Leaf::new(&now, index, self.config.boot, body.clone()) };
+        let leaf = leaf.encode();
+        self.note_of(now, actor, body);
         if !self.commit_with(now, 0)? {
             self.effects.push_back(Effect::KeyRolled(None));
             return Ok(());

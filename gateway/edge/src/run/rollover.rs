@@ -15,6 +15,8 @@ use guan_identity::tpm::{Tpm, TpmFault};
 use guan_link::driver::describe;
 use guan_model::{ClockQuality, Digest, WallTime};
 use std::fs;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -39,6 +41,21 @@ enum RolloverFault {
     DiskFull,
     #[error("the writer is gone")]
     Writer,
+}
+
+/// What `guan log rollover` left.
+#[derive(Default)]
+struct LogKeyRequest {
+    actor: Option<Digest>,
+}
+
+impl LogKeyRequest {
+    /// The first 64 characters are a commitment, or nobody said who asks.
+    fn read(path: &Path) -> Self {
+        let mut text = String::new();
+        let read = fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
+        Self { actor: read.ok().and_then(|_| Digest::from_hex(&text)) }
+    }
 }
 
 pub(super) struct Rolling {
@@ -78,8 +95,10 @@ impl Rolling {
             let turned = match self.unsettled.is_some() {
                 true if self.is_paused() => continue,
                 true => self.settle(),
-                false if !self.is_due() => continue,
-                false => self.roll().await,
+                false => match self.due() {
+                    Some(actor) => self.roll(actor).await,
+                    None => continue,
+                },
             };
             if let Err(fault) = turned {
                 self.not_before = Some(Instant::now() + RETRY_WAIT);
@@ -92,14 +111,18 @@ impl Rolling {
         }
     }
 
-    fn is_due(&mut self) -> bool {
+    /// Whether it is time; and the commitment to who asked for it, if somebody did and said so.
+    fn due(&self) -> Option<Option<Digest>> {
         // Whoever asks by hand does not wait for the pause after a failure.
-        if fs::remove_file(self.config.state_dir.join(ROLLOVER_REQUEST_FILE)).is_ok() {
-            return true;
+        let request = self.config.state_dir.join(ROLLOVER_REQUEST_FILE);
+        let asked = LogKeyRequest::read(&request);
+        if fs::remove_file(request).is_ok() {
+            return Some(asked.actor);
         }
-        if self.is_paused() {
-            return false;
-        }
+        (!self.is_paused() && self.is_old()).then_some(None)
+    }
+
+    fn is_old(&self) -> bool {
         let Some(days_max) = self.config.evidence.key_days_max else { return false };
         let now = self.board.clock.read();
         // An unset clock knows nothing of ages.
@@ -124,12 +147,12 @@ impl Rolling {
         Some(WallTime::from_seconds(i64::try_from(made.as_secs()).ok()?))
     }
 
-    async fn roll(&mut self) -> Result<(), RolloverFault> {
+    async fn roll(&mut self, actor: Option<Digest>) -> Result<(), RolloverFault> {
         let before = *self.board.rolls.borrow();
         let (next, quote) = tokio::task::block_in_place(|| self.prepare())?;
         let next = Arc::new(next);
         let signer = NextKey(next.clone());
-        let sent = self.events.send(Event::RollKey { signer, quote }).await;
+        let sent = self.events.send(Event::RollKey { signer, actor, quote }).await;
         sent.map_err(|_| RolloverFault::Writer)?;
         let mut rolls = self.board.rolls.subscribe();
         let told = rolls.wait_for(|rolls| *rolls > before).await;

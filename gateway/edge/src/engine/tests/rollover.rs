@@ -4,10 +4,13 @@ use super::*;
 use guan_evidence::Lineage;
 use guan_evidence::verify::{Report, Trust};
 
+/// The commitment to whoever asks for a new key.
+const ACTOR: Digest = Digest([7; 32]);
+
 fn roll(engine: &mut Engine<SimDisk, u32>, now: Now) -> (Arc<LogKeyFile>, Option<KeyRolled>) {
     let next = Arc::new(LogKeyFile::generate("guan/box-1").unwrap().0);
     let signer = NextKey(next.clone());
-    engine.apply(now, Event::RollKey { signer, quote: None }).unwrap();
+    engine.apply(now, Event::RollKey { signer, actor: Some(ACTOR), quote: None }).unwrap();
     let mut told = None;
     while let Some(effect) = engine.poll_effect() {
         match effect {
@@ -39,6 +42,7 @@ fn a_key_hands_over_to_the_next() {
         let (next, rolled) = roll(&mut engine, at(100 + number));
         let KeyRolled { origin, leaf } = rolled.unwrap();
         lineage.extend(&origin, &leaf).unwrap();
+        assert_eq!(Leaf::decode(&leaf).unwrap().actor, Some(ACTOR));
         assert_eq!(
             lineage.newest().key_bytes(),
             VerifierKey::of(next.as_ref()).unwrap().key_bytes()
@@ -52,6 +56,8 @@ fn a_key_hands_over_to_the_next() {
     assert_eq!(report(&rig).faults, []);
     // Whoever knows none of them but the first, and follows nothing, believes nothing.
     assert!(!rig.check_log().1);
+    let acted = rig.check_log().0.into_iter().filter(|leaf| leaf.actor.is_some());
+    assert!(acted.map(|leaf| leaf.body.kind_name()).eq(["key.rollover"; 3]));
     // What was waiting when the key changed was committed before, in order.
     let kinds: Vec<&str> = rig.check_log().0.iter().map(|leaf| leaf.body.kind_name()).collect();
     let place = |kind: &str| kinds.iter().position(|one| *one == kind).unwrap();
