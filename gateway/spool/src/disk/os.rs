@@ -6,8 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const LOCK_FILE: &str = "lock";
+/// How long a held lock is waited for.
+const LOCK_ATTEMPTS_MAX: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A folder on a real disk. Exclusive ones hold a lock until the last clone is gone.
 #[derive(Debug, Clone)]
@@ -32,8 +36,19 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn is_locked_in_turn(lock: &File) -> bool {
+    let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    (0..LOCK_ATTEMPTS_MAX).any(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        rustix::fs::flock(lock, operation).is_ok()
+    })
+}
+
 impl OsDisk {
-    /// Makes the folder if needed and locks it: a second opener gets `WouldBlock`.
+    /// Makes the folder if needed and locks it: a second opener gets `WouldBlock`, after a moment in which the lock
+    /// of a process that ends, or of a child that another thread is just starting, may come free.
     pub fn open_exclusive(path: &Path) -> io::Result<Self> {
         create_folder(path)?;
         let lock = OpenOptions::new()
@@ -42,11 +57,10 @@ impl OsDisk {
             .write(true)
             .mode(0o600)
             .open(path.join(LOCK_FILE))?;
-        let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        rustix::fs::flock(&lock, operation).map_err(|_| {
+        if !is_locked_in_turn(&lock) {
             let text = format!("{} is in use by another process; stop it first", path.display());
-            io::Error::new(io::ErrorKind::WouldBlock, text)
-        })?;
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+        }
         let folder = Arc::new(File::open(path)?);
         Ok(Self {
             path: Arc::new(path.to_path_buf()),
