@@ -9,6 +9,7 @@ use guan_edge::lanes::Lane;
 use guan_edge::memory::Memory;
 use guan_edge::run::{DROP_REQUEST_FILE, DropRequest, SPOOL_DIR};
 use guan_edge::status::GuanStatus;
+use guan_edge::system_clock::wall_time;
 use guan_edge::wiring;
 use guan_model::{BatchSeq, ByteCount, ContractId, StreamId, WallTime};
 use guan_policy::object::{moment_text, parse_moment};
@@ -16,6 +17,10 @@ use guan_spool::spool::{Contents, StreamContents, contents};
 use guan_spool::{OsDisk, spool};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -210,20 +215,34 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
     if status.is_stale(now()) {
         bail!("guan does not run; the running gateway drops and records it: start `guan run`");
     }
-    let request = serde_json::to_vec(&DropRequest::new(through.clone()))?;
+    let request = serde_json::to_vec(&DropRequest::new(wall_time(), through.clone()))?;
     let path = config.state_dir.join(DROP_REQUEST_FILE);
-    let part = path.with_extension("part");
-    // Never read half written.
-    std::fs::write(&part, request)
-        .and_then(|()| std::fs::rename(&part, &path))
+    write_request(&path, &request)
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    wait(&disk, &through, *wait_s)?;
-    let before: u64 = lines.iter().map(|line| dropped(line, &through)).sum();
+    let waited = wait(&disk, &through, *wait_s);
+    if waited.is_err() {
+        // Nobody may act on it later.
+        let _ = std::fs::remove_file(&path);
+    }
+    waited?;
+    let batches: u64 = lines.iter().map(|line| dropped(line, &through)).sum();
     match common.json {
-        true => print_json(&json!({"dropped": true, "batches": before}))?,
-        false => println!("dropped {before} batches; the log has an entry for each gap"),
+        true => print_json(&json!({"dropped": true, "batches": batches}))?,
+        false => println!(
+            "{batches} batches wait no more: what had not left meanwhile is dropped, and the log has an entry \
+             for each gap"
+        ),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Never read half written.
+fn write_request(path: &Path, request: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let _ = std::fs::remove_file(&part);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;
+    file.write_all(request)?;
+    std::fs::rename(&part, path)
 }
 
 /// How many batches of a stream are meant.
@@ -280,7 +299,7 @@ fn wait(disk: &OsDisk, through: &BTreeMap<StreamId, BatchSeq>, wait_s: u64) -> a
         let is_gone = contents(disk).is_ok_and(|found| {
             let mut meant = through.iter();
             meant.all(|(stream, last)| {
-                found.streams.get(stream).is_none_or(|at| at.released >= *last)
+                found.streams.get(stream).is_some_and(|at| at.released >= *last)
             })
         });
         if is_gone {

@@ -1,11 +1,13 @@
 //! Gives up what waits in the spool, when an operator asks for it (`guan spool drop`).
 //!
-//! The request names streams and numbers, so that nothing is meant that came after he looked.
+//! The request names streams and numbers, so that nothing is meant that came after he looked; and its time, since
+//! an old one may speak of what is no more.
 
 use super::Board;
 use crate::engine::Event;
 use crate::ingest::Token;
-use guan_model::{BatchSeq, StreamId};
+use crate::system_clock::wall_time;
+use guan_model::{BatchSeq, StreamId, WallTime};
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -19,12 +21,16 @@ pub const DROP_REQUEST_FILE: &str = "spool-drop.request";
 const REQUEST_BYTES_MAX: u64 = 256 << 10;
 const SCHEMA: u32 = 1;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A request that is older is not acted on.
+const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// What is to be given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DropRequest {
     schema: u32,
+    /// By the wall clock of the box, milliseconds since 1970.
+    asked_ms: i64,
     /// Stream and the last number that is meant.
     streams: Vec<(u16, u64)>,
 }
@@ -38,34 +44,42 @@ enum RequestFault {
     TooLarge,
     #[error("it is not of schema {SCHEMA}: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("it was made more than {} s ago, or by another clock", AGE_MAX.as_secs())]
+    Old,
     #[error("it is of schema {0}, and this release reads {SCHEMA}")]
     Schema(u32),
 }
 
 impl DropRequest {
-    pub fn new(streams: impl IntoIterator<Item = (StreamId, BatchSeq)>) -> Self {
+    pub fn new(asked: WallTime, streams: impl IntoIterator<Item = (StreamId, BatchSeq)>) -> Self {
         let streams = streams.into_iter().map(|(stream, through)| (stream.0, through.0)).collect();
-        Self { schema: SCHEMA, streams }
+        Self { schema: SCHEMA, asked_ms: asked.millis(), streams }
     }
 
-    fn parse(text: &[u8]) -> Result<Self, RequestFault> {
+    fn parse(text: &[u8], now: WallTime) -> Result<Self, RequestFault> {
         if text.len() as u64 > REQUEST_BYTES_MAX {
             return Err(RequestFault::TooLarge);
         }
         let request: Self = serde_json::from_slice(text)?;
-        match request.schema {
-            SCHEMA => Ok(request),
-            other => Err(RequestFault::Schema(other)),
+        if request.schema != SCHEMA {
+            return Err(RequestFault::Schema(request.schema));
         }
+        let asked = WallTime::from_millis(request.asked_ms);
+        if now.since(asked).max(asked.since(now)) > AGE_MAX {
+            return Err(RequestFault::Old);
+        }
+        Ok(request)
     }
 }
 
 pub(super) async fn run(state_dir: PathBuf, board: Board, events: mpsc::Sender<Event<Token>>) {
+    // One that was left behind is of another life.
+    let _ = fs::remove_file(state_dir.join(DROP_REQUEST_FILE));
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        let request = match take(&state_dir) {
+        let request = match take(&state_dir, wall_time()) {
             Ok(None) => continue,
             Ok(Some(request)) => request,
             Err(fault) => {
@@ -83,18 +97,17 @@ pub(super) async fn run(state_dir: PathBuf, board: Board, events: mpsc::Sender<E
 }
 
 /// The request, which is gone from the disk then: nothing is dropped because of an old one.
-fn take(state_dir: &Path) -> Result<Option<DropRequest>, RequestFault> {
+fn take(state_dir: &Path, now: WallTime) -> Result<Option<DropRequest>, RequestFault> {
     let path = state_dir.join(DROP_REQUEST_FILE);
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(fault) => return Err(fault.into()),
-    };
     let mut text = Vec::new();
-    let read = file.take(REQUEST_BYTES_MAX + 1).read_to_end(&mut text);
-    fs::remove_file(&path)?;
+    let read = fs::File::open(&path)
+        .and_then(|file| file.take(REQUEST_BYTES_MAX + 1).read_to_end(&mut text));
+    match fs::remove_file(&path) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        removed => removed?,
+    }
     read?;
-    DropRequest::parse(&text).map(Some)
+    DropRequest::parse(&text, now).map(Some)
 }
 
 #[cfg(test)]
@@ -103,20 +116,28 @@ mod tests {
 
     #[test]
     fn requests_are_read_or_refused_with_a_reason() {
-        let request = DropRequest::new([(StreamId(9), BatchSeq(7))]);
+        let now = WallTime::from_seconds(1_800_000_000);
+        let request = DropRequest::new(now, [(StreamId(9), BatchSeq(7))]);
         let text = serde_json::to_vec(&request).unwrap();
-        assert_eq!(DropRequest::parse(&text).unwrap(), request);
+        let later = |seconds: i64| WallTime::from_seconds(1_800_000_000 + seconds);
+        for seconds in [-60, 0, 60] {
+            assert_eq!(DropRequest::parse(&text, later(seconds)).unwrap(), request);
+        }
+        for seconds in [-61, 61] {
+            let said = DropRequest::parse(&text, later(seconds)).unwrap_err().to_string();
+            assert!(said.contains("60 s ago"), "{said}");
+        }
         let check = |text: &[u8], expect: &str| {
-            let said = DropRequest::parse(text).unwrap_err().to_string();
+            let said = DropRequest::parse(text, now).unwrap_err().to_string();
             assert!(said.contains(expect), "{said}");
         };
         check(b"", "schema 1");
-        check(br#"{"schema":1,"streams":[[70000,1]]}"#, "schema 1");
-        check(br#"{"schema":1,"streams":[],"all":true}"#, "schema 1");
-        check(br#"{"schema":2,"streams":[]}"#, "schema 2");
+        check(br#"{"schema":1,"asked_ms":0,"streams":[[70000,1]]}"#, "schema 1");
+        check(br#"{"schema":1,"asked_ms":0,"streams":[],"all":true}"#, "schema 1");
+        check(br#"{"schema":2,"asked_ms":0,"streams":[]}"#, "schema 2");
         let limit = usize::try_from(REQUEST_BYTES_MAX).unwrap();
         let padded = |length: usize| [&text[..], &vec![b' '; length - text.len()]].concat();
-        assert_eq!(DropRequest::parse(&padded(limit)).unwrap(), request);
+        assert_eq!(DropRequest::parse(&padded(limit), now).unwrap(), request);
         check(&padded(limit + 1), "more than 262144 bytes");
     }
 }

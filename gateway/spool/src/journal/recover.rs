@@ -74,15 +74,29 @@ pub fn survey(disk: &impl Disk, visit: &mut dyn FnMut(Visit<'_>)) -> Result<Salv
 /// frame. Their owner may be running.
 pub fn overlook(disk: &impl Disk, visit: &mut dyn FnMut(Visit<'_>)) -> Result<(), JournalError> {
     let numbers = numbers(disk)?;
+    let scanned_from = scanned_from(disk, &numbers)?;
     for number in &numbers {
-        let is_last = Some(number) == numbers.last();
-        if !is_last && let Some((_, _, summary)) = read_footer(disk, *number)? {
+        if *number < scanned_from
+            && let Some((_, _, summary)) = read_footer(disk, *number)?
+        {
             visit(Visit::Sealed { number: *number, summary: &summary });
         } else if let Some(bytes) = read_segment(disk, *number)? {
             show(*number, &bytes, &scan(*number, &bytes), visit);
         }
     }
     Ok(())
+}
+
+/// The newest segment whose header is whole: its snapshot has everything from before. Only frames tell what came
+/// after it, so it and those that follow are scanned, whatever their footers say.
+fn scanned_from(disk: &impl Disk, numbers: &[u64]) -> Result<u64, JournalError> {
+    for number in numbers.iter().rev() {
+        let header = read_segment(disk, *number)?.and_then(|bytes| Header::decode(&bytes));
+        if header.is_some_and(|(header, _)| header.number == *number) {
+            return Ok(*number);
+        }
+    }
+    Ok(0)
 }
 
 pub(super) fn recover<D: Disk>(
@@ -97,9 +111,12 @@ pub(super) fn recover<D: Disk>(
         next_number: numbers.last().map_or(1, |number| number + 1),
         salvage: Salvage::default(),
     };
+    let scanned_from = scanned_from(disk, &numbers)?;
     for number in &numbers {
         let is_last = Some(number) == numbers.last();
-        if !is_last && let Some((header_end, end, summary)) = read_footer(disk, *number)? {
+        if *number < scanned_from
+            && let Some((header_end, end, summary)) = read_footer(disk, *number)?
+        {
             visit(Visit::Sealed { number: *number, summary: &summary });
             recovered.segments.insert(*number, (header_end, end));
             continue;

@@ -42,6 +42,8 @@ pub const GAPS_MAX: usize = 1024;
 /// Space that is kept for leaves, cursors and gaps when batches have used up the total quota.
 pub const RESERVE_BYTES: u64 = 1 << 20;
 
+/// What is full when no stream is.
+const THE_SPOOL: &str = "the spool";
 /// Session changes that are kept before a new snapshot is asked for, and their share of a segment: each
 /// segment begins with them.
 const SESSION_DELTAS_BYTES: u64 = 256 << 10;
@@ -303,21 +305,55 @@ impl<D: Disk> Spool<D> {
             let room = self.config.total_bytes_max.saturating_sub(RESERVE_BYTES);
             let (over, what, used, limit) = match used + wanted > config.bytes_max {
                 true => (true, format!("stream {}", config.name), used, config.bytes_max),
-                false => (total + wanted > room, "the spool".to_owned(), total, room),
+                false => (total + wanted > room, THE_SPOOL.to_owned(), total, room),
             };
             if !over {
                 return Ok(());
             }
-            let droppable = match config.when_full {
-                WhenFull::DropOldest => self.oldest_segment_of(stream),
-                WhenFull::Refuse => None,
+            let is_made = match config.when_full {
+                WhenFull::DropOldest if what == THE_SPOOL => self.free_segment_of(stream)?,
+                WhenFull::DropOldest => self.drop_oldest_of(stream)?,
+                WhenFull::Refuse => false,
             };
-            let Some((lane, last, _)) = droppable else {
+            if !is_made {
+                let what = match config.when_full {
+                    WhenFull::DropOldest => format!("{what}, held by other streams,"),
+                    WhenFull::Refuse => what,
+                };
                 let [used, limit, wanted] = [used, limit, wanted].map(ByteCount);
                 return Err(Full { what, used, limit, wanted }.into());
+            }
+        }
+    }
+
+    /// Gives up the oldest segment's part of a class. `false`: it has none.
+    fn drop_oldest_of(&mut self, stream: StreamId) -> Result<bool, SpoolError> {
+        let Some((lane, last, _)) = self.oldest_segment_of(stream) else { return Ok(false) };
+        self.drop_through(lane, last, GapReason::QuotaBytes)?;
+        Ok(true)
+    }
+
+    /// Frees the oldest segment that nobody but this class holds, and gives up no batch unless there is one: what
+    /// another class holds would stay on the disk all the same.
+    fn free_segment_of(&mut self, stream: StreamId) -> Result<bool, SpoolError> {
+        let lanes: Option<Vec<(StreamId, BatchSeq)>> = {
+            let shared = self.shared();
+            let held = shared.segments.values().map(|summary| {
+                let held = summary.streams.iter().filter(|(lane, held)| {
+                    self.positions.get(*lane).is_none_or(|at| at.released < held.last)
+                });
+                held.map(|(lane, held)| (*lane, held.last)).collect::<Vec<_>>()
+            });
+            let is_ours = |held: &Vec<(StreamId, BatchSeq)>| {
+                !held.is_empty() && held.iter().all(|(lane, _)| lane.shared() == stream.shared())
             };
+            held.into_iter().find(is_ours)
+        };
+        let Some(lanes) = lanes else { return Ok(false) };
+        for (lane, last) in lanes {
             self.drop_through(lane, last, GapReason::QuotaBytes)?;
         }
+        Ok(true)
     }
 
     /// Bytes of all segments that still hold a batch, with the leaves and sessions between, and of the batches
@@ -516,17 +552,22 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Removes segments whose batches are all released and whose leaves are all sealed. What one lane still
-    /// holds in an old segment keeps the later ones of others no longer than they need.
+    /// holds in an old segment keeps the later ones of others no longer than they need. The one before the
+    /// current one stays: should the header of that be damaged, it is where everything else is known from.
     fn trim(&mut self) -> Result<(), SpoolError> {
         let current = self.journal.segment();
         let free: Vec<u64> = {
             let shared = self.shared();
+            let before = current.and_then(|current| {
+                shared.segments.range(..current).next_back().map(|(number, _)| *number)
+            });
             let is_free = |(number, summary): &(&u64, &Summary)| {
                 let mut streams = summary.streams.iter();
                 let is_released = streams.all(|(stream, held)| {
                     shared.positions.get(stream).is_some_and(|at| at.released >= held.last)
                 });
-                Some(**number) != current && is_released && summary.leaves_end <= self.leaves_sealed
+                let is_kept = Some(**number) == current || Some(**number) == before;
+                !is_kept && is_released && summary.leaves_end <= self.leaves_sealed
             };
             shared.segments.iter().filter(is_free).map(|(number, _)| *number).collect()
         };

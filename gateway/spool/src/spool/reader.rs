@@ -77,6 +77,12 @@ impl<D: Disk> SpoolReader<D> {
             return Ok(Some(Item::Gap(GapRecord { from, ..gap.clone() })));
         }
         let found = self.find(stream, after)?;
+        // What was given up while we looked may be trimmed already; that is no damage.
+        if found.as_ref().is_none_or(|batch| batch.seq != after.next())
+            && let Some(gap) = self.gap_at(stream, after.next())
+        {
+            return Ok(Some(Item::Gap(gap)));
+        }
         // Up to here the stream has no known gap, so a hole is damage.
         let end = gap.map_or(newest, |gap| BatchSeq(gap.from.0 - 1));
         match found {
@@ -88,6 +94,14 @@ impl<D: Disk> SpoolReader<D> {
                 Ok(Some(Item::Gap(GapRecord { stream, from, through: before, rows: 0, reason })))
             }
         }
+    }
+
+    /// The rest of the gap in which a number lies.
+    fn gap_at(&self, stream: StreamId, from: BatchSeq) -> Option<GapRecord> {
+        let shared = self.shared();
+        let mut gaps = shared.positions.get(&stream)?.gaps.iter();
+        let gap = gaps.find(|gap| gap.from <= from && from <= gap.through)?;
+        Some(GapRecord { from, ..gap.clone() })
     }
 
     /// The leaves from an index on that the journal holds, in the order in which they were written.

@@ -104,7 +104,13 @@ impl Replay {
     fn try_handle(&mut self, visit: Visit<'_>) -> Result<(), SpoolError> {
         match visit {
             Visit::Sealed { number, summary } => {
-                self.segments.insert(number, Summary::decode(summary)?);
+                let summary = Summary::decode(summary)?;
+                // A snapshot that follows knows of all of them. Without one no number may be given twice.
+                for (stream, held) in &summary.streams {
+                    let position = self.state.positions.entry(*stream).or_default();
+                    position.newest = position.newest.max(held.last);
+                }
+                self.segments.insert(number, summary);
             }
             Visit::Segment { number, snapshot } => {
                 self.segments.insert(number, Summary::default());

@@ -106,18 +106,44 @@ pub fn batches(
     Ok(())
 }
 
+/// Numbers of a stream as they stand in the files.
+struct Seen {
+    first: BatchSeq,
+    last: BatchSeq,
+    /// Runs of numbers that are missing between them, both ends included.
+    holes: Vec<(u64, u64)>,
+}
+
+impl Seen {
+    fn of(seq: BatchSeq) -> Self {
+        Self { first: seq, last: seq, holes: Vec::new() }
+    }
+
+    fn handle(&mut self, seq: BatchSeq) {
+        if seq.0 > self.last.0 + 1 {
+            self.holes.push((self.last.0 + 1, seq.0 - 1));
+        }
+        self.last = self.last.max(seq);
+    }
+
+    /// How many numbers through `newest` are missing that nobody has let go of.
+    fn missing(&self, released: BatchSeq, newest: BatchSeq) -> u64 {
+        let ends = [(released.0 + 1, self.first.0 - 1), (self.last.0 + 1, newest.0)];
+        let runs = self.holes.iter().copied().chain(ends);
+        runs.map(|(from, through)| (through + 1).saturating_sub(from.max(released.0 + 1))).sum()
+    }
+}
+
 /// Reads the whole spool without changing it; `handle_leaf` is shown every leaf that it holds.
 pub fn verify(
     disk: &impl Disk,
     handle_leaf: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<VerifyReport, SpoolError> {
     let mut report = VerifyReport::default();
-    // What is released may be gone already.
-    let streams = contents(disk)?.streams.into_iter();
-    let released: BTreeMap<StreamId, BatchSeq> =
-        streams.map(|(stream, at)| (stream, at.released)).collect();
-    let mut newest: BTreeMap<StreamId, BatchSeq> = BTreeMap::new();
+    let mut streams: BTreeMap<StreamId, Seen> = BTreeMap::new();
     let mut fault = None;
+    // The owner may add batches, and let go of some, while they are read.
+    let before = contents(disk)?;
     let salvage = survey(disk, &mut |visit| match visit {
         Visit::Segment { .. } | Visit::Sealed { .. } => report.segments += 1,
         Visit::Frame { kind, payload, .. } if is_batch(kind) => {
@@ -126,9 +152,8 @@ pub fn verify(
                     report.batches += 1;
                     report.rows += u64::from(head.meta.rows);
                     report.batch_bytes.0 += (payload.len() - length) as u64;
-                    let released = released.get(&head.stream).copied().unwrap_or(BatchSeq::ZERO);
-                    let last = newest.insert(head.stream, head.seq).map(|last| last.max(released));
-                    report.holes += last.map_or(0, |last| head.seq.0.saturating_sub(last.0 + 1));
+                    let seen = streams.entry(head.stream).or_insert_with(|| Seen::of(head.seq));
+                    seen.handle(head.seq);
                 }
                 Err(bad) => fault = Some(bad),
             }
@@ -143,5 +168,13 @@ pub fn verify(
         Visit::Frame { .. } => {}
     })?;
     report.salvage = salvage;
+    let after = contents(disk)?;
+    for (stream, at) in &before.streams {
+        let released = after.streams.get(stream).map_or(at.released, |after| after.released);
+        report.holes += match streams.get(stream) {
+            Some(seen) => seen.missing(released, at.newest),
+            None => at.newest.0.saturating_sub(released.0),
+        };
+    }
     fault.map_or(Ok(report), Err)
 }

@@ -24,6 +24,12 @@ fn open(disk: &SimDisk, config: &SpoolConfig) -> (Spool<SimDisk>, Recovered) {
     Spool::open(disk.clone(), config.clone(), ID).unwrap()
 }
 
+fn copy_of(disk: &SimDisk) -> SimDisk {
+    let copy = SimDisk::new();
+    disk.list().unwrap().iter().for_each(|name| copy.put(name, &disk.contents(name).unwrap()));
+    copy
+}
+
 fn meta() -> BatchMeta {
     BatchMeta {
         terms: Vec::new(),
@@ -191,7 +197,7 @@ fn leaves_keep_their_segment_until_they_are_sealed() {
     assert!(all > 2);
     spool.handle_leaves_sealed(40);
     spool.commit().unwrap();
-    assert_eq!(spool.status().segments, 1);
+    assert_eq!(spool.status().segments, 2, "the newest, and the one before it");
 }
 
 #[test]
@@ -386,6 +392,114 @@ fn one_that_waits_does_not_keep_what_others_have_freed() {
     }
     assert_eq!((at, spool.newest(lane(2))), (BatchSeq(2), BatchSeq(200)));
     assert!(reader.next(lane(2), spool.released(lane(2))).unwrap().is_none());
+}
+
+/// Whatever bit of the newest header turns: numbers, what waits and the sessions are known from the segment before.
+#[test]
+fn a_damaged_last_header_costs_nothing() {
+    let disk = SimDisk::new();
+    let config = config(1 << 20, WhenFull::Refuse);
+    let (mut spool, _) = open(&disk, &config);
+    let lane = |number| StreamId::of(DATA.class(), number);
+    for number in 1..=60 {
+        let to = if number <= 10 { lane(1) } else { lane(2) };
+        spool.push_batch(to, T0, &meta(), &[7; 300]).unwrap();
+        spool.push_session(&[number]).unwrap();
+        spool.commit().unwrap();
+    }
+    spool.release(lane(1), BatchSeq(4)).unwrap();
+    spool.release(lane(2), BatchSeq(49)).unwrap();
+    spool.commit().unwrap();
+    let id = spool.id();
+    drop(spool);
+    let last =
+        disk.list().unwrap().into_iter().filter(|name| name.ends_with(".gks")).max().unwrap();
+    let whole = disk.contents(&last).unwrap();
+    for at in (0..60).chain([whole.len().min(100)]) {
+        // The version, of which it says that it is newer.
+        if at == 7 {
+            continue;
+        }
+        let disk = copy_of(&disk);
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        disk.put(&last, &damaged);
+        let (mut spool, recovered) =
+            Spool::open(disk.clone(), config.clone(), SpoolId([9; 16])).unwrap();
+        assert_eq!(
+            (spool.id(), spool.newest(lane(1)), spool.newest(lane(2))),
+            (id, BatchSeq(10), BatchSeq(50))
+        );
+        let sessions = [recovered.session_snapshot, recovered.session_deltas.concat()].concat();
+        assert_eq!(sessions, (1..=60).collect::<Vec<u8>>(), "byte {at}");
+        let mut reader = spool.reader();
+        let Some(Item::Batch(batch)) = reader.next(lane(1), BatchSeq(4)).unwrap() else { panic!() };
+        assert_eq!(batch.seq, BatchSeq(5));
+        assert_eq!(spool.push_batch(lane(2), T0, &meta(), b"next").unwrap(), BatchSeq(51));
+        spool.commit().unwrap();
+    }
+}
+
+/// What another class holds stays on the disk, so nothing is given up for it.
+#[test]
+fn nothing_is_given_up_where_that_frees_nothing() {
+    let disk = SimDisk::new();
+    let bulk = config(1 << 30, WhenFull::DropOldest);
+    let critical = StreamId(2);
+    let mut streams = bulk.streams.clone();
+    let when_full = WhenFull::Refuse;
+    streams.push(StreamConfig {
+        id: critical,
+        name: "critical".to_owned(),
+        when_full,
+        ..streams[0].clone()
+    });
+    let total_bytes_max = RESERVE_BYTES + 60_000;
+    let config = SpoolConfig { total_bytes_max, streams, ..bulk };
+    let (mut spool, _) = open(&disk, &config);
+    // One of the other class in each segment.
+    let full = loop {
+        spool.push_batch(critical, T0, &meta(), &[7; 10]).unwrap();
+        spool.commit().unwrap();
+        let pushed = (0..3).try_for_each(|_| {
+            spool.push_batch(DATA, T0, &meta(), &[7; 300])?;
+            spool.commit().map_err(PushError::from)
+        });
+        match pushed {
+            Ok(()) => {}
+            Err(PushError::Full(full)) => break full,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert!(full.what.contains("held by other streams"), "{full}");
+    assert_eq!(spool.released(DATA), BatchSeq::ZERO, "nothing was given up");
+    // Once the other class has gone, the oldest make room.
+    spool.release(critical, spool.newest(critical)).unwrap();
+    spool.commit().unwrap();
+    spool.push_batch(DATA, T0, &meta(), &[7; 300]).unwrap();
+    spool.commit().unwrap();
+    assert!(spool.released(DATA) > BatchSeq::ZERO);
+    assert!(verify(&disk, &mut |_, _| {}).unwrap().is_clean());
+}
+
+/// A segment that is gone, wherever it stood, is told.
+#[test]
+fn missing_segments_are_holes() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+    for _ in 0..60 {
+        spool.push_batch(DATA, T0, &meta(), &[7; 300]).unwrap();
+        spool.commit().unwrap();
+    }
+    let names: Vec<String> =
+        disk.list().unwrap().into_iter().filter(|name| name.ends_with(".gks")).collect();
+    for name in &names[..names.len() - 1] {
+        let disk = copy_of(&disk);
+        disk.remove(name).unwrap();
+        let report = verify(&disk, &mut |_, _| {}).unwrap();
+        assert_eq!(report.holes, 60 - report.batches, "{name}");
+        assert!(report.holes > 0);
+    }
 }
 
 /// The limit is one of the disk: leaves and sessions between the batches count.
