@@ -19,8 +19,8 @@ use std::fmt;
 
 /// Largest lineage that is read: as many steps as a log may have, each with the longest leaf of its kind.
 pub const LINEAGE_BYTES_MAX: usize = 4 << 20;
-/// Most steps that go out in one letter: a key a week, a year long.
-pub const STEPS_SHOWN_MAX: usize = 64;
+/// Most bytes of a lineage that go out in one letter: some four hundred steps, a key a week for seven years.
+pub const SHOWN_BYTES_MAX: usize = 256 << 10;
 const FIRST: &str = "first ";
 const STEP: &str = "handover ";
 
@@ -160,10 +160,24 @@ impl Lineage {
         Ok(self.steps.last().expect("it was pushed"))
     }
 
-    /// The last steps, as others are shown them.
+    /// The steps after a head that was cosigned, as the witness is shown them: what came before it knows. After
+    /// nothing all of them, the last ones as far as they fit.
     #[must_use]
-    pub fn shown(&self) -> Self {
-        let from = self.steps.len().saturating_sub(STEPS_SHOWN_MAX);
+    pub fn shown(&self, origin: &str, cosigned: u64) -> Self {
+        let epoch = self.epoch_of(origin).unwrap_or(0);
+        let is_known = |step: &&Step| {
+            let place = (self.epoch_of(&step.origin).unwrap_or(0), step.index);
+            cosigned > 0 && place < (epoch, cosigned)
+        };
+        let known = self.steps.iter().take_while(is_known).count();
+        let mut room = SHOWN_BYTES_MAX;
+        let fits = self.steps[known..].iter().rev().take_while(|step| {
+            let length = step.to_string().len();
+            let fits = length <= room;
+            room = room.saturating_sub(length);
+            fits
+        });
+        let from = self.steps.len() - fits.count();
         let steps = self.steps[from..].to_vec();
         let first = steps.first().map_or(self.newest(), |step| &step.old).clone();
         Self { first, steps }
@@ -221,10 +235,13 @@ impl Lineage {
 impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{FIRST}{}", self.first)?;
-        let mut steps = self.steps.iter();
-        steps.try_for_each(|Step { origin, leaf, .. }| {
-            writeln!(f, "{STEP}{origin} {}", STANDARD.encode(leaf))
-        })
+        self.steps.iter().try_for_each(|step| write!(f, "{step}"))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{STEP}{} {}", self.origin, STANDARD.encode(&self.leaf))
     }
 }
 
@@ -330,17 +347,40 @@ mod tests {
     }
 
     #[test]
-    fn others_are_shown_the_last_steps() {
-        let mut lineage = Lineage::new(VerifierKey::of(&signer(0)).unwrap());
-        for number in 0..=u8::try_from(STEPS_SHOWN_MAX).unwrap() {
-            let leaf = step(BASE, u64::from(number), number, number + 1);
-            lineage.extend(BASE, &leaf).unwrap();
-        }
-        let shown = lineage.shown();
-        assert_eq!((shown.steps().len(), shown.first().key_bytes()), (STEPS_SHOWN_MAX, public(1)));
-        assert_eq!(Lineage::parse(&shown.to_string()), Ok(shown.clone()));
+    fn the_witness_is_shown_what_it_does_not_know() {
+        let shown = |cosigned: u64, origin: &str| {
+            let shown = three().shown(origin, cosigned);
+            (shown.steps().len(), shown.first().key_bytes())
+        };
+        assert_eq!(shown(0, BASE), (3, public(1)));
+        assert_eq!(shown(10, BASE), (3, public(1)), "the hand-over is not under that head");
+        assert_eq!(shown(11, BASE), (2, public(2)));
+        assert_eq!(shown(21, BASE), (1, public(3)));
+        assert_eq!(shown(0, SECOND), (3, public(1)));
+        assert_eq!(shown(5, SECOND), (0, public(4)));
         // A first key that was never handed over shows itself.
         let alone = Lineage::new(VerifierKey::of(&signer(0)).unwrap());
-        assert_eq!(alone.shown(), alone);
+        assert_eq!(alone.shown(BASE, 0), alone);
+    }
+
+    #[test]
+    fn hundreds_of_steps_fit_a_letter_and_then_the_last_ones_do() {
+        let mut lineage = Lineage::new(VerifierKey::of(&signer(0)).unwrap());
+        let mut check = |steps: u16, is_whole: bool| {
+            for number in u16::try_from(lineage.steps().len()).unwrap()..steps {
+                let signers =
+                    [number % 250, (number + 1) % 250].map(|one| u8::try_from(one).unwrap());
+                let leaf = step(BASE, u64::from(number), signers[0], signers[1]);
+                lineage.extend(BASE, &leaf).unwrap();
+            }
+            let shown = lineage.shown(BASE, 0);
+            assert_eq!(shown.steps().len() == usize::from(steps), is_whole, "{steps}");
+            assert_eq!(shown.newest(), lineage.newest());
+            let text = shown.to_string();
+            assert!(text.len() <= SHOWN_BYTES_MAX + 200, "{} bytes", text.len());
+            assert_eq!(Lineage::parse(&text), Ok(shown));
+        };
+        [64, 65, 200, 400].into_iter().for_each(|steps| check(steps, true));
+        check(2000, false);
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Witnessing {
     cosigned: Option<String>,
     asked_at: Option<Instant>,
     verdict: Option<GateOutcome>,
+    /// The space refused: it may know less of the log's keys than what it cosigned lets us think.
+    shows_all: bool,
 }
 
 impl Witnessing {
@@ -100,6 +102,7 @@ impl Witnessing {
             cosigned,
             asked_at,
             verdict,
+            shows_all: false,
         }
     }
 
@@ -194,9 +197,11 @@ impl Witnessing {
         let keys = self.board.keys.borrow();
         let lineage = &keys.as_ref()?.lineage;
         let key = lineage.at(&head.origin, head.size).of_epoch(&head.origin);
-        let before = match lineage.steps().is_empty() {
+        let cosigned = if self.shows_all { 0 } else { request.old_size };
+        let shown = lineage.shown(&head.origin, cosigned);
+        let before = match shown.steps().is_empty() {
             true => String::new(),
-            false => lineage.shown().to_string(),
+            false => shown.to_string(),
         };
         Some(Bytes::from(format!("{key}\n{before}{request}")))
     }
@@ -216,6 +221,7 @@ impl Witnessing {
                 let leaf = cosigned_leaf(&keys.witness, &note, size);
                 let leaf = leaf.expect("the client has verified the line");
                 let at_s = leaf.timestamp_s;
+                self.shows_all = false;
                 self.mirroring.iter_mut().for_each(|one| one.handle_cosigned(&note));
                 if let Err(fault) = crate::upkeep::replace(&self.cosigned_file, &note) {
                     let path = self.cosigned_file.display();
@@ -235,7 +241,8 @@ impl Witnessing {
         }
     }
 
-    fn handle_refusal(&self, fault: &ClientFault) {
+    fn handle_refusal(&mut self, fault: &ClientFault) {
+        self.shows_all = true;
         let text = format!("the space does not cosign the log: {}", describe(fault));
         match fault {
             ClientFault::RolledBack { .. } | ClientFault::Inconsistent { .. } => {
