@@ -81,7 +81,7 @@ pub fn lineage(state_dir: &Path, newest: &VerifierKey) -> Result<Lineage, LogKey
 /// Durable when this returns.
 pub fn keep(state_dir: &Path, lineage: &Lineage) -> Result<(), LogKeysFault> {
     let path = state_dir.join(LINEAGE_FILE);
-    let kept = crate::upkeep::replace(&path, &lineage.to_string());
+    let kept = crate::upkeep::replace(&path, lineage.to_string());
     kept.map_err(|source| LogKeysFault::File { path, source })
 }
 
@@ -117,6 +117,7 @@ pub fn open<D: Disk>(
         let (key, newest) = (public(&key).to_string(), lineage.newest().to_string());
         return Err(LogKeysFault::OtherKey { key, newest });
     }
+    sealing::show_public(config, &public(&key))?;
     Ok(LogKeys { signer: Arc::new(key), lineage })
 }
 

@@ -114,9 +114,7 @@ pub fn make_log_key(config: &EdgeConfig, tpm: &Tpm) -> Result<Option<StoreKey>, 
     if !path.exists() {
         let log_key = LogKeyFile::create_sealed(path, origin, &store_key)?;
         if let Ok(public) = VerifierKey::of(&log_key) {
-            let path = public_file(path);
-            crate::upkeep::replace(&path, &format!("{public}\n"))
-                .map_err(|source| SealFault::File { path, source })?;
+            show_public(config, &public)?;
         }
     }
     Ok(Some(store_key))
@@ -198,14 +196,20 @@ pub fn install_key(
     next: &Path,
     public: &VerifierKey,
 ) -> Result<(), SealFault> {
-    let path = &config.identity.log_key_file;
-    LogKeyFile::install(next, path)?;
-    if config.identity.seal.is_some() {
-        let path = public_file(path);
-        crate::upkeep::replace(&path, &format!("{public}\n"))
-            .map_err(|source| SealFault::File { path, source })?;
+    LogKeyFile::install(next, &config.identity.log_key_file)?;
+    show_public(config, public)
+}
+
+/// Puts the public half beside a sealed key, unless it is there. A cut may have come between the two.
+pub fn show_public(config: &EdgeConfig, public: &VerifierKey) -> Result<(), SealFault> {
+    if config.identity.seal.is_none() {
+        return Ok(());
     }
-    Ok(())
+    let (path, text) = (public_file(&config.identity.log_key_file), format!("{public}\n"));
+    if fs::read_to_string(&path).is_ok_and(|known| known == text) {
+        return Ok(());
+    }
+    crate::upkeep::replace(&path, &text).map_err(|source| SealFault::File { path, source })
 }
 
 /// The public half beside a sealed key, for whoever checks the log.

@@ -317,7 +317,7 @@ impl Book {
     fn save(&mut self, set: &[u8], epoch: u64) -> Result<(), StandingFault> {
         let path = self.state.join(ROSTER_FILE);
         let text = String::from_utf8_lossy(set);
-        replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
+        replace(&path, text.as_bytes()).map_err(|source| StandingFault::File { path, source })?;
         self.keep_replaced()?;
         // The file first: an epoch without its set would refuse the set for ever.
         self.count_set(epoch)?;
@@ -341,7 +341,7 @@ impl Book {
         }
         let path = self.path_of(&digest);
         let text = String::from_utf8_lossy(bytes);
-        replace(&path, &text).map_err(|source| StandingFault::File { path, source })?;
+        replace(&path, text.as_bytes()).map_err(|source| StandingFault::File { path, source })?;
         self.refused_successors.remove(&digest);
         self.from_space.push(contract);
         self.drop_replaced();
@@ -540,7 +540,7 @@ impl Book {
             return Ok(());
         }
         let text = serde_json::to_string(&digests).expect("a list of texts is JSON");
-        replace(&path, &text).map_err(|source| StandingFault::File { path, source })
+        replace(&path, text.as_bytes()).map_err(|source| StandingFault::File { path, source })
     }
 
     fn path_of(&self, digest: &Digest) -> PathBuf {
@@ -584,7 +584,7 @@ pub fn leave_carrier(
     guan_spool::create_folder(&folder).map_err(failed)?;
     let text =
         carrier.encode().map_err(|source| StandingFault::Carrier { path: path.clone(), source })?;
-    replace(&path, &String::from_utf8_lossy(&text)).map_err(failed)?;
+    replace(&path, String::from_utf8_lossy(&text).as_bytes()).map_err(failed)?;
     Ok(roster)
 }
 

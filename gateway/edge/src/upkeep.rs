@@ -293,7 +293,7 @@ impl Upkeep {
             }
         };
         let marker = around.state_dir.join(DECOMMISSIONED_FILE);
-        if let Err(fault) = replace(&marker, &format!("{text}\n")) {
+        if let Err(fault) = replace(&marker, format!("{text}\n")) {
             tracing::error!(%fault, file = %marker.display(), "cannot be written");
         }
         tracing::warn!(%text, "this box is out of service");
@@ -302,7 +302,7 @@ impl Upkeep {
 }
 
 /// Whole or not at all.
-pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+pub fn replace(path: &Path, text: impl AsRef<[u8]>) -> std::io::Result<()> {
     let draft = path.with_extension("draft");
     fs::write(&draft, text)?;
     fs::File::open(&draft)?.sync_all()?;

@@ -141,9 +141,8 @@ fn attach(common: &Common, file: &Path, tsa: Option<&Path>) -> anyhow::Result<Ex
         })?;
     }
     let kept = folder(&config).join(format!("{size}.tsr"));
-    let draft = kept.with_extension("draft");
-    let written = fs::write(&draft, &answer).and_then(|()| fs::rename(&draft, &kept));
-    written.with_context(|| format!("{} cannot be written", kept.display()))?;
+    guan_edge::upkeep::replace(&kept, &answer)
+        .with_context(|| format!("{} cannot be written", kept.display()))?;
     let head = read(&kept.with_extension("head"), CHECKPOINT_BYTES_MAX)?;
     let head = Checkpoint::parse_unverified(&(String::from_utf8_lossy(&head).into_owned() + "\n"))?;
     let at = time::OffsetDateTime::from_unix_timestamp(token.seconds)?;

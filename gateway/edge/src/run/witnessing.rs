@@ -154,7 +154,7 @@ impl Witnessing {
         };
         match &self.keys {
             None => {
-                if let Err(fault) = crate::upkeep::replace(&self.keys_file, &text) {
+                if let Err(fault) = crate::upkeep::replace(&self.keys_file, text.as_bytes()) {
                     let path = self.keys_file.display();
                     return self.board.alarm(format!("{path} cannot be written: {fault}"));
                 }
