@@ -49,7 +49,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Longest wait for QUIC while the box knows that it usually does not get through.
+/// Longest wait for QUIC while the box comes in by TCP and only looks whether QUIC gets through again.
 pub const PROBE_WAIT: Duration = Duration::from_secs(3);
 /// Longest wait for a connection, and for the answer of a name server.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
