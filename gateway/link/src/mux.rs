@@ -11,7 +11,8 @@
 //! ([`crate::StreamKind`]). Invariants:
 //! - What waits to be read of a stream is at most [`WINDOW_BYTES`], what waits to be sent at most [`OUT_BYTES_MAX`] and
 //!   one piece.
-//! - A record of data is short, so that a stream of higher priority waits for [`RECORD_BYTES_MAX`] at most.
+//! - A record of data is short, so that here a stream of higher priority waits for [`RECORD_BYTES_MAX`] at most. What
+//!   the owner has taken out goes before it, though: the record that TLS holds, and all that the socket does.
 //! - A path that is silent for the idle timeout is dead; something is said at each keep-alive.
 //!
 //! Never here: what the bytes mean, certificates, sockets.
@@ -28,7 +29,7 @@ pub const RECORD_BYTES_MAX: usize = (16 << 10) - HEAD_BYTES;
 pub const WINDOW_BYTES: u32 = 256 << 10;
 /// From here on a stream takes nothing more until something has left.
 pub const OUT_BYTES_MAX: usize = 64 << 10;
-const HEAD_BYTES: usize = 4;
+pub const HEAD_BYTES: usize = 4;
 const CLOSE_TEXT_BYTES_MAX: usize = 1 << 10;
 
 const DATA: u8 = 0;
@@ -161,7 +162,7 @@ impl Mux {
         self.begun.pop_front()
     }
 
-    /// What was not sent yet is left out.
+    /// What was not handed out yet is left out.
     pub fn handle_close(&mut self, code: u8, text: &str) {
         if self.is_closing {
             return;

@@ -33,11 +33,13 @@ pub const QUIC_TRIES: u32 = 2;
 pub struct Route {
     choice: TransportChoice,
     quic_failures: u32,
+    /// TCP got through where QUIC did not; otherwise nothing says that QUIC is what is blocked.
+    has_tcp_connected: bool,
 }
 
 impl Route {
     pub fn new(choice: TransportChoice) -> Self {
-        Self { choice, quic_failures: 0 }
+        Self { choice, quic_failures: 0, has_tcp_connected: false }
     }
 
     /// What to try now, one after the other until one connects.
@@ -50,20 +52,25 @@ impl Route {
         }
     }
 
-    /// Whether QUIC is tried only to see if it gets through again.
+    /// Whether QUIC is tried only to see if it gets through again, and TCP does. A path on which both have failed is
+    /// slow or down, and QUIC has its full time there.
     pub fn is_probing(&self) -> bool {
-        self.choice == TransportChoice::Auto && self.quic_failures >= QUIC_TRIES
+        self.choice == TransportChoice::Auto
+            && self.quic_failures >= QUIC_TRIES
+            && self.has_tcp_connected
     }
 
     pub fn handle_connected(&mut self, transport: Transport) {
+        self.has_tcp_connected = transport == Transport::Tcp;
         if transport == Transport::Quic {
             self.quic_failures = 0;
         }
     }
 
     pub fn handle_failure(&mut self, transport: Transport) {
-        if transport == Transport::Quic {
-            self.quic_failures = self.quic_failures.saturating_add(1);
+        match transport {
+            Transport::Quic => self.quic_failures = self.quic_failures.saturating_add(1),
+            Transport::Tcp => self.has_tcp_connected = false,
         }
     }
 }
@@ -84,6 +91,28 @@ mod tests {
         assert_eq!((route.poll_attempts(), route.is_probing()), (&[Quic, Tcp][..], true));
         route.handle_connected(Quic);
         assert_eq!((route.poll_attempts(), route.is_probing()), (&[Quic][..], false));
+    }
+
+    /// Otherwise a slow path would never again have the time that QUIC's handshake takes there.
+    #[test]
+    fn quic_has_its_full_time_unless_tcp_gets_through() {
+        let mut route = Route::new(TransportChoice::Auto);
+        for _ in 0..3 {
+            route.handle_failure(Quic);
+            route.handle_failure(Tcp);
+            assert!(!route.is_probing(), "an outage: neither gets through");
+        }
+        route.handle_connected(Tcp);
+        assert!(route.is_probing());
+        route.handle_failure(Quic);
+        route.handle_failure(Tcp);
+        assert!(!route.is_probing(), "TCP is gone, too");
+        route.handle_connected(Tcp);
+        route.handle_connected(Quic);
+        for _ in 0..3 {
+            route.handle_failure(Quic);
+            assert!(!route.is_probing(), "that TCP got through is of another time");
+        }
     }
 
     #[test]

@@ -138,6 +138,7 @@ pub struct Sender {
     /// Of the session; below the first before the welcome.
     version: u16,
     has_live_pipe: bool,
+    has_chains: bool,
     /// The link is what holds the box up.
     is_scarce: bool,
     /// Of the data pipe and of the live pipe.
@@ -163,6 +164,7 @@ impl Sender {
             has_acked: false,
             version: 0,
             has_live_pipe: true,
+            has_chains: true,
             is_scarce: false,
             chains: Default::default(),
         }
@@ -171,6 +173,12 @@ impl Sender {
     /// For an owner whose transport has a data pipe only.
     pub fn with_one_pipe(mut self) -> Self {
         self.has_live_pipe = false;
+        self
+    }
+
+    /// For an owner whose space could not read what it was told last: each batch goes alone.
+    pub fn without_chains(mut self) -> Self {
+        self.has_chains = false;
         self
     }
 
@@ -417,7 +425,7 @@ impl Sender {
             false => chain::CHAINED_BYTES_MAX,
         };
         match item {
-            Item::Batch(batch) if self.version >= chain::VERSION_MIN => {
+            Item::Batch(batch) if self.has_chains && self.version >= chain::VERSION_MIN => {
                 Message::of(batch, bytes_max)
             }
             _ => None,

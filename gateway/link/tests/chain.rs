@@ -111,7 +111,16 @@ fn a_bomb_runs_into_the_credit() {
 
 /// Sends batches of so many canonical bytes; gives the frames.
 fn send(count: u64, length: usize, welcomed: u16) -> Vec<BoxFrame> {
-    let mut sender = Sender::new(NOW, VERSIONS, offer(count));
+    send_by(std::convert::identity, count, length, welcomed)
+}
+
+fn send_by(
+    set: impl FnOnce(Sender) -> Sender,
+    count: u64,
+    length: usize,
+    welcomed: u16,
+) -> Vec<BoxFrame> {
+    let mut sender = set(Sender::new(NOW, VERSIONS, offer(count)));
     sender.poll_piped().unwrap();
     let cursors = vec![Cursor { stream: STREAM, through: BatchSeq::ZERO }];
     let welcome = Welcome { version: welcomed, cursors, credit_bytes: u64::MAX };
@@ -147,6 +156,14 @@ fn batches_go_in_a_chain_up_to_the_limit_and_where_both_know_chains() {
     check(100, 2, true);
     check(guan_link::chain::CHAINED_BYTES_MAX, 2, true);
     check(guan_link::chain::CHAINED_BYTES_MAX + 1, 2, false);
+}
+
+/// For a space that made something else of the chain.
+#[test]
+fn batches_go_alone_where_the_owner_wants_no_chains() {
+    let frames = send_by(Sender::without_chains, 3, 100, 2);
+    assert!(frames.iter().all(|frame| matches!(frame, BoxFrame::Item(..))), "{frames:?}");
+    assert_eq!(frames.len(), 3);
 }
 
 #[test]

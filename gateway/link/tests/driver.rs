@@ -560,6 +560,23 @@ async fn tcp_comes_in_where_udp_is_blocked_and_quic_comes_back() {
     assert_eq!(inbox.stored.lock().unwrap().through, BatchSeq(5));
 }
 
+/// UDP goes nowhere, and nobody listens for TCP.
+#[tokio::test]
+async fn what_failed_of_either_transport_is_told() {
+    let certificates = Certificates::new(Transport::Tcp);
+    let silent = quinn::Endpoint::client(loopback()).unwrap();
+    let connect_wait = Duration::from_millis(300);
+    let paths = Paths { connect_wait, ..Paths::default() };
+    let address = silent.local_addr().unwrap();
+    let mut edge = Edge::start_along(&certificates, address, paths, None);
+    let text = edge.event(disconnected).await;
+    assert!(!text.contains("TCP connection"), "QUIC alone is tried at first: {text}");
+    let text = edge.event(disconnected).await;
+    assert!(text.contains("over QUIC: no answer"), "{text}");
+    assert!(text.contains("over TCP: no TCP connection"), "{text}");
+    edge.stop().await;
+}
+
 /// What knocks and is no box does not hold others up.
 #[tokio::test]
 async fn a_caller_that_says_nothing_and_one_that_speaks_something_else_are_left_alone() {

@@ -10,7 +10,7 @@ use super::transport::{Connection, connect_tcp};
 use super::tuning::LinkTuning;
 use super::{CLOSE_WAIT, CONNECT_WAIT, PROBE_WAIT, stopped};
 use crate::backoff::Backoff;
-use crate::frame::{Letter, RefuseReason};
+use crate::frame::{CloseCode, Letter, RefuseReason};
 use crate::route::{Route, Transport};
 use crate::text::{CheckpointText, Reason, ReportJson};
 use bytes::Bytes;
@@ -189,6 +189,7 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
         let mut stop = self.inputs.stop.clone();
         let events = self.outputs.events.clone();
         let mut backoff = Backoff::new();
+        let mut has_chains = true;
         let mut permit = self.inputs.permit.clone();
         loop {
             if *permit.borrow_and_update() == Permit::Closed {
@@ -211,7 +212,7 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
                     self.outputs.status.send_modify(|status| status.connected_since = None);
                     continue;
                 }
-                fault = attempt(&mut self, &mut backoff) => fault,
+                fault = attempt(&mut self, &mut backoff, &mut has_chains) => fault,
             };
             if matches!(fault, LinkFault::Renewed) {
                 continue;
@@ -252,6 +253,7 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
 async fn attempt<S: BatchSource, L: Locate>(
     link: &mut BoxLink<S, L>,
     backoff: &mut Backoff,
+    has_chains: &mut bool,
 ) -> LinkFault {
     let connection = match connect(link).await {
         Ok(connection) => connection,
@@ -263,20 +265,31 @@ async fn attempt<S: BatchSource, L: Locate>(
         rate_bytes_per_s_max: link.rate_bytes_per_s_max,
     };
     let session = BoxSession::open(connection, source, inputs, outputs, attest.as_deref(), share);
-    match session.await {
-        Ok(session) => session.run(backoff).await,
-        Err(fault) => fault,
-    }
+    let session = match session.await {
+        Ok(session) if *has_chains => session,
+        Ok(session) => session.without_chains(),
+        Err(fault) => return fault,
+    };
+    let released = outputs.released.borrow().clone();
+    let fault = session.run(backoff).await;
+    *has_chains = !is_stuck(&fault, *outputs.released.borrow() != released);
+    fault
 }
 
-/// By QUIC at all addresses, then, if that is to be tried, by TCP. What QUIC failed of is told when both do.
+/// Whether the next session would end as this one did, with the same batches in the same chain. If the chain is what
+/// the two ends make different things of, batches that go alone get past it.
+fn is_stuck(fault: &LinkFault, has_released: bool) -> bool {
+    matches!(fault, LinkFault::Closed { code: CloseCode::Misbehaved, .. }) && !has_released
+}
+
+/// By QUIC at all addresses, then, if that is to be tried, by TCP. What each failed of is told when both do.
 async fn connect<S, L: Locate>(link: &mut BoxLink<S, L>) -> Result<Connection, LinkFault> {
     let addresses = timeout(CONNECT_WAIT, link.locate.addresses()).await;
     let addresses = addresses.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let addresses = addresses.map_err(LinkFault::Locate)?.into_iter().take(ADDRESSES_MAX);
     let addresses: Vec<SocketAddr> = addresses.collect();
     let tls = (link.credentials)();
-    let mut first_fault = None;
+    let mut faults: Option<LinkFault> = None;
     for transport in link.paths.route.poll_attempts() {
         let mut last = LinkFault::NoAddress;
         for address in &addresses {
@@ -295,9 +308,12 @@ async fn connect<S, L: Locate>(link: &mut BoxLink<S, L>) -> Result<Connection, L
         }
         tracing::debug!(transport = transport.as_str(), fault = %describe(&last), "no connection");
         link.paths.route.handle_failure(*transport);
-        first_fault = first_fault.or(Some(last));
+        faults = Some(match faults {
+            Some(quic) => LinkFault::Both { quic: Box::new(quic), tcp: Box::new(last) },
+            None => last,
+        });
     }
-    Err(first_fault.expect("a route has at least one transport"))
+    Err(faults.expect("a route has at least one transport"))
 }
 
 async fn connect_by_quic<S, L>(
@@ -336,5 +352,23 @@ impl BoxInputs {
     pub(super) fn begin_session(&mut self) {
         self.checkpoint.mark_changed();
         self.report.mark_changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_rest_after_a_session_that_was_ended_over_them() {
+        let check = |code, has_released, expected| {
+            let fault =
+                LinkFault::Closed { code, text: String::new(), retry_after: Duration::ZERO };
+            assert_eq!(is_stuck(&fault, has_released), expected, "{code:?}, {has_released}");
+        };
+        check(CloseCode::Misbehaved, false, true);
+        check(CloseCode::Misbehaved, true, false);
+        check(CloseCode::Done, false, false);
+        check(CloseCode::Storage, false, false);
     }
 }

@@ -202,6 +202,11 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         })
     }
 
+    /// Before it runs.
+    pub(super) fn without_chains(self) -> Self {
+        Self { sender: self.sender.without_chains(), ..self }
+    }
+
     /// Runs to the end of the session, which is always a fault; dropping it stops it.
     pub(super) async fn run(mut self, backoff: &mut Backoff) -> LinkFault {
         let fault = loop {

@@ -32,6 +32,8 @@ pub enum LinkFault {
     Tcp { address: SocketAddr, source: io::Error },
     #[error("no answer over TCP from {address} within {} s", limit.as_secs())]
     TcpUnreachable { address: SocketAddr, limit: Duration },
+    #[error("over QUIC: {}; over TCP: {}", describe(quic), describe(tcp))]
+    Both { quic: Box<LinkFault>, tcp: Box<LinkFault> },
     #[error("this box has no way to the space over TCP")]
     NoTcp,
     #[error("the connection was lost")]

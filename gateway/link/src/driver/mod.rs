@@ -16,6 +16,7 @@ mod box_link;
 mod box_session;
 mod congestion;
 mod fault;
+mod handshakes;
 mod inbox;
 mod permit;
 mod pipe;
@@ -33,12 +34,11 @@ pub use box_link::{
 };
 pub use congestion::Congestion;
 pub use fault::{LinkFault, describe};
+pub use handshakes::{HANDSHAKES_MAX, TCP_HANDSHAKES_PER_ADDRESS_MAX};
 pub use inbox::{Inbox, InboxFault, Receipt, Refusal, Settled};
 pub use permit::Permit;
 pub use source::{BatchSource, ReadFault};
-pub use space_link::{
-    Admit, HANDSHAKES_MAX, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink, TcpListen,
-};
+pub use space_link::{Admit, PEERS_MAX, Peers, RECHECK_INTERVAL, Review, SpaceLink, TcpListen};
 pub use space_session::ROSTER_INTERVAL;
 pub use status::{DATASETS_MAX, LinkState, LinkStatus, PeerStatus};
 pub use tuning::{LinkTuning, TuningFault};
@@ -49,7 +49,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Longest wait for QUIC while the box knows that it usually does not get through.
+/// Longest wait for QUIC while the box comes in by TCP and only looks whether QUIC gets through again.
 pub const PROBE_WAIT: Duration = Duration::from_secs(3);
 /// Longest wait for a connection, and for the answer of a name server.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! The space's loop: accept, learn who it is, run one session for each box.
 
 use super::attest::{Appraise, Underway};
+use super::handshakes::{HANDSHAKES_MAX, Handshakes};
 use super::inbox::Inbox;
 use super::space_session::SpaceSession;
 use super::status::PeerStatus;
@@ -8,6 +9,7 @@ use super::transport::{Connection, secure_tcp};
 use super::tuning::LinkTuning;
 use super::{CLOSE_WAIT, stopped, underway};
 use crate::frame::CloseCode;
+use crate::route::Transport;
 use guan_model::BoxId;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
@@ -17,14 +19,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, timeout};
 
 /// Most boxes with a session at the same time.
 pub const PEERS_MAX: usize = 4096;
-/// Most connections that are between their first packet and a known name.
-pub const HANDSHAKES_MAX: usize = 128;
 /// Rest after a TCP connection could not be taken.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// From first packet to a known name.
@@ -119,6 +119,13 @@ async fn accept_tcp(tcp: &Option<TcpListen>) -> Caller {
 }
 
 impl Caller {
+    fn transport(&self) -> Transport {
+        match self {
+            Self::Quic(_) => Transport::Quic,
+            Self::Tcp { .. } => Transport::Tcp,
+        }
+    }
+
     fn address(&self) -> SocketAddr {
         match self {
             Self::Quic(incoming) => incoming.remote_address(),
@@ -160,7 +167,7 @@ impl<I: Inbox, A: Admit> SpaceLink<I, A> {
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
         let (known_out, mut known_in) = mpsc::channel(HANDSHAKES_MAX);
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let handshakes = Handshakes::new();
         let mut greeting = JoinSet::new();
         let mut running: BTreeMap<BoxId, Running> = BTreeMap::new();
         let mut recheck = tokio::time::interval(RECHECK_INTERVAL);
@@ -249,21 +256,22 @@ fn act(running: &BTreeMap<BoxId, Running>, reviewed: &[(BoxId, Review)]) {
 /// Hears who it is, if there are not too many already.
 fn receive<A: Admit>(
     caller: Caller,
-    handshakes: &Arc<Semaphore>,
+    handshakes: &Handshakes,
     admit: &A,
     out: &mpsc::Sender<Known>,
     greeting: &mut JoinSet<()>,
 ) {
-    match handshakes.clone().try_acquire_owned() {
-        Ok(permit) => {
+    let address = caller.address();
+    match handshakes.begin(caller.transport(), address.ip()) {
+        Ok(handshake) => {
             let (admit, out) = (admit.clone(), out.clone());
             greeting.spawn(async move {
                 greet(caller, admit, out).await;
-                drop(permit);
+                drop(handshake);
             });
         }
-        Err(_) => {
-            tracing::warn!(limit = HANDSHAKES_MAX, "too many handshakes at once");
+        Err(fault) => {
+            tracing::warn!(%address, %fault, "a caller is turned away");
             if let Caller::Quic(incoming) = caller {
                 incoming.refuse();
             }

@@ -46,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// The other end is told why, if it still listens.
+    /// Over for this end at once. The other end is told why if it reads soon: what a TCP socket holds goes before it.
     pub(super) fn close(&self, code: CloseCode, text: &str) {
         match self {
             Self::Quic(quic) => quic.close(VarInt::from_u32(code.code().into()), text.as_bytes()),

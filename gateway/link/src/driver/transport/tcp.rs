@@ -10,12 +10,15 @@ use crate::driver::CLOSE_WAIT;
 use crate::driver::fault::LinkFault;
 use crate::driver::tuning::LinkTuning;
 use crate::frame::CloseCode;
-use crate::mux::{Mux, MuxClose, MuxFault, OUT_BYTES_MAX, RECORD_BYTES_MAX, STREAMS, WINDOW_BYTES};
+use crate::mux::{
+    HEAD_BYTES, Mux, MuxClose, MuxFault, OUT_BYTES_MAX, RECORD_BYTES_MAX, STREAMS, WINDOW_BYTES,
+};
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,11 +27,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// Bytes read from TLS at once.
 const READ_BYTES: usize = 16 << 10;
+/// What TLS holds before the socket takes it: one record of the mux, as what it holds goes before all that comes later.
+const TLS_BYTES_MAX: usize = HEAD_BYTES + RECORD_BYTES_MAX;
 /// Of an other end that does not stop after the last words, so much is still read.
 const AFTERMATH_BYTES_MAX: usize = STREAMS * WINDOW_BYTES as usize;
 
@@ -79,6 +84,8 @@ struct Inner {
     /// Of the task that moves the bytes.
     mover: Option<Waker>,
     end: Option<End>,
+    /// When the socket goes, whether or not the last words have left; `None`: this end has not closed.
+    leave_at: Option<Instant>,
 }
 
 struct Shared {
@@ -103,6 +110,16 @@ impl Shared {
         self.started.elapsed()
     }
 
+    fn close(&self, code: CloseCode, text: &str) {
+        let mut inner = self.lock();
+        inner.mux.handle_close(code.code(), text);
+        inner.end.get_or_insert(End::Done);
+        inner.leave_at.get_or_insert_with(|| Instant::now() + CLOSE_WAIT);
+        inner.wake();
+        drop(inner);
+        self.wake_all();
+    }
+
     fn wake_all(&self) {
         let each = self.readable.iter().chain(&self.writable);
         each.chain([&self.begun]).for_each(Notify::notify_one);
@@ -114,6 +131,10 @@ impl Inner {
         if let Some(mover) = self.mover.take() {
             mover.wake();
         }
+    }
+
+    fn is_closed_here(&self) -> bool {
+        self.leave_at.is_some()
     }
 
     /// Moves what can be moved now.
@@ -180,9 +201,13 @@ async fn run(shared: Arc<Shared>) {
             if let Err(end) = inner.step(context, &shared) {
                 return Poll::Ready(end);
             }
-            timer.as_mut().reset(shared.started + inner.mux.poll_timeout());
+            let due = shared.started + inner.mux.poll_timeout();
+            timer.as_mut().reset(inner.leave_at.map_or(due, |leave_at| leave_at.min(due)));
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
+            }
+            if inner.leave_at.is_some_and(|leave_at| leave_at <= Instant::now()) {
+                return Poll::Ready(End::Done);
             }
             if let Err(fault) = inner.mux.handle_timeout(shared.now()) {
                 return Poll::Ready(fault.into());
@@ -190,15 +215,16 @@ async fn run(shared: Arc<Shared>) {
         }
     })
     .await;
-    let socket = {
+    let (socket, leave_at) = {
         let mut inner = shared.lock();
-        inner.end = Some(end);
-        inner.socket.take()
+        inner.end.get_or_insert(end);
+        (inner.socket.take(), inner.leave_at)
     };
     shared.gone.send_replace(true);
     shared.wake_all();
     if let Some(socket) = socket {
-        let _ = timeout(CLOSE_WAIT, leave(socket)).await;
+        let leave_at = leave_at.unwrap_or_else(|| Instant::now() + CLOSE_WAIT);
+        let _ = timeout_at(leave_at, leave(socket)).await;
     }
 }
 
@@ -216,8 +242,26 @@ async fn leave(mut socket: Socket) -> io::Result<()> {
     Ok(())
 }
 
+/// What the handles of a connection share: with the last of them the connection closes.
+struct Handle(Arc<Shared>);
+
+impl Deref for Handle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close(CloseCode::Done, "");
+    }
+}
+
+/// Closes when it and its streams are dropped.
 #[derive(Clone)]
-pub(in crate::driver) struct TcpConnection(Arc<Shared>);
+pub(in crate::driver) struct TcpConnection(Arc<Handle>);
 
 /// Connects and shows its certificate.
 pub(in crate::driver) async fn connect(
@@ -251,11 +295,15 @@ pub(in crate::driver) async fn secure(
 }
 
 fn begin(
-    socket: Socket,
+    mut socket: Socket,
     address: SocketAddr,
     counts: Arc<Counts>,
     tuning: &LinkTuning,
 ) -> io::Result<TcpConnection> {
+    match &mut socket {
+        TlsStream::Client(socket) => socket.get_mut().1.set_buffer_limit(Some(TLS_BYTES_MAX)),
+        TlsStream::Server(socket) => socket.get_mut().1.set_buffer_limit(Some(TLS_BYTES_MAX)),
+    }
     let (_, tls) = socket.get_ref();
     if tls.alpn_protocol() != Some(ALPN) {
         let text = "the other end speaks another protocol here";
@@ -264,7 +312,14 @@ fn begin(
     let chain = tls.peer_certificates();
     let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
     let mux = Mux::new(Duration::ZERO, tuning.keep_alive, tuning.idle_timeout);
-    let inner = Inner { mux, socket: Some(socket), writing: Bytes::new(), mover: None, end: None };
+    let inner = Inner {
+        mux,
+        socket: Some(socket),
+        writing: Bytes::new(),
+        mover: None,
+        end: None,
+        leave_at: None,
+    };
     let shared = Arc::new(Shared {
         inner: Mutex::new(inner),
         started: Instant::now(),
@@ -278,7 +333,7 @@ fn begin(
         counts,
     });
     tokio::spawn(run(shared.clone()));
-    Ok(TcpConnection(shared))
+    Ok(TcpConnection(Arc::new(Handle(shared))))
 }
 
 impl TcpConnection {
@@ -290,14 +345,10 @@ impl TcpConnection {
         self.0.chain.clone()
     }
 
-    /// Over for this end at once; the last words go out as the socket takes them.
+    /// Over for this end at once: nothing more is read or written. The last words have [`CLOSE_WAIT`] to leave, behind
+    /// what the socket has taken; then it goes.
     pub(super) fn close(&self, code: CloseCode, text: &str) {
-        let mut inner = self.0.lock();
-        inner.mux.handle_close(code.code(), text);
-        inner.end.get_or_insert(End::Done);
-        inner.wake();
-        drop(inner);
-        self.0.wake_all();
+        self.0.close(code, text);
     }
 
     pub(super) async fn closed(&self) {
@@ -317,7 +368,10 @@ impl TcpConnection {
         loop {
             {
                 let mut inner = self.0.lock();
-                if let Some(stream) = inner.mux.poll_begun() {
+                // What came before the other end closed still counts.
+                if !inner.is_closed_here()
+                    && let Some(stream) = inner.mux.poll_begun()
+                {
                     return Ok(self.halves(stream));
                 }
                 if let Some(end) = &inner.end {
@@ -357,7 +411,7 @@ impl TcpConnection {
 }
 
 pub(in crate::driver) struct TcpSend {
-    shared: Arc<Shared>,
+    shared: Arc<Handle>,
     stream: usize,
 }
 
@@ -400,7 +454,7 @@ impl TcpSend {
 }
 
 pub(in crate::driver) struct TcpRecv {
-    shared: Arc<Shared>,
+    shared: Arc<Handle>,
     stream: usize,
 }
 
@@ -409,7 +463,9 @@ impl TcpRecv {
         loop {
             {
                 let mut inner = self.shared.lock();
-                if let Some(bytes) = inner.mux.take(self.stream, bytes_max) {
+                if !inner.is_closed_here()
+                    && let Some(bytes) = inner.mux.take(self.stream, bytes_max)
+                {
                     // There may be credit to give.
                     inner.wake();
                     return Ok(bytes);
@@ -422,3 +478,6 @@ impl TcpRecv {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
