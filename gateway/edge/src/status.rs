@@ -190,8 +190,8 @@ impl From<&LinkStatus> for LinkView {
             last_error: link.last_error.clone(),
             transport: link.transport.map(|transport| transport.as_str().to_owned()),
             rtt_ms: link.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
-            udp_bytes_sent: link.udp_bytes_sent,
-            udp_bytes_received: link.udp_bytes_received,
+            udp_bytes_sent: link.path_bytes_sent,
+            udp_bytes_received: link.path_bytes_received,
         }
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use guan_codec::Squeeze;
 use guan_codec::chain::{ChainFault, ChainReader, ChainWriter, PIECE_BYTES_MAX};
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
-use guan_model::{BatchSeq, ContractId, DatasetId, Digest, IdFault};
+use guan_model::{ContractId, DatasetId, Digest, IdFault};
 
 /// First version that has chains.
 pub const VERSION_MIN: u16 = 2;
@@ -116,23 +116,19 @@ pub(crate) struct ChainIn {
 }
 
 impl ChainIn {
-    /// The batch as it stands alone.
-    pub(crate) fn read(&mut self, chained: &Chained) -> Result<EncodedBatch, UnchainFault> {
+    /// What was told of the batch, for [`unpack`]; the chain goes on from it.
+    pub(crate) fn read(&mut self, chained: &Chained) -> Result<Vec<u8>, UnchainFault> {
         if chained.begins {
             self.reader = Some(ChainReader::new());
         }
         let reader = self.reader.as_mut().ok_or(UnchainFault::NotBegun)?;
         let length = usize::try_from(chained.length).unwrap_or(usize::MAX);
-        let message = reader.read(&chained.piece, length)?;
-        unpack(chained.seq, chained.check, &message)
+        Ok(reader.read(&chained.piece, length)?)
     }
 }
 
-fn unpack(
-    seq: BatchSeq,
-    check: [u8; CHECK_BYTES],
-    message: &[u8],
-) -> Result<EncodedBatch, UnchainFault> {
+/// The batch as it stands alone. Costs a digest and a compression.
+pub(crate) fn unpack(chained: &Chained, message: &[u8]) -> Result<EncodedBatch, UnchainFault> {
     let mut reader = Reader::new(message);
     let dataset = DatasetId::parse(reader.text()?)?;
     let contract = ContractId::parse(reader.text()?)?;
@@ -140,9 +136,9 @@ fn unpack(
     let rows = u32::try_from(rows).map_err(|_| UnchainFault::Rows { rows })?;
     let plain = reader.rest();
     let digest = Digest::of(plain);
-    if digest.0[..CHECK_BYTES] != check {
+    if digest.0[..CHECK_BYTES] != chained.check {
         return Err(UnchainFault::Check);
     }
     let bytes = Bytes::from(guan_codec::pack(plain));
-    Ok(EncodedBatch { seq, dataset, contract, rows, digest, bytes })
+    Ok(EncodedBatch { seq: chained.seq, dataset, contract, rows, digest, bytes })
 }

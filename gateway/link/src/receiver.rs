@@ -9,7 +9,7 @@
 //! handed out and is not durable costs at most [`RECEIVE_WINDOW_BYTES`].
 
 use crate::RECEIVE_WINDOW_BYTES;
-use crate::chain::{ChainIn, VERSION_MIN};
+use crate::chain::{self, ChainIn, VERSION_MIN};
 use crate::fault::{PeerFault, PeerIncompatible, PeerMisbehaved, PeerSilent};
 use crate::frame::{
     Ack, BoxFrame, Chained, Cursor, DESCRIPTORS_PER_SESSION_MAX, Gap, Item, Offer, Pipe, Refuse,
@@ -126,8 +126,7 @@ impl Receiver {
             (State::AwaitHello { .. }, _) => Err(PeerMisbehaved::BeforeHello.into()),
             (State::AwaitCursors { .. }, _) => Err(PeerMisbehaved::BeforeWelcome.into()),
             (State::Streaming { .. }, BoxFrame::Item(stream, item)) => {
-                let cost = item.cost();
-                self.handle_item(stream, item, cost)
+                self.handle_item(stream, item)
             }
             (State::Streaming { version }, BoxFrame::Chained(stream, chained)) => {
                 self.handle_chained(*version, pipe, stream, &chained)
@@ -306,7 +305,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// What is void or repeated is read, too: the chain goes on from it.
+    /// What is void or repeated is inflated, too, as the chain goes on from it; no more is done with it.
     fn handle_chained(
         &mut self,
         version: u16,
@@ -318,19 +317,49 @@ impl Receiver {
         if version < VERSION_MIN {
             return Err(PeerMisbehaved::ChainUnknown { stream, seq, version }.into());
         }
-        let batch = self.chains[pipe as usize].read(chained);
-        let batch = batch.map_err(|fault| PeerMisbehaved::Chain { stream, seq, fault })?;
-        self.handle_item(stream, Item::Batch(batch), cost)
+        self.charge(cost)?;
+        let unchained = |fault| PeerMisbehaved::Chain { stream, seq, fault };
+        let message = self.chains[pipe as usize].read(chained).map_err(unchained)?;
+        if self.place(stream, seq, seq, cost)?.is_some() {
+            let batch = chain::unpack(chained, &message).map_err(unchained)?;
+            self.hand_out(stream, Item::Batch(batch), cost)?;
+        }
+        Ok(())
     }
 
-    fn handle_item(&mut self, stream: StreamId, item: Item, cost: u64) -> Result<(), PeerFault> {
+    fn handle_item(&mut self, stream: StreamId, item: Item) -> Result<(), PeerFault> {
+        let cost = item.cost();
+        self.charge(cost)?;
+        let Some(expected) = self.place(stream, item.from(), item.through(), cost)? else {
+            return Ok(());
+        };
+        let item = match item {
+            Item::Gap(gap) => Item::Gap(Gap { from: expected, ..gap }),
+            batch @ Item::Batch(_) => batch,
+        };
+        Ok(self.hand_out(stream, item, cost)?)
+    }
+
+    /// Takes the cost of an item from the credit.
+    fn charge(&mut self, cost: u64) -> Result<(), PeerMisbehaved> {
         self.used = self.used.saturating_add(cost);
         let (used, granted) = (self.used, self.granted);
-        if used > granted {
-            return Err(PeerMisbehaved::CreditExceeded { used, granted }.into());
+        match used > granted {
+            true => Err(PeerMisbehaved::CreditExceeded { used, granted }),
+            false => Ok(()),
         }
+    }
+
+    /// Where a new item begins; `None`: it is repeated or void, and settled with that.
+    fn place(
+        &mut self,
+        stream: StreamId,
+        from: BatchSeq,
+        through: BatchSeq,
+        cost: u64,
+    ) -> Result<Option<BatchSeq>, PeerMisbehaved> {
         let lane = lane_of(&mut self.lanes, stream)?;
-        let (from, through, expected) = (item.from(), item.through(), lane.received.next());
+        let expected = lane.received.next();
         let repeated = through < expected;
         // On its way before the box knew of the refusal.
         let void = lane.refused.is_some_and(|refused| from > refused);
@@ -338,18 +367,20 @@ impl Receiver {
             self.duplicates += u64::from(repeated);
             self.settled += cost;
             lane.ack_due = true;
-            return Ok(());
+            return Ok(None);
         }
         if from > expected {
-            return Err(PeerMisbehaved::Hole { stream, seq: from, expected }.into());
+            return Err(PeerMisbehaved::Hole { stream, seq: from, expected });
         }
-        let item = match item {
-            Item::Gap(gap) => Item::Gap(Gap { from: expected, ..gap }),
-            batch @ Item::Batch(_) => batch,
-        };
-        lane.received = through;
+        Ok(Some(expected))
+    }
+
+    /// An item that [has its place](Self::place).
+    fn hand_out(&mut self, stream: StreamId, item: Item, cost: u64) -> Result<(), PeerMisbehaved> {
+        let lane = lane_of(&mut self.lanes, stream)?;
+        lane.received = item.through();
         lane.refused = None;
-        lane.pending.push_back((through, cost));
+        lane.pending.push_back((item.through(), cost));
         self.events.push_back(ReceiverEvent::Store(stream, item));
         Ok(())
     }

@@ -109,6 +109,35 @@ fn a_bomb_runs_into_the_credit() {
     }
 }
 
+#[test]
+fn what_is_repeated_is_inflated_and_not_unpacked() {
+    let (plain, digest) = (b"plain", Digest::of(b"plain"));
+    let message = message("d", 3, plain);
+    let (mut receiver, mut writer) = (receiver(VERSIONS), ChainWriter::new(Squeeze::Usual));
+    let mut tell = |seq, begins, digest| {
+        let piece = Bytes::from(writer.write(&message));
+        let chained = Chained { piece, ..told(seq, begins, &message, digest) };
+        receiver.handle_piped(Pipe::Data, BoxFrame::Chained(STREAM, chained))
+    };
+    tell(1, true, digest).unwrap();
+    tell(1, false, Digest([0; 32])).expect("its digest is not looked at");
+    tell(2, false, digest).expect("the chain goes on");
+    tell(3, false, Digest([0; 32])).unwrap_err();
+    assert_eq!(receiver.duplicates(), 1);
+}
+
+#[test]
+fn what_exceeds_the_credit_is_not_inflated() {
+    let digest = Digest::of(b"plain");
+    let good = told(1, true, &message("d", 3, b"plain"), digest);
+    let piece = Bytes::from_static(b"no piece");
+    let chained = Chained { piece, length: u32::MAX, ..good };
+    let outcome = receiver(VERSIONS).handle_piped(Pipe::Data, BoxFrame::Chained(STREAM, chained));
+    let exceeded =
+        matches!(outcome, Err(PeerFault::Misbehaved(PeerMisbehaved::CreditExceeded { .. })));
+    assert!(exceeded, "{outcome:?}");
+}
+
 /// Sends batches of so many canonical bytes; gives the frames.
 fn send(count: u64, length: usize, welcomed: u16) -> Vec<BoxFrame> {
     send_by(std::convert::identity, count, length, welcomed)

@@ -435,7 +435,7 @@ async fn batches_notes_and_tables_arrive_and_are_released(transport: Transport) 
     let status = edge.status.borrow().clone();
     assert_eq!((status.batches_sent, status.transport), (301, Some(transport)));
     assert_eq!(status.dataset_bytes[&DatasetId::parse("d").unwrap()], 301 * 20_000);
-    assert!(status.udp_bytes_sent > status.stream_bytes_sent, "{status:?}");
+    assert!(status.path_bytes_sent > status.stream_bytes_sent, "{status:?}");
     edge.stop().await;
     space.stop().await;
     let stored = inbox.stored.lock().unwrap();

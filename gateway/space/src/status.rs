@@ -109,8 +109,8 @@ pub fn compose(
             address: peer.map(|peer| peer.address.to_string()),
             transport: peer.map(|peer| peer.transport.as_str().to_owned()),
             rtt_ms: peer.and_then(|peer| peer.rtt).map(|rtt| rtt.as_secs_f64() * 1e3),
-            udp_bytes_sent: peer.map_or(0, |peer| peer.udp_bytes_sent),
-            udp_bytes_received: peer.map_or(0, |peer| peer.udp_bytes_received),
+            udp_bytes_sent: peer.map_or(0, |peer| peer.path_bytes_sent),
+            udp_bytes_received: peer.map_or(0, |peer| peer.path_bytes_received),
             log_size: head.map(|head| head.size),
             streams: streams
                 .map(|((_, spool, stream), through)| StreamStatus {

@@ -59,7 +59,7 @@ fn a_cap_holds_on_a_path_that_is_too_short_for_windows() {
         let tls = Tls::generate();
         let running = Running::start_capped(&tls, tuning, near, &spooled, false, Some(cap));
         tokio::time::sleep(WHILE * 2).await;
-        let sent = running.status.borrow().udp_bytes_sent;
+        let sent = running.status.borrow().path_bytes_sent;
         assert!((cap * 50..=cap * 61).contains(&sent), "{sent} in a minute");
     });
 }

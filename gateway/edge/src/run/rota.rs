@@ -71,7 +71,7 @@ pub(super) async fn run(config: UseConfig, ledger: LinkLedger, board: Board) {
         let clock = board.clock.read();
         let wall = (clock.quality != ClockQuality::Unset).then_some(clock.wall);
         let link = board.link.borrow().clone();
-        let bytes = link.udp_bytes_sent + link.udp_bytes_received;
+        let bytes = link.path_bytes_sent + link.path_bytes_received;
         let day = ledger.usage().day();
         ledger.handle_link(wall, bytes.saturating_sub(std::mem::replace(&mut counted, bytes)));
         let usage = ledger.usage();

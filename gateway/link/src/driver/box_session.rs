@@ -55,7 +55,7 @@ pub(super) struct BoxSession<'a, S> {
     evidence: Option<Underway<Result<Bytes, String>>>,
     /// From when on the space knows this box.
     wish: Option<Underway<Wish>>,
-    counted: Counted,
+    reported: Reported,
     /// Bytes that the transport may hold; as configured at first.
     held_bytes_max: u64,
     /// A link on which bytes are dearer than time, if it holds the box up.
@@ -77,11 +77,11 @@ fn precise(bytes: u64) -> f64 {
 
 /// What of this connection is already in the status.
 #[derive(Default)]
-struct Counted {
+struct Reported {
     stream_sent: u64,
     stream_received: u64,
-    udp_sent: u64,
-    udp_received: u64,
+    path_sent: u64,
+    path_received: u64,
 }
 
 /// A session that is dropped (stop) still says why it is gone.
@@ -195,7 +195,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             attest,
             evidence: None,
             wish: None,
-            counted: Counted::default(),
+            reported: Reported::default(),
             held_bytes_max: 0,
             is_slow: false,
             bucket: shares.rate_bytes_per_s_max.map(Bucket::new),
@@ -371,25 +371,25 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
         self.bound_transport(stats.window_bytes);
         let takes = |rtt: Duration| SLOW_BYTES_PER_S * rtt.as_secs_f64();
         self.is_slow = stats.rtt.is_some_and(|rtt| precise(stats.window_bytes) < takes(rtt));
-        let new = Counted {
+        let new = Reported {
             stream_sent: self.data_out.sent_bytes()
                 + self.live_out.sent_bytes()
                 + self.control_out.sent_bytes(),
             stream_received: self.data_in.received_bytes() + self.control_in.received_bytes(),
-            udp_sent: stats.bytes_sent,
-            udp_received: stats.bytes_received,
+            path_sent: stats.bytes_sent,
+            path_received: stats.bytes_received,
         };
-        let old = std::mem::replace(&mut self.counted, new);
-        let new = &self.counted;
+        let old = std::mem::replace(&mut self.reported, new);
+        let new = &self.reported;
         if let Some(bucket) = &mut self.bucket {
-            bucket.handle_sent(self.started.elapsed(), new.udp_sent - old.udp_sent);
+            bucket.handle_sent(self.started.elapsed(), new.path_sent - old.path_sent);
         }
         self.outputs.status.send_modify(|status| {
             status.rtt = stats.rtt;
             status.stream_bytes_sent += new.stream_sent - old.stream_sent;
             status.stream_bytes_received += new.stream_received - old.stream_received;
-            status.udp_bytes_sent += new.udp_sent - old.udp_sent;
-            status.udp_bytes_received += new.udp_received - old.udp_received;
+            status.path_bytes_sent += new.path_sent - old.path_sent;
+            status.path_bytes_received += new.path_received - old.path_received;
         });
     }
 

@@ -467,8 +467,8 @@ impl<'a, I: Inbox> Streaming<'a, I> {
             stream_bytes_received: self.data_in.received_bytes()
                 + self.live_in.as_ref().map_or(0, |live| live.frames.received_bytes())
                 + self.control_in.received_bytes(),
-            udp_bytes_sent: stats.bytes_sent,
-            udp_bytes_received: stats.bytes_received,
+            path_bytes_sent: stats.bytes_sent,
+            path_bytes_received: stats.bytes_received,
             items_stored: self.items_stored,
             duplicates: self.receiver.duplicates(),
             unstored_bytes: self.receiver.unstored_bytes(),

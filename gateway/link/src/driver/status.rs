@@ -42,8 +42,8 @@ pub struct LinkStatus {
     pub stream_bytes_sent: u64,
     pub stream_bytes_received: u64,
     /// UDP payloads, repetitions and overhead included; of TCP what its sockets moved.
-    pub udp_bytes_sent: u64,
-    pub udp_bytes_received: u64,
+    pub path_bytes_sent: u64,
+    pub path_bytes_received: u64,
     pub batches_sent: u64,
     /// Bytes of encoded batches handed to the transport, repetitions included.
     pub dataset_bytes: BTreeMap<DatasetId, u64>,
@@ -73,8 +73,8 @@ pub struct PeerStatus {
     pub rtt: Option<Duration>,
     pub stream_bytes_sent: u64,
     pub stream_bytes_received: u64,
-    pub udp_bytes_sent: u64,
-    pub udp_bytes_received: u64,
+    pub path_bytes_sent: u64,
+    pub path_bytes_received: u64,
     pub items_stored: u64,
     /// Items that the space already had.
     pub duplicates: u64,
