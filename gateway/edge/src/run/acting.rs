@@ -43,7 +43,9 @@ impl Acting {
         if Acts::reader(disk).waiting()?.is_empty() {
             return Ok(());
         }
-        let disk = match OsDisk::open_exclusive(&self.folder) {
+        // A lock that is held is waited for, a moment.
+        let opened = tokio::task::block_in_place(|| OsDisk::open_exclusive(&self.folder));
+        let disk = match opened {
             // A command is at it.
             Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             opened => {
