@@ -100,8 +100,11 @@ fn is_installed(tool: &str) -> bool {
 fn run(folder: &Path, index: u64) -> Option<String> {
     let scratch = folder.join("..").display().to_string();
     let commands = commands(README);
-    assert_eq!(commands.len(), 11, "{commands:#?}");
-    commands.into_iter().find(|command| {
+    assert_eq!(commands.len(), 13, "{commands:#?}");
+    // The golden bundle names nobody.
+    let is_there =
+        |command: &String| !command.contains("disclosures/") || folder.join("disclosures").exists();
+    commands.into_iter().filter(is_there).find(|command| {
         let tool = command.split_whitespace().next().unwrap();
         if ["openssl", "python3", "tpm2_checkquote"].contains(&tool) && !is_installed(tool) {
             println!("SKIP: {tool} is not installed");
@@ -114,6 +117,26 @@ fn run(folder: &Path, index: u64) -> Option<String> {
         println!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
         !output.status.success()
     })
+}
+
+/// The file of who acted opens what the entry commits to, with public tools.
+#[test]
+fn the_readme_opens_a_disclosure() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("disclosures")).unwrap();
+    fs::write(folder.path().join("disclosures/2.opening"), [&[7; 32][..], b"li"].concat()).unwrap();
+    let about = commands(README).into_iter().filter(|command| command.contains("disclosures/"));
+    let said = about.map(|command| {
+        let script = format!("N=2\n{command}");
+        let mut shell = Command::new("sh");
+        let output = shell.args(["-ec", &script]).current_dir(folder.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    });
+    let opening = guan_evidence::Opening::decode(&[&[7; 32][..], b"li"].concat()).unwrap();
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [format!("{}  -\n", opening.commitment()), "li".to_owned()]
+    );
 }
 
 #[test]
