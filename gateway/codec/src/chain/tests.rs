@@ -1,7 +1,7 @@
 //! Pieces survive in order, within their limits; hostile ones are faults.
 
 use super::*;
-use guan_model::bytes_io::{Reader, Writer};
+use guan_model::bytes_io::Reader;
 use proptest::prelude::*;
 
 /// Noise, and text that repeats itself and what came before.
@@ -68,20 +68,6 @@ fn version_one_stays_readable() {
         assert_eq!(reader.read(piece, plain.len()).unwrap(), plain);
     }
     bytes.end().unwrap();
-}
-
-/// Writes the golden file anew: only for a new version of the form.
-#[test]
-#[ignore = "writes the golden file"]
-fn write_golden() {
-    let (mut out, mut writer) = (Writer::new(), ChainWriter::new(Squeeze::Usual));
-    for plain in sample() {
-        let piece = writer.write(&plain);
-        out.varint(piece.len() as u64);
-        out.raw(&piece);
-    }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chain-1.bin");
-    std::fs::write(path, out.finish()).unwrap();
 }
 
 #[test]

@@ -60,20 +60,9 @@ pub(super) fn openings(config: &EdgeConfig) -> anyhow::Result<Openings> {
 /// The folder, for this process alone.
 fn writer(config: &EdgeConfig) -> anyhow::Result<Acts<OsDisk>> {
     let path = config.state_dir.join(ACTS_DIR);
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match OsDisk::open_exclusive(&path) {
-            Ok(disk) => return Ok(Acts::writer(disk)?),
-            Err(fault)
-                if fault.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline =>
-            {
-                std::thread::sleep(LOOK_INTERVAL);
-            }
-            Err(fault) => {
-                return Err(fault).with_context(|| format!("{} cannot be used", path.display()));
-            }
-        }
-    }
+    let disk = OsDisk::open_exclusive_within(&path, LOCK_WAIT)
+        .with_context(|| format!("{} cannot be used", path.display()))?;
+    Ok(Acts::writer(disk)?)
 }
 
 fn opening(by: &str) -> anyhow::Result<Opening> {

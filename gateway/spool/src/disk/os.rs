@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LOCK_FILE: &str = "lock";
-/// How long a held lock is waited for.
-const LOCK_ATTEMPTS_MAX: u32 = 50;
+/// How long a held lock is waited for, where nobody says otherwise.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A folder on a real disk. Exclusive ones hold a lock until the last clone is gone.
@@ -36,20 +36,27 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_locked_in_turn(lock: &File) -> bool {
+fn is_locked_within(lock: &File, wait: Duration) -> bool {
     let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-    (0..LOCK_ATTEMPTS_MAX).any(|attempt| {
-        if attempt > 0 {
-            std::thread::sleep(LOCK_PAUSE);
+    let deadline = Instant::now() + wait;
+    while rustix::fs::flock(lock, operation).is_err() {
+        if Instant::now() >= deadline {
+            return false;
         }
-        rustix::fs::flock(lock, operation).is_ok()
-    })
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    true
 }
 
 impl OsDisk {
     /// Makes the folder if needed and locks it: a second opener gets `WouldBlock`, after a moment in which the lock
     /// of a process that ends, or of a child that another thread is just starting, may come free.
     pub fn open_exclusive(path: &Path) -> io::Result<Self> {
+        Self::open_exclusive_within(path, LOCK_WAIT)
+    }
+
+    /// The same, for who knows how long the lock may be held.
+    pub fn open_exclusive_within(path: &Path, wait: Duration) -> io::Result<Self> {
         create_folder(path)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -57,7 +64,7 @@ impl OsDisk {
             .write(true)
             .mode(0o600)
             .open(path.join(LOCK_FILE))?;
-        if !is_locked_in_turn(&lock) {
+        if !is_locked_within(&lock, wait) {
             let text = format!("{} is in use by another process; stop it first", path.display());
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }

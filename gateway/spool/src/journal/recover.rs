@@ -1,8 +1,8 @@
 //! Opening a folder of segments after any end: orderly, kill -9, power cut, bit rot.
 
 use super::frame::{
-    FOOTER_MAGIC, FRAME_BYTES_MAX, FRAME_OVERHEAD, Header, KIND_FOOTER, TRAILER_BYTES, is_intact,
-    parse_head,
+    FOOTER_MAGIC, FRAME_BYTES_MAX, FRAME_OVERHEAD, Header, KIND_FOOTER, SNAPSHOT_BYTES_MAX,
+    TRAILER_BYTES, is_intact, parse_head,
 };
 use super::scan::{Scan, scan};
 use super::{JournalError, failed, segment_name, segment_number};
@@ -14,6 +14,8 @@ use std::io;
 const DAMAGED_FILES_MAX: usize = 8;
 /// Largest segment that is scanned; a commit may stretch one beyond its configured size.
 const SEGMENT_SCAN_MAX: u64 = 1 << 30;
+/// A header with the longest snapshot.
+const HEADER_BYTES_MAX: u64 = 64 + SNAPSHOT_BYTES_MAX as u64;
 
 /// What the owner is shown when a journal is opened.
 #[derive(Debug)]
@@ -91,9 +93,20 @@ pub fn overlook(disk: &impl Disk, visit: &mut dyn FnMut(Visit<'_>)) -> Result<()
 /// after it, so it and those that follow are scanned, whatever their footers say.
 fn scanned_from(disk: &impl Disk, numbers: &[u64]) -> Result<u64, JournalError> {
     for number in numbers.iter().rev() {
-        let header = read_segment(disk, *number)?.and_then(|bytes| Header::decode(&bytes));
-        if header.is_some_and(|(header, _)| header.number == *number) {
-            return Ok(*number);
+        let name = segment_name(*number);
+        let read = || -> io::Result<bool> {
+            let file = disk.open(&name)?;
+            let length = header_length(&file).unwrap_or(0).min(HEADER_BYTES_MAX);
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            file.read_at(0, &mut bytes)?;
+            Ok(Header::decode(&bytes).is_some_and(|(header, _)| header.number == *number))
+        };
+        match read() {
+            Ok(true) => return Ok(*number),
+            Ok(false) => {}
+            // Trimmed by its owner since it was listed.
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+            Err(fault) => return Err(failed("read", &name, fault)),
         }
     }
     Ok(0)

@@ -316,10 +316,8 @@ impl<D: Disk> Spool<D> {
                 WhenFull::Refuse => false,
             };
             if !is_made {
-                let what = match config.when_full {
-                    WhenFull::DropOldest => format!("{what}, held by other streams,"),
-                    WhenFull::Refuse => what,
-                };
+                let is_others = what == THE_SPOOL && config.when_full == WhenFull::DropOldest;
+                let what = if is_others { format!("{what}, held by other streams,") } else { what };
                 let [used, limit, wanted] = [used, limit, wanted].map(ByteCount);
                 return Err(Full { what, used, limit, wanted }.into());
             }
