@@ -114,7 +114,7 @@ pub struct Material<'a> {
     /// Time stamps over heads of this log.
     pub stamps: &'a [Stamp],
     /// Who acted, for those that the reader may know; those that open no leaf of the bundle are left out.
-    pub openings: &'a [Opening],
+    pub openings: &'a BTreeMap<Digest, Opening>,
 }
 
 /// The files of a bundle about these leaves, which stand at these indices of the log, in any order.

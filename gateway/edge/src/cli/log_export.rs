@@ -10,8 +10,8 @@ use guan_edge::run::COSIGNED_FILE;
 use guan_evidence::account::About;
 use guan_evidence::dossier::{Custody, ENTRIES_MAX, Files, Material, make, receipt, signed_head};
 use guan_evidence::tile::{TileRow, tiles};
-use guan_evidence::{Checkpoint, Exported, Leaf, LeafBody, Opening, TlogProof, bundle};
-use guan_log::LogReader;
+use guan_evidence::{Checkpoint, Exported, Leaf, LeafBody, TlogProof, bundle};
+use guan_log::{LogReader, Openings};
 use guan_model::{ContractId, Digest, Signer};
 use guan_spool::OsDisk;
 use serde_json::json;
@@ -252,10 +252,7 @@ fn bundle_of(
         tool: concat!("guan ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let pem = guan_edge::prover::known_attestation_keys(&config.state_dir).into_iter().next();
-    let openings: Vec<Opening> = match arguments.disclose {
-        true => openings(config)?.known.into_values().collect(),
-        false => Vec::new(),
-    };
+    let known = if arguments.disclose { openings(config)? } else { Openings::default() };
     reader.with_nodes(|nodes| {
         let material = Material {
             log_key: &key_of(config, checkpoint)?,
@@ -266,7 +263,7 @@ fn bundle_of(
             signer: signer.as_ref().map(|key| key as &dyn Signer),
             custody: &custody,
             stamps: &super::timestamp::kept(config)?,
-            openings: &openings,
+            openings: &known.known,
         };
         Ok(make(&material, leaves)?)
     })

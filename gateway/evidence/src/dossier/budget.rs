@@ -2,7 +2,7 @@
 
 use super::{DossierFault, ENTRIES_MAX, STAMPS_MAX};
 
-/// Most files about one entry: two of itself, proof, receipt, and six of a statement of the TPM.
+/// Most files about one entry: two of itself, proof, receipt, disclosure, and six of a statement of the TPM.
 pub const FILES_PER_ENTRY_MAX: usize = 11;
 /// Files that are about no single entry.
 const FILES_BESIDE_MAX: usize = 8 + 3 * STAMPS_MAX;

@@ -4,6 +4,8 @@
 use super::{Dossier, Files, Finding};
 use crate::leaf::Leaf;
 use crate::opening::Opening;
+use guan_model::Digest;
+use std::collections::BTreeMap;
 
 pub(super) const FOLDER: &str = "disclosures";
 
@@ -18,9 +20,13 @@ fn name(index: u64) -> String {
     format!("{FOLDER}/{index}.opening")
 }
 
-pub(super) fn put(files: &mut Files, index: u64, leaf: &Leaf, openings: &[Opening]) {
-    let Some(actor) = leaf.actor else { return };
-    if let Some(opening) = openings.iter().find(|opening| opening.commitment() == actor) {
+pub(super) fn put(
+    files: &mut Files,
+    index: u64,
+    leaf: &Leaf,
+    openings: &BTreeMap<Digest, Opening>,
+) {
+    if let Some(opening) = leaf.actor.and_then(|actor| openings.get(&actor)) {
         files.insert(name(index), opening.encode());
     }
 }

@@ -89,7 +89,7 @@ fn try_bundle_of(
         signer: Some(&log),
         custody: &custody,
         stamps: &[],
-        openings: &[disclosures::opening()],
+        openings: &[disclosures::opening()].map(|one| (one.commitment(), one)).into(),
     };
     make(&material, &leaves[entries])
 }

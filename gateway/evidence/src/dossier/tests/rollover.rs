@@ -41,7 +41,7 @@ fn rolled(quote: Option<Statement>, by: u8) -> Files {
         signer: Some(&signer(by)),
         custody: &custody,
         stamps: &[],
-        openings: &[],
+        openings: &BTreeMap::new(),
     };
     make(&material, &leaves[2..7]).unwrap()
 }
