@@ -10,6 +10,7 @@ mod json;
 
 use guan_tests::targets;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const MUTATIONS: usize = 10_000;
@@ -140,56 +141,70 @@ fn peak_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Decodes mutations of a target's corpus.
+fn run(target: &targets::Target, count: Option<usize>) {
+    let corpus = corpus(target.name);
+    assert!(!corpus.is_empty(), "{}: no corpus", target.name);
+    let decoded = corpus.iter().filter(|bytes| (target.run)(bytes)).count();
+    assert!(decoded > 0, "{}: nothing of the corpus decodes", target.name);
+    let usual = match target.name {
+        name if STRANGERS.contains(&name) => MUTATIONS_OF_STRANGERS,
+        name if POLICY.contains(&name) => MUTATIONS_OF_POLICY,
+        "catalogue" => MUTATIONS_OF_BOXES,
+        _ => MUTATIONS,
+    };
+    let document = DOCUMENTS.iter().find(|(name, _)| *name == target.name);
+    let count = count.unwrap_or(usual);
+    let documents: Vec<serde_json::Value> = match document.is_some() {
+        true => corpus.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect(),
+        false => Vec::new(),
+    };
+    let mut dice = Dice(7);
+    let (mut survived, mut slowest) = (0, Duration::ZERO);
+    let started = Instant::now();
+    for number in 0..count {
+        let input = match documents.is_empty() || number % 2 == 0 {
+            true => mutate(&mut dice, &corpus),
+            false => json::mutate(&mut dice, &documents),
+        };
+        let began = spent();
+        survived += usize::from((target.run)(&input));
+        slowest = slowest.max(spent().saturating_sub(began));
+    }
+    let (files, took) = (corpus.len(), started.elapsed());
+    println!(
+        "{}: {files} files, {count} mutations, {survived} of them decode, {} s, {} us at most",
+        target.name,
+        took.as_secs(),
+        slowest.as_micros()
+    );
+    assert!(slowest <= INPUT_MAX, "{}: an input took {slowest:?}", target.name);
+    assert!(
+        document.is_none_or(|(_, least)| survived * 1000 > count * least),
+        "{}: too few are accepted",
+        target.name
+    );
+}
+
+/// Each core takes the next target.
 #[test]
 fn no_decoder_panics_or_grows() {
     let count = std::env::var("GUAN_MUTATIONS").ok().and_then(|text| text.parse().ok());
-    let count: Option<usize> = count;
-    let before = peak_kib();
     let only = std::env::var("GUAN_MUTATION_TARGETS").unwrap_or_default();
     let is_wanted = |name: &str| only.is_empty() || only.split(',').any(|one| one == name);
-    for target in targets::ALL.iter().filter(|target| is_wanted(target.name)) {
-        let corpus = corpus(target.name);
-        assert!(!corpus.is_empty(), "{}: no corpus", target.name);
-        let decoded = corpus.iter().filter(|bytes| (target.run)(bytes)).count();
-        assert!(decoded > 0, "{}: nothing of the corpus decodes", target.name);
-        let usual = match target.name {
-            name if STRANGERS.contains(&name) => MUTATIONS_OF_STRANGERS,
-            name if POLICY.contains(&name) => MUTATIONS_OF_POLICY,
-            "catalogue" => MUTATIONS_OF_BOXES,
-            _ => MUTATIONS,
-        };
-        let document = DOCUMENTS.iter().find(|(name, _)| *name == target.name);
-        let count = count.unwrap_or(usual);
-        let documents: Vec<serde_json::Value> = match document.is_some() {
-            true => corpus.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect(),
-            false => Vec::new(),
-        };
-        let mut dice = Dice(7);
-        let (mut survived, mut slowest) = (0, Duration::ZERO);
-        let started = Instant::now();
-        for number in 0..count {
-            let input = match documents.is_empty() || number % 2 == 0 {
-                true => mutate(&mut dice, &corpus),
-                false => json::mutate(&mut dice, &documents),
-            };
-            let began = spent();
-            survived += usize::from((target.run)(&input));
-            slowest = slowest.max(spent().saturating_sub(began));
+    let before = peak_kib();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(target) = targets::ALL.get(next.fetch_add(1, Relaxed)) {
+                    if is_wanted(target.name) {
+                        run(target, count);
+                    }
+                }
+            });
         }
-        let (files, took) = (corpus.len(), started.elapsed());
-        println!(
-            "{}: {files} files, {count} mutations, {survived} of them decode, {} s, {} us at most",
-            target.name,
-            took.as_secs(),
-            slowest.as_micros()
-        );
-        assert!(slowest <= INPUT_MAX, "{}: an input took {slowest:?}", target.name);
-        assert!(
-            document.is_none_or(|(_, least)| survived * 1000 > count * least),
-            "{}: too few are accepted",
-            target.name
-        );
-    }
+    });
     let grown = peak_kib() - before;
     assert!(grown <= MEMORY_KIB_MAX, "the targets took {grown} KiB");
 }

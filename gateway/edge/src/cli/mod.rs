@@ -1,6 +1,7 @@
 //! Commands and their options.
 
 mod acts;
+mod arena;
 mod authoring;
 mod catalogue;
 mod cert;
@@ -439,12 +440,16 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
         // The TPM's library logs what we handle; what is left of it comes with our own errors.
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tss_esapi=off"));
+    let arena = arena::limit();
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(is_terminal)
         .with_writer(std::io::stderr)
         .init();
+    if let Err(fault) = arena {
+        tracing::warn!(%fault, "memory is taken from an arena for each thread: it costs some megabytes more");
+    }
     // Libraries that make TLS configurations of their own take it from here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = load(path)?;
