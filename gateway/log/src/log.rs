@@ -100,6 +100,7 @@ pub struct EvidenceLog<D: Disk> {
     cosigned: u64,
     lost: Option<LeavesLost>,
     damaged: Vec<LeavesDamaged>,
+    told: Vec<LeavesDamaged>,
     begun: Option<EpochStart>,
     last_boot: Option<BootNumber>,
     anchored: Option<u64>,
@@ -153,6 +154,7 @@ impl<D: Disk> EvidenceLog<D> {
         log.committed_weighty = log.weighty;
         let have = log.tree.size();
         if have < log.checkpoint_size || sealed.is_cut {
+            log.keep_end(&known)?;
             log.begin_epoch(base, LeavesLost { have, promised: log.checkpoint_size })?;
         }
         Ok(log)
@@ -180,6 +182,7 @@ impl<D: Disk> EvidenceLog<D> {
             cosigned: 0,
             lost: None,
             damaged: Vec::new(),
+            told: Vec::new(),
             begun: None,
             last_boot: None,
             anchored: None,
@@ -221,8 +224,12 @@ impl<D: Disk> EvidenceLog<D> {
             LeafBody::Anchor(anchor) => self.anchored = Some(anchor.size),
             LeafBody::Chain(chain) => self.chained = Some(chain.size),
             LeafBody::Cosigned(cosigned) => self.cosigned = self.cosigned.max(cosigned.size),
-            LeafBody::LogGap { from, through, reason: GapReason::Damage } => {
-                self.damaged.retain(|one| one.from < *from || one.through > *through);
+            LeafBody::LogGap { from, through, reason: GapReason::Damage, refill } => {
+                let told = LeavesDamaged { from: *from, through: *through };
+                self.told.retain(|one| *one != told);
+                if refill.is_none() && self.damaged.contains(&told) {
+                    self.told.push(told);
+                }
             }
             _ => {}
         }
@@ -245,6 +252,24 @@ impl<D: Disk> EvidenceLog<D> {
         self.unsealed.push(bytes);
     }
 
+    /// What the epoch that ends here still has beside its bundles, for whoever refills and reads it.
+    fn keep_end(&mut self, known: &Known<'_>) -> Result<(), EvidenceLogError> {
+        match self.try_keep_end(known) {
+            // The box must go on; the mirror has what was cosigned.
+            Err(fault) if fault.is_no_space() => Ok(()),
+            kept => kept,
+        }
+    }
+
+    fn try_keep_end(&mut self, known: &Known<'_>) -> Result<(), EvidenceLogError> {
+        if let Some(note) = known.spare_head.filter(|note| known.read(note, &self.origin).is_ok()) {
+            self.bundles.set_cosigned(note)?;
+        }
+        // A stop may have come before whole bundles were sealed.
+        self.seal()?;
+        Ok(self.bundles.set_tail(self.sealed_size(), &self.unsealed)?)
+    }
+
     /// The log ends in loss; another one begins in its place.
     fn begin_epoch(&mut self, base: &str, lost: LeavesLost) -> Result<(), EvidenceLogError> {
         let (old, next) = (self.bundles.epoch(), self.bundles.epoch().next());
@@ -264,6 +289,7 @@ impl<D: Disk> EvidenceLog<D> {
         (self.checkpoint_size, self.cosigned) = (0, 0);
         (self.anchored, self.chained) = (None, None);
         self.damaged.clear();
+        self.told.clear();
         (self.weighty, self.committed_weighty) = (0, 0);
         self.unsealed.clear();
         Ok(())
@@ -297,9 +323,27 @@ impl<D: Disk> EvidenceLog<D> {
         self.is_head_damaged
     }
 
-    /// Leaves that cannot be read and of which the log does not say so yet: to be recorded after the start.
+    /// Leaves that cannot be read, as far as a start looks.
     pub fn damaged(&self) -> &[LeavesDamaged] {
         &self.damaged
+    }
+
+    /// Those of which the log does not say so yet: to be recorded after the start.
+    pub fn untold(&self) -> impl Iterator<Item = LeavesDamaged> {
+        self.damaged.iter().filter(|one| !self.told.contains(one)).copied()
+    }
+
+    pub(crate) fn bundles(&self) -> &Bundles<D> {
+        &self.bundles
+    }
+
+    pub(crate) fn subtrees(&self) -> &Subtrees {
+        &self.subtrees
+    }
+
+    /// The files took other sizes.
+    pub(crate) fn forget_sizes(&mut self) {
+        self.bundle_bytes = None;
     }
 
     /// The first leaf of this epoch, when it began just now: to be appended before any other.
@@ -508,7 +552,7 @@ pub struct Known<'k> {
     /// The keys that signed its heads.
     pub lineage: &'k Lineage,
     /// A signed head that was kept elsewhere, such as the last one that was cosigned: in place of the log's own,
-    /// where that is damaged.
+    /// where that is damaged, gone or older.
     pub spare_head: Option<&'k str>,
 }
 
@@ -520,14 +564,17 @@ impl Known<'_> {
         bundles: &Bundles<D>,
         origin: &str,
     ) -> Result<(Option<LogHead>, bool), EvidenceLogError> {
-        let Some(text) = bundles.checkpoint()? else { return Ok((None, false)) };
+        let spare = self.spare_head.and_then(|text| self.read(text, origin).ok());
+        let Some(text) = bundles.checkpoint()? else { return Ok((spare, false)) };
         match self.read(&text, origin) {
-            Ok(head) => Ok((Some(head), false)),
+            // A head that somebody else has seen is promised, too, whatever became of the log's own file.
+            Ok(head) => {
+                Ok((Some(spare.filter(|spare| spare.size > head.size).unwrap_or(head)), false))
+            }
             Err(fault @ CheckpointError::Note(NoteFault::OtherKeys { .. })) => {
                 Err(EvidenceLogError::Checkpoint(fault))
             }
             Err(_) => {
-                let spare = self.spare_head.and_then(|text| self.read(text, origin).ok());
                 bundles.set_head_aside()?;
                 Ok((spare, true))
             }

@@ -83,7 +83,7 @@ pub fn begin(
     let mut leaves = vec![LeafBody::TpmStart(tpm_start(&found))];
     if !suspicions.is_empty() {
         let reason = GapReason::RolledBack;
-        leaves.push(LeafBody::LogGap { from: size, through: size, reason });
+        leaves.push(LeafBody::LogGap { from: size, through: size, reason, refill: None });
     }
     let anchors = Anchors { tpm: tpm.clone(), path, ledger };
     Ok(Found { anchors, leaves, suspicions })

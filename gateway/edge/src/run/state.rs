@@ -1,6 +1,7 @@
 //! Opens what is on disk: spool, log, sessions, tables, metadata. Recovery happens here.
 
 use super::Board;
+use super::mending::LogFiles;
 use super::mirroring::Mirroring;
 use super::vouching::Vouching;
 use super::witnessing::COSIGNED_FILE;
@@ -24,6 +25,7 @@ use crate::wiring;
 use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
+use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
 use guan_log::{Epoch, EvidenceLog, EvidenceLogError, Known, LogReader};
@@ -95,6 +97,8 @@ pub(super) struct Opened {
     pub found: Option<Found>,
     /// The log's signed head could not be read.
     pub is_head_damaged: bool,
+    /// Bundles of the log that this start found damaged.
+    pub damaged: Vec<u64>,
     pub locks: Locks,
     pub ledger: LinkLedger,
 }
@@ -105,12 +109,18 @@ impl Opened {
         let log = self.epoch.origin(&config.evidence.origin);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
+        let files = LogFiles {
+            disk: self.log_disk.clone(),
+            epoch: self.epoch,
+            base: config.evidence.origin.clone(),
+            damaged: std::mem::take(&mut self.damaged),
+        };
         let (anchors, mut suspicions) = match self.found.take() {
             Some(found) => (Some(found.anchors), found.suspicions),
             None => (None, Vec::new()),
         };
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
-        Vouching { log, tpm, anchors, suspicions, mirroring }
+        Vouching { log, tpm, anchors, suspicions, mirroring, files }
     }
 
     /// What the link must know of this start.
@@ -184,6 +194,8 @@ pub(super) fn open(
     let log = EvidenceLog::open_after(log_disk.clone(), base, signer, known, tail)?;
     let is_head_damaged = log.is_head_damaged();
     let epoch = log.epoch();
+    let width = BUNDLE_LEAVES_MAX as u64;
+    let damaged = log.damaged().iter().map(|one| one.from / width).collect();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = metadata.join()?;
@@ -233,6 +245,7 @@ pub(super) fn open(
         epoch,
         found,
         is_head_damaged,
+        damaged,
         locks,
         ledger,
     })
