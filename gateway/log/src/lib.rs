@@ -24,7 +24,7 @@ pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings};
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
 pub use ended::{ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended};
 pub use log::{
-    EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead,
+    EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead, TpmWords,
 };
 pub use place::{EPOCHS_MAX, Epoch, JournalPlace};
 pub use reader::{LogReader, Piece};

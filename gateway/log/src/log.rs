@@ -12,8 +12,8 @@ use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::note::{KeyFault, NoteFault};
 use guan_evidence::verify::rollover_text;
 use guan_evidence::{
-    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
-    ProofFault, Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
+    Chain, Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
+    ProofFault, Subtrees, TpmStart, Tree, VerifierKey, leaf_hash, prove_consistency,
 };
 use guan_model::{BootNumber, Digest, Now, Signer};
 use guan_spool::Disk;
@@ -71,6 +71,16 @@ impl LeavesDamaged {
     }
 }
 
+/// What the leaves that a start looks at say of the TPM.
+#[derive(Debug, Clone, Default)]
+pub struct TpmWords {
+    /// The newest start with a TPM, and the newest link of its digest over all boots after that.
+    pub start: Option<TpmStart>,
+    pub chain: Option<Chain>,
+    /// These are all leaves of the log.
+    pub are_all: bool,
+}
+
 /// A head that was signed, and what a witness needs to take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHead {
@@ -105,6 +115,7 @@ pub struct EvidenceLog<D: Disk> {
     last_boot: Option<BootNumber>,
     anchored: Option<u64>,
     chained: Option<u64>,
+    tpm_words: TpmWords,
     /// Of all bundles but the last; `None` until somebody asks.
     bundle_bytes: Option<u64>,
     is_head_damaged: bool,
@@ -187,6 +198,7 @@ impl<D: Disk> EvidenceLog<D> {
             last_boot: None,
             anchored: None,
             chained: None,
+            tpm_words: TpmWords::default(),
             bundle_bytes: None,
             is_head_damaged: false,
         }
@@ -213,6 +225,11 @@ impl<D: Disk> EvidenceLog<D> {
             }
             break;
         }
+        // Older words than those that cannot be read are not the last ones.
+        if passed > 0 {
+            self.tpm_words = TpmWords::default();
+        }
+        self.tpm_words.are_all = passed == 0 && self.subtrees.bundles() <= 1;
         // No bundle holds more boots than leaves: the next number is new, whatever they held.
         let boots = passed * u32::try_from(BUNDLE_LEAVES_MAX).expect("256 fits");
         self.last_boot =
@@ -221,8 +238,15 @@ impl<D: Disk> EvidenceLog<D> {
 
     fn remember(&mut self, body: &LeafBody) {
         match body {
+            LeafBody::TpmStart(start) => {
+                self.tpm_words.start = Some(start.clone());
+                self.tpm_words.chain = None;
+            }
             LeafBody::Anchor(anchor) => self.anchored = Some(anchor.size),
-            LeafBody::Chain(chain) => self.chained = Some(chain.size),
+            LeafBody::Chain(chain) => {
+                self.chained = Some(chain.size);
+                self.tpm_words.chain = Some(chain.clone());
+            }
             LeafBody::Cosigned(cosigned) => self.cosigned = self.cosigned.max(cosigned.size),
             LeafBody::LogGap { from, through, reason: GapReason::Damage, refill } => {
                 let told = LeavesDamaged { from: *from, through: *through };
@@ -288,6 +312,7 @@ impl<D: Disk> EvidenceLog<D> {
         (self.subtrees, self.tree, self.committed) = Default::default();
         (self.checkpoint_size, self.cosigned) = (0, 0);
         (self.anchored, self.chained) = (None, None);
+        self.tpm_words = TpmWords::default();
         self.damaged.clear();
         self.told.clear();
         (self.weighty, self.committed_weighty) = (0, 0);
@@ -355,6 +380,17 @@ impl<D: Disk> EvidenceLog<D> {
     /// leaves.
     pub fn last_outside(&self) -> (Option<u64>, Option<u64>) {
         (self.anchored, self.chained)
+    }
+
+    /// What those last leaves say of the TPM.
+    pub fn tpm_words(&self) -> &TpmWords {
+        &self.tpm_words
+    }
+
+    /// Numbers of the bundles that cannot be read, as far as a start looks.
+    pub fn damaged_bundles(&self) -> Vec<u64> {
+        let width = BUNDLE_LEAVES_MAX as u64;
+        self.damaged.iter().map(|one| one.from / width).collect()
     }
 
     /// The newest boot number that the log's tail names.

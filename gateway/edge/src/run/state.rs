@@ -6,7 +6,7 @@ use super::mirroring::Mirroring;
 use super::vouching::Vouching;
 use super::witnessing::COSIGNED_FILE;
 use crate::anchoring::ledger::Suspicion;
-use crate::anchoring::{self, Found};
+use crate::anchoring::{self, Found, LogWords};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
@@ -25,7 +25,6 @@ use crate::wiring;
 use bytes::Bytes;
 use guan_catalogue::quality::Ledger;
 use guan_configs::{EdgeConfig, Tier};
-use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::{Program, Salvage};
 use guan_identity::tpm::Tpm;
 use guan_log::{Epoch, EvidenceLog, EvidenceLogError, Known, LogReader};
@@ -192,10 +191,8 @@ pub(super) fn open(
     let spare = std::fs::read_to_string(dir.join(COSIGNED_FILE)).ok();
     let known = Known { lineage: &keys.lineage, spare_head: spare.as_deref() };
     let log = EvidenceLog::open_after(log_disk.clone(), base, signer, known, tail)?;
-    let is_head_damaged = log.is_head_damaged();
-    let epoch = log.epoch();
-    let width = BUNDLE_LEAVES_MAX as u64;
-    let damaged = log.damaged().iter().map(|one| one.from / width).collect();
+    let (epoch, is_head_damaged) = (log.epoch(), log.is_head_damaged());
+    let damaged = log.damaged_bundles();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = metadata.join()?;
@@ -292,8 +289,7 @@ fn start(
 
 /// What the TPM remembers of the log. Without an answer the box collects all the same, unanchored.
 fn remembered(config: &EdgeConfig, tpm: Option<&Tpm>, log: &EvidenceLog<OsDisk>) -> Option<Found> {
-    let (size, last) = (log.head().size, log.last_outside());
-    match anchoring::begin(tpm?, &config.state_dir, size, last) {
+    match anchoring::begin(tpm?, &config.state_dir, &LogWords::of(log)) {
         Ok(found) => Some(found),
         Err(fault) => {
             let fault = guan_link::driver::describe(&fault);

@@ -57,8 +57,7 @@ fn lost_leaves_are_given_back_bundle_by_bundle() {
 #[test]
 fn an_answer_keeps_the_limit_of_a_letter() {
     let mut log = Log::new(BASE, &LOG);
-    log.leaves =
-        (0..256_u16).map(|number| Bytes::from(vec![number as u8; LEAF_BYTES_MAX])).collect();
+    log.leaves = (0..=255_u8).map(|number| Bytes::from(vec![number; LEAF_BYTES_MAX])).collect();
     let mut space = Space::new();
     assert_eq!(space.witness(1, &log.letter(0, 256)).status, 200);
     space.mirror(1, &log.mirror_letter(0, 150));
@@ -75,7 +74,7 @@ fn asking_is_rationed_and_damage_of_the_copy_is_told() {
     let mut space = mirrored(&log);
     let head = space.witnesses.head(&box_id(1), BASE).unwrap();
     let now = now(space.minutes + 5);
-    let mut give =
+    let give =
         |space: &mut Space| space.mirrors.give(&now, &box_id(1), &ask(0, 1), head.as_deref());
     for _ in 0..MIRROR_ASKS_PER_MINUTE_MAX {
         assert!(give(&mut space).unwrap().is_some());
