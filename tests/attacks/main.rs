@@ -16,6 +16,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod machines;
+mod rebuilt;
 mod rewriting;
 mod rig;
 mod rollback;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use guan_demo::swtpm::Swtpm;
 use guan_edge::anchoring::ledger::{Suspicion, TrailHead};
-use guan_edge::anchoring::{Anchors, LEDGER_FILE, begin, trail_head};
+use guan_edge::anchoring::{Anchors, LEDGER_FILE, LogWords, begin, trail_head};
 use guan_evidence::leaf::ConfigOutcome;
 use guan_evidence::verify::{LogVerifier, Report, Trust};
 use guan_evidence::{
@@ -210,12 +210,40 @@ impl Box {
 
     /// As root can.
     pub(crate) fn write_leaves(&self, leaves: &[Vec<u8>]) {
-        let frame = |(place, leaf): (u64, &Vec<u8>)| {
+        self.write_places((0..).zip(leaves.iter().map(Vec::as_slice)));
+    }
+
+    fn write_places<'l>(&self, leaves: impl Iterator<Item = (u64, &'l [u8])>) {
+        let frame = |(place, leaf): (u64, &[u8])| {
             let length = u16::try_from(leaf.len()).unwrap().to_be_bytes();
             [&place.to_be_bytes()[..], &length, leaf].concat()
         };
-        let bytes: Vec<u8> = (0..).zip(leaves).flat_map(frame).collect();
+        let bytes: Vec<u8> = leaves.flat_map(frame).collect();
         fs::write(self.folder.join("journal"), bytes).unwrap();
+    }
+
+    /// As root can.
+    pub(crate) fn write_head(&self, text: &str) {
+        fs::write(self.folder.join("log/checkpoint"), text).unwrap();
+    }
+
+    /// The log and its journal, and nothing else.
+    pub(crate) fn lose_log(&mut self) {
+        self.halt();
+        fs::remove_dir_all(self.folder.join("log")).unwrap();
+        fs::create_dir(self.folder.join("log")).unwrap();
+        fs::remove_file(self.folder.join("journal")).unwrap();
+    }
+
+    /// The newest signed head.
+    pub(crate) fn head(&self) -> String {
+        self.heads.last().unwrap().clone()
+    }
+
+    /// Name of the log that goes on.
+    pub(crate) fn origin(&self) -> String {
+        let disk = OsDisk::open_read_only(&self.folder.join("log")).unwrap();
+        LogReader::open(disk, None, self.journal()).unwrap().epoch().origin(ORIGIN)
     }
 
     fn now(&self) -> Now {
@@ -231,10 +259,11 @@ impl Box {
     /// As the program starts: log, TPM, the first leaves, and only then the ledger.
     pub(crate) fn start(&mut self) {
         let log = self.open_log();
-        let (size, last) = (log.head().size, log.last_outside());
-        let found = begin(&self.machine.tpm, &self.folder, size, last).unwrap();
+        let found = begin(&self.machine.tpm, &self.folder, &LogWords::of(&log)).unwrap();
         let boot = BootNumber(log.last_boot().map_or(0, |last| last.0) + 1);
-        let mut leaves = vec![Self::start_leaf()];
+        let begun = log.begun().cloned().map(LeafBody::EpochStart);
+        let mut leaves: Vec<LeafBody> = begun.into_iter().collect();
+        leaves.push(Self::start_leaf());
         leaves.extend(found.leaves);
         self.suspicions = found.suspicions;
         self.running = Some(Running { log, anchors: found.anchors, boot });
@@ -246,7 +275,7 @@ impl Box {
     /// As root starts it, with leaves of his own about the TPM.
     pub(crate) fn start_as_root(&mut self, outside: Vec<LeafBody>) {
         let log = self.open_log();
-        let found = begin(&self.machine.tpm, &self.folder, log.head().size, (None, None)).unwrap();
+        let found = begin(&self.machine.tpm, &self.folder, &LogWords::of(&log)).unwrap();
         let boot = BootNumber(log.last_boot().map_or(0, |last| last.0) + 1);
         self.running = Some(Running { log, anchors: found.anchors, boot });
         self.at_ms = 0;
@@ -273,8 +302,9 @@ impl Box {
         }
         let log = &mut self.running().log;
         log.handle_committed();
-        let leaves: Vec<Vec<u8>> = log.unsealed().map(|(_, leaf)| leaf.to_vec()).collect();
-        self.write_leaves(&leaves);
+        let leaves: Vec<(u64, Bytes)> =
+            log.unsealed().map(|(place, leaf)| (place, leaf.clone())).collect();
+        self.write_places(leaves.iter().map(|(place, leaf)| (*place, leaf.as_ref())));
     }
 
     pub(crate) fn work(&mut self, leaves: u8) {
@@ -373,7 +403,7 @@ impl Box {
     pub(crate) fn trust(&self) -> Trust {
         Trust {
             attestation_keys: vec![self.machine.key()],
-            ..Trust::of_key(ORIGIN, self.verifier_key())
+            ..Trust::of_key(&self.origin(), self.verifier_key())
         }
     }
 

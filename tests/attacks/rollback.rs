@@ -52,10 +52,12 @@ fn a_cut_tail_is_suspect_at_the_next_start() {
                 "the TPM remembers heads that this log does not have",
             );
         }
-        // Root brings the ledger of today along, and the start believes it; the auditor does not.
+        // Root brings the ledger of today along; then the log's own words give it away, at the start and to the
+        // auditor.
         host.bring_back(image);
         host.keep_ledger_of(&newest);
         host.start();
+        assert!(host.suspicions.contains(&Suspicion::Word), "{:?}", host.suspicions);
         host.sign();
         check(&host.report(host.trust()), "the disk was set back, or the chain made anew");
     }

@@ -17,6 +17,10 @@ const REWRITING: &str = "tests/attacks/rewriting.rs";
 const MACHINES: &str = "tests/attacks/machines.rs";
 const VERIFY: &str = "gateway/evidence/src/verify/attacks.rs";
 const E2E: &str = "tests/e2e/evidence.rs";
+const REBUILT: &str = "tests/attacks/rebuilt.rs";
+const MENDING: &str = "tests/e2e/mending.rs";
+const SCRUB: &str = "gateway/edge/src/run/scrubbing.rs";
+const REFILL: &str = "gateway/log/src/tests/refill.rs";
 const ROT: &str = "gateway/log/src/tests/rot.rs";
 const LOG: &str = "gateway/log/src/tests.rs";
 const ENGINE: &str = "gateway/edge/src/engine/tests.rs";
@@ -42,6 +46,8 @@ pub(crate) const ROWS: &[Row] = &[
         tests: &[
             (ROLLBACK, "a_cut_tail_is_suspect_at_the_next_start"),
             (ROLLBACK, "a_cut_within_a_boot_is_suspect"),
+            (REBUILT, "a_log_that_begins_anew_is_suspect"),
+            (REBUILT, "an_epoch_is_suspect_only_if_it_hides_a_head"),
             (LOG, "a_loss_ends_the_log_and_begins_another"),
         ],
     },
@@ -57,6 +63,7 @@ pub(crate) const ROWS: &[Row] = &[
         needs_tpm: true,
         tests: &[
             (REWRITING, "todays_key_signs_no_older_range"),
+            (REBUILT, "a_log_that_is_written_anew_is_suspect"),
             (VERIFY, "sign_an_old_range_with_todays_key"),
         ],
     },
@@ -158,12 +165,18 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         attack: "bit-rot",
-        seen_by: "start: hashes in the journal and of bundles; auditor",
+        seen_by: "start: hashes in the journal and of bundles; scrub; auditor; a mirror that lies gives nothing back",
         needs_tpm: false,
         tests: &[
             (ROT, "flipped_bits_of_the_journal_are_told"),
             (ROT, "flipped_bits_of_bundles_are_told"),
             (ENGINE, "a_damaged_bundle_is_recorded_once"),
+            (SCRUB, "damage_is_seen_wherever_it_lies"),
+            (REFILL, "a_bundle_comes_back_only_as_it_was"),
+            (REFILL, "lost_leaves_come_back_into_the_epoch_that_lost_them"),
+            (MENDING, "a_damaged_bundle_comes_back_from_an_honest_mirror_only"),
+            (MENDING, "a_start_remembers_what_is_damaged_until_it_is_back"),
+            (MENDING, "an_epoch_that_lost_entries_is_whole_again"),
         ],
     },
     Row {

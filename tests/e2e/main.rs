@@ -9,6 +9,7 @@ mod attestation;
 mod contracts;
 mod evidence;
 mod forgetting;
+mod mending;
 mod rig;
 mod sealed;
 mod service;

@@ -161,6 +161,10 @@ impl Rig {
         self.space = Some(self.stage.start_space().unwrap());
     }
 
+    pub(crate) fn kill_guan(&mut self) {
+        self.guan.take().unwrap().kill().unwrap();
+    }
+
     pub(crate) fn kill_and_restart_guan(&mut self) {
         self.guan.take().unwrap().kill().unwrap();
         self.guan = Some(self.stage.start_guan().unwrap());

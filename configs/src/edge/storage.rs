@@ -63,6 +63,8 @@ pub struct EvidenceConfig {
     /// `None`: the key changes only when somebody asks for it.
     pub key_days_max: Option<u32>,
     pub on_log_full: OnLogFull,
+    /// How often sealed bundles are read again; `None`: only when somebody asks for it.
+    pub scrub_interval: Option<Duration>,
 }
 
 /// What becomes of messages while the disk has no room for the log.
@@ -227,6 +229,9 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
                  `guan log rollover` only.";
     let key_days_max = node.optional_integer("key_days_max", about, 1..=3650);
     let key_days_max = key_days_max.map(|days| u32::try_from(days).expect("within its range"));
+    let about = "Days from one scrub of the log to the next: its bundles are read again, at most about 1 MiB a second, \
+                 and what is damaged is told and refilled from the space's mirror. 0: `guan log scrub` only.";
+    let scrub_days = node.integer("scrub_interval_d", about, 0..=365, Some(7));
     let choices =
         [("stop-collecting", OnLogFull::StopCollecting), ("continue", OnLogFull::Continue)];
     let about = "While the disk has no room for a signed head or a bundle of the log: refuse messages, or take them \
@@ -256,6 +261,7 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
         log_bytes_max: ByteCount(log_bytes_max),
         key_days_max,
         on_log_full: on_log_full?,
+        scrub_interval: (scrub_days > 0).then(|| Duration::from_secs(scrub_days * 86_400)),
     })
 }
 

@@ -6,7 +6,7 @@
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
 //!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`,
-//!   `log_keys`: the log's key, and those before it.
+//!   `log_keys`: the log's key, and those before it; `log_care`: what of the log is damaged.
 //! - `catalogue`: what the box offers, and how good its data is.
 //! - `contracts`, `flash`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ pub mod joining;
 pub mod lanes;
 pub mod leaving;
 pub mod ledger;
+pub mod log_care;
 pub mod log_keys;
 pub mod memory;
 pub mod metadata;

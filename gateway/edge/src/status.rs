@@ -59,6 +59,19 @@ pub struct EvidenceStatus {
     pub mirrored: Option<u64>,
     /// Why the log is not what it was, if it is not.
     pub suspect: Option<String>,
+    /// Bundles of the log that are damaged now, and those that came back from the space's mirror since the start.
+    #[serde(default)]
+    pub damaged_bundles: u64,
+    #[serde(default)]
+    pub refilled_bundles: u64,
+    /// When the newest scrub of the bundles began, and the last one ended, in milliseconds since 1970.
+    #[serde(default)]
+    pub scrub_began_ms: Option<i64>,
+    #[serde(default)]
+    pub scrub_ended_ms: Option<i64>,
+    /// Damaged bundles that the newest one found.
+    #[serde(default)]
+    pub scrub_found: u64,
 }
 
 /// What intake has counted since the start.

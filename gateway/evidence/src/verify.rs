@@ -15,9 +15,11 @@ pub use outside::{LOG_KEYS_MAX, Vouched};
 pub use pruned::PrunedVerifier;
 pub use trust::{ATTESTATION_KEYS_MAX, Bracket, Remark, Trust, handover_text, rollover_text};
 
+use crate::bundle::BUNDLE_LEAVES_MAX;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::leaf::{Leaf, LeafBody, LeafError};
 use crate::note::VerifierKey;
+use crate::subtrees::Nodes;
 use crate::tree::{Levels, leaf_hash};
 use guan_model::{BatchSeq, BootNumber, DatasetId, Digest, StreamId};
 use outside::Outside;
@@ -26,6 +28,9 @@ use std::time::Duration;
 
 /// Most faults that a report lists; the rest is counted.
 pub const FAULTS_MAX: usize = 1000;
+
+/// Level of the hash of a whole bundle.
+const BUNDLE_LEVEL: u32 = BUNDLE_LEAVES_MAX.ilog2();
 
 /// Something that is wrong with a log. `index` is that of the leaf at which it shows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +108,11 @@ pub enum Fault {
     Sealed { from: u64, through: u64 },
     #[error("leaf {index} says that the TPM remembers heads that this log does not have")]
     RolledBack { index: u64 },
+    #[error(
+        "leaf {index} says that leaves {from} to {through} came back from the mirror, and those that are here have \
+         another root"
+    )]
+    Refilled { index: u64, from: u64, through: u64 },
     #[error("no checkpoint signs any leaf of this log; ask for the log's signed head")]
     Unsigned,
 }
@@ -155,6 +165,16 @@ impl Faults {
     }
 }
 
+/// The leaves of this log that a leaf says came back, and whether they have the root that it names.
+fn refilled(nodes: &dyn Nodes, body: &LeafBody) -> Option<(u64, u64, bool)> {
+    let LeafBody::LogGap { from, through, refill: Some(refill), .. } = body else { return None };
+    let (from, through) = (*from, *through);
+    let width = BUNDLE_LEAVES_MAX as u64;
+    let is_bundle = from % width == 0 && from.checked_add(width - 1) == Some(through);
+    let root = is_bundle.then(|| nodes.node(BUNDLE_LEVEL, from / width)).flatten();
+    refill.epoch.is_none().then_some((from, through, root == Some(refill.root)))
+}
+
 /// Takes the leaves of a log from the first to the last, then its checkpoints.
 #[derive(Debug, Default)]
 pub struct LogVerifier {
@@ -195,6 +215,13 @@ impl LogVerifier {
             self.rows = self.rows.saturating_add(batch.rows);
         }
         self.rules.handle(index, &leaf.body, &mut self.faults);
+        match refilled(&self.levels, &leaf.body) {
+            Some((from, through, true)) => self.rules.handle_refill(from, through),
+            Some((from, through, false)) => {
+                self.faults.add(Fault::Refilled { index, from, through });
+            }
+            None => {}
+        }
         if let Some(outside) = &mut self.outside {
             let levels = &self.levels;
             outside.handle(index, &leaf, &|size| levels.root_at(size), &mut self.faults);

@@ -189,8 +189,13 @@ pub fn entry(body: &LeafBody) -> Value {
         LeafBody::ClockStep { from, to } => {
             json!({"from_ms": from.millis(), "to_ms": to.millis()})
         }
-        LeafBody::LogGap { from, through, reason } => {
-            json!({"from": from, "through": through, "reason": reason.name()})
+        LeafBody::LogGap { from, through, reason, refill } => {
+            let mut gap = json!({"from": from, "through": through, "reason": reason.name()});
+            if let Some(refill) = refill {
+                gap["refilled_root"] = json!(refill.root.to_string());
+                gap["refilled_epoch"] = json!(refill.epoch);
+            }
+            gap
         }
         LeafBody::DataGap(gap) => json!({
             "stream": gap.stream.0, "from": gap.from.0, "through": gap.through.0,

@@ -345,10 +345,16 @@ pub enum Topic {
     /// Space to box: batches that its log says it received, one leaf of kind `data.forwarded` each, in
     /// the encoding of an entry bundle; their places in time are the space's.
     Received,
+    /// Box to space: leaves that it has lost and the mirror may have. The log's name, a newline, the index of the
+    /// first in eight bytes and how many in four, big endian.
+    MirrorAsk,
+    /// Space to box: the index of the first in eight bytes, big endian, then those of the leaves that follow one
+    /// another there and fit, as in an entry bundle; none, if the mirror does not have the first.
+    MirrorLeaves,
 }
 
 impl Topic {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Negotiation,
         Self::NegotiationAnswer,
         Self::Catalogue,
@@ -359,6 +365,8 @@ impl Topic {
         Self::MirrorAnswer,
         Self::LogKeys,
         Self::Received,
+        Self::MirrorAsk,
+        Self::MirrorLeaves,
     ];
 
     pub fn code(self) -> u8 {

@@ -6,12 +6,15 @@
 //! | `subtrees` | the root of each bundle, 32 bytes; outlives the bundle |
 //! | `checkpoint` | the newest signed head |
 //! | `checkpoint.damaged` | one that could not be read at a start |
+//! | `damaged-<n>` | a bundle before it was refilled ([`crate::refill`]) |
+//! | `tail`, `cosigned` | of an epoch that has ended ([`crate::ended`]) |
 //!
 //! Files of later epochs have `e0002-` before their name. A bundle is written whole and renamed into
 //! place, then its hash is appended; what is torn, missing or wrong there is made again from the bundles
 //! (`recovery`).
 
 use crate::place::{EPOCHS_MAX, Epoch};
+use crate::refill::DAMAGED_MARK;
 use bytes::Bytes;
 use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
 use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, bundle_root, leaf_hash};
@@ -37,8 +40,8 @@ pub enum LogFileFault {
     #[error("the log's file {name} cannot be read or written: check the disk")]
     File { name: String, source: io::Error },
     #[error(
-        "the log's bundle {name} is damaged: restore it from a copy or from the space's mirror, and \
-         keep the damaged one for examination"
+        "the log's bundle {name} is damaged: `guan run` gets it back from the space's mirror, and keeps the damaged \
+         one for examination"
     )]
     Bundle { name: String },
     #[error("the log's bundle {name} was pruned; the space's mirror has it")]
@@ -87,7 +90,7 @@ impl<D: Disk> Bundles<D> {
         format!("{}{what}", self.epoch.file_prefix())
     }
 
-    fn bundle_name(&self, number: u64) -> String {
+    pub(crate) fn bundle_name(&self, number: u64) -> String {
         self.name(&format!("{BUNDLE_PREFIX}{number:016}"))
     }
 
@@ -99,9 +102,35 @@ impl<D: Disk> Bundles<D> {
         }
     }
 
+    pub(crate) fn names(&self) -> Result<Vec<String>, LogFileFault> {
+        self.disk.list().map_err(|source| file_fault("", source))
+    }
+
+    /// A file of this epoch beside its bundles.
+    pub(crate) fn get(&self, what: &str) -> Result<Option<Vec<u8>>, LogFileFault> {
+        self.read(&self.name(what))
+    }
+
+    pub(crate) fn put(&self, what: &str, bytes: &[u8]) -> Result<(), LogFileFault> {
+        let name = self.name(what);
+        replace_file(&self.disk, &name, bytes).map_err(|source| file_fault(&name, source))
+    }
+
+    pub(crate) fn bundle_file(&self, number: u64) -> Result<Option<Vec<u8>>, LogFileFault> {
+        self.read(&self.bundle_name(number))
+    }
+
+    /// A bundle that nothing vouches for stays under another name.
+    pub(crate) fn take_away(&self, number: u64) -> Result<(), LogFileFault> {
+        let name = self.bundle_name(number);
+        let moved = self.disk.rename(&name, &self.name(&format!("{DAMAGED_MARK}{number:016}")));
+        let moved = moved.and_then(|()| self.disk.sync_directory());
+        moved.map_err(|source| file_fault(&name, source))
+    }
+
     /// Numbers of the bundles that are there, ascending.
     fn numbers(&self) -> Result<Vec<u64>, LogFileFault> {
-        let names = self.disk.list().map_err(|source| file_fault("", source))?;
+        let names = self.names()?;
         let prefix = self.name(BUNDLE_PREFIX);
         let digits = names.iter().filter_map(|name| name.strip_prefix(&prefix));
         let mut numbers: Vec<u64> = digits.filter_map(|digits| digits.parse().ok()).collect();
@@ -123,12 +152,15 @@ impl<D: Disk> Bundles<D> {
     pub(crate) fn sizes(&self) -> Result<Vec<(u64, u64)>, LogFileFault> {
         let mut numbers = self.numbers()?;
         numbers.pop();
-        let sized = numbers.into_iter().map(|number| {
-            let name = self.bundle_name(number);
-            let length = self.disk.open(&name).and_then(|file| file.len());
-            length.map(|bytes| (number, bytes)).map_err(|source| file_fault(&name, source))
-        });
-        sized.collect()
+        let sized = |number| Ok((number, self.bundle_bytes(number)?));
+        numbers.into_iter().map(sized).collect()
+    }
+
+    /// Bytes of a bundle's file.
+    pub fn bundle_bytes(&self, number: u64) -> Result<u64, LogFileFault> {
+        let name = self.bundle_name(number);
+        let length = self.disk.open(&name).and_then(|file| file.len());
+        length.map_err(|source| file_fault(&name, source))
     }
 
     /// Number of the first bundle that is still there.
@@ -154,28 +186,27 @@ impl<D: Disk> Bundles<D> {
         let Some(file) = self.read(&name)? else {
             return Err(LogFileFault::Pruned { name });
         };
-        let plain = match file.starts_with(&ZSTD_MAGIC) {
-            true => zstd::bulk::decompress(&file, BUNDLE_BYTES_MAX).map_err(|_| damaged())?,
-            false => file,
-        };
-        let leaves = bundle::decode(&plain).map_err(|_| damaged())?;
-        match leaves.len() == BUNDLE_LEAVES_MAX {
-            true => Ok(leaves.into_iter().map(Bytes::copy_from_slice).collect()),
-            false => Err(damaged()),
-        }
+        let leaves = expanded(&file).filter(|leaves| leaves.len() == BUNDLE_LEAVES_MAX);
+        leaves.ok_or_else(damaged)
+    }
+
+    /// Writes a full bundle; how many bytes it takes.
+    pub(crate) fn write_bundle(&self, number: u64, leaves: &[Bytes]) -> Result<u64, LogFileFault> {
+        let name = self.bundle_name(number);
+        let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
+        let bytes = compressed(&plain).expect("zstd writes into memory");
+        replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
+        Ok(bytes.len() as u64)
     }
 
     /// Writes the next full bundle and its hash; how many bytes the bundle takes. Memory changes last: what
     /// finds no room is sealed again, in the same place.
     pub fn seal(&self, subtrees: &mut Subtrees, leaves: &[Bytes]) -> Result<u64, LogFileFault> {
-        let name = self.bundle_name(subtrees.bundles());
-        let plain = bundle::encode(leaves).expect("leaves and their number keep the limits");
-        let bytes = compressed(&plain).expect("zstd writes into memory");
         let root = root_of(leaves)?;
-        replace_file(&self.disk, &name, &bytes).map_err(|source| file_fault(&name, source))?;
+        let bytes = self.write_bundle(subtrees.bundles(), leaves)?;
         self.append_subtree(subtrees, &root)?;
         subtrees.push(root).map_err(|_| LogFileFault::Subtrees)?;
-        Ok(bytes.len() as u64)
+        Ok(bytes)
     }
 
     fn append_subtree(&self, subtrees: &Subtrees, root: &Digest) -> Result<(), LogFileFault> {
@@ -227,7 +258,7 @@ impl<D: Disk> Bundles<D> {
     }
 
     /// The one hash of a bundle, if the file has it.
-    fn hash(&self, number: u64) -> Result<Option<Digest>, LogFileFault> {
+    pub(crate) fn hash(&self, number: u64) -> Result<Option<Digest>, LogFileFault> {
         let name = self.name(SUBTREES_FILE);
         let mut hash = [0; HASH_BYTES];
         let place = number.saturating_mul(HASH_BYTES as u64);
@@ -300,10 +331,20 @@ pub fn sealed_tree(subtrees: &Subtrees) -> Tree {
 }
 
 /// With a checksum, so that flipped bits of a bundle can be told from those of its hash.
-fn compressed(plain: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn compressed(plain: &[u8]) -> io::Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
     compressor.include_checksum(true)?;
     compressor.compress(plain)
+}
+
+/// The leaves of a bundle, full or not, plain or compressed; `None`: it is damaged.
+pub(crate) fn expanded(file: &[u8]) -> Option<Vec<Bytes>> {
+    let plain = match file.starts_with(&ZSTD_MAGIC) {
+        true => zstd::bulk::decompress(file, BUNDLE_BYTES_MAX).ok()?,
+        false => file.to_vec(),
+    };
+    let leaves = bundle::decode(&plain).ok()?;
+    Some(leaves.into_iter().map(Bytes::copy_from_slice).collect())
 }
 
 /// The root of a full bundle.

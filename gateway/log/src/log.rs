@@ -12,8 +12,8 @@ use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::note::{KeyFault, NoteFault};
 use guan_evidence::verify::rollover_text;
 use guan_evidence::{
-    Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
-    ProofFault, Subtrees, Tree, VerifierKey, leaf_hash, prove_consistency,
+    Chain, Checkpoint, CheckpointError, EpochStart, GapReason, Leaf, LeafBody, Lineage, LogNodes,
+    ProofFault, Subtrees, TpmStart, Tree, VerifierKey, leaf_hash, prove_consistency,
 };
 use guan_model::{BootNumber, Digest, Now, Signer};
 use guan_spool::Disk;
@@ -71,6 +71,16 @@ impl LeavesDamaged {
     }
 }
 
+/// What the leaves that a start looks at say of the TPM.
+#[derive(Debug, Clone, Default)]
+pub struct TpmWords {
+    /// The newest start with a TPM, and the newest link of its digest over all boots after that.
+    pub start: Option<TpmStart>,
+    pub chain: Option<Chain>,
+    /// These are all leaves of the log.
+    pub are_all: bool,
+}
+
 /// A head that was signed, and what a witness needs to take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHead {
@@ -100,10 +110,12 @@ pub struct EvidenceLog<D: Disk> {
     cosigned: u64,
     lost: Option<LeavesLost>,
     damaged: Vec<LeavesDamaged>,
+    told: Vec<LeavesDamaged>,
     begun: Option<EpochStart>,
     last_boot: Option<BootNumber>,
     anchored: Option<u64>,
     chained: Option<u64>,
+    tpm_words: TpmWords,
     /// Of all bundles but the last; `None` until somebody asks.
     bundle_bytes: Option<u64>,
     is_head_damaged: bool,
@@ -153,6 +165,7 @@ impl<D: Disk> EvidenceLog<D> {
         log.committed_weighty = log.weighty;
         let have = log.tree.size();
         if have < log.checkpoint_size || sealed.is_cut {
+            log.keep_end(&known)?;
             log.begin_epoch(base, LeavesLost { have, promised: log.checkpoint_size })?;
         }
         Ok(log)
@@ -180,10 +193,12 @@ impl<D: Disk> EvidenceLog<D> {
             cosigned: 0,
             lost: None,
             damaged: Vec::new(),
+            told: Vec::new(),
             begun: None,
             last_boot: None,
             anchored: None,
             chained: None,
+            tpm_words: TpmWords::default(),
             bundle_bytes: None,
             is_head_damaged: false,
         }
@@ -210,6 +225,11 @@ impl<D: Disk> EvidenceLog<D> {
             }
             break;
         }
+        // Older words than those that cannot be read are not the last ones.
+        if passed > 0 {
+            self.tpm_words = TpmWords::default();
+        }
+        self.tpm_words.are_all = passed == 0 && self.subtrees.bundles() <= 1;
         // No bundle holds more boots than leaves: the next number is new, whatever they held.
         let boots = passed * u32::try_from(BUNDLE_LEAVES_MAX).expect("256 fits");
         self.last_boot =
@@ -218,11 +238,22 @@ impl<D: Disk> EvidenceLog<D> {
 
     fn remember(&mut self, body: &LeafBody) {
         match body {
+            LeafBody::TpmStart(start) => {
+                self.tpm_words.start = Some(start.clone());
+                self.tpm_words.chain = None;
+            }
             LeafBody::Anchor(anchor) => self.anchored = Some(anchor.size),
-            LeafBody::Chain(chain) => self.chained = Some(chain.size),
+            LeafBody::Chain(chain) => {
+                self.chained = Some(chain.size);
+                self.tpm_words.chain = Some(chain.clone());
+            }
             LeafBody::Cosigned(cosigned) => self.cosigned = self.cosigned.max(cosigned.size),
-            LeafBody::LogGap { from, through, reason: GapReason::Damage } => {
-                self.damaged.retain(|one| one.from < *from || one.through > *through);
+            LeafBody::LogGap { from, through, reason: GapReason::Damage, refill } => {
+                let told = LeavesDamaged { from: *from, through: *through };
+                self.told.retain(|one| *one != told);
+                if refill.is_none() && self.damaged.contains(&told) {
+                    self.told.push(told);
+                }
             }
             _ => {}
         }
@@ -245,6 +276,24 @@ impl<D: Disk> EvidenceLog<D> {
         self.unsealed.push(bytes);
     }
 
+    /// What the epoch that ends here still has beside its bundles, for whoever refills and reads it.
+    fn keep_end(&mut self, known: &Known<'_>) -> Result<(), EvidenceLogError> {
+        match self.try_keep_end(known) {
+            // The box must go on; the mirror has what was cosigned.
+            Err(fault) if fault.is_no_space() => Ok(()),
+            kept => kept,
+        }
+    }
+
+    fn try_keep_end(&mut self, known: &Known<'_>) -> Result<(), EvidenceLogError> {
+        if let Some(note) = known.spare_head.filter(|note| known.read(note, &self.origin).is_ok()) {
+            self.bundles.set_cosigned(note)?;
+        }
+        // A stop may have come before whole bundles were sealed.
+        self.seal()?;
+        Ok(self.bundles.set_tail(self.sealed_size(), &self.unsealed)?)
+    }
+
     /// The log ends in loss; another one begins in its place.
     fn begin_epoch(&mut self, base: &str, lost: LeavesLost) -> Result<(), EvidenceLogError> {
         let (old, next) = (self.bundles.epoch(), self.bundles.epoch().next());
@@ -263,7 +312,9 @@ impl<D: Disk> EvidenceLog<D> {
         (self.subtrees, self.tree, self.committed) = Default::default();
         (self.checkpoint_size, self.cosigned) = (0, 0);
         (self.anchored, self.chained) = (None, None);
+        self.tpm_words = TpmWords::default();
         self.damaged.clear();
+        self.told.clear();
         (self.weighty, self.committed_weighty) = (0, 0);
         self.unsealed.clear();
         Ok(())
@@ -297,9 +348,27 @@ impl<D: Disk> EvidenceLog<D> {
         self.is_head_damaged
     }
 
-    /// Leaves that cannot be read and of which the log does not say so yet: to be recorded after the start.
+    /// Leaves that cannot be read, as far as a start looks.
     pub fn damaged(&self) -> &[LeavesDamaged] {
         &self.damaged
+    }
+
+    /// Those of which the log does not say so yet: to be recorded after the start.
+    pub fn untold(&self) -> impl Iterator<Item = LeavesDamaged> {
+        self.damaged.iter().filter(|one| !self.told.contains(one)).copied()
+    }
+
+    pub(crate) fn bundles(&self) -> &Bundles<D> {
+        &self.bundles
+    }
+
+    pub(crate) fn subtrees(&self) -> &Subtrees {
+        &self.subtrees
+    }
+
+    /// The files took other sizes.
+    pub(crate) fn forget_sizes(&mut self) {
+        self.bundle_bytes = None;
     }
 
     /// The first leaf of this epoch, when it began just now: to be appended before any other.
@@ -311,6 +380,17 @@ impl<D: Disk> EvidenceLog<D> {
     /// leaves.
     pub fn last_outside(&self) -> (Option<u64>, Option<u64>) {
         (self.anchored, self.chained)
+    }
+
+    /// What those last leaves say of the TPM.
+    pub fn tpm_words(&self) -> &TpmWords {
+        &self.tpm_words
+    }
+
+    /// Numbers of the bundles that cannot be read, as far as a start looks.
+    pub fn damaged_bundles(&self) -> Vec<u64> {
+        let width = BUNDLE_LEAVES_MAX as u64;
+        self.damaged.iter().map(|one| one.from / width).collect()
     }
 
     /// The newest boot number that the log's tail names.
@@ -508,7 +588,7 @@ pub struct Known<'k> {
     /// The keys that signed its heads.
     pub lineage: &'k Lineage,
     /// A signed head that was kept elsewhere, such as the last one that was cosigned: in place of the log's own,
-    /// where that is damaged.
+    /// where that is damaged, gone or older.
     pub spare_head: Option<&'k str>,
 }
 
@@ -520,14 +600,17 @@ impl Known<'_> {
         bundles: &Bundles<D>,
         origin: &str,
     ) -> Result<(Option<LogHead>, bool), EvidenceLogError> {
-        let Some(text) = bundles.checkpoint()? else { return Ok((None, false)) };
+        let spare = self.spare_head.and_then(|text| self.read(text, origin).ok());
+        let Some(text) = bundles.checkpoint()? else { return Ok((spare, false)) };
         match self.read(&text, origin) {
-            Ok(head) => Ok((Some(head), false)),
+            // A head that somebody else has seen is promised, too, whatever became of the log's own file.
+            Ok(head) => {
+                Ok((Some(spare.filter(|spare| spare.size > head.size).unwrap_or(head)), false))
+            }
             Err(fault @ CheckpointError::Note(NoteFault::OtherKeys { .. })) => {
                 Err(EvidenceLogError::Checkpoint(fault))
             }
             Err(_) => {
-                let spare = self.spare_head.and_then(|text| self.read(text, origin).ok());
                 bundles.set_head_aside()?;
                 Ok((spare, true))
             }

@@ -50,6 +50,9 @@ impl<D: Disk> LogReader<D> {
                 size += 1;
             }
         }
+        // The journal forgets those of an epoch that has ended.
+        let kept = bundles.tail()?.into_iter().skip(tail.len());
+        tail.extend(kept);
         let subtrees = bundles.subtrees()?;
         Ok(Self { bundles, subtrees, tail })
     }
@@ -70,6 +73,11 @@ impl<D: Disk> LogReader<D> {
 
     pub fn checkpoint(&self) -> Result<Option<String>, LogFileFault> {
         self.bundles.checkpoint()
+    }
+
+    /// The last head that a witness cosigned, of an epoch that has ended.
+    pub fn cosigned(&self) -> Result<Option<String>, LogFileFault> {
+        self.bundles.cosigned()
     }
 
     /// Leaves of the newest signed head; 0 before the first.

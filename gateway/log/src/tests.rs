@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod damage;
+mod refill;
 mod rot;
 
 const BASE: &str = "guan/box-1";
@@ -392,12 +393,14 @@ fn a_damaged_newest_bundle_is_passed_over() {
     assert_eq!((log.head(), log.damaged(), log.begun()), (sealed, &[damaged][..], None));
     assert_eq!(log.last_boot(), Some(BootNumber(1 + 256)), "above any that was lost");
     let LeavesDamaged { from, through } = damaged;
-    let gap = LeafBody::LogGap { from, through, reason: guan_evidence::GapReason::Damage };
+    let reason = guan_evidence::GapReason::Damage;
+    let gap = LeafBody::LogGap { from, through, reason, refill: None };
     shorter.journal.push(log.append(&now(0), BootNumber(300), gap));
     log.handle_committed();
-    assert_eq!(log.damaged(), [damaged]);
+    assert_eq!(log.untold().collect::<Vec<_>>(), [damaged]);
     let again = shorter.open();
-    assert_eq!((again.head(), again.damaged()), (log.head(), &[][..]));
+    assert_eq!((again.head(), again.untold().count()), (log.head(), 0));
+    assert_eq!(again.damaged(), [damaged], "told, and still not here");
     // With its hash gone too the log ends; whoever signed nothing yet has promised nothing.
     shorter.disk.put("subtrees", &[0; 32]);
     let log = shorter.open();

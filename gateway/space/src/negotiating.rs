@@ -4,7 +4,7 @@
 //! A contract that is finalized goes into the box's set at once, which brings it in force.
 
 use crate::catalogues::{Accepted, Catalogues};
-use crate::logs::mirrors::MirrorLetter;
+use crate::logs::mirrors::{AskLetter, MirrorLetter};
 use crate::parties::{PartyKeys, Strangers};
 use crate::sets::{SetFault, Sets};
 use bytes::Bytes;
@@ -165,11 +165,14 @@ impl Mail {
                 let sent = self.received.send((box_id.clone(), letter)).await;
                 sent.map_err(|_| "the space stops".to_owned())
             }
-            Topic::Witness | Topic::Mirror => {
+            Topic::Witness | Topic::Mirror | Topic::MirrorAsk => {
                 let logs = self.logs.as_ref().ok_or("this space watches no logs")?;
-                if letter.topic == Topic::Mirror {
-                    MirrorLetter::parse(&letter.body).map_err(|fault| describe(&fault))?;
-                }
+                let read = match letter.topic {
+                    Topic::Mirror => MirrorLetter::parse(&letter.body).map(drop),
+                    Topic::MirrorAsk => AskLetter::parse(&letter.body).map(drop),
+                    _ => Ok(()),
+                };
+                read.map_err(|fault| describe(&fault))?;
                 let sent = logs.received.send((box_id.clone(), letter)).await;
                 sent.map_err(|_| "the space stops".to_owned())
             }

@@ -8,11 +8,13 @@ use crate::received::Tally;
 use crate::store::{
     Announcement, DatasetTotals, Judged, Store, StoreCounters, StoreError, StoredGap, StreamKey,
 };
+use guan_evidence::epoch::{epoch_base, epoch_number};
 use guan_evidence::{Checkpoint, LeafBody};
 use guan_link::driver::Receipt;
 use guan_log::LogHead;
 use guan_model::{BatchSeq, BoxId, DatasetId, Digest, Now, SpoolId, StreamId};
 use guan_spool::{Disk, JournalError};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,6 +213,13 @@ fn stage<D: Disk>(
             let verdict = compare_heads(known.map(String::as_str), &text);
             match &verdict {
                 Ok(size) if known != Some(&text) => {
+                    let (before, after) = (known.map(|known| name(known)), name(&text));
+                    if let Some(before) = before.filter(|before| *before != after) {
+                        let alarm = format!(
+                            "its log goes on as {after} in place of {before}, as after a loss"
+                        );
+                        raise(status, &box_id, &alarm);
+                    }
                     tracing::debug!(%box_id, size, "a signed head of a log");
                     store.note_checkpoint(&box_id, &text)?;
                 }
@@ -222,12 +231,21 @@ fn stage<D: Disk>(
     })
 }
 
-/// A log only grows, and one size has one root. Whoever signs otherwise shows two logs.
+/// A log only grows, and one size has one root. Whoever signs otherwise shows two logs. A later epoch begins anew:
+/// its first entry says why, and the witness closes the one before.
 fn compare_heads(known: Option<&str>, new: &str) -> Result<u64, String> {
     let new = Checkpoint::parse_unverified(new).map_err(|fault| fault.to_string())?;
     let Some(known) = known.and_then(|text| Checkpoint::parse_unverified(text).ok()) else {
         return Ok(new.size);
     };
+    let base = epoch_base(&known.origin).unwrap_or(&known.origin);
+    match epoch_number(base, &new.origin).cmp(&epoch_number(base, &known.origin)) {
+        Ordering::Greater => return Ok(new.size),
+        Ordering::Less if epoch_number(base, &new.origin).is_some() => {
+            return Err(format!("the log goes back from {} to {}", known.origin, new.origin));
+        }
+        _ => {}
+    }
     if new.size < known.size {
         return Err(format!("the log shrank from {} to {} entries", known.size, new.size));
     }
@@ -235,6 +253,11 @@ fn compare_heads(known: Option<&str>, new: &str) -> Result<u64, String> {
         return Err(format!("the log of {} entries has two roots: a fork", new.size));
     }
     Ok(new.size)
+}
+
+/// The name of a log, for people.
+fn name(head: &str) -> &str {
+    head.lines().next().unwrap_or_default()
 }
 
 fn raise(status: &watch::Sender<StoreStatus>, box_id: &BoxId, alarm: &str) {
@@ -316,6 +339,17 @@ mod tests {
         check(Some(head(5, 1)), &head(6, 2), Ok(6));
         check(Some(head(5, 1)), &head(5, 2), Err("two roots"));
         check(Some(head(5, 1)), &head(4, 1), Err("shrank"));
+        // Another epoch is another log, and no epoch comes back.
+        let of = |origin: &str, size: u64| {
+            let (key, _) = guan_identity::LogKeyFile::generate(origin).unwrap();
+            Checkpoint::sign(origin, size, &Digest([3; 32]), &key).unwrap()
+        };
+        let (second, third) = (of("guan/box-1/e2", 2), of("guan/box-1/e3", 1));
+        check(Some(head(5, 1)), &second, Ok(2));
+        check(Some(second.clone()), &third, Ok(1));
+        check(Some(second.clone()), &of("guan/box-1/e2", 1), Err("shrank"));
+        check(Some(third.clone()), &second, Err("goes back"));
+        check(Some(second), &head(9, 1), Err("goes back"));
         check(None, "nonsense", Err("line"));
     }
 }

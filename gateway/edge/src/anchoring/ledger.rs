@@ -37,6 +37,20 @@ pub enum Suspicion {
          cosigned last"
     )]
     Head,
+    #[error(
+        "the TPM remembers a head of {known} entries, and the log admits {found}: entries are gone of which nobody \
+         says so"
+    )]
+    Heads { known: u64, found: u64 },
+    #[error(
+        "the head of {size} entries that the TPM remembers is not of this log: it was written anew"
+    )]
+    History { size: u64 },
+    #[error(
+        "the log's last word about the TPM's digest over heads is not what the TPM has: the log was set back, begun \
+         anew or written anew"
+    )]
+    Word,
     #[error("the TPM was reset {found} times and the log knows of {known}: it is another TPM")]
     Resets { known: u32, found: u32 },
 }
@@ -63,6 +77,9 @@ struct Kept {
     chain: Option<Digest>,
     /// A head that may or may not be in the chain already.
     intent: Option<TrailHead>,
+    /// Name of the log whose heads these are; ledgers of earlier releases do not say.
+    #[serde(default)]
+    log: Option<String>,
 }
 
 /// The ledger. Times are those since boot.
@@ -80,8 +97,9 @@ pub struct Ledger {
 impl Ledger {
     /// Of a log that no TPM knows yet, on a TPM that knows of no log.
     pub fn new(attestation_key: Digest, resets: u32, trail: Digest) -> Self {
-        let (base, trail, chain, intent) = (trail, Vec::new(), None, None);
-        let kept = Kept { schema: SCHEMA, attestation_key, resets, base, trail, chain, intent };
+        let (base, trail, chain, intent, log) = (trail, Vec::new(), None, None, None);
+        let kept =
+            Kept { schema: SCHEMA, attestation_key, resets, base, trail, chain, intent, log };
         Self { kept, extended: 0, anchored_at: None, chained_at: None, chained_size: 0 }
     }
 
@@ -173,7 +191,43 @@ impl Ledger {
     }
 
     fn after(&self, head: &TrailHead) -> Digest {
-        extended(&self.kept.chain.unwrap_or(Digest([0; 32])), &head.digest)
+        Self::linked(self.kept.chain, head)
+    }
+
+    /// The chain once a head has joined it.
+    pub(super) fn linked(before: Option<Digest>, head: &TrailHead) -> Digest {
+        extended(&before.unwrap_or(Digest([0; 32])), &head.digest)
+    }
+
+    /// Whether it is of the TPM with this attestation key.
+    pub fn is_of(&self, attestation_key: &Digest) -> bool {
+        self.kept.attestation_key == *attestation_key
+    }
+
+    /// Name of the log whose heads it has.
+    pub fn log(&self) -> Option<&str> {
+        self.kept.log.as_deref()
+    }
+
+    /// All heads that it knows.
+    pub(super) fn heads(&self) -> Vec<TrailHead> {
+        self.kept.trail.iter().chain(&self.kept.intent).copied().collect()
+    }
+
+    /// The log that goes on; `begins`: it is another one than that whose heads are here. Those are nothing that this
+    /// one can anchor or chain: register and chain go on from where the TPM has them, which `handle_start` has
+    /// compared.
+    pub fn handle_log(
+        &mut self,
+        log: &str,
+        begins: bool,
+        (trail, chain): (Digest, Option<Digest>),
+    ) {
+        if begins || self.log().is_some_and(|known| known != log) {
+            self.begin_trail(self.kept.resets, trail);
+            (self.kept.chain, self.kept.intent) = (chain, None);
+        }
+        self.kept.log = Some(log.to_owned());
     }
 
     /// A head was signed. It joins the trail unless the trail is full, which an anchor cures; whether

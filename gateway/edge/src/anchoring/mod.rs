@@ -4,6 +4,9 @@
 //! A TPM that is gone or slow costs anchors and never the collection. Times are those since boot.
 
 pub mod ledger;
+mod words;
+
+pub use words::{ChainWord, DigestAt, LogWords};
 
 use guan_evidence::tpm::{TpmClock, extended};
 use guan_evidence::{
@@ -62,15 +65,9 @@ fn read_ledger(path: &Path) -> Option<Ledger> {
     Ledger::decode(&bytes)
 }
 
-/// Compares what the TPM remembers with this disk. Whoever calls this keeps the anchors once the leaves are
-/// durable. `size` is that of the log, `last` what its last leaves
-/// say of anchors and chain.
-pub fn begin(
-    tpm: &Tpm,
-    state_dir: &Path,
-    size: u64,
-    last: (Option<u64>, Option<u64>),
-) -> Result<Found, AnchorFault> {
+/// Compares what the TPM remembers with this disk: with the ledger, and with the log's own words. Whoever calls this
+/// keeps the anchors once the leaves are durable.
+pub fn begin(tpm: &Tpm, state_dir: &Path, words: &LogWords<'_>) -> Result<Found, AnchorFault> {
     let ask = "say what it remembers of the log";
     let found = tpm.call_within(START_WAIT, ask, |chip| chip.remembered())?;
     let path = state_dir.join(LEDGER_FILE);
@@ -78,12 +75,22 @@ pub fn begin(
     let (clock, trail, chain) = (found.clock, found.trail, found.chain);
     // Without a ledger the log is new, or an older program wrote it; then the chain must be new too.
     let key = key_digest(&found.attestation_key);
+    let before = known.clone().filter(|ledger| ledger.is_of(&key));
     let mut ledger = known.unwrap_or_else(|| Ledger::new(key, clock.resets, trail));
-    let suspicions = ledger.handle_start(key, &clock, (trail, chain), last);
+    let mut suspicions = ledger.handle_start(key, &clock, (trail, chain), words.last);
+    let more = before.iter().flat_map(|before| before.compare_log(words, chain));
+    // That the chain is another one is said once.
+    let is_said = suspicions.contains(&Suspicion::Chain);
+    suspicions.extend(more.filter(|one| !(is_said && *one == Suspicion::Word)));
+    let is_other =
+        |one: &Suspicion| matches!(one, Suspicion::Heads { .. } | Suspicion::History { .. });
+    let begins = words.begun.is_some() || suspicions.iter().any(is_other);
+    ledger.handle_log(&words.origin, begins, (trail, chain));
     let mut leaves = vec![LeafBody::TpmStart(tpm_start(&found))];
     if !suspicions.is_empty() {
         let reason = GapReason::RolledBack;
-        leaves.push(LeafBody::LogGap { from: size, through: size, reason });
+        let size = words.size;
+        leaves.push(LeafBody::LogGap { from: size, through: size, reason, refill: None });
     }
     let anchors = Anchors { tpm: tpm.clone(), path, ledger };
     Ok(Found { anchors, leaves, suspicions })

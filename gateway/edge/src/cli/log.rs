@@ -1,7 +1,7 @@
 //! `guan log`.
 
 use super::{Common, load, print_json};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use guan_configs::EdgeConfig;
 use guan_evidence::verify::Trust;
@@ -9,7 +9,7 @@ use guan_evidence::view::{vouched, vouched_line};
 use guan_evidence::{Checkpoint, CosignatureKey, Leaf, LeafBody, Lineage, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_link::driver::describe;
-use guan_log::LogReader;
+use guan_log::{Epoch, LogReader};
 use guan_spool::{OsDisk, spool};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -73,12 +73,26 @@ fn trust(config: &EdgeConfig, origin: &str, key: &VerifierKey) -> Trust {
 
 /// The newest epoch of the log, as it is on the disk now.
 pub(super) fn reader(config: &EdgeConfig) -> anyhow::Result<LogReader<OsDisk>> {
+    reader_of(config, None)
+}
+
+/// One epoch of it.
+pub(super) fn reader_of(
+    config: &EdgeConfig,
+    epoch: Option<u16>,
+) -> anyhow::Result<LogReader<OsDisk>> {
+    let number = |number| Epoch::new(number).context("the log has no epoch of this number");
+    let epoch = epoch.map(number).transpose()?;
     let log = disk(config, guan_edge::run::LOG_DIR)?;
     let mut journal: Vec<(u64, Bytes)> = Vec::new();
     spool::verify(&disk(config, guan_edge::run::SPOOL_DIR)?, &mut |place, leaf| {
         journal.push((place, Bytes::copy_from_slice(leaf)));
     })?;
-    Ok(LogReader::open(log, None, journal)?)
+    let reader = LogReader::open(log, epoch, journal)?;
+    if epoch.is_some() && reader.size()? == 0 {
+        bail!("{} has no entries here", reader.epoch().origin(&config.evidence.origin));
+    }
+    Ok(reader)
 }
 
 /// All leaves in order: the full bundles, then what still lies in the spool.
@@ -98,10 +112,10 @@ fn count_denied(denied: &mut BTreeMap<String, BTreeMap<String, u64>>, leaf: &[u8
     }
 }
 
-pub(super) fn verify(common: &Common) -> anyhow::Result<ExitCode> {
+pub(super) fn verify(common: &Common, epoch: Option<u16>) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let keys = lineage(&config)?;
-    let log = reader(&config)?;
+    let log = reader_of(&config, epoch)?;
     let first = log.first()?;
     let origin = log.epoch().origin(&config.evidence.origin);
     // Hand-overs among the entries that are here are followed; those before are the lineage's word.

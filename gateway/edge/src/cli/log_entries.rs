@@ -1,10 +1,10 @@
 //! `guan log show`: entries of the log for people.
 
 use super::acts::openings;
-use super::log::read_leaves;
+use super::log::reader;
 use super::{Common, load, print_json};
 use guan_evidence::view::{Newest, entry, line};
-use guan_log::Openings;
+use guan_log::{Openings, Piece};
 use guan_policy::object::moment_text;
 use serde_json::json;
 use std::process::ExitCode;
@@ -18,7 +18,17 @@ pub(super) fn show(
 ) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let mut newest = Newest::new(last, kind);
-    read_leaves(&config, &mut |bytes| newest.handle_bytes(bytes))?;
+    let mut next = 0;
+    reader(&config)?.for_each_piece(&mut |piece| match piece {
+        Piece::Leaf(index, bytes) => {
+            next = index + 1;
+            newest.handle_bytes(bytes);
+        }
+        Piece::Damaged { through } => {
+            eprintln!("guan: entries {next} to {through} cannot be read: their bundle is damaged");
+            next = through + 1;
+        }
+    })?;
     let known = if disclose { openings(&config)? } else { Openings::default() };
     if common.json {
         let entries = newest.entries().map(|(leaf, json)| {

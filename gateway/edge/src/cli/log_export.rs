@@ -1,7 +1,7 @@
 //! `guan log export` and `guan log prove`: entries with proofs, for people who trust no program of ours.
 
 use super::acts::{openings, record_export};
-use super::log::{key_of, lineage, log_signer, reader, witness_keys};
+use super::log::{key_of, lineage, log_signer, reader_of, witness_keys};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -31,6 +31,9 @@ pub(super) struct ExportArguments {
     /// The whole log as C2SP tlog-tiles, in this new folder, instead of a bundle.
     #[arg(long, conflicts_with_all = ["out", "from", "through", "contract", "kind"])]
     tiles: Option<PathBuf>,
+    /// Of an epoch that has ended, by its number; without, of the newest.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    epoch: Option<u16>,
     /// First entry.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -64,6 +67,9 @@ pub(super) struct ProveArguments {
     /// The entry's place in the log.
     #[arg(long)]
     index: u64,
+    /// Of an epoch that has ended, by its number; without, of the newest.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    epoch: Option<u16>,
     /// Into this new file instead of the terminal.
     #[arg(long, required_if_eq("receipt", "true"))]
     out: Option<PathBuf>,
@@ -81,7 +87,7 @@ pub(super) fn head(
 ) -> anyhow::Result<(String, Checkpoint)> {
     let cosigned = fs::read_to_string(config.state_dir.join(COSIGNED_FILE)).ok();
     let own = reader.checkpoint()?;
-    for text in [cosigned, own].into_iter().flatten() {
+    for text in [cosigned, reader.cosigned()?, own].into_iter().flatten() {
         let head = Checkpoint::parse_unverified(&text)?;
         let is_known = head.origin == reader.epoch().origin(&config.evidence.origin);
         if is_known && head.size >= needed && head.size <= reader.size()? {
@@ -153,7 +159,7 @@ impl<'a> Choice<'a> {
 
 pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.common.config)?;
-    let reader = reader(&config)?;
+    let reader = reader_of(&config, arguments.epoch)?;
     if let Some(folder) = &arguments.tiles {
         return export_tiles(&config, &reader, folder, arguments.common.json);
     }
@@ -324,7 +330,7 @@ fn export_tiles(
 /// A C2SP tlog-proof, or a COSE Receipt.
 pub(super) fn prove(arguments: &ProveArguments) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.common.config)?;
-    let reader = reader(&config)?;
+    let reader = reader_of(&config, arguments.epoch)?;
     let index = arguments.index;
     let needed = index.checked_add(1).context("no log is that long")?;
     let (text, signed) = head(&config, &reader, needed)?;

@@ -18,6 +18,7 @@ mod log_export;
 mod meter;
 mod negotiate;
 mod rollover;
+mod scrub;
 mod show;
 mod spool;
 mod timestamp;
@@ -227,8 +228,24 @@ enum LogCommand {
     },
     /// Destroy what says who acted in entries; they prove as before, and nobody can tell any more who it was.
     Erase(acts::EraseArguments),
-    /// Check tree, signed head and rules of the whole log. Changes nothing.
-    Verify(Common),
+    /// Check tree, signed head and rules of the whole log. It reads every bundle again, as the scrub does, and
+    /// changes nothing.
+    Verify {
+        #[command(flatten)]
+        common: Common,
+        /// An epoch that has ended, by its number; without, the newest.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        epoch: Option<u16>,
+    },
+    /// Have the running gateway read the log's bundles again now, as it does each evidence.scrub_interval_d days;
+    /// what is damaged it tells, and gets back from the space's mirror. Ends with status 1 if it finds something.
+    Scrub {
+        #[command(flatten)]
+        common: Common,
+        /// How long to wait for its end.
+        #[arg(long, default_value_t = 600)]
+        wait_s: u64,
+    },
     /// Print the newest signed head.
     Head(Common),
     /// Have an authority say by when the log's head was there (RFC 3161); its request and answer are files.
@@ -407,7 +424,8 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
         Command::Spool(SpoolCommand::Drop(arguments)) => spool::drop_waiting(arguments),
         Command::Meter(common) => meter::execute(common),
-        Command::Log(LogCommand::Verify(common)) => log::verify(common),
+        Command::Log(LogCommand::Verify { common, epoch }) => log::verify(common, *epoch),
+        Command::Log(LogCommand::Scrub { common, wait_s }) => scrub::execute(common, *wait_s),
         Command::Log(LogCommand::Head(common)) => log::head(common),
         Command::Log(LogCommand::Timestamp(command)) => timestamp::execute(command),
         Command::Log(LogCommand::Rollover { common, by, wait_s }) => {

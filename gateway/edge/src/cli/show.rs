@@ -6,7 +6,8 @@ use guan_configs::edge::EdgeConfig;
 use guan_edge::flash::{FULL_WRITES, FlashView};
 use guan_edge::status::{EvidenceStatus, GuanStatus, LinkUse};
 use guan_edge::system_clock::wall_time;
-use guan_model::ByteCount;
+use guan_model::{ByteCount, WallTime};
+use guan_policy::object::moment_text;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -200,6 +201,22 @@ fn show_evidence(evidence: &EvidenceStatus) {
     ];
     let known = sizes.iter().filter_map(|(what, size)| Some(format!("{what} {}", (*size)?)));
     println!("           {}", known.collect::<Vec<_>>().join(", "));
+    if let Some(ended_ms) = evidence.scrub_ended_ms {
+        let at = moment_text(WallTime::from_millis(ended_ms));
+        let damaged = match (evidence.scrub_found, evidence.damaged_bundles) {
+            (0, 0) => "nothing damaged".to_owned(),
+            (found, damaged) => format!("{found} damaged bundles found, {damaged} are now"),
+        };
+        println!("           scrubbed {at}: {damaged}");
+    } else if evidence.damaged_bundles > 0 {
+        println!("           {} damaged bundles", evidence.damaged_bundles);
+    }
+    if evidence.refilled_bundles > 0 {
+        println!(
+            "           {} bundles came back from the space's mirror since the start",
+            evidence.refilled_bundles
+        );
+    }
     if let Some(suspect) = &evidence.suspect {
         println!("           SUSPECT: {suspect}");
     }

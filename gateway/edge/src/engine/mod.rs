@@ -11,6 +11,7 @@
 
 mod commit;
 mod endings;
+mod mending;
 mod notices;
 mod outside;
 mod pending;
@@ -20,6 +21,7 @@ use crate::leaving::{Door, Standing};
 use crate::memory::Memory;
 use crate::rows::Rows;
 use crate::vault::{Vault, VaultFault};
+use bytes::Bytes;
 use guan_catalogue::Day;
 use guan_catalogue::quality::Ledger;
 use guan_evidence::{DataGap, GapReason, LeafBody, Program, Salvage, Statement};
@@ -78,6 +80,7 @@ pub struct EngineConfig {
 }
 
 use endings::HandOver;
+pub use mending::{Inspected, RefillOutcome, RefillRefusal, Suspect};
 use notices::{Notices, Occasion};
 pub use surroundings::{Heard, Surroundings};
 
@@ -167,6 +170,19 @@ pub enum Event<T> {
     WitnessAt {
         size: u64,
     },
+    /// Bundles of the log that may be damaged, or may be here again. Tickets are those of `Notes`.
+    Inspect {
+        bundles: Vec<Suspect>,
+        /// Wants to know the roots of bundles from here on.
+        roots_from: Option<u64>,
+        ticket: u64,
+    },
+    /// Leaves of a bundle as the space's mirror has them.
+    Refill {
+        number: u64,
+        leaves: Vec<Bytes>,
+        ticket: u64,
+    },
     /// Batches of a stream can never leave on their terms.
     Forfeited {
         stream: StreamId,
@@ -214,6 +230,9 @@ pub enum Effect<T> {
     Look,
     /// The log has a new signed head.
     Checkpoint(SignedHead),
+    /// What was seen of bundles, and what became of leaves that came. `Noted` follows when it is durable.
+    Inspected(Inspected),
+    BundleRefilled(RefillOutcome),
     /// The leaves of all tickets up to this one are durable.
     Noted(u64),
     /// The log has another key; comes before the first head that it signs. `None`: the disk is full, and the
@@ -407,6 +426,12 @@ impl<D: Disk, T> Engine<D, T> {
             Event::Notes { actor, bodies, ticket } => {
                 self.handle_notes(now, actor, bodies, ticket)?;
             }
+            Event::Inspect { bundles, roots_from, ticket } => {
+                self.handle_inspect(now, &bundles, roots_from, ticket)?;
+            }
+            Event::Refill { number, leaves, ticket } => {
+                self.handle_refill(now, number, &leaves, ticket)?;
+            }
             Event::RollKey { signer, actor, quote } => self.roll_key(now, signer, actor, quote)?,
             Event::Mirrored { size } => self.handle_mirrored(now, size)?,
             Event::WitnessAt { size } => {
@@ -499,12 +524,8 @@ impl<D: Disk, T> Engine<D, T> {
         if salvage != Salvage::default() {
             self.note(now, LeafBody::Salvage(salvage));
         }
-        for LeavesDamaged { from, through } in self.evidence.damaged().to_vec() {
-            self.note(now, LeafBody::LogGap { from, through, reason: GapReason::Damage });
-            self.effects.push_back(Effect::Alarm(format!(
-                "entries {from} to {through} of the evidence log cannot be read any more; it goes on \
-                 after them; keep the disk for examination, the space's mirror may have them"
-            )));
+        for LeavesDamaged { from, through } in self.evidence.untold().collect::<Vec<_>>() {
+            self.note_damage(now, from, through);
         }
         outside.into_iter().for_each(|body| self.note(now, body));
         if let Some(epoch) = begun {

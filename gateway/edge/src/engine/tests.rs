@@ -4,6 +4,7 @@ use super::*;
 
 mod endings;
 mod full_log;
+mod mending;
 mod rollover;
 
 use guan_evidence::verify::LogVerifier;
@@ -384,7 +385,10 @@ fn a_damaged_bundle_is_recorded_once() {
     let tail = rig.log_reader().bundle(1).unwrap();
     let tail = tail.iter().map(|leaf| Leaf::decode(leaf).unwrap().body);
     let gaps: Vec<LeafBody> = tail.filter(|body| matches!(body, LeafBody::LogGap { .. })).collect();
-    assert_eq!(gaps, [LeafBody::LogGap { from: 0, through: 255, reason: GapReason::Damage }]);
+    assert_eq!(
+        gaps,
+        [LeafBody::LogGap { from: 0, through: 255, reason: GapReason::Damage, refill: None }]
+    );
 }
 
 #[test]

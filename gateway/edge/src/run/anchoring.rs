@@ -123,6 +123,8 @@ impl Anchoring {
         let size = self.newest.map_or(0, |head| head.size);
         self.board.suspect(suspicion.to_string());
         let reason = guan_evidence::GapReason::RolledBack;
-        self.scribe.note(LeafBody::LogGap { from: size, through: size, reason }).await;
+        self.scribe
+            .note(LeafBody::LogGap { from: size, through: size, reason, refill: None })
+            .await;
     }
 }

@@ -77,25 +77,35 @@ pub(super) struct Mail {
     negotiations: mpsc::Sender<Letter>,
     receipts: mpsc::Sender<Letter>,
     evidence: mpsc::Sender<Letter>,
+    refills: mpsc::Sender<Letter>,
     sent: mpsc::Receiver<Letter>,
 }
 
 /// Letters out, and the letters of one reader in.
 pub(super) type Desk = (mpsc::Sender<Letter>, mpsc::Receiver<Letter>);
 
+/// For those who look after the log.
+pub(super) struct LogDesks {
+    pub(super) evidence: Desk,
+    /// Leaves that the mirror gives back.
+    pub(super) refills: Desk,
+}
+
 /// Who reads and writes letters, and the link's ends of their mail.
 pub(super) fn post_office(
     config: &EdgeConfig,
     board: &Board,
-) -> Result<(Negotiator, Publisher, Desk, Mail), NegotiatingFault> {
+) -> Result<(Negotiator, Publisher, LogDesks, Mail), NegotiatingFault> {
     let (out, sent) = mpsc::channel(LETTERS_MAX);
     let (negotiations, letters) = mpsc::channel(LETTERS_MAX);
     let (receipts, answers) = mpsc::channel(LETTERS_MAX);
     let (evidence, about_logs) = mpsc::channel(LETTERS_MAX);
+    let (refills, leaves) = mpsc::channel(LETTERS_MAX);
     let negotiator = Negotiator::open(config, board, out.clone(), letters)?;
     let publisher = Publisher::new(config, board, out.clone(), answers);
-    let mail = Mail { negotiations, receipts, evidence, sent };
-    Ok((negotiator, publisher, (out, about_logs), mail))
+    let mail = Mail { negotiations, receipts, evidence, refills, sent };
+    let desks = LogDesks { evidence: (out.clone(), about_logs), refills: (out, leaves) };
+    Ok((negotiator, publisher, desks, mail))
 }
 
 impl Mail {
@@ -103,7 +113,7 @@ impl Mail {
     pub(super) fn nobody() -> Self {
         let nobody = || mpsc::channel(1).0;
         let (negotiations, receipts, evidence) = (nobody(), nobody(), nobody());
-        Self { negotiations, receipts, evidence, sent: mpsc::channel(1).1 }
+        Self { negotiations, receipts, evidence, refills: nobody(), sent: mpsc::channel(1).1 }
     }
 }
 
@@ -370,6 +380,7 @@ impl<S: BatchSource> Uplink<S> {
             negotiations: mail.negotiations,
             receipts: mail.receipts,
             evidence: mail.evidence,
+            refills: mail.refills,
         };
         tokio::spawn(handle_events(received, board.clone(), self.upkeep, words, readers));
         tokio::spawn(tell(report_out, self.time, board.clone(), stop.clone()));
@@ -446,6 +457,7 @@ struct Readers {
     negotiations: mpsc::Sender<Letter>,
     receipts: mpsc::Sender<Letter>,
     evidence: mpsc::Sender<Letter>,
+    refills: mpsc::Sender<Letter>,
 }
 
 impl Readers {
@@ -460,7 +472,13 @@ impl Readers {
                 }
                 return;
             }
-            Topic::Catalogue | Topic::Witness | Topic::Mirror => {
+            Topic::MirrorLeaves => {
+                if self.refills.try_send(letter).is_err() {
+                    tracing::debug!("leaves come faster than they are written");
+                }
+                return;
+            }
+            Topic::Catalogue | Topic::Witness | Topic::Mirror | Topic::MirrorAsk => {
                 return tracing::warn!(topic = ?letter.topic, "the space sends what boxes do");
             }
         };

@@ -8,15 +8,18 @@ mod anchoring;
 mod contracts;
 mod dropping;
 mod link;
+mod mending;
 mod mirroring;
 mod mqtt;
 mod negotiations;
 mod notices;
 mod publishing;
+mod refilling;
 mod report;
 mod rollover;
 mod rota;
 mod scribe;
+mod scrubbing;
 mod shut;
 mod state;
 mod vouching;
@@ -24,11 +27,12 @@ mod witnessing;
 
 pub use crate::standing::OfSpace;
 pub use dropping::{DROP_REQUEST_FILE, DropRequest};
+pub use mending::SCRUB_REQUEST_FILE;
 pub use rollover::ROLLOVER_REQUEST_FILE;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
 use crate::box_identity::{self, BoxKeyFault};
-use crate::engine::{Effect, Event, KeyRolled};
+use crate::engine::{Effect, Event, Inspected, KeyRolled, RefillOutcome};
 use crate::ingest::{self, SUBMISSIONS_MAX, Token};
 use crate::log_keys::LogKeys;
 use crate::negotiating::NegotiatingFault;
@@ -130,6 +134,9 @@ pub(crate) struct Board {
     pub(crate) keys: watch::Sender<Option<LogKeys>>,
     /// How often the log's key was changed, or was to be.
     pub(crate) rolls: watch::Sender<u64>,
+    /// What the writer saw of bundles last, and what became of the last leaves that came: for the one who asks.
+    pub(crate) inspected: watch::Sender<Inspected>,
+    pub(crate) refilled: watch::Sender<Option<RefillOutcome>>,
 }
 
 impl Board {
@@ -157,6 +164,8 @@ impl Board {
             halted: watch::Sender::new(false),
             keys: watch::Sender::new(None),
             rolls: watch::Sender::new(0),
+            inspected: watch::Sender::new(Inspected::default()),
+            refilled: watch::Sender::new(None),
         }
     }
 
@@ -204,7 +213,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.ours(), &board, tpm.clone())?;
-    let (negotiator, publisher, desk, mail) = link::post_office(&config, &board)?;
+    let (negotiator, publisher, desks, mail) = link::post_office(&config, &board)?;
     let vouching = opened.vouching(&config, tpm);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
@@ -233,7 +242,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
     others.spawn(dropping::run(config.state_dir.clone(), board.clone(), events_out.clone()));
-    let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);
+    let anchoring = vouching.spawn(&config, &board, &events_out, desks, &stopping, &mut others);
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
 
@@ -393,6 +402,8 @@ fn handle_effect(engine: &BoxEngine, effect: Effect<Token>, board: &Board, state
             }
             board.rolls.send_modify(|rolls| *rolls += 1);
         }
+        Effect::Inspected(seen) => drop(board.inspected.send_replace(seen)),
+        Effect::BundleRefilled(outcome) => drop(board.refilled.send_replace(Some(outcome))),
         Effect::Noted(ticket) => drop(board.noted.send_replace(ticket)),
         Effect::Look => {
             board.committed.send_modify(|count| *count += 1);

@@ -1,7 +1,9 @@
 //! Leaves about what is outside the log, written through the engine; whoever writes waits until it is durable.
 
-use crate::engine::Event;
+use super::Board;
+use crate::engine::{Event, Inspected, RefillOutcome, Suspect};
 use crate::ingest::Token;
+use bytes::Bytes;
 use guan_evidence::LeafBody;
 use guan_model::Digest;
 use std::sync::Arc;
@@ -33,17 +35,43 @@ impl Scribe {
 
     /// What somebody did; `actor` is the commitment to who.
     pub(super) async fn note_of(&self, actor: Option<Digest>, bodies: Vec<LeafBody>) -> bool {
+        self.ask(|ticket| Event::Notes { actor, bodies, ticket }).await
+    }
+
+    /// Sends an event, and waits until what it says is durable.
+    async fn ask(&self, event: impl FnOnce(u64) -> Event<Token>) -> bool {
         let ticket = {
             // Held while sending, so that tickets stand in the queue in their order.
             let mut last = self.last.lock().await;
             *last += 1;
-            let note = Event::Notes { actor, bodies, ticket: *last };
-            if self.events.send(note).await.is_err() {
+            if self.events.send(event(*last)).await.is_err() {
                 return false;
             }
             *last
         };
         self.noted.clone().wait_for(|noted| *noted >= ticket).await.is_ok()
+    }
+
+    /// What the writer sees when it looks at bundles, for the one who asks; `None`: it is gone.
+    pub(super) async fn inspect(
+        &self,
+        board: &Board,
+        bundles: Vec<Suspect>,
+        roots_from: Option<u64>,
+    ) -> Option<Inspected> {
+        let asked = self.ask(|ticket| Event::Inspect { bundles, roots_from, ticket }).await;
+        asked.then(|| board.inspected.borrow().clone())
+    }
+
+    /// What became of leaves that came from the mirror.
+    pub(super) async fn refill(
+        &self,
+        board: &Board,
+        number: u64,
+        leaves: Vec<Bytes>,
+    ) -> Option<RefillOutcome> {
+        let asked = self.ask(|ticket| Event::Refill { number, leaves, ticket }).await;
+        asked.then(|| board.refilled.borrow().clone()).flatten()
     }
 
     /// The witness is somewhere else than was thought.

@@ -1,11 +1,12 @@
 //! Opens what is on disk: spool, log, sessions, tables, metadata. Recovery happens here.
 
 use super::Board;
+use super::mending::LogFiles;
 use super::mirroring::Mirroring;
 use super::vouching::Vouching;
 use super::witnessing::COSIGNED_FILE;
 use crate::anchoring::ledger::Suspicion;
-use crate::anchoring::{self, Found};
+use crate::anchoring::{self, Found, LogWords};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
@@ -95,6 +96,8 @@ pub(super) struct Opened {
     pub found: Option<Found>,
     /// The log's signed head could not be read.
     pub is_head_damaged: bool,
+    /// Bundles of the log that this start found damaged.
+    pub damaged: Vec<u64>,
     pub locks: Locks,
     pub ledger: LinkLedger,
 }
@@ -105,12 +108,18 @@ impl Opened {
         let log = self.epoch.origin(&config.evidence.origin);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
+        let files = LogFiles {
+            disk: self.log_disk.clone(),
+            epoch: self.epoch,
+            base: config.evidence.origin.clone(),
+            damaged: std::mem::take(&mut self.damaged),
+        };
         let (anchors, mut suspicions) = match self.found.take() {
             Some(found) => (Some(found.anchors), found.suspicions),
             None => (None, Vec::new()),
         };
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
-        Vouching { log, tpm, anchors, suspicions, mirroring }
+        Vouching { log, tpm, anchors, suspicions, mirroring, files }
     }
 
     /// What the link must know of this start.
@@ -182,8 +191,8 @@ pub(super) fn open(
     let spare = std::fs::read_to_string(dir.join(COSIGNED_FILE)).ok();
     let known = Known { lineage: &keys.lineage, spare_head: spare.as_deref() };
     let log = EvidenceLog::open_after(log_disk.clone(), base, signer, known, tail)?;
-    let is_head_damaged = log.is_head_damaged();
-    let epoch = log.epoch();
+    let (epoch, is_head_damaged) = (log.epoch(), log.is_head_damaged());
+    let damaged = log.damaged_bundles();
     let mut found = remembered(config, tpm, &log);
     let memory = Memory::recover(&recovered.session_snapshot, &recovered.session_deltas)?;
     let metadata = metadata.join()?;
@@ -233,6 +242,7 @@ pub(super) fn open(
         epoch,
         found,
         is_head_damaged,
+        damaged,
         locks,
         ledger,
     })
@@ -279,8 +289,7 @@ fn start(
 
 /// What the TPM remembers of the log. Without an answer the box collects all the same, unanchored.
 fn remembered(config: &EdgeConfig, tpm: Option<&Tpm>, log: &EvidenceLog<OsDisk>) -> Option<Found> {
-    let (size, last) = (log.head().size, log.last_outside());
-    match anchoring::begin(tpm?, &config.state_dir, size, last) {
+    match anchoring::begin(tpm?, &config.state_dir, &LogWords::of(log)) {
         Ok(found) => Some(found),
         Err(fault) => {
             let fault = guan_link::driver::describe(&fault);

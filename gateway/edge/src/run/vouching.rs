@@ -4,7 +4,8 @@
 use super::Board;
 use super::acting::Acting;
 use super::anchoring::Anchoring;
-use super::link::Desk;
+use super::link::LogDesks;
+use super::mending::{LogFiles, Mending};
 use super::mirroring::Mirroring;
 use super::rollover::Rolling;
 use super::scribe::Scribe;
@@ -27,6 +28,7 @@ pub(super) struct Vouching {
     pub(super) anchors: Option<Anchors>,
     pub(super) suspicions: Vec<Suspicion>,
     pub(super) mirroring: Mirroring,
+    pub(super) files: LogFiles,
 }
 
 impl Vouching {
@@ -36,7 +38,7 @@ impl Vouching {
         config: &EdgeConfig,
         board: &Board,
         events: &mpsc::Sender<Event<Token>>,
-        desk: Desk,
+        desks: LogDesks,
         stop: &watch::Receiver<bool>,
         others: &mut JoinSet<()>,
     ) -> JoinHandle<()> {
@@ -47,12 +49,14 @@ impl Vouching {
         let witnessing = Witnessing::new(
             board,
             scribe.clone(),
-            desk,
+            desks.evidence,
             evidence.witness_interval,
             config.state_dir.join(SPACE_KEYS_FILE),
             self.mirroring,
         );
         others.spawn(witnessing.run());
+        let mending = Mending::new(config, board, scribe.clone(), desks.refills, self.files);
+        others.spawn(mending.run());
         others.spawn(Acting::new(&config.state_dir, board, scribe.clone()).run());
         others.spawn(Rolling::new(config, self.tpm, board, events.clone()).run());
         let cadence = Cadence { anchor: evidence.anchor_interval, chain: evidence.chain_interval };

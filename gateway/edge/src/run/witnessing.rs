@@ -33,13 +33,13 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 const RECEIPTS_MAX: usize = bundle::BUNDLE_LEAVES_MAX;
 
 /// What the space signs with.
-struct SpaceKeys {
-    witness: CosignatureKey,
+pub(super) struct SpaceKeys {
+    pub(super) witness: CosignatureKey,
     mirror: CosignatureKey,
 }
 
 impl SpaceKeys {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let key = |what: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '))?;
             CosignatureKey::parse(line).ok()

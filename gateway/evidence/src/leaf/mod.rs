@@ -12,6 +12,7 @@ pub use outside::{
     STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
 };
 
+use crate::epoch::EPOCHS_MAX;
 use guan_model::cbor::CborFault;
 use guan_model::ids::RULE_ID_BYTES_MAX;
 use guan_model::{
@@ -206,6 +207,16 @@ pub struct Salvage {
     pub torn_tail_bytes: u64,
 }
 
+/// Leaves that came back from the space's mirror, and fit the hashes that were kept here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refill {
+    /// Of this log: the root of the bundle that came back. Of an ended epoch: the root of the cosigned head that it
+    /// reaches again.
+    pub root: Digest,
+    /// Number of the ended epoch that they are of; `None`: they are of this log.
+    pub epoch: Option<u16>,
+}
+
 /// The kinds of leaf. A leaf's kind number is in [`LeafBody::kind`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeafBody {
@@ -236,11 +247,13 @@ pub enum LeafBody {
         from: WallTime,
         to: WallTime,
     },
-    /// Leaves (by index) whose bytes are lost.
+    /// Leaves (by index) whose bytes are lost, or are back after they were.
     LogGap {
         from: u64,
         through: u64,
         reason: GapReason,
+        /// They are back; `None` in leaves of earlier releases.
+        refill: Option<Refill>,
     },
     DataGap(DataGap),
     Salvage(Salvage),
@@ -434,6 +447,8 @@ pub enum LeafError {
     Permission,
     #[error("a count of denied rows is zero; such an entry is left out")]
     ZeroCount,
+    #[error("epoch {found} is none of 1 to {EPOCHS_MAX}")]
+    Epoch { found: u64 },
 }
 
 #[cfg(test)]

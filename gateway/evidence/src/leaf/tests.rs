@@ -52,7 +52,7 @@ pub(crate) fn samples() -> Vec<Leaf> {
             permission: None,
         }),
         LeafBody::ClockStep { from: WallTime::from_millis(-5), to: WallTime::from_millis(9) },
-        LeafBody::LogGap { from: 1, through: u64::MAX, reason: GapReason::Damage },
+        LeafBody::LogGap { from: 1, through: u64::MAX, reason: GapReason::Damage, refill: None },
         LeafBody::DataGap(DataGap {
             stream: StreamId(1),
             from: BatchSeq(2),
@@ -164,8 +164,31 @@ pub(crate) fn actor_samples() -> Vec<Leaf> {
     leaves
 }
 
+/// Gaps that were refilled: of the log itself, and of an epoch that has ended; golden in `leaves-refill-v1.hex`.
+pub(crate) fn refill_samples() -> Vec<Leaf> {
+    let gap = |epoch| LeafBody::LogGap {
+        from: 256,
+        through: 511,
+        reason: GapReason::Damage,
+        refill: Some(Refill { root: Digest([9; 32]), epoch }),
+    };
+    numbered(vec![gap(None), gap(Some(1)), gap(Some(EPOCHS_MAX))])
+}
+
 fn all_samples() -> Vec<Leaf> {
-    samples().into_iter().chain(outside_samples()).chain(actor_samples()).collect()
+    let more = outside_samples().into_iter().chain(actor_samples()).chain(refill_samples());
+    samples().into_iter().chain(more).collect()
+}
+
+#[test]
+fn the_epoch_of_a_refill_is_one_that_can_be() {
+    let leaf = refill_samples().remove(1);
+    let bytes = leaf.encode();
+    assert_eq!(bytes[bytes.len() - 2..], [4, 1]);
+    let with = |epoch: &[u8]| Leaf::decode(&[&bytes[..bytes.len() - 1], epoch].concat());
+    assert_eq!(with(&[1]), Ok(leaf));
+    assert_eq!(with(&[0]), Err(LeafError::Epoch { found: 0 }));
+    assert_eq!(with(&[0x19, 0x27, 0x10]), Err(LeafError::Epoch { found: 10_000 }));
 }
 
 /// The actor has one place and one length, and leaves without one are those of the first release.
@@ -220,6 +243,7 @@ fn golden_leaves() {
     check(include_str!("../../tests/golden/leaves-v1.hex"), samples());
     check(include_str!("../../tests/golden/leaves-outside-v1.hex"), outside_samples());
     check(include_str!("../../tests/golden/leaves-actor-v2.hex"), actor_samples());
+    check(include_str!("../../tests/golden/leaves-refill-v1.hex"), refill_samples());
 }
 
 /// The longest of everything that an anchor may hold fits a leaf.

@@ -16,14 +16,16 @@
 //!
 //! Keys 6, 7 and 13 (trace, links) are reserved: a trace is derived from the batch
 //! ([`crate::trace_id`]). A kind has exactly its keys, but for the permission of a batch (detail 5), which leaves
-//! of the first release lack.
+//! of the first release lack, and the root and epoch of a gap (3 and 4), which only one that was refilled has.
 
 mod outside;
 
 use super::{
     BatchAccepted, ConfigOutcome, ContractOutcome, DataGap, DecisionSummary, Denial, GapReason,
-    LEAF_BYTES_MAX, LEAF_SCHEMA, LEAF_SCHEMA_PLAIN, Leaf, LeafBody, LeafError, Program, Salvage,
+    LEAF_BYTES_MAX, LEAF_SCHEMA, LEAF_SCHEMA_PLAIN, Leaf, LeafBody, LeafError, Program, Refill,
+    Salvage,
 };
+use crate::epoch::EPOCHS_MAX;
 use guan_model::cbor::{CborFault, CborReader, CborWriter, MapKeys};
 use guan_model::{
     BatchSeq, BootNumber, ClockQuality, ContractId, DatasetId, Digest, RuleId, SpoolId, StreamId,
@@ -130,11 +132,18 @@ fn encode_body(out: &mut LeafWriter, body: &LeafBody) {
             out.unsigned(2);
             out.signed(to.millis());
         }
-        LeafBody::LogGap { from, through, reason } => {
+        LeafBody::LogGap { from, through, reason, refill } => {
             out.entry(OUTCOME, u64::from(reason.code()));
-            out.detail(2);
+            let epoch = refill.and_then(|refill| refill.epoch);
+            out.detail(2 + u64::from(refill.is_some()) + u64::from(epoch.is_some()));
             out.entry(1, *from);
             out.entry(2, *through);
+            if let Some(refill) = refill {
+                out.entry_bytes(3, &refill.root.0);
+            }
+            if let Some(epoch) = epoch {
+                out.entry(4, u64::from(epoch));
+            }
         }
         LeafBody::DataGap(gap) => {
             out.entry(COUNT, gap.rows);
@@ -324,16 +333,37 @@ impl<'a> Fields<'a> {
         coded(what, found, from_code)
     }
 
-    /// The last key of its map, which leaves of the first release do not have.
-    fn permission(&mut self, key: u64) -> Result<Option<RuleId>, LeafError> {
+    /// Whether the map goes on, with this key: leaves of earlier releases end before it.
+    fn goes_on(&mut self, key: u64) -> Result<bool, LeafError> {
         let at = self.reader.at();
         match self.map.next(&mut self.reader)? {
-            None => Ok(None),
-            Some(found) if found == key => {
-                RuleId::parse(self.reader.text()?).map(Some).ok_or(LeafError::Permission)
-            }
+            None => Ok(false),
+            Some(found) if found == key => Ok(true),
             Some(found) => Err(CborFault::Key { at, found, expected: key }.into()),
         }
+    }
+
+    fn permission(&mut self, key: u64) -> Result<Option<RuleId>, LeafError> {
+        if !self.goes_on(key)? {
+            return Ok(None);
+        }
+        RuleId::parse(self.reader.text()?).map(Some).ok_or(LeafError::Permission)
+    }
+
+    fn refill(&mut self) -> Result<Option<Refill>, LeafError> {
+        if !self.goes_on(3)? {
+            return Ok(None);
+        }
+        let root = Digest(self.reader.fixed_bytes()?);
+        let epoch = match self.goes_on(4)? {
+            true => {
+                let found = self.reader.unsigned()?;
+                let number = u16::try_from(found).ok().filter(|one| (1..=EPOCHS_MAX).contains(one));
+                Some(number.ok_or(LeafError::Epoch { found })?)
+            }
+            false => None,
+        };
+        Ok(Some(Refill { root, epoch }))
     }
 
     /// Reads the map of details with the same methods.
@@ -381,8 +411,9 @@ impl<'a> Fields<'a> {
             }),
             8 => {
                 let reason = self.outcome("reason", GapReason::from_code)?;
-                let (from, through) = self.detail(|d| Ok((d.number(1)?, d.number(2)?)))?;
-                Ok(LeafBody::LogGap { from, through, reason })
+                let gap = self.detail(|d| Ok((d.number(1)?, d.number(2)?, d.refill()?)))?;
+                let (from, through, refill) = gap;
+                Ok(LeafBody::LogGap { from, through, reason, refill })
             }
             9 => self.data_gap(),
             10 => self.detail(|detail| {

@@ -5,16 +5,13 @@
 //! The rules over all leaves (streams, decisions, boots) need the mirror's copy.
 
 use super::outside::Outside;
-use super::{Fault, Faults, Report, Trust};
+use super::{BUNDLE_LEVEL, Fault, Faults, Report, Trust, refilled};
 use crate::bundle::BUNDLE_LEAVES_MAX;
 use crate::checkpoint::Checkpoint;
 use crate::leaf::{Leaf, LeafBody};
 use crate::subtrees::{Nodes, root_at};
 use crate::tree::{Tree, leaf_hash};
 use guan_model::Digest;
-
-/// Level of the hash of a whole bundle.
-const BUNDLE_LEVEL: u32 = BUNDLE_LEAVES_MAX.ilog2();
 
 /// Takes the leaves that are left, in their order, then the newest head.
 pub struct PrunedVerifier<'n> {
@@ -58,6 +55,9 @@ impl<'n> PrunedVerifier<'n> {
         };
         if leaf.seq != index {
             self.faults.add(Fault::Seq { index, seq: leaf.seq });
+        }
+        if let Some((from, through, false)) = refilled(self.nodes, &leaf.body) {
+            self.faults.add(Fault::Refilled { index, from, through });
         }
         match &leaf.body {
             LeafBody::Batch(batch) => {

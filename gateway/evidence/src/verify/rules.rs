@@ -5,11 +5,11 @@
 //! that no `DataGap` leaf records, before or after.
 
 use super::{Fault, Faults};
-use crate::leaf::{BatchAccepted, DataGap, LeafBody};
+use crate::leaf::{BatchAccepted, DataGap, GapReason, LeafBody};
 use guan_model::{BatchSeq, DatasetId, Digest, SpoolId, StreamId};
 use std::collections::BTreeMap;
 
-/// Most open holes, and most gaps recorded ahead, of one stream. What is beyond is reported as a
+/// Most open holes, and most gaps recorded ahead, of one stream; and most damaged ranges that may still be mended. What is beyond is reported as a
 /// hole at once or explains nothing, so a hostile log costs no more than that.
 pub(super) const RANGES_MAX: usize = 1000;
 
@@ -42,13 +42,29 @@ pub(super) struct ProductRules {
     streams: BTreeMap<StreamId, Stream>,
     /// Rows that the latest decision of a dataset still permits, and under which plan.
     permitted: BTreeMap<DatasetId, (Digest, u64)>,
+    /// Damage that is told and not mended yet.
+    lost: Vec<Lost>,
+}
+
+/// Leaves that could not be read any more when leaf `index` was written.
+#[derive(Debug)]
+struct Lost {
+    index: u64,
+    from: u64,
+    through: u64,
+}
+
+impl Lost {
+    fn fault(&self) -> Fault {
+        Fault::LeavesLost { index: self.index, from: self.from, through: self.through }
+    }
 }
 
 impl ProductRules {
     pub(super) fn handle(&mut self, index: u64, body: &LeafBody, faults: &mut Faults) {
         match body {
             LeafBody::Start { spool, .. } if self.spool != Some(*spool) => {
-                self.finish(faults);
+                self.end_spool(faults);
                 self.spool = Some(*spool);
             }
             LeafBody::Decision(decision) => {
@@ -64,12 +80,20 @@ impl ProductRules {
             }
             LeafBody::DataGap(gap) => self.record_gap(gap, faults),
             // Told of by itself, where somebody is believed; here it says that leaves are gone.
-            LeafBody::LogGap { from, through, .. } => {
-                let (from, through) = (*from, *through);
-                faults.add(Fault::LeavesLost { index, from, through });
+            LeafBody::LogGap { from, through, reason, refill: None } => {
+                let lost = Lost { index, from: *from, through: *through };
+                match *reason == GapReason::Damage && self.lost.len() < RANGES_MAX {
+                    true => self.lost.push(lost),
+                    false => faults.add(lost.fault()),
+                }
             }
             _ => {}
         }
+    }
+
+    /// Leaves that were lost are here again, and are those that they were.
+    pub(super) fn handle_refill(&mut self, from: u64, through: u64) {
+        self.lost.retain(|lost| lost.from < from || lost.through > through);
     }
 
     fn check_decision(&mut self, index: u64, batch: &BatchAccepted, faults: &mut Faults) {
@@ -126,8 +150,14 @@ impl ProductRules {
         }
     }
 
-    /// Reports the holes that nothing explained. A new spool counts from 1 again.
+    /// At the end of the log.
     pub(super) fn finish(&mut self, faults: &mut Faults) {
+        self.lost.iter().for_each(|lost| faults.add(lost.fault()));
+        self.end_spool(faults);
+    }
+
+    /// Reports the holes that nothing explained. A new spool counts from 1 again.
+    fn end_spool(&mut self, faults: &mut Faults) {
         for (id, stream) in std::mem::take(&mut self.streams) {
             stream.holes.iter().for_each(|hole| faults.add(hole.fault(id)));
         }

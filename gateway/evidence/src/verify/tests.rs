@@ -1,6 +1,6 @@
 use super::*;
 use crate::checkpoint::tests::TestSigner;
-use crate::leaf::{BatchAccepted, DataGap, DecisionSummary, GapReason, Program};
+use crate::leaf::{BatchAccepted, DataGap, DecisionSummary, GapReason, Program, Refill};
 use crate::tree::Tree;
 use guan_model::{ClockQuality, ContractId, SpoolId, WallTime};
 use proptest::prelude::*;
@@ -261,7 +261,7 @@ fn open_holes_are_bounded() {
 
 #[test]
 fn lost_leaves_are_a_fault_even_when_recorded() {
-    let lost = LeafBody::LogGap { from: 3, through: 5, reason: GapReason::Damage };
+    let lost = LeafBody::LogGap { from: 3, through: 5, reason: GapReason::Damage, refill: None };
     let expect = [Fault::LeavesLost { index: 1, from: 3, through: 5 }];
     check(&log(vec![start(7), lost]), &expect);
 }
@@ -344,4 +344,38 @@ fn an_epoch_begins_before_its_start() {
     check(vec![epoch.clone(), start(7)], &[]);
     check(vec![epoch.clone(), LeafBody::Stop], &[Fault::NoStart { index: 1, boot }]);
     check(vec![epoch.clone(), epoch], &[Fault::NoStart { index: 1, boot }]);
+}
+
+/// Leaves that came back end the fault about them, if they are those that the leaf names.
+#[test]
+fn refilled_leaves_are_no_fault_any_more() {
+    let full: Vec<LeafBody> =
+        std::iter::once(start(7)).chain((1..256).map(|_| LeafBody::Stop)).collect();
+    let encoded = log(full.clone());
+    let mut tree = Tree::new();
+    encoded.iter().for_each(|leaf| _ = tree.append(leaf_hash(leaf)));
+    let gap = |refill: Option<Refill>| LeafBody::LogGap {
+        from: 0,
+        through: 255,
+        reason: GapReason::Damage,
+        refill,
+    };
+    let of = |more: Vec<LeafBody>| log(full.iter().cloned().chain(more).collect());
+    let back = |root, epoch| gap(Some(Refill { root, epoch }));
+    let lost = |index| Fault::LeavesLost { index, from: 0, through: 255 };
+    check(&of(vec![gap(None)]), &[lost(256)]);
+    check(&of(vec![gap(None), back(tree.root(), None)]), &[]);
+    check(&of(vec![gap(None), back(tree.root(), None), gap(None)]), &[lost(258)]);
+    let refilled = Fault::Refilled { index: 257, from: 0, through: 255 };
+    check(&of(vec![gap(None), back(Digest([1; 32]), None)]), &[refilled, lost(256)]);
+    // Those of an epoch that has ended say nothing of this log.
+    check(&of(vec![gap(None), back(tree.root(), Some(1))]), &[lost(256)]);
+    // A range that is no bundle is no refill of ours.
+    let odd = LeafBody::LogGap {
+        from: 1,
+        through: 3,
+        reason: GapReason::Damage,
+        refill: Some(Refill { root: tree.root(), epoch: None }),
+    };
+    check(&of(vec![odd]), &[Fault::Refilled { index: 256, from: 1, through: 3 }]);
 }

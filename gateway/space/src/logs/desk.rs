@@ -1,7 +1,7 @@
 //! The task that answers what boxes write about their logs, and tells them of their batches.
 
 use super::folders::Folders;
-use super::mirrors::{MirrorLetter, Mirrors};
+use super::mirrors::{AskLetter, MirrorLetter, Mirrors};
 use super::witnesses::Witnesses;
 use crate::alarms::Alarms;
 use crate::negotiating::Mail;
@@ -79,6 +79,7 @@ impl<F: Folders> Desk<F> {
         match letter.topic {
             Topic::Witness => self.witness(box_id, &letter),
             Topic::Mirror => self.mirror(box_id, &letter),
+            Topic::MirrorAsk => self.give_back(box_id, &letter),
             _ => Answer { leaf: None, letter: None },
         }
     }
@@ -115,6 +116,27 @@ impl<F: Folders> Desk<F> {
             Err(fault) => {
                 let text = guan_link::driver::describe(&fault);
                 self.alarms.raise(box_id, &format!("its log is not copied: {text}"));
+            }
+        }
+        answer
+    }
+
+    fn give_back(&mut self, box_id: &BoxId, letter: &Letter) -> Answer {
+        let mut answer = Answer { leaf: None, letter: None };
+        let Ok(ask) = AskLetter::parse(&letter.body) else { return answer };
+        let now = (self.clock)();
+        let head = self.witnesses.head(box_id, &ask.origin).map_err(Into::into);
+        let given = head.and_then(|head| self.mirrors.give(&now, box_id, &ask, head.as_deref()));
+        match given {
+            Ok(Some(body)) => {
+                tracing::info!(%box_id, log = ask.origin, first = ask.first, "a box asks for lost entries");
+                let (topic, ticket) = (Topic::MirrorLeaves, letter.ticket);
+                answer.letter = Some(Letter { topic, ticket, body: Bytes::from(body) });
+            }
+            Ok(None) => tracing::debug!(%box_id, "a box asks too often for its log"),
+            Err(fault) => {
+                let text = guan_link::driver::describe(&fault);
+                self.alarms.raise(box_id, &format!("lost entries are not given back: {text}"));
             }
         }
         answer

@@ -21,6 +21,7 @@ use guan_evidence::{
 use guan_log::{Bundles, Epoch, JournalPlace, LogFileFault, LogReader, sealed_tree};
 use guan_model::{Digest, Signer, WallTime};
 use guan_spool::{Disk, DiskFile, read_file, replace_file};
+use std::cmp::Ordering;
 use std::io;
 
 const TAIL_PREFIX: &str = "tail-";
@@ -141,6 +142,18 @@ impl<D: Disk> Mirror<D> {
             Some(leaves.iter().map(|leaf| leaf_hash(leaf)).collect())
         };
         guan_evidence::root_at(size, &LogNodes::new(&self.subtrees, &read)).ok()
+    }
+
+    /// Leaves from `first` on, to the end of their bundle at the most; none, if the first is not here.
+    pub fn leaves(&self, first: u64) -> Result<Vec<Bytes>, MirrorFault> {
+        let width = BUNDLE_LEAVES_MAX as u64;
+        let (number, skip) = (first / width, usize::try_from(first % width).expect("below 256"));
+        let leaves = match number.cmp(&self.subtrees.bundles()) {
+            Ordering::Less => self.bundles.bundle(number)?,
+            Ordering::Equal => self.tail.clone(),
+            Ordering::Greater => Vec::new(),
+        };
+        Ok(leaves.into_iter().skip(skip).collect())
     }
 
     /// Takes the next leaves, which do not reach beyond the head. Durable when this returns; after a

@@ -6,6 +6,7 @@ use super::mirror::{Mirror, MirrorFault, Taken, Target};
 use super::rate::Rate;
 use bytes::Bytes;
 use guan_evidence::{CosignatureKey, LEAF_BYTES_MAX, Note, NoteKey, bundle};
+use guan_link::LETTER_BYTES_MAX;
 use guan_model::{BoxId, Now, Signer};
 use guan_spool::Disk;
 use std::collections::BTreeMap;
@@ -13,6 +14,10 @@ use std::sync::Arc;
 
 /// Most letters of one box in a minute: 46 MB of leaves.
 pub const MIRROR_PER_MINUTE_MAX: u32 = 120;
+/// Most letters in which one box asks for its leaves back in a minute: 11 MB of them.
+pub const MIRROR_ASKS_PER_MINUTE_MAX: u32 = 30;
+/// Bytes of leaves in an answer; the index of the first has its place beside them.
+const ANSWER_BYTES_MAX: usize = LETTER_BYTES_MAX - 8;
 /// Most copies that are open at a time; the one that was used longest ago is closed.
 pub const OPEN_MAX: usize = 64;
 /// Space that is left on the disk for the store.
@@ -41,14 +46,14 @@ pub enum MirrorLetterFault {
     Leaf { index: u64, length: usize },
     #[error("leaf {first} is beyond any log")]
     Beyond { first: u64 },
+    #[error("a letter that asks for leaves does not end with how many")]
+    Count,
 }
 
 impl MirrorLetter {
     pub fn parse(body: &[u8]) -> Result<Self, MirrorLetterFault> {
-        let end = body.iter().take(ORIGIN_BYTES_MAX + 1).position(|byte| *byte == b'\n');
-        let (origin, rest) = body.split_at(end.ok_or(MirrorLetterFault::Origin)?);
-        let origin = std::str::from_utf8(origin).map_err(|_| MirrorLetterFault::Origin)?;
-        let first = rest[1..].split_first_chunk::<8>().ok_or(MirrorLetterFault::First)?;
+        let (origin, rest) = split_origin(body)?;
+        let first = rest.split_first_chunk::<8>().ok_or(MirrorLetterFault::First)?;
         let (first, leaves) = (u64::from_be_bytes(*first.0), bundle::decode(first.1)?);
         if first > u64::from(u32::MAX) {
             return Err(MirrorLetterFault::Beyond { first });
@@ -60,6 +65,36 @@ impl MirrorLetter {
         let leaves = leaves.into_iter().map(Bytes::copy_from_slice).collect();
         Ok(Self { origin: origin.to_owned(), first, leaves })
     }
+}
+
+/// Leaves that a box has lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskLetter {
+    pub origin: String,
+    pub first: u64,
+    pub count: u32,
+}
+
+impl AskLetter {
+    pub fn parse(body: &[u8]) -> Result<Self, MirrorLetterFault> {
+        let (origin, rest) = split_origin(body)?;
+        let (first, count) = rest.split_first_chunk::<8>().ok_or(MirrorLetterFault::First)?;
+        let first = u64::from_be_bytes(*first);
+        if first > u64::from(u32::MAX) {
+            return Err(MirrorLetterFault::Beyond { first });
+        }
+        let count: [u8; 4] = count.try_into().map_err(|_| MirrorLetterFault::Count)?;
+        let count = u32::from_be_bytes(count);
+        Ok(Self { origin: origin.to_owned(), first, count })
+    }
+}
+
+/// The name of a log on the first line, and what follows it.
+fn split_origin(body: &[u8]) -> Result<(&str, &[u8]), MirrorLetterFault> {
+    let end = body.iter().take(ORIGIN_BYTES_MAX + 1).position(|byte| *byte == b'\n');
+    let (origin, rest) = body.split_at(end.ok_or(MirrorLetterFault::Origin)?);
+    let origin = std::str::from_utf8(origin).map_err(|_| MirrorLetterFault::Origin)?;
+    Ok((origin, &rest[1..]))
 }
 
 /// What to answer.
@@ -90,13 +125,15 @@ pub struct Mirrors<F: Folders> {
     signer: Arc<dyn Signer>,
     open: BTreeMap<(BoxId, String), Open<F::Disk>>,
     rate: Rate,
+    asks: Rate,
     uses: u64,
 }
 
 impl<F: Folders> Mirrors<F> {
     pub fn new(folders: F, signer: Arc<dyn Signer>) -> Self {
         let rate = Rate::new(MIRROR_PER_MINUTE_MAX);
-        Self { folders, signer, open: BTreeMap::new(), rate, uses: 0 }
+        let asks = Rate::new(MIRROR_ASKS_PER_MINUTE_MAX);
+        Self { folders, signer, open: BTreeMap::new(), rate, asks, uses: 0 }
     }
 
     /// Takes a letter; `head` is the last head of this log that was cosigned. No answer, if the box
@@ -123,6 +160,38 @@ impl<F: Folders> Mirrors<F> {
             self.open.remove(&key);
         }
         taken.map(Some)
+    }
+
+    /// What the mirror has of leaves that a box has lost, from the first on; `head` as for [`handle`](Self::handle).
+    /// `None`: it asks too often.
+    pub fn give(
+        &mut self,
+        now: &Now,
+        box_id: &BoxId,
+        ask: &AskLetter,
+        head: Option<&str>,
+    ) -> Result<Option<Vec<u8>>, MirrorFault> {
+        if !self.asks.take(box_id, now.monotonic) {
+            return Ok(None);
+        }
+        let mut answer = ask.first.to_be_bytes().to_vec();
+        if head.is_some() {
+            let key = (box_id.clone(), ask.origin.clone());
+            let folders = self.folders.clone();
+            let disk = || folders.open(&[MIRROR_DIR, key.0.as_str(), &folder_of(&key.1)]);
+            let leaves = self.opened(&key, disk)?.mirror.leaves(ask.first)?;
+            let mut room = ANSWER_BYTES_MAX;
+            let fits = |leaf: &&Bytes| {
+                let needed = leaf.len() + 2;
+                let fits = needed <= room;
+                room = room.saturating_sub(needed);
+                fits
+            };
+            let count = usize::try_from(ask.count).unwrap_or(usize::MAX);
+            let fitting: Vec<&Bytes> = leaves.iter().take(count).take_while(fits).collect();
+            answer.extend(bundle::encode(&fitting).expect("they were in a bundle"));
+        }
+        Ok(Some(answer))
     }
 
     fn take(

@@ -568,6 +568,14 @@ async fn letters_are_answered() {
         leaf: Digest([1; 32]),
     }]);
     assert_eq!(session.recv().await.unwrap().topic, Topic::Received);
+    let ask = [BASE.as_bytes(), b"\n", &4_u64.to_be_bytes(), &3_u32.to_be_bytes()].concat();
+    mail.receive(&box_id(1), write(Topic::MirrorAsk, ask.clone())).await.unwrap();
+    let answer = session.recv().await.unwrap();
+    assert_eq!((answer.topic, answer.ticket), (Topic::MirrorLeaves, 7));
+    let expect = [&4_u64.to_be_bytes()[..], &bundle::encode(&log.leaves[4..7]).unwrap()].concat();
+    assert_eq!(answer.body, expect);
+    let hostile = mail.receive(&box_id(1), write(Topic::MirrorAsk, ask[..20].to_vec())).await;
+    assert!(hostile.unwrap_err().contains("does not end with how many"));
     let hostile = mail.receive(&box_id(1), write(Topic::Mirror, b"x".to_vec())).await;
     assert!(hostile.unwrap_err().contains("name of a log"));
     let hostile = mail.receive(&box_id(1), write(Topic::LogKeys, Vec::new())).await;
@@ -582,4 +590,5 @@ async fn letters_are_answered() {
     assert_eq!(session.recv().await.unwrap().body[..2], 200_u16.to_be_bytes());
 }
 
+mod giving;
 mod rollover;

@@ -99,8 +99,9 @@ impl<D: Disk> SpaceLog<D> {
             let (program, spool) = (self.program.clone(), self.spool);
             let body = LeafBody::Start { program, spool };
             leaves.push(self.log.append(now, self.boot, body));
-            for LeavesDamaged { from, through } in self.log.damaged().to_vec() {
-                let body = LeafBody::LogGap { from, through, reason: GapReason::Damage };
+            for LeavesDamaged { from, through } in self.log.untold().collect::<Vec<_>>() {
+                let body =
+                    LeafBody::LogGap { from, through, reason: GapReason::Damage, refill: None };
                 leaves.push(self.log.append(now, self.boot, body));
             }
         }

@@ -428,7 +428,8 @@ fn a_damaged_bundle_is_recorded_once() {
         reader.bundle(1).unwrap().iter().map(|leaf| Leaf::decode(leaf).unwrap()).collect();
     let kinds: Vec<&str> = tail.iter().map(|leaf| leaf.body.kind_name()).collect();
     assert_eq!(kinds, ["start", "log.gap", "start"]);
-    let expect = LeafBody::LogGap { from: 0, through: 255, reason: GapReason::Damage };
+    let expect =
+        LeafBody::LogGap { from: 0, through: 255, reason: GapReason::Damage, refill: None };
     assert_eq!(tail[1].body, expect);
     assert!(tail[0].boot < tail[2].boot, "{tail:?}");
 }

@@ -191,3 +191,102 @@ proptest! {
         }
     }
 }
+
+/// What a log says of itself, beside a ledger that knows heads of 3 and 9 entries and a chain.
+mod words {
+    use super::*;
+    use crate::anchoring::{ChainWord, LogWords};
+
+    const CHAIN: Digest = Digest([7; 32]);
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::new(KEY, 1, Digest([0; 32]));
+        ledger.handle_log("guan/b", false, (Digest([0; 32]), None));
+        ledger.kept.chain = Some(CHAIN);
+        ledger.handle_head(head(3));
+        ledger.handle_head(head(9));
+        ledger
+    }
+
+    fn words(size: u64) -> LogWords<'static> {
+        LogWords {
+            origin: "guan/b".to_owned(),
+            size,
+            begun: None,
+            chain: ChainWord::Is { key: Some(KEY), chain: Some(CHAIN) },
+            last: (None, None),
+            digest_at: Box::new(|size| Some(head(size).digest)),
+        }
+    }
+
+    fn compare(words: &LogWords<'_>) -> Vec<Suspicion> {
+        ledger().compare_log(words, Some(CHAIN))
+    }
+
+    #[test]
+    fn a_log_that_has_all_heads_is_sound() {
+        assert_eq!(compare(&words(9)), []);
+        assert_eq!(compare(&words(8)), [Suspicion::Heads { known: 9, found: 8 }]);
+        let other = |at: u64| LogWords {
+            digest_at: Box::new(move |size| {
+                Some(if size == at { Digest([1; 32]) } else { head(size).digest })
+            }),
+            ..words(20)
+        };
+        assert_eq!(compare(&other(9)), [Suspicion::History { size: 9 }]);
+        assert_eq!(compare(&other(3)), [Suspicion::History { size: 3 }]);
+        assert_eq!(compare(&other(4)), []);
+        // A root that cannot be told is held against nobody.
+        assert_eq!(compare(&LogWords { digest_at: Box::new(|_| None), ..words(20) }), []);
+        let begun = |promised| LogWords {
+            begun: Some(("guan/b".to_owned(), promised)),
+            origin: "guan/b/e2".to_owned(),
+            chain: ChainWord::Unknown,
+            digest_at: Box::new(|_| Some(Digest([1; 32]))),
+            ..words(0)
+        };
+        assert_eq!(compare(&begun(9)), []);
+        assert_eq!(compare(&begun(8)), [Suspicion::Heads { known: 9, found: 8 }]);
+    }
+
+    #[test]
+    fn the_last_word_about_the_chain_counts() {
+        let with = |chain| compare(&LogWords { chain, ..words(9) });
+        assert_eq!(with(ChainWord::Unknown), []);
+        assert_eq!(with(ChainWord::Never), [Suspicion::Word]);
+        let is = |key, chain| ChainWord::Is { key, chain };
+        assert_eq!(with(is(None, Some(CHAIN))), []);
+        assert_eq!(with(is(None, None)), [Suspicion::Word]);
+        assert_eq!(with(is(Some(KEY), Some(Digest([8; 32])))), [Suspicion::Word]);
+        assert_eq!(with(is(Some(Digest([0xBB; 32])), None)), [], "another TPM's");
+        // A link whose leaf was lost is known by the intent.
+        let mut ledger = ledger();
+        ledger.begin_chain(head(9));
+        let next = extended(&CHAIN, &head(9).digest);
+        assert_eq!(ledger.compare_log(&words(9), Some(next)), []);
+        assert_eq!(ledger.compare_log(&words(9), Some(CHAIN)), []);
+        assert_eq!(ledger.compare_log(&words(9), Some(Digest([6; 32]))), [Suspicion::Word]);
+    }
+
+    /// Heads of an epoch that has ended are neither anchored nor chained in the next one.
+    #[test]
+    fn an_epoch_begins_with_what_the_tpm_has() {
+        let mut ledger = ledger();
+        ledger.begin_chain(head(9));
+        let found = (Digest([5; 32]), Some(Digest([6; 32])));
+        ledger.handle_log("guan/b/e2", true, found);
+        assert_eq!((ledger.base(), ledger.chain(), ledger.intent()), (found.0, found.1, None));
+        assert!(ledger.anchor().is_empty() && ledger.next_extend().is_none());
+        assert!(ledger.handle_head(head(2)), "smaller than those before");
+        let mut again = Ledger::decode(&ledger.encode()).unwrap();
+        again.handle_log("guan/b/e2", false, (Digest([1; 32]), None));
+        assert_eq!(again.heads(), [head(2)], "the same log goes on");
+        // An earlier release that did not know the name of its log.
+        let old = String::from_utf8(ledger.encode()).unwrap();
+        let old = old.replace(",\"log\":\"guan/b/e2\"", "");
+        let mut old = Ledger::decode(old.as_bytes()).unwrap();
+        assert_eq!((old.log(), old.compare_log(&words(0), old.chain()).len()), (None, 1));
+        old.handle_log("guan/b/e2", false, found);
+        assert_eq!(old.heads(), [head(2)]);
+    }
+}

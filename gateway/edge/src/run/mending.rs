@@ -1,0 +1,430 @@
+//! Keeps the log's sealed bundles as they were sealed: scrubs them at times, and has those that are damaged refilled
+//! from the space's mirror. Runs beside the writer, which alone says what is damaged and puts leaves back.
+//!
+//! Where a start finds fewer leaves than were signed, the next epoch begins at once and this task gets the lost ones
+//! back into the folder of the epoch that lost them (`guan_log::Ended` says why): a start never waits for a link.
+
+use super::Board;
+use super::refilling::{Answered, Range, Refilling};
+use super::scribe::Scribe;
+use super::scrubbing::{self, Looked};
+use super::witnessing::{SPACE_KEYS_FILE, SpaceKeys};
+use crate::engine::Suspect;
+use crate::log_care::{EndedLoss, LogCare};
+use bytes::Bytes;
+use guan_configs::EdgeConfig;
+use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
+use guan_evidence::{GapReason, LeafBody, Note, Refill};
+use guan_link::Letter;
+use guan_link::driver::{LinkState, describe};
+use guan_log::{Bundles, ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Epoch, EvidenceLog};
+use guan_model::Digest;
+use guan_spool::OsDisk;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// In `box.state_dir`: made by `guan log scrub`, removed when the scrub has begun.
+pub const SCRUB_REQUEST_FILE: &str = "log-scrub.request";
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Most bundles that the writer looks at in one go.
+const INSPECTED_MAX: usize = 64;
+
+/// The log's files, as a start found them.
+pub(super) struct LogFiles {
+    pub(super) disk: OsDisk,
+    pub(super) epoch: Epoch,
+    /// Name of the log of the first epoch.
+    pub(super) base: String,
+    /// Bundles that this start found damaged; the log says so.
+    pub(super) damaged: Vec<u64>,
+}
+
+pub(super) struct Mending {
+    board: Board,
+    scribe: Scribe,
+    out: mpsc::Sender<Letter>,
+    letters: mpsc::Receiver<Letter>,
+    files: LogFiles,
+    bundles: Bundles<OsDisk>,
+    origin: String,
+    state_dir: PathBuf,
+    /// `None`: only when somebody asks.
+    scrub_interval: Option<Duration>,
+    care: LogCare,
+    refilling: Refilling,
+    ended: Vec<Ended<OsDisk>>,
+    ticket: u32,
+    session: u64,
+    is_unsaved: bool,
+}
+
+impl Mending {
+    pub(super) fn new(
+        config: &EdgeConfig,
+        board: &Board,
+        scribe: Scribe,
+        (out, letters): (mpsc::Sender<Letter>, mpsc::Receiver<Letter>),
+        files: LogFiles,
+    ) -> Self {
+        let origin = files.epoch.origin(&files.base);
+        let care = LogCare::load(&config.state_dir, &origin);
+        Self {
+            board: board.clone(),
+            scribe,
+            out,
+            letters,
+            bundles: Bundles::of(files.disk.clone(), files.epoch),
+            files,
+            origin,
+            state_dir: config.state_dir.clone(),
+            scrub_interval: config.evidence.scrub_interval,
+            care,
+            refilling: Refilling::default(),
+            ended: Vec::new(),
+            ticket: 0,
+            session: 0,
+            is_unsaved: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        if !self.begin().await {
+            return;
+        }
+        let mut is_linked = true;
+        loop {
+            tokio::select! {
+                letter = self.letters.recv(), if is_linked => match letter {
+                    Some(letter) => {
+                        if !self.take(&letter).await {
+                            return;
+                        }
+                    }
+                    // The link is off; the scrub goes on.
+                    None => is_linked = false,
+                },
+                _ = look.tick() => {
+                    if !self.scrub().await {
+                        return;
+                    }
+                }
+            }
+            self.ask();
+            if self.is_unsaved {
+                self.save();
+            }
+        }
+    }
+
+    /// What earlier runs left. `false`, here and below: the writer is gone.
+    async fn begin(&mut self) -> bool {
+        for number in std::mem::take(&mut self.files.damaged) {
+            self.remember(number);
+        }
+        let known = self.care.damaged();
+        let suspects: Vec<Suspect> =
+            known.into_iter().map(|number| Suspect { number, is_told: true }).collect();
+        for some in suspects.chunks(INSPECTED_MAX) {
+            if !self.inspect(some.to_vec()).await {
+                return false;
+            }
+        }
+        self.find_ended().await && {
+            self.save();
+            true
+        }
+    }
+
+    fn remember(&mut self, number: u64) {
+        self.is_unsaved = true;
+        if !self.care.add_damaged(number) {
+            self.board.alarm(format!(
+                "the log has more than {} damaged bundles; the others are found again when these are back",
+                crate::log_care::DAMAGED_MAX
+            ));
+        }
+    }
+
+    fn range_of(&self, number: u64) -> Range {
+        let (from, through) = EvidenceLog::<OsDisk>::range_of(number);
+        Range { origin: self.origin.clone(), from, end: through + 1 }
+    }
+
+    /// Has the writer look at bundles, and wants those back that are damaged.
+    async fn inspect(&mut self, suspects: Vec<Suspect>) -> bool {
+        if suspects.is_empty() {
+            return true;
+        }
+        let Some(seen) = self.scribe.inspect(&self.board, suspects, None).await else {
+            return false;
+        };
+        for number in seen.whole {
+            self.settle(number);
+        }
+        for number in seen.damaged {
+            self.remember(number);
+            let range = self.range_of(number);
+            if !self.refilling.want(range) {
+                tracing::warn!(number, "so many bundles are wanted already");
+            }
+        }
+        self.show();
+        true
+    }
+
+    /// A bundle is as it was.
+    fn settle(&mut self, number: u64) {
+        self.is_unsaved = true;
+        self.care.remove_damaged(number);
+        let range = self.range_of(number);
+        self.refilling.forget(&range);
+    }
+
+    fn show(&self) {
+        let (damaged, (began_ms, ended_ms, found)) =
+            (self.care.damaged().len() as u64, self.care.scrubbed());
+        self.board.evidence.send_modify(|status| {
+            status.damaged_bundles = damaged;
+            (status.scrub_began_ms, status.scrub_ended_ms) = (began_ms, ended_ms);
+            status.scrub_found = found;
+        });
+    }
+
+    fn save(&mut self) {
+        self.is_unsaved = false;
+        self.show();
+        if let Err(fault) = tokio::task::block_in_place(|| self.care.save(&self.state_dir)) {
+            self.board.alarm(format!("{} is not kept: {fault}", crate::log_care::CARE_FILE));
+        }
+    }
+
+    /// Asks for what is wanted, while there is a session.
+    fn ask(&mut self) {
+        let (state, sessions) = {
+            let link = self.board.link.borrow();
+            (link.state, link.sessions)
+        };
+        if sessions != self.session {
+            self.session = sessions;
+            self.refilling.handle_session();
+        }
+        let now = self.board.clock.read().monotonic;
+        if let Some((range, fault)) = self.refilling.poll_silent(now) {
+            self.fail(&range, &fault.to_string());
+        }
+        if state != LinkState::Connected {
+            return;
+        }
+        self.ticket = self.ticket.wrapping_add(1);
+        if let Some(letter) = self.refilling.poll_letter(now, self.ticket)
+            && self.out.try_send(letter).is_err()
+        {
+            self.refilling.handle_unsent();
+        }
+    }
+
+    fn fail(&mut self, range: &Range, why: &str) {
+        let now = self.board.clock.read().monotonic;
+        let then = match self.refilling.handle_failure(now, range) {
+            true => "it is asked again",
+            false => "it is not asked again before the next start or scrub",
+        };
+        let Range { origin, from, end } = range;
+        self.board.alarm(format!(
+            "entries {from} to {} of {origin} do not come back: {why}; {then}",
+            end.saturating_sub(1)
+        ));
+    }
+
+    async fn take(&mut self, letter: &Letter) -> bool {
+        match self.refilling.handle_answer(letter) {
+            Answered::Stray | Answered::Part => true,
+            Answered::Bad(range, fault) => {
+                self.fail(&range, &fault.to_string());
+                true
+            }
+            Answered::Whole(range, leaves) if range.origin == self.origin => {
+                self.put_back(range, leaves).await
+            }
+            Answered::Whole(range, leaves) => self.put_back_ended(range, leaves).await,
+        }
+    }
+
+    async fn put_back(&mut self, range: Range, leaves: Vec<Bytes>) -> bool {
+        let number = range.from / BUNDLE_LEAVES_MAX as u64;
+        let Some(outcome) = self.scribe.refill(&self.board, number, leaves).await else {
+            return false;
+        };
+        match outcome.fault {
+            None => {
+                self.settle(number);
+                self.board.evidence.send_modify(|status| status.refilled_bundles += 1);
+            }
+            Some(refusal) if refusal.is_senders => {
+                self.fail(&range, &format!("the space's mirror gave others: {}", refusal.text));
+            }
+            Some(refusal) => self.fail(&range, &refusal.text),
+        }
+        true
+    }
+}
+
+/// Epochs that have ended.
+impl Mending {
+    async fn find_ended(&mut self) -> bool {
+        let Some(lineage) = self.board.keys.borrow().as_ref().map(|keys| keys.lineage.clone())
+        else {
+            return true;
+        };
+        let (disk, base, epoch) =
+            (self.files.disk.clone(), self.files.base.clone(), self.files.epoch);
+        let found =
+            tokio::task::spawn_blocking(move || Ended::all(&disk, &base, epoch, &lineage)).await;
+        let lacking = match found {
+            Ok(Ok(lacking)) => lacking,
+            Ok(Err(fault)) => {
+                self.board.alarm(format!("ended epochs of the log: {}", describe(&fault)));
+                return true;
+            }
+            Err(_) => return true,
+        };
+        let keys = std::fs::read_to_string(self.state_dir.join(SPACE_KEYS_FILE)).ok();
+        let keys = keys.and_then(|text| SpaceKeys::parse(&text));
+        for ended in lacking {
+            let (from, end) = ended.wanted();
+            let note = Note::parse(ended.note()).ok();
+            let is_cosigned = keys
+                .as_ref()
+                .zip(note)
+                .is_some_and(|(keys, note)| note.verify(&keys.witness).is_ok());
+            let range = Range { origin: ended.origin().to_owned(), from, end };
+            if !is_cosigned {
+                let text =
+                    "the witness that this box knows has not cosigned the head that was kept";
+                self.board.alarm(format!("{} stays short: {text}", ended.origin()));
+            } else if !self.refilling.want(range) {
+                self.board.alarm(format!(
+                    "{} stays short: entries {from} to {} are missing, and at most {ENDED_LEAVES_MAX} come back; \
+                     `guan-space log export` at the space has them",
+                    ended.origin(),
+                    end.saturating_sub(1)
+                ));
+            } else {
+                let (epoch, root) = (ended.epoch().number(), ended.root().to_string());
+                self.care.add_ended(EndedLoss { epoch, from, end, root });
+                self.ended.push(ended);
+            }
+        }
+        self.tell_of_earlier().await
+    }
+
+    /// Leaves that are back, and of which an earlier run did not live to say so.
+    async fn tell_of_earlier(&mut self) -> bool {
+        let oldest = usize::from(self.files.epoch.number()).saturating_sub(ENDED_EPOCHS_MAX);
+        for loss in self.care.ended().to_vec() {
+            let is_lacking = self.ended.iter().any(|one| one.epoch().number() == loss.epoch);
+            if is_lacking {
+                continue;
+            }
+            if usize::from(loss.epoch) >= oldest
+                && let Some(root) = loss.root()
+                && !self.note_ended(loss.epoch, (loss.from, loss.end), root).await
+            {
+                return false;
+            }
+            self.care.remove_ended(loss.epoch);
+        }
+        true
+    }
+
+    async fn note_ended(&self, epoch: u16, (from, end): (u64, u64), root: Digest) -> bool {
+        let refill = Some(Refill { root, epoch: Some(epoch) });
+        let (through, reason) = (end.saturating_sub(1), GapReason::Damage);
+        let body = LeafBody::LogGap { from, through, reason, refill };
+        self.board.alarm(format!(
+            "entries {from} to {through} of the log's epoch {epoch} are back; `guan log verify --epoch {epoch}` proves \
+             them"
+        ));
+        self.scribe.note(body).await
+    }
+
+    async fn put_back_ended(&mut self, range: Range, leaves: Vec<Bytes>) -> bool {
+        let Some(place) = self.ended.iter().position(|one| one.origin() == range.origin) else {
+            return true;
+        };
+        let ended = self.ended.remove(place);
+        let written = tokio::task::spawn_blocking(move || {
+            let outcome = ended.refill(&leaves);
+            (ended, outcome)
+        });
+        let Ok((ended, outcome)) = written.await else { return true };
+        match outcome {
+            Ok(root) => {
+                let (epoch, about) = (ended.epoch().number(), (range.from, range.end));
+                self.refilling.forget(&range);
+                if !self.note_ended(epoch, about, root).await {
+                    return false;
+                }
+                self.care.remove_ended(epoch);
+                self.is_unsaved = true;
+            }
+            Err(fault) => {
+                self.ended.push(ended);
+                self.fail(&range, &describe(&fault));
+            }
+        }
+        true
+    }
+}
+
+/// The scrub.
+impl Mending {
+    /// One step of it, if one is underway or due.
+    async fn scrub(&mut self) -> bool {
+        let now = self.board.clock.read().wall;
+        let is_asked_for = self.care.next().is_none() && self.take_request();
+        let is_due = self.scrub_interval.is_some_and(|every| self.care.is_scrub_due(now, every));
+        if !is_asked_for && !is_due && self.care.next().is_none() {
+            return true;
+        }
+        let from = match self.care.next() {
+            Some(next) => next,
+            None => {
+                self.care.begin_scrub(now);
+                0
+            }
+        };
+        self.is_unsaved = true;
+        let Some(seen) = self.scribe.inspect(&self.board, Vec::new(), Some(from)).await else {
+            return false;
+        };
+        let bundles = self.bundles.clone();
+        let looked = tokio::task::spawn_blocking(move || scrubbing::look(&bundles, &seen.roots));
+        let Ok(Looked { next, suspects }) = looked.await else { return true };
+        let known = self.care.damaged();
+        let told = |number| Suspect { number, is_told: known.contains(&number) };
+        if !self.inspect(suspects.iter().copied().map(told).collect()).await {
+            return false;
+        }
+        match next {
+            Some(next) => {
+                let damaged = self.care.damaged();
+                let found = suspects.iter().filter(|number| damaged.contains(number)).count();
+                self.care.advance(next, found as u64);
+            }
+            None => {
+                self.care.end_scrub(now);
+                let (_, _, found) = self.care.scrubbed();
+                tracing::info!(found, "the log's bundles were scrubbed");
+            }
+        }
+        true
+    }
+
+    fn take_request(&self) -> bool {
+        std::fs::remove_file(self.state_dir.join(SCRUB_REQUEST_FILE)).is_ok()
+    }
+}
