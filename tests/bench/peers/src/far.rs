@@ -1,6 +1,8 @@
 //! The far end of the network: a namespace of its own behind a veth pair, whose counters tell every
-//! Ethernet frame in both directions. Without the right to make one it is this machine's loopback.
+//! Ethernet frame in both directions, or behind a weak link. Without the right to make one it is this machine's
+//! loopback.
 
+use crate::line::{Line, Quality, device};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +15,12 @@ const SINGLE: &str = "1";
 
 /// Where the space and the second broker run.
 pub(crate) struct Far {
-    link: Option<Veth>,
+    link: Option<Pair>,
+    line: Option<Line>,
 }
 
-struct Veth {
+/// Two devices, one of them in the namespace.
+struct Pair {
     namespace: String,
     near: String,
     far: String,
@@ -26,10 +30,20 @@ struct Veth {
 impl Far {
     /// With the reason when there is no namespace.
     pub(crate) fn make() -> (Self, Option<String>) {
-        match Veth::make() {
-            Ok(link) => (Self { link: Some(link) }, None),
-            Err(fault) => (Self { link: None }, Some(format!("{fault:#}"))),
+        match Pair::veth() {
+            Ok(link) => (Self { link: Some(link), line: None }, None),
+            Err(fault) => (Self { link: None, line: None }, Some(format!("{fault:#}"))),
         }
+    }
+
+    /// Behind a weak link.
+    pub(crate) fn weak(quality: Quality) -> Result<Self> {
+        let (link, line) = Pair::weak(quality)?;
+        Ok(Self { link: Some(link), line: Some(line) })
+    }
+
+    pub(crate) fn line(&self) -> Option<&Line> {
+        self.line.as_ref()
     }
 
     /// Address of the far end.
@@ -80,23 +94,35 @@ impl Far {
     }
 }
 
-impl Veth {
-    fn make() -> Result<Self> {
+impl Pair {
+    fn named(prefix: &str, octet: u32) -> Result<Self> {
         let process = std::process::id();
-        let link = Self {
-            namespace: format!("gkp-{process}"),
-            near: format!("gkpn{process}"),
-            far: format!("gkpf{process}"),
-            octet: process % 250 + 1,
+        let pair = Self {
+            namespace: format!("{prefix}-{process}"),
+            near: format!("{prefix}n{process}"),
+            far: format!("{prefix}f{process}"),
+            octet,
         };
-        link.set_up()?;
-        Ok(link)
+        run(&["netns", "add", &pair.namespace])?;
+        Ok(pair)
+    }
+
+    fn veth() -> Result<Self> {
+        let pair = Self::named("gkp", std::process::id() % 125 + 1)?;
+        run(&["link", "add", &pair.near, "type", "veth", "peer", "name", &pair.far])?;
+        pair.set_up()?;
+        Ok(pair)
+    }
+
+    fn weak(quality: Quality) -> Result<(Self, Line)> {
+        let pair = Self::named("gkw", std::process::id() % 125 + 126)?;
+        let (near, far) = (device(&pair.near)?, device(&pair.far)?);
+        pair.set_up()?;
+        Ok((pair, Line::start(&near, &far, quality)))
     }
 
     fn set_up(&self) -> Result<()> {
         let Self { namespace, near, far, octet } = self;
-        run(&["netns", "add", namespace])?;
-        run(&["link", "add", near, "type", "veth", "peer", "name", far])?;
         run(&["link", "set", far, "netns", namespace])?;
         let inside = |arguments: &[&str]| run(&[&["-n", namespace.as_str()], arguments].concat());
         run(&["addr", "add", &format!("10.97.{octet}.1/30"), "dev", near])?;
@@ -107,7 +133,7 @@ impl Veth {
     }
 }
 
-impl Drop for Veth {
+impl Drop for Pair {
     fn drop(&mut self) {
         // The pair goes with the namespace; what cannot be undone is left to the operator.
         let _ = run(&["netns", "del", &self.namespace]);

@@ -10,6 +10,7 @@ mod durable;
 mod far;
 mod instruments;
 mod limits;
+mod line;
 mod load;
 mod mqtt;
 mod ours;
@@ -20,6 +21,7 @@ mod report;
 mod sink;
 mod statistics;
 mod throughput;
+mod weak;
 mod wire;
 
 use anyhow::{Context, Result};

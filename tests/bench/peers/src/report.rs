@@ -2,11 +2,12 @@
 
 use crate::bridge::Saving;
 use crate::durable::{self, Acks};
+use crate::far::Far;
 use crate::limits::Limits;
 use crate::plot::Bars;
 use crate::statistics::median;
 use crate::throughput::{Cell, Measured};
-use crate::{Bench, ROWS_MAX, payloads, plot, throughput, wire};
+use crate::{Bench, ROWS_MAX, payloads, plot, throughput, weak, wire};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// A part: its name for `--only`, and what runs it.
 pub(crate) type Part = (&'static str, fn(&Bench, &mut Report) -> Result<()>);
 
-pub(crate) const PARTS: [Part; 7] = [
+pub(crate) const PARTS: [Part; 8] = [
     ("limits", limits),
     ("throughput", throughput),
     ("wire", wire),
@@ -23,6 +24,7 @@ pub(crate) const PARTS: [Part; 7] = [
     ("open", open),
     ("memory", memory),
     ("drain", drain),
+    ("weak", weak),
 ];
 
 /// The other cells of the usual matrix: each axis through the main one.
@@ -260,5 +262,39 @@ fn drain(bench: &Bench, report: &mut Report) -> Result<()> {
     );
     report.put("drain_per_s", drained.per_s);
     report.put("drain_live_p99_ratio", drained.meanwhile_p99_ms / drained.before_p99_ms);
+    Ok(())
+}
+
+fn weak(bench: &Bench, report: &mut Report) -> Result<()> {
+    let quality = weak::QUALITY;
+    println!(
+        "\nover {:.1} Mbit/s with {} ms both ways, one packet of {} lost, payloads of 1 KiB that nothing makes smaller",
+        f64::from(quality.bits_per_s) / 1e6,
+        2 * quality.one_way.as_millis(),
+        quality.lost_of
+    );
+    let far = match Far::weak(quality) {
+        Ok(far) => far,
+        Err(fault) => {
+            println!("SKIP weak: no TUN devices or no namespace: {fault:#}");
+            return Ok(());
+        }
+    };
+    let window = Duration::from_secs(if bench.is_full { 120 } else { 40 });
+    let ours = weak::ours(bench, &far, window)?;
+    let show = |name: &str, used: &weak::Use| {
+        println!(
+            "{name:<18} {:>5.1} % of the line is payload, {:.3} bytes sent for a byte that arrives",
+            used.goodput_percent, used.sent_per_byte
+        );
+    };
+    show("guan", &ours);
+    report.put("weak_goodput_percent", ours.goodput_percent);
+    report.put("weak_sent_per_byte", ours.sent_per_byte);
+    if bench.peer_missing.is_none() {
+        let peer = weak::bridge(bench, &far, window)?;
+        show("mosquitto", &peer);
+        report.put("weak_goodput_percent_peer", peer.goodput_percent);
+    }
     Ok(())
 }
