@@ -7,6 +7,7 @@ use crate::alarms::{ALARMS_MAX, Alarms};
 use crate::appraiser::{Appraiser, Common, Demands};
 use crate::boot_logs::BootLogs;
 use crate::care::Care;
+use crate::carrying::Carrier;
 use crate::catalogue_server;
 use crate::catalogues::Catalogues;
 use crate::inbox::StoreInbox;
@@ -420,6 +421,16 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     if let Some(joining) = joining {
         tokio::spawn(joining.run(stopping));
     }
+    let carrier = Carrier {
+        space: config.id.clone(),
+        state_dir: config.state_dir.clone(),
+        registry: Registry::new(&config.state_dir),
+        accepted: tiers,
+        inbox: inbox.clone(),
+        signer: contract_signer(&config)?,
+        clock: wall_time,
+    };
+    keepers.spawn(carrier.run());
     let mut link = tokio::spawn(link.run());
     let inbox_seen = inbox.clone();
     let parts =

@@ -5,6 +5,7 @@
 
 mod acting;
 mod anchoring;
+mod carrying;
 mod contracts;
 mod dropping;
 mod link;
@@ -23,6 +24,7 @@ mod vouching;
 mod witnessing;
 
 pub use crate::standing::OfSpace;
+pub use carrying::{CARRY_ANSWER_FILE, CARRY_REQUEST_FILE, CarryAnswer, CarryAsk, CarryRequest};
 pub use dropping::{DROP_REQUEST_FILE, DropRequest};
 pub use rollover::ROLLOVER_REQUEST_FILE;
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
@@ -38,6 +40,7 @@ use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use crate::writer::{self, Cursors, EVENT_QUEUE_MAX, Inputs};
+use carrying::Carrying;
 use contracts::{Keeper, WORDS_MAX};
 use guan_configs::{ConfigFaults, EdgeConfig};
 use guan_drivers::DurableRun;
@@ -49,6 +52,7 @@ use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
 use notices::Notices;
 use report::Reporter;
+use scribe::Scribe;
 use state::{BoxEngine, Opened, StateFault};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -205,7 +209,8 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.ours(), &board, tpm.clone())?;
     let (negotiator, publisher, desk, mail) = link::post_office(&config, &board)?;
-    let vouching = opened.vouching(&config, tpm);
+    let vouching = opened.vouching(&config, tpm.clone());
+    let exporter = opened.exporter(&config, &board);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;
@@ -233,7 +238,21 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
     others.spawn(dropping::run(config.state_dir.clone(), board.clone(), events_out.clone()));
-    let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);
+    let scribe = Scribe::new(events_out.clone(), board.noted.subscribe());
+    others.spawn(
+        Carrying {
+            config: config.clone(),
+            keys,
+            tpm,
+            exporter,
+            board: board.clone(),
+            scribe: scribe.clone(),
+            events: events_out.clone(),
+        }
+        .run(),
+    );
+    let anchoring =
+        vouching.spawn(&config, &board, (&events_out, scribe), desk, &stopping, &mut others);
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
 

@@ -6,6 +6,7 @@ use super::vouching::Vouching;
 use super::witnessing::COSIGNED_FILE;
 use crate::anchoring::ledger::Suspicion;
 use crate::anchoring::{self, Found};
+use crate::carrying::{Exporter, SharedExporter};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
@@ -36,7 +37,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Folders in `box.state_dir`.
 pub const SPOOL_DIR: &str = "spool";
@@ -130,6 +131,23 @@ impl Opened {
             ledger: self.ledger.clone(),
         };
         SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables, doorway)
+    }
+}
+
+impl Opened {
+    /// What reads the spool for files on a medium.
+    pub(super) fn exporter(&self, config: &EdgeConfig, board: &Board) -> SharedExporter<OsDisk> {
+        let clock = self.clock.clone();
+        Arc::new(Mutex::new(Exporter {
+            reader: self.engine.reader(),
+            box_id: config.box_id.clone(),
+            spool: self.spool_id,
+            tables: self.tables.clone(),
+            door: self.door.clone(),
+            vault: self.vault.clone(),
+            clock: Box::new(move || clock.read()),
+            forfeits: board.forfeits.clone(),
+        }))
     }
 }
 

@@ -35,14 +35,13 @@ impl Vouching {
         self,
         config: &EdgeConfig,
         board: &Board,
-        events: &mpsc::Sender<Event<Token>>,
+        (events, scribe): (&mpsc::Sender<Event<Token>>, Scribe),
         desk: Desk,
         stop: &watch::Receiver<bool>,
         others: &mut JoinSet<()>,
     ) -> JoinHandle<()> {
         board.evidence.send_modify(|status| status.log.clone_from(&self.log));
         self.suspicions.iter().for_each(|one| board.suspect(one.to_string()));
-        let scribe = Scribe::new(events.clone(), board.noted.subscribe());
         let evidence = &config.evidence;
         let witnessing = Witnessing::new(
             board,
