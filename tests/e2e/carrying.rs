@@ -39,7 +39,8 @@ fn publish(rig: &Rig, numbers: std::ops::Range<u32>) {
 }
 
 fn queued(rig: &Rig) -> u64 {
-    rig.status()["queued_batches"].as_u64().unwrap_or(u64::MAX)
+    // The files say it at once.
+    rig.stage.guan_json(&["spool", "status"]).unwrap()["batches"].as_u64().unwrap()
 }
 
 fn export(rig: &Rig, out: &str) -> anyhow::Result<Value> {
@@ -117,4 +118,158 @@ fn batches_go_to_the_space_on_a_stick() {
     rig.check_log();
     let verified = rig.stage.space_json(&["log", "verify"]).unwrap();
     assert_eq!(verified["verified"], true, "{verified}");
+}
+
+/// Files that were cut, changed, sealed for another key or made by a box that is out: nothing of them is stored, and
+/// the batches stay.
+#[test]
+fn what_is_no_whole_file_of_a_known_box_is_refused() {
+    let Some(mut rig) = start() else { return };
+    publish(&rig, 0..4);
+    wait_for("the queue", || queued(&rig) > 0);
+    let waiting = queued(&rig);
+    export(&rig, "whole.carry").unwrap();
+    let whole = std::fs::read(file(&rig, "whole.carry")).unwrap();
+    let with = |rig: &Rig, bytes: &[u8]| {
+        std::fs::write(file(rig, "other.carry"), bytes).unwrap();
+        take(rig, "other.carry")
+    };
+    refused(with(&rig, &whole[..whole.len() - 1]), "it was cut");
+    refused(with(&rig, &whole[..whole.len() / 2]), "it was cut");
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    refused(with(&rig, &changed), "was changed");
+    refused(with(&rig, b"{}"), "no file of `guan spool export`");
+    // The header says another box; the records go with their own header only.
+    let at = whole.windows(8).position(|bytes| bytes == b"demo-box").unwrap();
+    let mut renamed = whole.clone();
+    renamed[at..at + 8].copy_from_slice(b"demo-bax");
+    refused(with(&rig, &renamed), "was changed");
+    // A receipt is no key, and what somebody wrote on is none.
+    let key = std::fs::read_to_string(file(&rig, "carry.pub.json")).unwrap();
+    std::fs::write(file(&rig, "carry.pub.json"), key.replace("space-1", "space-2")).unwrap();
+    refused(export(&rig, "none.carry"), "the key is refused");
+    std::fs::write(file(&rig, "carry.pub.json"), &key).unwrap();
+    std::fs::write(file(&rig, "forged.json"), &key).unwrap();
+    refused(acknowledge(&rig, "forged.json"), "the receipt is refused");
+    assert!(!std::path::Path::new(&file(&rig, "none.carry")).exists());
+    // The space has another key now; with the old one back it takes the file.
+    let place = find(&rig, "carry.key.pem");
+    let kept = place.with_extension("kept");
+    std::fs::rename(&place, &kept).unwrap();
+    rig.stage.space_json(&["carry", "key", "--out", &file(&rig, "new.pub.json")]).unwrap();
+    refused(with(&rig, &whole), "sealed for the key");
+    std::fs::rename(&kept, &place).unwrap();
+    rig.stage.space_json(&["box", "revoke", "demo-box"]).unwrap();
+    refused(with(&rig, &whole), "was revoked");
+    let stored = rig.stage.space_json(&["status"]).unwrap();
+    assert_eq!(stored["batches_stored"], json!(0), "{stored}");
+    assert_eq!(queued(&rig), waiting);
+    rig.stop_guan();
+}
+
+fn find(rig: &Rig, name: &str) -> std::path::PathBuf {
+    let mut folders = vec![rig.stage.folder.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with(name) {
+                return path;
+            }
+        }
+    }
+    panic!("{name} is nowhere");
+}
+
+/// A suspended contract is held and named; a file has its limit, and what does not fit is for the next one; a space
+/// that lost what it had acknowledged asks for the earlier file.
+#[test]
+fn what_is_held_stays_and_what_does_not_fit_waits() {
+    let Some(mut rig) = start() else { return };
+    let state = |rig: &Rig, how: &str| {
+        rig.stage.space_json(&["contract", how, "--box", "demo-box", "C-1"]).unwrap();
+        bring_set(rig);
+    };
+    publish(&rig, 0..2);
+    wait_for("the queue", || queued(&rig) > 0);
+    state(&rig, "suspend");
+    wait_for("the word", || rig.status()["contracts"].to_string().contains("suspended"));
+    refused(export(&rig, "held.carry"), "the contract is suspended");
+    assert!(!std::path::Path::new(&file(&rig, "held.carry")).exists());
+    assert!(leaves(&rig, "data.carried").is_empty(), "nothing left");
+    state(&rig, "resume");
+    wait_for("the word", || !rig.status()["contracts"].to_string().contains("suspended"));
+
+    publish(&rig, 2..10);
+    let mut files = 0;
+    while queued(&rig) > 0 {
+        let (out, key) = (format!("{files}.carry"), file(&rig, "carry.pub.json"));
+        let arguments = ["spool", "export", "--for", &key, "--out", &file(&rig, &out)];
+        let limited = [&arguments[..], &["--contract", "C-1", "--bytes-max", "19000"]].concat();
+        let made = rig.stage.guan_json(&limited).unwrap();
+        assert!(made["bytes"].as_u64().unwrap() <= 19_000, "{made}");
+        take(&rig, &out).unwrap();
+        acknowledge(&rig, &format!("{out}.receipt.json")).unwrap();
+        files += 1;
+        let is_full = made["is_full"] == json!(true);
+        wait_for("the release", || is_full || queued(&rig) == 0);
+    }
+    assert!(files > 1, "all fitted one file");
+    rig.wait_for_rows(DATASET, 10);
+
+    rig.stop_space();
+    for name in ["store", "log"] {
+        let folder = find(&rig, "carry.key.pem").ancestors().nth(2).unwrap().join(name);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    rig.start_space();
+    publish(&rig, 10..11);
+    wait_for("the queue", || queued(&rig) > 0);
+    export(&rig, "later.carry").unwrap();
+    wait_for("the space", || rig.stage.space_json(&["status"]).is_ok());
+    refused(take(&rig, "later.carry"), "bring the earlier file first");
+    rig.stop_guan();
+}
+
+/// Killed while it writes: the batches stay, and what was written counts only if it is whole.
+#[test]
+fn a_box_that_is_killed_while_it_exports_loses_nothing() {
+    let Some(mut rig) = start() else { return };
+    publish(&rig, 0..6);
+    wait_for("the queue", || queued(&rig) > 0);
+    let (waiting, out) = (queued(&rig), file(&rig, "killed.carry"));
+    let (program, config) = (super::rig::programs().join("guan"), rig.stage.box_config());
+    let mut command = std::process::Command::new(program)
+        .args(["spool", "export", "--for", &file(&rig, "carry.pub.json"), "--out", &out])
+        .arg("--config")
+        .arg(config)
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !std::path::Path::new(&out).exists() {
+        assert!(std::time::Instant::now() < deadline, "no file");
+        std::hint::spin_loop();
+    }
+    rig.kill_and_restart_guan();
+    command.kill().unwrap();
+    command.wait().unwrap();
+    assert_eq!(queued(&rig), waiting);
+    match take(&rig, "killed.carry") {
+        Ok(taken) => assert_eq!(taken["batches"].as_u64(), Some(waiting)),
+        Err(fault) => assert!(
+            ["it was cut", "no file of"].iter().any(|part| fault.to_string().contains(part)),
+            "{fault}"
+        ),
+    }
+    export(&rig, "after.carry").unwrap();
+    take(&rig, "after.carry").unwrap();
+    rig.wait_for_rows(DATASET, 6);
+    acknowledge(&rig, "after.carry.receipt.json").unwrap();
+    wait_for("an empty spool", || queued(&rig) == 0);
+    rig.check_log();
+    rig.wait_for_rows(DATASET, 6);
 }

@@ -362,7 +362,18 @@ async fn keep_contracts(
         clock: Arc::new(wall_time),
     };
     keepers.spawn(negotiator.run(letters));
-    Ok(inbox.with_sets(sets, rosters).with_retention(retention).with_mail(mail))
+    let inbox = inbox.with_sets(sets, rosters).with_retention(retention).with_mail(mail);
+    let carrier = Carrier {
+        space: config.id.clone(),
+        state_dir: config.state_dir.clone(),
+        registry: Registry::new(&config.state_dir),
+        accepted: accepted(config),
+        inbox: inbox.clone(),
+        signer: contract_signer(config)?,
+        clock: wall_time,
+    };
+    keepers.spawn(carrier.run());
+    Ok(inbox)
 }
 
 /// Catalogues over HTTP, if they are wanted.
@@ -421,16 +432,6 @@ pub async fn run(config: SpaceConfig) -> Result<(), RunError> {
     if let Some(joining) = joining {
         tokio::spawn(joining.run(stopping));
     }
-    let carrier = Carrier {
-        space: config.id.clone(),
-        state_dir: config.state_dir.clone(),
-        registry: Registry::new(&config.state_dir),
-        accepted: tiers,
-        inbox: inbox.clone(),
-        signer: contract_signer(&config)?,
-        clock: wall_time,
-    };
-    keepers.spawn(carrier.run());
     let mut link = tokio::spawn(link.run());
     let inbox_seen = inbox.clone();
     let parts =

@@ -40,7 +40,6 @@ use crate::system_clock::SharedClock;
 use crate::watchdog::Watchdog;
 use crate::wiring::{self, WiringFault};
 use crate::writer::{self, Cursors, EVENT_QUEUE_MAX, Inputs};
-use carrying::Carrying;
 use contracts::{Keeper, WORDS_MAX};
 use guan_configs::{ConfigFaults, EdgeConfig};
 use guan_drivers::DurableRun;
@@ -52,7 +51,6 @@ use guan_model::{Digest, Now};
 use guan_policy::TrustedKeys;
 use notices::Notices;
 use report::Reporter;
-use scribe::Scribe;
 use state::{BoxEngine, Opened, StateFault};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -209,8 +207,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.ours(), &board, tpm.clone())?;
     let (negotiator, publisher, desk, mail) = link::post_office(&config, &board)?;
-    let vouching = opened.vouching(&config, tpm.clone());
-    let exporter = opened.exporter(&config, &board);
+    let vouching = opened.vouching(&config, tpm, keys, &board);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;
@@ -238,21 +235,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     others.spawn(negotiator.run());
     others.spawn(publisher.run());
     others.spawn(dropping::run(config.state_dir.clone(), board.clone(), events_out.clone()));
-    let scribe = Scribe::new(events_out.clone(), board.noted.subscribe());
-    others.spawn(
-        Carrying {
-            config: config.clone(),
-            keys,
-            tpm,
-            exporter,
-            board: board.clone(),
-            scribe: scribe.clone(),
-            events: events_out.clone(),
-        }
-        .run(),
-    );
-    let anchoring =
-        vouching.spawn(&config, &board, (&events_out, scribe), desk, &stopping, &mut others);
+    let anchoring = vouching.spawn(&config, &board, &events_out, desk, &stopping, &mut others);
     let watchdog = uplink.as_ref().and_then(|uplink| uplink.watchdog(&config, &board));
     let link = uplink.map(|uplink| uplink.spawn(&stopping, &board, words_out, mail));
 

@@ -102,7 +102,13 @@ pub(super) struct Opened {
 
 impl Opened {
     /// What vouches for the log; taken out once.
-    pub(super) fn vouching(&mut self, config: &EdgeConfig, tpm: Option<Tpm>) -> Vouching {
+    pub(super) fn vouching(
+        &mut self,
+        config: &EdgeConfig,
+        tpm: Option<Tpm>,
+        parties: TrustedKeys,
+        board: &Board,
+    ) -> Vouching {
         let log = self.epoch.origin(&config.evidence.origin);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
@@ -111,7 +117,8 @@ impl Opened {
             None => (None, Vec::new()),
         };
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
-        Vouching { log, tpm, anchors, suspicions, mirroring }
+        let exporter = self.exporter(config, board);
+        Vouching { log, tpm, anchors, suspicions, mirroring, parties, exporter }
     }
 
     /// What the link must know of this start.
@@ -136,7 +143,7 @@ impl Opened {
 
 impl Opened {
     /// What reads the spool for files on a medium.
-    pub(super) fn exporter(&self, config: &EdgeConfig, board: &Board) -> SharedExporter<OsDisk> {
+    fn exporter(&self, config: &EdgeConfig, board: &Board) -> SharedExporter<OsDisk> {
         let clock = self.clock.clone();
         Arc::new(Mutex::new(Exporter {
             reader: self.engine.reader(),

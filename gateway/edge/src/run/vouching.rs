@@ -1,9 +1,10 @@
-//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror; and who changes
-//! that key.
+//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror; who changes
+//! that key, and who writes into the log what people do: acts, and files for a medium.
 
 use super::Board;
 use super::acting::Acting;
 use super::anchoring::Anchoring;
+use super::carrying::Carrying;
 use super::link::Desk;
 use super::mirroring::Mirroring;
 use super::rollover::Rolling;
@@ -11,10 +12,13 @@ use super::scribe::Scribe;
 use super::witnessing::{SPACE_KEYS_FILE, Witnessing};
 use crate::anchoring::Anchors;
 use crate::anchoring::ledger::{Cadence, Suspicion};
+use crate::carrying::SharedExporter;
 use crate::engine::Event;
 use crate::ingest::Token;
 use guan_configs::EdgeConfig;
 use guan_identity::tpm::Tpm;
+use guan_policy::TrustedKeys;
+use guan_spool::OsDisk;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -27,6 +31,9 @@ pub(super) struct Vouching {
     pub(super) anchors: Option<Anchors>,
     pub(super) suspicions: Vec<Suspicion>,
     pub(super) mirroring: Mirroring,
+    /// Whose documents count.
+    pub(super) parties: TrustedKeys,
+    pub(super) exporter: SharedExporter<OsDisk>,
 }
 
 impl Vouching {
@@ -35,13 +42,14 @@ impl Vouching {
         self,
         config: &EdgeConfig,
         board: &Board,
-        (events, scribe): (&mpsc::Sender<Event<Token>>, Scribe),
+        events: &mpsc::Sender<Event<Token>>,
         desk: Desk,
         stop: &watch::Receiver<bool>,
         others: &mut JoinSet<()>,
     ) -> JoinHandle<()> {
         board.evidence.send_modify(|status| status.log.clone_from(&self.log));
         self.suspicions.iter().for_each(|one| board.suspect(one.to_string()));
+        let scribe = Scribe::new(events.clone(), board.noted.subscribe());
         let evidence = &config.evidence;
         let witnessing = Witnessing::new(
             board,
@@ -53,6 +61,16 @@ impl Vouching {
         );
         others.spawn(witnessing.run());
         others.spawn(Acting::new(&config.state_dir, board, scribe.clone()).run());
+        let carrying = Carrying {
+            config: config.clone(),
+            keys: self.parties,
+            tpm: self.tpm.clone(),
+            exporter: self.exporter,
+            board: board.clone(),
+            scribe: scribe.clone(),
+            events: events.clone(),
+        };
+        others.spawn(carrying.run());
         others.spawn(Rolling::new(config, self.tpm, board, events.clone()).run());
         let cadence = Cadence { anchor: evidence.anchor_interval, chain: evidence.chain_interval };
         match self.anchors {
