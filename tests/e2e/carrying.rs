@@ -86,6 +86,7 @@ fn batches_go_to_the_space_on_a_stick() {
     let taken = take(&rig, "one.carry").unwrap();
     assert_eq!((&taken["file"], &taken["duplicates"]), (&made["file"], &json!(0)));
     rig.wait_for_rows(DATASET, 5);
+    std::fs::rename(file(&rig, "one.carry.receipt.json"), file(&rig, "first.json")).unwrap();
     let again = take(&rig, "one.carry").unwrap();
     assert_eq!((&again["items_stored"], again["duplicates"].as_u64()), (&json!(0), Some(waiting)));
     rig.wait_for_rows(DATASET, 5);
@@ -93,8 +94,14 @@ fn batches_go_to_the_space_on_a_stick() {
     let released = acknowledge(&rig, "one.carry.receipt.json").unwrap();
     assert_eq!(released["file"], made["file"], "{released}");
     wait_for("an empty spool", || queued(&rig) == 0);
-    let released = acknowledge(&rig, "one.carry.receipt.json").unwrap();
+    // The space's log stands behind it, as over the link.
+    let meter = rig.stage.guan_json(&["meter"]).unwrap();
+    assert_eq!(meter["lines"][0]["kept"]["rows"], json!(5), "{meter}");
+    assert_eq!(meter["lines"][0]["sent"]["rows"], json!(0), "the second receipt says nothing new");
+    let released = acknowledge(&rig, "first.json").unwrap();
     assert_eq!(released["released"], json!([]), "it was released before");
+    let meter = rig.stage.guan_json(&["meter"]).unwrap();
+    assert_eq!(meter["lines"][0]["sent"]["rows"], json!(5), "{meter}");
     refused(export(&rig, "none.carry"), "nothing that waits is meant");
     rig.check_log();
 
@@ -233,6 +240,30 @@ fn what_is_held_stays_and_what_does_not_fit_waits() {
     rig.stop_guan();
 }
 
+/// What left the box before a revocation, and comes after it, is not taken; the box shreds it when it hears.
+#[test]
+fn what_was_revoked_on_the_way_is_not_taken() {
+    let Some(mut rig) = start() else { return };
+    publish(&rig, 0..3);
+    let key = file(&rig, "carry.pub.json");
+    let small = ["spool", "export", "--for", &key, "--out", &file(&rig, "a"), "--bytes-max", "900"];
+    refused(rig.stage.guan_json(&small), "raise --bytes-max");
+    export(&rig, "one.carry").unwrap();
+    rig.stage.space_json(&["contract", "revoke", "--box", "demo-box", "C-1"]).unwrap();
+    refused(take(&rig, "one.carry"), "contract C-1 is revoked here");
+    let stored = rig.stage.space_json(&["status"]).unwrap();
+    assert_eq!(stored["batches_stored"], json!(0), "{stored}");
+    // The receipt is there, and frees nothing.
+    let released = acknowledge(&rig, "one.carry.receipt.json").unwrap();
+    assert_eq!(released["released"], json!([]), "{released}");
+    assert!(queued(&rig) > 0);
+    bring_set(&rig);
+    wait_for("an empty spool", || queued(&rig) == 0);
+    let gaps = leaves(&rig, "data.gap");
+    assert_eq!(gaps[0]["entry"]["reason"], "shredded", "{gaps:?}");
+    rig.stop_guan();
+}
+
 /// Killed while it writes: the batches stay, and what was written counts only if it is whole.
 #[test]
 fn a_box_that_is_killed_while_it_exports_loses_nothing() {
@@ -272,4 +303,31 @@ fn a_box_that_is_killed_while_it_exports_loses_nothing() {
     wait_for("an empty spool", || queued(&rig) == 0);
     rig.check_log();
     rig.wait_for_rows(DATASET, 6);
+}
+
+/// A box whose key is in its TPM, with contracts that only a session confirmed: it proves itself, loses its link, and
+/// signs the end of the file in the TPM.
+#[test]
+fn a_box_with_a_tpm_carries_what_a_session_confirmed() {
+    let Some(mut rig) = Rig::with_tpm_and(super::rig::often) else { return };
+    if std::process::Command::new("mosquitto_pub").arg("--help").output().is_err() {
+        return println!("SKIP: mosquitto_pub is not installed");
+    }
+    rig.stage.join().unwrap();
+    rig.start_guan();
+    publish(&rig, 0..1);
+    rig.wait_for_rows(DATASET, 1);
+    wait_for("an empty spool", || queued(&rig) == 0);
+    rig.stop_guan();
+    rig.take_link();
+    rig.start_guan();
+    publish(&rig, 1..4);
+    rig.stage.space_json(&["carry", "key", "--out", &file(&rig, "carry.pub.json")]).unwrap();
+    let made = export(&rig, "one.carry").unwrap();
+    assert_eq!(made["rows"], json!(3), "{made}");
+    take(&rig, "one.carry").unwrap();
+    rig.wait_for_rows(DATASET, 4);
+    acknowledge(&rig, "one.carry.receipt.json").unwrap();
+    wait_for("an empty spool", || queued(&rig) == 0);
+    rig.check_log();
 }

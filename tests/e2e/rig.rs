@@ -110,9 +110,16 @@ impl Rig {
         Self::set_up_for(false, &[], change)
     }
 
+    /// The box does not call the space from its next start on.
+    pub(crate) fn take_link(&self) {
+        let file = self.stage.box_config();
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace("[link]", LINK_OFF)).unwrap();
+    }
+
     /// The box calls the space from its next start on.
     pub(crate) fn give_link(&self) {
-        let file = self.stage.folder.join("box/edge.toml");
+        let file = self.stage.box_config();
         let config = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, config.replace(LINK_OFF, "[link]")).unwrap();
     }

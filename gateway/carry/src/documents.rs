@@ -1,8 +1,10 @@
 //! Two documents that the space signs with the key of its contracts: the public key that files are sealed for, and
 //! the receipt for what it has stored.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use guan_identity::{SEAL_KEY_BYTES, seal_key_id};
-use guan_link::STREAMS_MAX;
+use guan_link::{LETTER_BYTES_MAX, STREAMS_MAX};
 use guan_model::{BatchSeq, BoxId, Digest, Signer, SpoolId, StreamId, WallTime};
 use guan_policy::envelope::Envelope;
 use guan_policy::fault::{Faults, Problem, shown};
@@ -12,8 +14,9 @@ use serde_json::{Value, json};
 
 /// Longest public key document.
 pub const KEY_BYTES_MAX: usize = 4096;
-/// Longest receipt: all streams with the longest numbers.
-pub const RECEIPT_BYTES_MAX: usize = 256 << 10;
+/// Longest receipt: all streams with the longest numbers, and the longest letter.
+pub const RECEIPT_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(STREAMS_MAX * 64 + LETTER_BYTES_MAX / 3 * 4 + 4096 < RECEIPT_BYTES_MAX);
 
 const KEY: Envelope = Envelope {
     domain: b"guan-carry-key/1\n",
@@ -88,6 +91,8 @@ pub struct Receipt {
     /// Through where the space has each stream, ascending, each once, by whatever way it came.
     pub streams: Vec<(StreamId, BatchSeq)>,
     pub issued: WallTime,
+    /// What the space's log says of it, as in a letter on `Topic::Received`; empty where it says nothing new.
+    pub received: Vec<u8>,
 }
 
 impl Receipt {
@@ -100,13 +105,14 @@ impl Receipt {
             "space": self.space.as_str(), "box": self.box_id.as_str(),
             "spool": hex::encode(self.spool.0), "file": self.file.to_string(),
             "streams": streams.collect::<Vec<_>>(), "issued": moment_text(self.issued),
+            "received": STANDARD.encode(&self.received),
         });
         sealed("receipt", &RECEIPT, &body, &self.space, signer)
     }
 
     /// Reads a receipt that the space which it names must have signed.
     pub fn parse(bytes: &[u8], keys: &TrustedKeys) -> Result<Self, DocumentFault> {
-        const KEYS: [&str; 6] = ["space", "box", "spool", "file", "streams", "issued"];
+        const KEYS: [&str; 7] = ["space", "box", "spool", "file", "streams", "issued", "received"];
         opened("receipt", &RECEIPT, bytes, keys, |body, faults| {
             let body = Object::open(body, "/carry_receipt", &KEYS, faults)?;
             let space = body.name("space", BoxId::parse, faults);
@@ -115,9 +121,10 @@ impl Receipt {
             let file = hex_of::<32>(&body, "file", faults).map(Digest);
             let issued = body.time("issued", faults);
             let streams = streams(&body, faults);
+            let received = letter(&body, "received", faults);
             let (space, box_id, spool) = (space?, box_id?, spool?);
-            let (file, issued) = (file?, issued?);
-            let receipt = Self { space, box_id, spool, file, streams, issued };
+            let (file, issued, received) = (file?, issued?, received?);
+            let receipt = Self { space, box_id, spool, file, streams, issued, received };
             Some((receipt.space.clone(), receipt))
         })
     }
@@ -146,6 +153,16 @@ fn streams(body: &Object<'_>, faults: &mut Faults) -> Vec<(StreamId, BatchSeq)> 
         streams.push((stream, BatchSeq(through)));
     }
     streams
+}
+
+fn letter(body: &Object<'_>, key: &str, faults: &mut Faults) -> Option<Vec<u8>> {
+    let text = body.text(key, faults)?;
+    let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= LETTER_BYTES_MAX);
+    if bytes.is_none() {
+        let detail = format!("it is not base64 of at most {LETTER_BYTES_MAX} bytes");
+        faults.add(&body.at(key), Problem::Name { detail });
+    }
+    bytes
 }
 
 fn hex_of<const N: usize>(object: &Object<'_>, key: &str, faults: &mut Faults) -> Option<[u8; N]> {
@@ -206,6 +223,7 @@ mod tests {
             file: Digest([8; 32]),
             streams: (0..count).map(|stream| (StreamId(stream), BatchSeq((1 << 53) - 1))).collect(),
             issued: WallTime::from_seconds(1_800_000_000),
+            received: vec![7; 100],
         }
     }
 
@@ -246,6 +264,11 @@ mod tests {
         assert_eq!(Receipt::parse(&told, &keys).unwrap().streams.len(), STREAMS_MAX);
         let told = receipt(most + 1).sign(&signer).unwrap();
         assert!(Receipt::parse(&told, &keys).unwrap_err().to_string().contains("1024"));
+        let with = |length: usize| Receipt { received: vec![7; length], ..receipt(most) };
+        let told = with(LETTER_BYTES_MAX).sign(&signer).unwrap();
+        assert_eq!(Receipt::parse(&told, &keys).unwrap(), with(LETTER_BYTES_MAX));
+        let told = with(LETTER_BYTES_MAX + 1).sign(&signer).unwrap();
+        assert!(Receipt::parse(&told, &keys).unwrap_err().to_string().contains("393216"));
         let padded = |length: usize| {
             let told = receipt(1).sign(&signer).unwrap();
             let padding = vec![b' '; length - told.len()];

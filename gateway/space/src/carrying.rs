@@ -7,13 +7,19 @@
 //! Never here: what a batch must be; that is the inbox's, for both ways.
 
 use crate::inbox::StoreInbox;
+use crate::received::Tally;
 use crate::registry::{Registry, RegistryError, Rejection};
+use crate::runner::Clock;
+use crate::sets::{SetFault, Sets};
 use guan_carry::{CarryFault, CarryReader, DocumentFault, End, Header, Receipt, Unopened};
 use guan_identity::attest::AttestationOutcome;
 use guan_identity::{KeyFault, LogKeyFile, SealKey, Tier};
-use guan_link::driver::{CarriedFault, CarriedOutcome, CarriedSession, describe};
-use guan_model::{BatchSeq, BoxId, Digest, StreamId, WallTime};
+use guan_link::driver::{CarriedFault, CarriedOutcome, CarriedRefusal, CarriedSession, describe};
+use guan_link::{BoxFrame, Item};
+use guan_model::{BatchSeq, BoxId, ContractId, Digest, StreamId};
+use guan_policy::ContractState;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -53,6 +59,8 @@ pub enum TakeFault {
          `guan-space box show`"
     )]
     Unproven(BoxId, String),
+    #[error(transparent)]
+    Sets(#[from] SetFault),
     #[error(transparent)]
     Session(#[from] CarriedFault),
     #[error("the file changed while it was read; bring it again")]
@@ -101,7 +109,9 @@ pub struct Carrier {
     pub inbox: StoreInbox,
     /// Of the space's contracts.
     pub signer: Arc<LogKeyFile>,
-    pub clock: fn() -> WallTime,
+    pub clock: Clock,
+    pub tally: Tally,
+    pub sets: Sets,
 }
 
 impl Carrier {
@@ -139,13 +149,16 @@ impl Carrier {
             outcome.cursors.iter().map(|cursor| (cursor.stream, cursor.through)).collect();
         streams.retain(|(_, through)| *through > BatchSeq::ZERO);
         streams.sort_unstable();
+        let now = (self.clock)();
+        let received = self.tally.poll(&header.box_id, &now);
         let receipt = Receipt {
             space: self.space.clone(),
             box_id: header.box_id.clone(),
             spool: header.spool,
             file: end.digest,
             streams,
-            issued: (self.clock)(),
+            issued: now.wall,
+            received: received.map(|letter| letter.to_vec()).unwrap_or_default(),
         };
         let receipt = receipt.sign(self.signer.as_ref())?;
         tracing::info!(box_id = %header.box_id, file = %end.digest, stored = outcome.items_stored,
@@ -210,14 +223,51 @@ impl Carrier {
         box_id: BoxId,
     ) -> Result<CarriedOutcome, TakeFault> {
         let mut reader = tokio::task::block_in_place(|| self.open(path, key))?;
+        let mut sieve = Sieve::new(&self.sets, &box_id)?;
         let mut session = CarriedSession::new(self.inbox.clone(), box_id);
         while let Some(frame) = tokio::task::block_in_place(|| reader.next_frame())? {
-            session.handle_frame(frame).await?;
+            if sieve.passes(&frame) {
+                session.handle_frame(frame).await?;
+            }
         }
         if reader.end() != Some(end) {
             return Err(TakeFault::Changed);
         }
-        Ok(session.finish().await?)
+        let mut outcome = session.finish().await?;
+        outcome.refused.extend(sieve.refused);
+        Ok(outcome)
+    }
+}
+
+/// Keeps back what left the box under a contract that was suspended or revoked here meanwhile: the box has it still,
+/// and does with it what the next set says.
+struct Sieve {
+    stopped: BTreeMap<ContractId, ContractState>,
+    streams: BTreeSet<StreamId>,
+    refused: Vec<CarriedRefusal>,
+}
+
+impl Sieve {
+    fn new(sets: &Sets, box_id: &BoxId) -> Result<Self, SetFault> {
+        let entries = sets.roster(box_id)?.map(|roster| roster.entries).unwrap_or_default();
+        let is_stopped = |state| matches!(state, ContractState::Suspended | ContractState::Revoked);
+        let stopped = entries.into_iter().filter(|entry| is_stopped(entry.state));
+        let stopped = stopped.map(|entry| (entry.contract, entry.state)).collect();
+        Ok(Self { stopped, streams: BTreeSet::new(), refused: Vec::new() })
+    }
+
+    /// A stream ends with the first batch that does not pass: places are taken in order.
+    fn passes(&mut self, frame: &BoxFrame) -> bool {
+        let BoxFrame::Item(stream, item) = frame else { return true };
+        if self.streams.contains(stream) {
+            return false;
+        }
+        let Item::Batch(batch) = item else { return true };
+        let Some(state) = self.stopped.get(&batch.contract) else { return true };
+        let text = format!("contract {} is {} here", batch.contract, state.name());
+        self.streams.insert(*stream);
+        self.refused.push(CarriedRefusal { stream: *stream, seq: batch.seq, text });
+        false
     }
 }
 

@@ -353,6 +353,7 @@ async fn keep_contracts(
     keep(keepers, (sets.clone(), retention.clone(), rosters_out), deleting);
     keepers.spawn(watch_uses(config.clone(), sets.clone(), overdue));
     let (mail, letters) = Mail::new();
+    let (clock, tally) = (logs.clock.clone(), logs.tally.clone());
     let mail = keep_logs(config, mail, logs, keepers)?;
     let negotiator = Negotiator {
         mail: mail.clone(),
@@ -362,7 +363,7 @@ async fn keep_contracts(
         clock: Arc::new(wall_time),
     };
     keepers.spawn(negotiator.run(letters));
-    let inbox = inbox.with_sets(sets, rosters).with_retention(retention).with_mail(mail);
+    let inbox = inbox.with_sets(sets.clone(), rosters).with_retention(retention).with_mail(mail);
     let carrier = Carrier {
         space: config.id.clone(),
         state_dir: config.state_dir.clone(),
@@ -370,7 +371,9 @@ async fn keep_contracts(
         accepted: accepted(config),
         inbox: inbox.clone(),
         signer: contract_signer(config)?,
-        clock: wall_time,
+        clock,
+        tally,
+        sets,
     };
     keepers.spawn(carrier.run());
     Ok(inbox)

@@ -7,6 +7,7 @@
 
 use super::Board;
 use super::scribe::Scribe;
+use super::witnessing::receipts_in;
 use crate::box_identity::{self, BoxKeyFault};
 use crate::carrying::{Collected, ExportFault, SharedExporter, Wanted};
 use crate::engine::Event;
@@ -37,7 +38,7 @@ pub const CARRY_REQUEST_FILE: &str = "spool-carry.request";
 /// What became of it, for the command.
 pub const CARRY_ANSWER_FILE: &str = "spool-carry.answer";
 /// Largest request that is read: a receipt, and all streams.
-const REQUEST_BYTES_MAX: u64 = 1 << 20;
+const REQUEST_BYTES_MAX: u64 = 2 << 20;
 const SCHEMA: u32 = 1;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the answer says how far the work is.
@@ -136,6 +137,8 @@ enum CarryingFault {
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Export(#[from] ExportFault),
+    #[error("not even the first batch fits; raise --bytes-max")]
+    TooSmall,
     #[error("nothing may leave on a medium now{held}")]
     Nothing { held: String },
     #[error("the box has no certificate of the space, which is how the space knows it: {detail}")]
@@ -260,6 +263,9 @@ impl Carrying {
         let mut made = Made { path: out.to_owned(), is_complete: false };
         let collected = self.collect(wanted, out, file, answer).await;
         let (writer, collected) = collected?;
+        if collected.parts.is_empty() && collected.is_full {
+            return Err(CarryingFault::TooSmall);
+        }
         if collected.parts.is_empty() {
             return Err(CarryingFault::Nothing { held: held_text(&collected) });
         }
@@ -344,10 +350,25 @@ impl Carrying {
         }
         let streams =
             news.iter().map(|(stream, through)| json!({"stream": stream.0, "through": through.0}));
+        self.note_receipts(&receipt.received).await;
         Ok(json!({
             "file": receipt.file.to_string(), "space": receipt.space.as_str(),
             "released": streams.collect::<Vec<_>>(),
         }))
+    }
+
+    /// What the space's log says goes into this one, as over the link.
+    async fn note_receipts(&self, received: &[u8]) {
+        if received.is_empty() {
+            return;
+        }
+        let (bodies, is_whole) = receipts_in(received);
+        if !is_whole {
+            self.board.alarm("what the space's log says in a receipt cannot be read".to_owned());
+        }
+        if !bodies.is_empty() {
+            self.scribe.note_all(bodies).await;
+        }
     }
 
     /// What the receipt releases that was not released yet. All of it is checked before anything is.
@@ -523,6 +544,6 @@ mod tests {
         let limit = usize::try_from(REQUEST_BYTES_MAX).unwrap();
         let padded = |length: usize| [&text[..], &vec![b' '; length - text.len()]].concat();
         assert_eq!(CarryRequest::parse(&padded(limit), now).unwrap(), request);
-        check(&padded(limit + 1), now, "more than 1048576 bytes");
+        check(&padded(limit + 1), now, "more than 2097152 bytes");
     }
 }

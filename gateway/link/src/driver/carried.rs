@@ -175,3 +175,125 @@ impl<I: Inbox> CarriedSession<I> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VERSIONS;
+    use crate::driver::Refusal;
+    use crate::frame::{EncodedBatch, Hello, RefuseReason, StreamRange};
+    use crate::text::{CheckpointText, ReportJson};
+    use bytes::Bytes;
+    use guan_model::{ContractId, DatasetId, Digest};
+    use std::sync::{Arc, Mutex};
+
+    const STREAM: StreamId = StreamId(9);
+
+    /// Has batches through a place, refuses one, and is durable at once.
+    #[derive(Clone, Default)]
+    struct Store(Arc<Mutex<(u64, Option<u64>)>>);
+
+    impl Store {
+        fn through(&self) -> u64 {
+            self.0.lock().unwrap().0
+        }
+    }
+
+    impl Inbox for Store {
+        async fn cursors(&self, _: &BoxId, _: &Offer) -> Result<Vec<Cursor>, InboxFault> {
+            let through = BatchSeq(self.through());
+            Ok(vec![Cursor { stream: STREAM, through }, Cursor { stream: StreamId(1), through }])
+        }
+
+        async fn describe(&self, _: &BoxId, _: Bytes) -> Result<Result<(), String>, InboxFault> {
+            Ok(Err("it is none".to_owned()))
+        }
+
+        async fn checkpoint(
+            &self,
+            _: &BoxId,
+            _: CheckpointText,
+        ) -> Result<Result<u64, String>, InboxFault> {
+            Ok(Ok(0))
+        }
+
+        fn report(&self, _: &BoxId, _: ReportJson) {}
+
+        async fn store(
+            &self,
+            _: &BoxId,
+            _: SpoolId,
+            _: StreamId,
+            item: Item,
+            receipt: Receipt,
+        ) -> Result<Result<(), Refusal>, InboxFault> {
+            let mut state = self.0.lock().unwrap();
+            if state.1 == Some(item.from().0) {
+                return Ok(Err(receipt.refuse(RefuseReason::Undecodable, "damaged".to_owned())));
+            }
+            assert_eq!(item.from().0, state.0 + 1, "in order, and each once");
+            state.0 = item.through().0;
+            receipt.durable();
+            Ok(Ok(()))
+        }
+    }
+
+    fn batch(seq: u64, length: usize) -> BoxFrame {
+        BoxFrame::Item(
+            STREAM,
+            Item::Batch(EncodedBatch {
+                seq: BatchSeq(seq),
+                dataset: DatasetId::parse("d").unwrap(),
+                contract: ContractId::parse("C").unwrap(),
+                rows: 1,
+                digest: Digest([0; 32]),
+                bytes: Bytes::from(vec![0; length]),
+            }),
+        )
+    }
+
+    async fn take(
+        store: &Store,
+        frames: impl IntoIterator<Item = BoxFrame>,
+    ) -> Result<CarriedOutcome, CarriedFault> {
+        let range =
+            StreamRange { id: STREAM, oldest_unreleased: BatchSeq(1), newest: BatchSeq(99) };
+        let offer = Offer::new(SpoolId([7; 16]), vec![range]).unwrap();
+        let mut session = CarriedSession::new(store.clone(), BoxId::parse("box-1").unwrap());
+        session.handle_frame(BoxFrame::Hello(Hello { versions: VERSIONS, offer })).await?;
+        for frame in frames {
+            session.handle_frame(frame).await?;
+        }
+        session.finish().await
+    }
+
+    /// Ten times the window, in the longest batches.
+    #[tokio::test]
+    async fn a_file_larger_than_the_credit_is_taken_once() {
+        let store = Store::default();
+        let frames = || (1..=20).map(|seq| batch(seq, crate::BATCH_BYTES_MAX));
+        let outcome = take(&store, frames()).await.unwrap();
+        assert_eq!((outcome.items_stored, outcome.duplicates), (20, 0));
+        // Only of what was offered.
+        assert_eq!(outcome.cursors, [Cursor { stream: STREAM, through: BatchSeq(20) }]);
+        let again = take(&store, frames()).await.unwrap();
+        assert_eq!((again.items_stored, again.duplicates, store.through()), (0, 20, 20));
+        let more = take(&store, (19..=22).map(|seq| batch(seq, 1))).await.unwrap();
+        assert_eq!((more.items_stored, more.duplicates, store.through()), (2, 2, 22));
+    }
+
+    #[tokio::test]
+    async fn holes_refusals_and_tables_that_are_none_are_told() {
+        let store = Store::default();
+        let fault = take(&store, [batch(3, 1)]).await.unwrap_err();
+        assert!(fault.to_string().contains("bring the earlier file first"), "{fault}");
+        let table = BoxFrame::Descriptors(Bytes::from_static(b"x"));
+        let fault = take(&store, [table]).await.unwrap_err();
+        assert!(matches!(fault, CarriedFault::Peer(PeerFault::Misbehaved(_))), "{fault}");
+        store.0.lock().unwrap().1 = Some(2);
+        let outcome = take(&store, (1..=4).map(|seq| batch(seq, 1))).await.unwrap();
+        let refused = CarriedRefusal { stream: STREAM, seq: BatchSeq(2), text: "damaged".into() };
+        assert_eq!((outcome.refused, outcome.items_stored), (vec![refused], 1));
+        assert_eq!(store.through(), 1, "nothing after it is taken");
+    }
+}
