@@ -108,7 +108,10 @@ fn batches_go_to_the_space_on_a_stick() {
     // A stick that is lost costs nothing: what was on it is in the next file, too.
     publish(&rig, 5..7);
     wait_for("the queue", || queued(&rig) > 0);
-    export(&rig, "lost.carry").unwrap();
+    let (key, out) = (file(&rig, "carry.pub.json"), file(&rig, "lost.carry"));
+    let by = ["spool", "export", "--for", &key, "--out", &out, "--by", "li"];
+    rig.stage.guan_json(&by).unwrap();
+    assert!(leaves(&rig, "data.carried").iter().any(|leaf| leaf["actor"].is_string()));
     publish(&rig, 7..9);
     let both = export(&rig, "two.carry").unwrap();
     assert_eq!(both["rows"], json!(4), "{both}");
