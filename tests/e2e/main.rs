@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod attestation;
+mod carrying;
 mod contracts;
 mod evidence;
 mod forgetting;

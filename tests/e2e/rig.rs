@@ -45,6 +45,8 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+const LINK_OFF: &str = "[link]\nenabled = false";
+
 /// Both programs, running.
 pub(crate) struct Rig {
     pub(crate) stage: Stage,
@@ -100,6 +102,26 @@ impl Rig {
     /// A box whose folder of contracts is empty, and that shows its log each second; nothing runs yet.
     pub(crate) fn without_contracts() -> Self {
         Self::set_up_for(false, &[], often)
+    }
+
+    /// The same, and the box never calls the space.
+    pub(crate) fn without_link() -> Self {
+        let change = |config: String| often(config).replace("[link]", LINK_OFF);
+        Self::set_up_for(false, &[], change)
+    }
+
+    /// The box does not call the space from its next start on.
+    pub(crate) fn take_link(&self) {
+        let file = self.stage.box_config();
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace("[link]", LINK_OFF)).unwrap();
+    }
+
+    /// The box calls the space from its next start on.
+    pub(crate) fn give_link(&self) {
+        let file = self.stage.box_config();
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace(LINK_OFF, "[link]")).unwrap();
     }
 
     fn set_up(has_tpm: bool, change: impl FnOnce(String) -> String) -> Self {

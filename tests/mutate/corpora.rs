@@ -72,6 +72,13 @@ fn batch(table: &DescriptorTable) -> Batch {
     Batch::from_rows(header, (0..24).map(row)).unwrap()
 }
 
+/// The records of a file before they are sealed, and the file itself.
+fn write_carried() {
+    let golden = include_bytes!("../../gateway/carry/tests/golden/file-v1.carry");
+    write("carried", "golden", golden);
+    write("carried", "plain", &guan_tests::targets::plain_file(golden).unwrap());
+}
+
 /// Data and credit of three streams, and the end.
 fn write_mux() {
     let second = Duration::from_secs(1);
@@ -335,6 +342,7 @@ fn write_negotiations() {
 
 fn main() {
     write_chain();
+    write_carried();
     write_mux();
     write_terms_and_usage();
     write_rosters_and_mandates();

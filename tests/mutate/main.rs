@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const MUTATIONS: usize = 10_000;
 /// What a box that nobody knows yet can send to a space, and what anybody can hand to an auditor, is tried more often.
 const MUTATIONS_OF_STRANGERS: usize = 1_000_000;
+/// What anybody who has a space's public file can bring to it; sealing costs most of the time.
+const MUTATIONS_OF_FILES: usize = 100_000;
 const STRANGERS: [&str; 7] = ["boot_log", "ima_list", "tpm", "evidence", "draft", "log", "proof"];
 /// Documents of TC609-6-2025-14, which are part of the corpus of contracts, are tried alone, too.
 const MUTATIONS_OF_TDS: usize = 20_000;
@@ -151,6 +153,7 @@ fn run(target: &targets::Target, count: Option<usize>) {
         name if STRANGERS.contains(&name) => MUTATIONS_OF_STRANGERS,
         name if POLICY.contains(&name) => MUTATIONS_OF_POLICY,
         "catalogue" => MUTATIONS_OF_BOXES,
+        "carried" => MUTATIONS_OF_FILES,
         _ => MUTATIONS,
     };
     let document = DOCUMENTS.iter().find(|(name, _)| *name == target.name);

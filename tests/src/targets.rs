@@ -4,8 +4,10 @@
 use guan_catalogue::search::{Query, search};
 use guan_catalogue::{Catalogue, dcat};
 
+mod carried;
 mod policy;
 
+pub use carried::{carried, plain_file};
 use guan_configs::{EdgeConfig, SpaceConfig};
 use guan_edge::decode::{
     Decoder, Encoding, FieldSpec, FormatSpec, MappingSpec, TimeFormat, TimeSpec, Undecodable,
@@ -38,12 +40,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 24] = [
+pub const ALL: [Target; 25] = [
     Target { name: "frame", run: frame },
     Target { name: "batch", run: batch },
     Target { name: "chain", run: chain },
     Target { name: "mux", run: mux },
     Target { name: "table", run: table },
+    Target { name: "carried", run: carried },
     Target { name: "contract", run: contract },
     Target { name: "draft", run: draft },
     Target { name: "catalogue", run: catalogue },

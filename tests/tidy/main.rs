@@ -87,7 +87,7 @@ fn arrows_point_down() {
         "guan-policy" | "guan-evidence" | "guan-codec" => 1,
         "guan-configs" | "guan-catalogue" => 2,
         "guan-spool" | "guan-identity" | "guan-link" | "guan-drivers" | "guan-negotiation" => 3,
-        "guan-log" => 4,
+        "guan-log" | "guan-carry" => 4,
         "guan-edge" | "guan-space" => 5,
         "guan-peers" | "guan-cuts" => 7,
         _ => 6,

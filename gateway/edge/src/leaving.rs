@@ -5,7 +5,9 @@
 //! lease; with a clock that is not set only what the space's set names leaves, since every contract has a
 //! term and only the space then knows the time.
 //!
-//! Never here: what becomes of lanes that end; the writer shreds them.
+//! Never here: what becomes of lanes that end; the writer shreds them. A medium has a rule of its own ([`medium`]).
+
+mod medium;
 
 use crate::lanes::Lane;
 use guan_model::bytes_io::{ReadFault, Reader, Writer};
@@ -71,6 +73,8 @@ pub enum Held {
     LeaseOver,
     /// Over; the writer is about to shred it.
     Ended,
+    /// Kept by a release that asked for no contract.
+    NoContract,
     /// A rule of the contract.
     Rule(Arc<str>),
 }
@@ -84,6 +88,7 @@ impl std::fmt::Display for Held {
             Self::NotYetValid => f.write_str("the contract is not valid yet"),
             Self::LeaseOver => f.write_str("the space has not confirmed the contract in its lease"),
             Self::Ended => f.write_str("the contract is over"),
+            Self::NoContract => f.write_str("no contract covers it"),
             Self::Rule(rule) => write!(f, "rule {rule}"),
         }
     }
@@ -92,6 +97,8 @@ impl std::fmt::Display for Held {
 /// What the space last said about the contracts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Whose set it is.
+    pub space: Option<String>,
     /// In the space's set and not over, by the space's clock.
     pub listed: BTreeSet<ContractId>,
     pub suspended: BTreeSet<ContractId>,
@@ -125,6 +132,8 @@ struct State {
     session: u64,
     /// In this session of the link.
     is_confirmed: bool,
+    /// What the space said last could not be kept, or the disk was set back.
+    is_doubted: bool,
     /// Place in the policy's `TIERS` that this box has when the space hears it.
     tier: u8,
     /// When the space last confirmed the contracts, by wall clock; carried over restarts.
@@ -147,6 +156,7 @@ impl Door {
             standing: Standing::default(),
             session: 0,
             is_confirmed: false,
+            is_doubted: false,
             tier: 0,
             confirmed_at,
             held: BTreeMap::new(),
@@ -193,6 +203,7 @@ impl Door {
             return;
         }
         state.is_confirmed = true;
+        state.is_doubted = false;
         // The space hears no box before its verdict allows it.
         state.situation.attested = Some(state.tier);
         state.confirmed_at = state.confirmed_at.max(Some(now));
@@ -203,7 +214,10 @@ impl Door {
     }
 
     pub fn set_standing(&self, standing: Standing) {
-        self.state().standing = standing;
+        let mut state = self.state();
+        // A newer set than the one in doubt settles it.
+        state.is_doubted &= standing.issued <= state.standing.issued;
+        state.standing = standing;
     }
 
     /// Holds back at once what a standing that is about to come into force forbids: until it does, what is
@@ -217,7 +231,8 @@ impl Door {
 
     /// What the space said in this session could not be kept, so nobody knows what stands.
     pub fn handle_doubt(&self) {
-        self.state().is_confirmed = false;
+        let mut state = self.state();
+        (state.is_confirmed, state.is_doubted) = (false, true);
     }
 
     pub fn set_lanes(&self, lanes: impl Iterator<Item = (u16, Lane)>) {
@@ -313,7 +328,7 @@ mod tests {
 
     const HOUR: u64 = 3600;
 
-    fn lane() -> Lane {
+    pub(super) fn lane() -> Lane {
         Lane {
             contract: ContractId::parse("C").unwrap(),
             version: 1,
@@ -329,7 +344,7 @@ mod tests {
         }
     }
 
-    fn now(seconds: i64, quality: ClockQuality) -> Now {
+    pub(super) fn now(seconds: i64, quality: ClockQuality) -> Now {
         Now { wall: WallTime::from_seconds(seconds), monotonic: Duration::ZERO, quality }
     }
 

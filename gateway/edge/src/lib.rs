@@ -13,6 +13,7 @@
 
 pub mod anchoring;
 pub mod box_identity;
+pub mod carrying;
 pub mod catalogue;
 pub mod contracts;
 pub mod credentials;

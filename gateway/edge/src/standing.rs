@@ -404,6 +404,7 @@ impl Book {
         InForce {
             plan: Arc::new(Plan::compile(&standing, &self.descriptors)),
             standing: Standing {
+                space: self.roster.as_ref().map(|roster| roster.space.clone()),
                 issued: self.roster.as_ref().map(|roster| roster.issued),
                 listed: with(ContractState::Active),
                 suspended: with(ContractState::Suspended),

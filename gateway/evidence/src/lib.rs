@@ -38,7 +38,7 @@ pub use cosignature::{
     CosignFault, Cosignature, CosignatureKey, cosign, cosigned_leaf, cosigned_line,
 };
 pub use leaf::{
-    Anchor, BatchAccepted, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
+    Anchor, BatchAccepted, Carried, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
     DecisionSummary, Deleted, Denial, EpochStart, Erased, ErasureGround, Exported, Fork, Forwarded,
     GapReason, Head, KeyRollover, LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune,
     Received, Refill, Salvage, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,

@@ -134,6 +134,7 @@ fn class_uid(body: &LeafBody) -> Option<u32> {
         LeafBody::Batch(_)
         | LeafBody::Decision(_)
         | LeafBody::Forwarded(_)
+        | LeafBody::Carried(_)
         | LeafBody::Received(_)
         | LeafBody::Deleted(_)
         | LeafBody::DataGap(_) => Some(DATASTORE),
@@ -266,6 +267,11 @@ fn outside(body: &LeafBody) -> Value {
             "from": exported.from, "through": exported.through, "entries": exported.entries,
             "manifest": exported.manifest.to_string(),
         }),
+        LeafBody::Carried(carried) => json!({
+            "stream": carried.stream.0, "from": carried.from.0, "through": carried.through.0,
+            "batches": carried.batches, "rows": carried.rows, "file": carried.file.to_string(),
+            "key": carried.key.to_string(),
+        }),
         _ => unreachable!("`entry` shows the other kinds"),
     }
 }
@@ -312,7 +318,7 @@ fn anchor(anchor: &Anchor) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaf::tests::{actor_samples, outside_samples, samples};
+    use crate::leaf::tests::{actor_samples, carried_samples, outside_samples, samples};
 
     #[test]
     fn every_kind_is_shown() {
@@ -339,6 +345,11 @@ mod tests {
         let lines: Vec<String> =
             actor_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
         let golden: Vec<&str> = include_str!("../tests/golden/views-v2.jsonl").lines().collect();
+        assert_eq!(lines, golden);
+        let mut view = LeafView::new();
+        let lines: Vec<String> =
+            carried_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
+        let golden: Vec<&str> = include_str!("../tests/golden/views-v3.jsonl").lines().collect();
         assert_eq!(lines, golden);
     }
 

@@ -4,6 +4,7 @@
 //!   the same trait.
 //! - `party_key`: the key of a party to contracts, of either kind.
 //! - `sealed_file`: the same under a key that the TPM gives out.
+//! - `hpke`: sealing for one reader, whose key lies in a file.
 //! - `tls`: rustls configurations that sign through a `Signer` and judge time by a given clock.
 //! - `attest`: what a TPM says about itself and its boot, and what the space makes of it.
 //! - `request`, `ca`, `certificate`: what a box asks for, what the space issues, what a peer shows.
@@ -19,6 +20,7 @@
 pub mod attest;
 pub mod ca;
 pub mod certificate;
+pub mod hpke;
 pub mod join;
 pub mod key_file;
 mod party_key;
@@ -35,6 +37,9 @@ pub use ca::{CaFault, SmallCa};
 pub use certificate::{
     CertFault, Validity, certificate_key, common_name, is_self_issued, peer_identity,
     read_certificates, validity,
+};
+pub use hpke::{
+    Opening, SEAL_KEY_BYTES, SEAL_TAG_BYTES, SealFault, SealKey, Sealing, seal_for, seal_key_id,
 };
 pub use key_file::{KeyFault, KeyFile, LogKeyFile};
 pub use party_key::{PartyAlgorithm, PartyKey};

@@ -9,6 +9,7 @@
 //! - `parties`: who signed a contract; `sets`: contracts of boxes; `retention`: deletion that they ask for; `acknowledgement`:
 //!   of use; `signed_lines`: what the space says
 //!   under its signature.
+//! - `carrying`: files of boxes without a link, and the receipts for them.
 //! - `logs`: witness and mirror of the boxes' logs; `received`: what boxes are told of their batches.
 //! - `provenance`: where data came from and what proves it.
 //! - `catalogues`: what boxes offer; `catalogue_server`: the same over HTTP. `init`: sets a space up.
@@ -20,6 +21,7 @@ pub mod alarms;
 pub mod appraiser;
 pub mod boot_logs;
 pub mod care;
+pub mod carrying;
 pub mod catalogue_server;
 pub mod catalogues;
 pub mod export;

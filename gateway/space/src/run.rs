@@ -7,6 +7,7 @@ use crate::alarms::{ALARMS_MAX, Alarms};
 use crate::appraiser::{Appraiser, Common, Demands};
 use crate::boot_logs::BootLogs;
 use crate::care::Care;
+use crate::carrying::Carrier;
 use crate::catalogue_server;
 use crate::catalogues::Catalogues;
 use crate::inbox::StoreInbox;
@@ -352,6 +353,7 @@ async fn keep_contracts(
     keep(keepers, (sets.clone(), retention.clone(), rosters_out), deleting);
     keepers.spawn(watch_uses(config.clone(), sets.clone(), overdue));
     let (mail, letters) = Mail::new();
+    let (clock, tally) = (logs.clock.clone(), logs.tally.clone());
     let mail = keep_logs(config, mail, logs, keepers)?;
     let negotiator = Negotiator {
         mail: mail.clone(),
@@ -361,7 +363,20 @@ async fn keep_contracts(
         clock: Arc::new(wall_time),
     };
     keepers.spawn(negotiator.run(letters));
-    Ok(inbox.with_sets(sets, rosters).with_retention(retention).with_mail(mail))
+    let inbox = inbox.with_sets(sets.clone(), rosters).with_retention(retention).with_mail(mail);
+    let carrier = Carrier {
+        space: config.id.clone(),
+        state_dir: config.state_dir.clone(),
+        registry: Registry::new(&config.state_dir),
+        accepted: accepted(config),
+        inbox: inbox.clone(),
+        signer: contract_signer(config)?,
+        clock,
+        tally,
+        sets,
+    };
+    keepers.spawn(carrier.run());
+    Ok(inbox)
 }
 
 /// Catalogues over HTTP, if they are wanted.

@@ -3,6 +3,7 @@
 mod acts;
 mod arena;
 mod authoring;
+mod carry;
 mod catalogue;
 mod cert;
 mod check;
@@ -204,6 +205,11 @@ enum SpoolCommand {
     Verify(Common),
     /// Give up what waits, for ever, as a gap that log and space are told of. The running gateway does it.
     Drop(spool::DropArguments),
+    /// Write what waits into a file for a medium, sealed for the space. It stays here until the space's receipt
+    /// comes. The running gateway does it.
+    Export(carry::ExportArguments),
+    /// Take the space's receipt for what came to it on a medium: what it names waits no more.
+    Acknowledge(carry::AcknowledgeArguments),
 }
 
 #[derive(Subcommand)]
@@ -423,6 +429,8 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Spool(SpoolCommand::Ls(common)) => spool::list(common),
         Command::Spool(SpoolCommand::Verify(common)) => spool::verify(common),
         Command::Spool(SpoolCommand::Drop(arguments)) => spool::drop_waiting(arguments),
+        Command::Spool(SpoolCommand::Export(arguments)) => carry::export(arguments),
+        Command::Spool(SpoolCommand::Acknowledge(arguments)) => carry::acknowledge(arguments),
         Command::Meter(common) => meter::execute(common),
         Command::Log(LogCommand::Verify { common, epoch }) => log::verify(common, *epoch),
         Command::Log(LogCommand::Scrub { common, wait_s }) => scrub::execute(common, *wait_s),

@@ -52,7 +52,7 @@ pub(super) struct DropArguments {
 }
 
 /// A stream of which something may wait, with what is known of it.
-struct Line {
+pub(super) struct Line {
     stream: StreamId,
     class: String,
     lane: Option<Lane>,
@@ -60,6 +60,10 @@ struct Line {
 }
 
 impl Line {
+    pub(super) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
     fn contract(&self) -> &str {
         self.lane.as_ref().map_or("-", |lane| lane.contract.as_str())
     }
@@ -82,6 +86,19 @@ impl Line {
             "gaps": gaps.collect::<Vec<_>>(),
         })
     }
+}
+
+/// What waits, by stream.
+pub(super) fn lines_of(config: &EdgeConfig) -> anyhow::Result<Vec<Line>> {
+    lines(config, contents(&open(config)?)?)
+}
+
+/// Whether something of a stream waits that is meant.
+pub(super) fn meant(line: &Line, stream: Option<&str>, contract: Option<&ContractId>) -> bool {
+    let is_meant = |lane: &Lane| contract.is_none_or(|meant| lane.contract == *meant);
+    line.contents.waiting() > 0
+        && stream.is_none_or(|meant| line.class == meant)
+        && line.lane.as_ref().map_or(contract.is_none(), is_meant)
 }
 
 /// Folder of the spool in `box.state_dir`.
@@ -197,12 +214,7 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
     });
     let disk = open(&config)?;
     let mut lines = lines(&config, contents(&disk)?)?;
-    lines.retain(|line| {
-        let is_meant = |lane: &Lane| contract.as_ref().is_none_or(|meant| lane.contract == *meant);
-        line.contents.waiting() > 0
-            && stream.as_ref().is_none_or(|meant| line.class == *meant)
-            && line.lane.as_ref().map_or(contract.is_none(), is_meant)
-    });
+    lines.retain(|line| meant(line, stream.as_deref(), contract.as_ref()));
     let through = ends(&disk, &lines, before.transpose()?)?;
     lines.retain(|line| through.contains_key(&line.stream));
     if lines.is_empty() {
@@ -237,7 +249,7 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
 }
 
 /// Never read half written.
-fn write_request(path: &Path, request: &[u8]) -> io::Result<()> {
+pub(super) fn write_request(path: &Path, request: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
     let _ = std::fs::remove_file(&part);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;

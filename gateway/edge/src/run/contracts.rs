@@ -43,13 +43,19 @@ impl Keeper {
         let found = book.take_found();
         let has_tpm = config.identity.tier != Tier::Unattested;
         let keeper = Self { book, events, board, reload: config.contracts.reload, has_tpm };
-        if let Some(fault) = found {
-            keeper.complain(&fault);
+        if let Some(fault) = &found {
+            keeper.complain(fault);
         }
         let mut keeper = keeper;
+        let issued = |book: &Book| book.roster().map(|roster| roster.issued);
+        let before = issued(&keeper.book);
         // What was carried here while the program did not run.
         keeper.look().await;
         keeper.change().await;
+        if found.is_some() && issued(&keeper.book) <= before {
+            // What is on the disk may be older than what this box was told already.
+            let _ = keeper.events.send(Event::Doubted).await;
+        }
         Ok(keeper)
     }
 

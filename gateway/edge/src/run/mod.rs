@@ -5,6 +5,7 @@
 
 mod acting;
 mod anchoring;
+mod carrying;
 mod contracts;
 mod dropping;
 mod link;
@@ -26,6 +27,7 @@ mod vouching;
 mod witnessing;
 
 pub use crate::standing::OfSpace;
+pub use carrying::{CARRY_ANSWER_FILE, CARRY_REQUEST_FILE, CarryAnswer, CarryAsk, CarryRequest};
 pub use dropping::{DROP_REQUEST_FILE, DropRequest};
 pub use mending::SCRUB_REQUEST_FILE;
 pub use rollover::ROLLOVER_REQUEST_FILE;
@@ -214,7 +216,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.ours(), &board, tpm.clone())?;
     let (negotiator, publisher, desks, mail) = link::post_office(&config, &board)?;
-    let vouching = opened.vouching(&config, tpm);
+    let vouching = opened.vouching(&config, tpm, keys, &board);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;

@@ -7,6 +7,7 @@ use super::vouching::Vouching;
 use super::witnessing::COSIGNED_FILE;
 use crate::anchoring::ledger::Suspicion;
 use crate::anchoring::{self, Found, LogWords};
+use crate::carrying::{Exporter, SharedExporter};
 use crate::engine::{Engine, EngineError, Parts};
 use crate::ingest::Token;
 use crate::leaving::Door;
@@ -37,7 +38,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Folders in `box.state_dir`.
 pub const SPOOL_DIR: &str = "spool";
@@ -104,7 +105,13 @@ pub(super) struct Opened {
 
 impl Opened {
     /// What vouches for the log; taken out once.
-    pub(super) fn vouching(&mut self, config: &EdgeConfig, tpm: Option<Tpm>) -> Vouching {
+    pub(super) fn vouching(
+        &mut self,
+        config: &EdgeConfig,
+        tpm: Option<Tpm>,
+        parties: TrustedKeys,
+        board: &Board,
+    ) -> Vouching {
         let log = self.epoch.origin(&config.evidence.origin);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
         let mirroring = Mirroring::new(disk, journal, self.epoch, log.clone());
@@ -119,7 +126,8 @@ impl Opened {
             None => (None, Vec::new()),
         };
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
-        Vouching { log, tpm, anchors, suspicions, mirroring, files }
+        let exporter = self.exporter(config, board);
+        Vouching { log, tpm, anchors, suspicions, mirroring, files, parties, exporter }
     }
 
     /// What the link must know of this start.
@@ -139,6 +147,23 @@ impl Opened {
             ledger: self.ledger.clone(),
         };
         SpoolSource::new(self.engine.reader(), self.spool_id, streams, tables, doorway)
+    }
+}
+
+impl Opened {
+    /// What reads the spool for files on a medium.
+    fn exporter(&self, config: &EdgeConfig, board: &Board) -> SharedExporter<OsDisk> {
+        let clock = self.clock.clone();
+        Arc::new(Mutex::new(Exporter {
+            reader: self.engine.reader(),
+            box_id: config.box_id.clone(),
+            spool: self.spool_id,
+            tables: self.tables.clone(),
+            door: self.door.clone(),
+            vault: self.vault.clone(),
+            clock: Box::new(move || clock.read()),
+            forfeits: board.forfeits.clone(),
+        }))
     }
 }
 

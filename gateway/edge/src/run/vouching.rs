@@ -1,9 +1,10 @@
-//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror; and who changes
-//! that key.
+//! Sets up those who vouch for the log beside its own key: the TPM, the space's witness and mirror; who changes
+//! that key, and who writes into the log what people do: acts, and files for a medium.
 
 use super::Board;
 use super::acting::Acting;
 use super::anchoring::Anchoring;
+use super::carrying::Carrying;
 use super::link::LogDesks;
 use super::mending::{LogFiles, Mending};
 use super::mirroring::Mirroring;
@@ -12,10 +13,13 @@ use super::scribe::Scribe;
 use super::witnessing::{SPACE_KEYS_FILE, Witnessing};
 use crate::anchoring::Anchors;
 use crate::anchoring::ledger::{Cadence, Suspicion};
+use crate::carrying::SharedExporter;
 use crate::engine::Event;
 use crate::ingest::Token;
 use guan_configs::EdgeConfig;
 use guan_identity::tpm::Tpm;
+use guan_policy::TrustedKeys;
+use guan_spool::OsDisk;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -29,6 +33,9 @@ pub(super) struct Vouching {
     pub(super) suspicions: Vec<Suspicion>,
     pub(super) mirroring: Mirroring,
     pub(super) files: LogFiles,
+    /// Whose documents count.
+    pub(super) parties: TrustedKeys,
+    pub(super) exporter: SharedExporter<OsDisk>,
 }
 
 impl Vouching {
@@ -58,6 +65,16 @@ impl Vouching {
         let mending = Mending::new(config, board, scribe.clone(), desks.refills, self.files);
         others.spawn(mending.run());
         others.spawn(Acting::new(&config.state_dir, board, scribe.clone()).run());
+        let carrying = Carrying {
+            config: config.clone(),
+            keys: self.parties,
+            tpm: self.tpm.clone(),
+            exporter: self.exporter,
+            board: board.clone(),
+            scribe: scribe.clone(),
+            events: events.clone(),
+        };
+        others.spawn(carrying.run());
         others.spawn(Rolling::new(config, self.tpm, board, events.clone()).run());
         let cadence = Cadence { anchor: evidence.anchor_interval, chain: evidence.chain_interval };
         match self.anchors {

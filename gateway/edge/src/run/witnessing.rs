@@ -289,17 +289,9 @@ impl Witnessing {
     }
 
     async fn take_receipts(&self, body: &[u8]) {
-        let Ok(leaves) = bundle::decode(body) else {
-            return self.board.alarm("the space's receipts cannot be read".to_owned());
-        };
-        let mut bodies = Vec::new();
-        for leaf in leaves.into_iter().take(RECEIPTS_MAX) {
-            match Leaf::decode(leaf) {
-                Ok(Leaf { body: body @ LeafBody::Forwarded(_), .. }) => bodies.push(body),
-                Ok(_) | Err(_) => {
-                    self.board.alarm("the space's receipts cannot be read".to_owned());
-                }
-            }
+        let (bodies, is_whole) = receipts_in(body);
+        if !is_whole {
+            self.board.alarm("the space's receipts cannot be read".to_owned());
         }
         if !bodies.is_empty() {
             self.scribe.note_all(bodies).await;
@@ -325,4 +317,17 @@ impl Witnessing {
     fn tell(&self, change: impl FnOnce(&mut EvidenceStatus)) {
         self.board.evidence.send_modify(change);
     }
+}
+
+/// What the space's log says of this box's batches, as far as it can be read; and whether all of it can.
+pub(super) fn receipts_in(body: &[u8]) -> (Vec<LeafBody>, bool) {
+    let Ok(leaves) = bundle::decode(body) else { return (Vec::new(), false) };
+    let (mut bodies, mut is_whole) = (Vec::new(), true);
+    for leaf in leaves.into_iter().take(RECEIPTS_MAX) {
+        match Leaf::decode(leaf) {
+            Ok(Leaf { body: body @ LeafBody::Forwarded(_), .. }) => bodies.push(body),
+            Ok(_) | Err(_) => is_whole = false,
+        }
+    }
+    (bodies, is_whole)
 }

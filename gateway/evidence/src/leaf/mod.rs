@@ -7,7 +7,7 @@ mod outside;
 mod wire;
 
 pub use outside::{
-    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Erased, Exported, Fork,
+    ANCHOR_PCRS_MAX, Anchor, Carried, Chain, Cosigned, Deleted, EpochStart, Erased, Exported, Fork,
     Forwarded, Head, KeyRollover, NAME_BYTES_MAX, Prune, Received, STATEMENT_BYTES_MAX,
     STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
 };
@@ -280,6 +280,7 @@ pub enum LeafBody {
     /// From here on in the log of a box.
     Erased(Erased),
     Exported(Exported),
+    Carried(Carried),
 }
 
 impl LeafBody {
@@ -311,6 +312,7 @@ impl LeafBody {
             Self::Fork(_) => 23,
             Self::Erased(_) => 24,
             Self::Exported(_) => 25,
+            Self::Carried(_) => 26,
         }
     }
 
@@ -342,6 +344,7 @@ impl LeafBody {
             Self::Fork(_) => "log.fork",
             Self::Erased(_) => "log.erase",
             Self::Exported(_) => "audit.export",
+            Self::Carried(_) => "data.carried",
         }
     }
 

@@ -227,6 +227,21 @@ pub struct Exported {
     pub manifest: Digest,
 }
 
+/// Batches of a stream, and gaps among them, left on a medium; the leaf is durable before their file is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    pub stream: StreamId,
+    pub from: BatchSeq,
+    pub through: BatchSeq,
+    /// Without the gaps.
+    pub batches: u64,
+    pub rows: u64,
+    /// SHA-256 of the file before its end, which repeats it.
+    pub file: Digest,
+    /// SHA-256 of the public key that the file is sealed for.
+    pub key: Digest,
+}
+
 /// Refuses names that no log or key can have.
 pub(super) fn check_name(name: &str) -> Result<(), LeafError> {
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);

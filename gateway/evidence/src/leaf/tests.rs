@@ -164,6 +164,22 @@ pub(crate) fn actor_samples() -> Vec<Leaf> {
     leaves
 }
 
+/// Leaves about data on a medium; golden in `leaves-carried-v1.hex`.
+pub(crate) fn carried_samples() -> Vec<Leaf> {
+    let carried = Carried {
+        stream: StreamId(257),
+        from: BatchSeq(24),
+        through: BatchSeq(70_000),
+        batches: 69_000,
+        rows: 1 << 40,
+        file: Digest([4; 32]),
+        key: Digest([5; 32]),
+    };
+    let mut leaves = numbered(vec![LeafBody::Carried(carried.clone()), LeafBody::Carried(carried)]);
+    leaves[1].actor = Some(Digest([7; 32]));
+    leaves
+}
+
 /// Gaps that were refilled: of the log itself, and of an epoch that has ended; golden in `leaves-refill-v1.hex`.
 pub(crate) fn refill_samples() -> Vec<Leaf> {
     let gap = |epoch| LeafBody::LogGap {
@@ -177,7 +193,7 @@ pub(crate) fn refill_samples() -> Vec<Leaf> {
 
 fn all_samples() -> Vec<Leaf> {
     let more = outside_samples().into_iter().chain(actor_samples()).chain(refill_samples());
-    samples().into_iter().chain(more).collect()
+    samples().into_iter().chain(more).chain(carried_samples()).collect()
 }
 
 #[test]
@@ -226,7 +242,7 @@ fn every_kind_survives() {
     let mut sorted = kinds.clone();
     sorted.sort_unstable();
     sorted.dedup();
-    assert_eq!(sorted, (1..=25).collect::<Vec<u8>>(), "a sample for each kind");
+    assert_eq!(sorted, (1..=26).collect::<Vec<u8>>(), "a sample for each kind");
 }
 
 /// The golden file is never written again: logs with these bytes exist.
@@ -244,6 +260,7 @@ fn golden_leaves() {
     check(include_str!("../../tests/golden/leaves-outside-v1.hex"), outside_samples());
     check(include_str!("../../tests/golden/leaves-actor-v2.hex"), actor_samples());
     check(include_str!("../../tests/golden/leaves-refill-v1.hex"), refill_samples());
+    check(include_str!("../../tests/golden/leaves-carried-v1.hex"), carried_samples());
 }
 
 /// The longest of everything that an anchor may hold fits a leaf.
@@ -402,7 +419,7 @@ proptest! {
 
     #[test]
     fn what_decodes_is_canonical(
-        which in 0_usize..29,
+        which in 0_usize..31,
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut bytes = all_samples()[which].encode();

@@ -14,6 +14,7 @@
 mod attest;
 mod box_link;
 mod box_session;
+mod carried;
 mod congestion;
 mod fault;
 mod handshakes;
@@ -32,6 +33,7 @@ pub use box_link::{
     ADDRESSES_MAX, BoxInputs, BoxLink, BoxOutputs, ClientTls, Credentials, HostPort, LinkEvent,
     Locate, Paths, Released,
 };
+pub use carried::{CarriedFault, CarriedOutcome, CarriedRefusal, CarriedSession};
 pub use congestion::Congestion;
 pub use fault::{LinkFault, describe};
 pub use handshakes::{HANDSHAKES_MAX, TCP_HANDSHAKES_PER_ADDRESS_MAX};

@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod boxes;
+mod carry;
 mod catalogue;
 mod contract;
 mod deleted;
@@ -110,6 +111,9 @@ enum Command {
     /// Contracts of this space.
     #[command(subcommand)]
     Contract(contract::ContractCommand),
+    /// What boxes without a link send on a medium.
+    #[command(subcommand)]
+    Carry(carry::CarryCommand),
     /// What boxes offer: datasets, their quality, and offers.
     #[command(subcommand)]
     Catalogue(catalogue::CatalogueCommand),
@@ -272,6 +276,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Token(TokenCommand::DropExpired(common)) => token::drop_expired(common)?,
         Command::Contract(command) => contract::execute(command)?,
+        Command::Carry(command) => carry::execute(command)?,
         Command::Catalogue(command) => catalogue::execute(command)?,
         Command::Release(command) => release::execute(command)?,
         Command::Config(ConfigCommand::Check(common)) => show::config_check(common)?,

@@ -3,8 +3,8 @@
 use super::{COUNT, Fields, LeafWriter, OUTCOME, coded};
 use crate::leaf::outside::check_name;
 use crate::leaf::{
-    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Erased, ErasureGround, Exported,
-    Fork, Forwarded, GapReason, Head, KeyRollover, LeafBody, LeafError, Prune, Received,
+    ANCHOR_PCRS_MAX, Anchor, Carried, Chain, Cosigned, Deleted, EpochStart, Erased, ErasureGround,
+    Exported, Fork, Forwarded, GapReason, Head, KeyRollover, LeafBody, LeafError, Prune, Received,
     STATEMENT_BYTES_MAX, STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TpmStart,
     VerdictOutcome,
 };
@@ -27,7 +27,10 @@ pub(super) fn body_keys(body: &LeafBody) -> Option<u64> {
         | LeafBody::Head(_)
         | LeafBody::Fork(_) => 1,
         LeafBody::EpochStart(_) | LeafBody::Verdict { .. } | LeafBody::Deleted(_) => 2,
-        LeafBody::Received(_) | LeafBody::Erased(_) | LeafBody::Exported(_) => 3,
+        LeafBody::Received(_)
+        | LeafBody::Erased(_)
+        | LeafBody::Exported(_)
+        | LeafBody::Carried(_) => 3,
         _ => return None,
     })
 }
@@ -123,6 +126,7 @@ pub(super) fn encode_body(out: &mut LeafWriter, body: &LeafBody) {
         }
         LeafBody::Erased(erased) => encode_erased(out, erased),
         LeafBody::Exported(exported) => encode_exported(out, exported),
+        LeafBody::Carried(carried) => encode_carried(out, carried),
         _ => unreachable!("`body_keys` knows the kinds of this file"),
     }
 }
@@ -140,6 +144,17 @@ fn encode_exported(out: &mut LeafWriter, exported: &Exported) {
     out.detail(2);
     out.entry(1, exported.from);
     out.entry(2, exported.through);
+}
+
+fn encode_carried(out: &mut LeafWriter, carried: &Carried) {
+    out.object(&carried.file);
+    out.entry(COUNT, carried.rows);
+    out.detail(5);
+    out.entry(1, u64::from(carried.stream.0));
+    out.entry(2, carried.from.0);
+    out.entry(3, carried.through.0);
+    out.entry(4, carried.batches);
+    out.digest(5, &carried.key);
 }
 
 fn encode_tpm_start(out: &mut LeafWriter, start: &TpmStart) {
@@ -247,6 +262,7 @@ pub(super) fn body(fields: &mut Fields<'_>, kind: u64) -> Option<Outcome> {
         }),
         24 => erased(fields),
         25 => exported(fields),
+        26 => carried(fields),
         _ => return None,
     })
 }
@@ -423,5 +439,21 @@ fn exported(fields: &mut Fields<'_>) -> Outcome {
     fields.detail(|detail| {
         let (from, through) = (detail.number(1)?, detail.number(2)?);
         Ok(LeafBody::Exported(Exported { from, through, entries, manifest }))
+    })
+}
+
+fn carried(fields: &mut Fields<'_>) -> Outcome {
+    let file = fields.object()?;
+    let rows = fields.number(COUNT)?;
+    fields.detail(|detail| {
+        Ok(LeafBody::Carried(Carried {
+            stream: detail.stream(1)?,
+            from: BatchSeq(detail.number(2)?),
+            through: BatchSeq(detail.number(3)?),
+            batches: detail.number(4)?,
+            key: detail.digest(5)?,
+            rows,
+            file,
+        }))
     })
 }

@@ -1,0 +1,549 @@
+//! Writes files for a medium, and takes the space's receipts for them, when a command asks for it (`guan spool export`,
+//! `guan spool acknowledge`).
+//!
+//! The command leaves a request and reads the answer, which is written anew while the work goes on. Invariants: the
+//! log has durable entries about a file before the file is complete; an incomplete file is removed where it can be,
+//! and counts for nothing anyway; a receipt releases what this box has, and nothing else.
+
+use super::Board;
+use super::scribe::Scribe;
+use super::witnessing::receipts_in;
+use crate::box_identity::{self, BoxKeyFault};
+use crate::carrying::{Collected, ExportFault, SharedExporter, Wanted};
+use crate::engine::Event;
+use crate::ingest::Token;
+use crate::system_clock::wall_time;
+use crate::wiring;
+use guan_carry::{CarryKey, CarryWriter, DocumentFault, End, Receipt};
+use guan_configs::EdgeConfig;
+use guan_evidence::{Carried, LeafBody};
+use guan_identity::tpm::Tpm;
+use guan_link::driver::describe;
+use guan_model::{BatchSeq, BoxId, ContractId, Digest, Signer, SpoolId, StreamId, WallTime};
+use guan_policy::TrustedKeys;
+use guan_spool::OsDisk;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// In `box.state_dir`: made by the command, removed when it was acted on.
+pub const CARRY_REQUEST_FILE: &str = "spool-carry.request";
+/// What became of it, for the command.
+pub const CARRY_ANSWER_FILE: &str = "spool-carry.answer";
+/// Largest request that is read: a receipt, and all streams.
+const REQUEST_BYTES_MAX: u64 = 2 << 20;
+const SCHEMA: u32 = 1;
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the answer says how far the work is.
+const TELL_INTERVAL: Duration = Duration::from_millis(500);
+/// A request that is older is not acted on.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// How long the writer may take to release what a receipt names.
+const RELEASE_WAIT: Duration = Duration::from_secs(10);
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum CarryAsk {
+    Export {
+        /// Absolute; must not exist.
+        out: PathBuf,
+        /// The space's document.
+        key: String,
+        streams: BTreeSet<u16>,
+        bytes_max: u64,
+        /// Commitment to who asks, if somebody said so.
+        actor: Option<String>,
+    },
+    /// The space's document.
+    Acknowledge { receipt: String },
+}
+
+/// One request; the answer bears the same ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CarryRequest {
+    schema: u32,
+    /// By the wall clock of the box, milliseconds since 1970.
+    asked_ms: i64,
+    ticket: String,
+    ask: CarryAsk,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CarryAnswer {
+    pub ticket: String,
+    pub is_done: bool,
+    pub bytes: u64,
+    pub batches: u64,
+    /// Why nothing came of it.
+    pub fault: Option<String>,
+    pub result: Option<Value>,
+}
+
+/// Why a request is not acted on; the program that wrote it is to blame.
+#[derive(Debug, thiserror::Error)]
+enum RequestFault {
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("it has more than {REQUEST_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("it is not of schema {SCHEMA}: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it was made more than {} s ago, or by another clock", AGE_MAX.as_secs())]
+    Old,
+    #[error("it is of schema {0}, and this release reads {SCHEMA}")]
+    Schema(u32),
+}
+
+/// Why nothing came of a request.
+#[derive(Debug, thiserror::Error)]
+enum CarryingFault {
+    #[error(transparent)]
+    Document(#[from] DocumentFault),
+    #[error("the document is of space {found}, the contracts of this box are of space {ours}")]
+    OtherSpace { found: BoxId, ours: String },
+    #[error("the receipt is for box {found}; this is {ours}")]
+    OtherBox { found: BoxId, ours: BoxId },
+    #[error(
+        "the receipt is for another life of this box's spool ({found}, this is {ours}); nothing of it waits here"
+    )]
+    OtherSpool { found: SpoolId, ours: SpoolId },
+    #[error(
+        "the receipt says that the space has batch {through} of stream {stream}, and this box made {newest} only: its \
+         spool was set back to an older copy; nothing is released"
+    )]
+    Beyond { stream: StreamId, through: BatchSeq, newest: BatchSeq },
+    #[error("not all was released within {} s; see the alarms in `guan status`", RELEASE_WAIT.as_secs())]
+    Release,
+    #[error("{path} must be an absolute path")]
+    Relative { path: PathBuf },
+    #[error("{path} cannot be made, and is never overwritten: name a new file that guan may write")]
+    Create { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} cannot be written; is the medium full? Use a larger one, or say --bytes-max: {written} bytes fitted. \
+         What was written is removed, and nothing left the spool"
+    )]
+    Full { path: PathBuf, written: u64, source: io::Error },
+    #[error("{path} cannot be written; what was written counts for nothing")]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Export(#[from] ExportFault),
+    #[error("not even the first batch fits; raise --bytes-max")]
+    TooSmall,
+    #[error("nothing may leave on a medium now{held}")]
+    Nothing { held: String },
+    #[error("the box has no certificate of the space, which is how the space knows it: {detail}")]
+    Certificate { detail: String },
+    #[error(transparent)]
+    Key(#[from] BoxKeyFault),
+    #[error("guan stops, and the file has no end; export again")]
+    Writer,
+}
+
+impl CarryRequest {
+    pub fn new(asked: WallTime, ticket: &str, ask: CarryAsk) -> Self {
+        Self { schema: SCHEMA, asked_ms: asked.millis(), ticket: ticket.to_owned(), ask }
+    }
+
+    fn parse(text: &[u8], now: WallTime) -> Result<Self, RequestFault> {
+        if text.len() as u64 > REQUEST_BYTES_MAX {
+            return Err(RequestFault::TooLarge);
+        }
+        let request: Self = serde_json::from_slice(text)?;
+        if request.schema != SCHEMA {
+            return Err(RequestFault::Schema(request.schema));
+        }
+        let asked = WallTime::from_millis(request.asked_ms);
+        if now.since(asked).max(asked.since(now)) > AGE_MAX {
+            return Err(RequestFault::Old);
+        }
+        Ok(request)
+    }
+}
+
+/// What it takes to write files and to take receipts.
+pub(super) struct Carrying {
+    pub(super) config: EdgeConfig,
+    pub(super) keys: TrustedKeys,
+    /// `None`: the box has none.
+    pub(super) tpm: Option<Tpm>,
+    pub(super) exporter: SharedExporter<OsDisk>,
+    pub(super) board: Board,
+    pub(super) scribe: Scribe,
+    pub(super) events: mpsc::Sender<Event<Token>>,
+}
+
+/// Says stop to work on another thread when the task ends.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Carrying {
+    pub(super) async fn run(self) {
+        let state_dir = &self.config.state_dir;
+        // What was left behind is of another life.
+        for name in [CARRY_REQUEST_FILE, CARRY_ANSWER_FILE] {
+            let _ = fs::remove_file(state_dir.join(name));
+        }
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            let request = match take(state_dir, wall_time()) {
+                Ok(None) => continue,
+                Ok(Some(request)) => request,
+                Err(fault) => {
+                    self.board.alarm(format!("{CARRY_REQUEST_FILE} is not acted on: {fault}"));
+                    continue;
+                }
+            };
+            let mut answer = CarryAnswer { ticket: request.ticket, ..CarryAnswer::default() };
+            tell(state_dir, &answer);
+            let outcome = match request.ask {
+                CarryAsk::Export { out, key, streams, bytes_max, actor } => {
+                    let streams = streams.into_iter().map(StreamId).collect();
+                    let actor = actor.as_deref().and_then(Digest::from_hex);
+                    self.export(&out, (&key, streams, bytes_max), actor, &mut answer).await
+                }
+                CarryAsk::Acknowledge { receipt } => self.acknowledge(&receipt).await,
+            };
+            answer.is_done = true;
+            match outcome {
+                Ok(result) => answer.result = Some(result),
+                Err(fault) => answer.fault = Some(describe(&fault)),
+            }
+            tell(state_dir, &answer);
+        }
+    }
+
+    /// The space that a document names is that of this box's contracts, as far as one has said so.
+    fn check_space(&self, found: &BoxId) -> Result<(), CarryingFault> {
+        let ours = self.exporter().door.space();
+        match ours.filter(|ours| ours != found.as_str()) {
+            Some(ours) => Err(CarryingFault::OtherSpace { found: found.clone(), ours }),
+            None => Ok(()),
+        }
+    }
+
+    fn exporter(&self) -> std::sync::MutexGuard<'_, crate::carrying::Exporter<OsDisk>> {
+        self.exporter.lock().expect("nobody panics while holding it")
+    }
+
+    async fn export(
+        &self,
+        out: &Path,
+        (key, streams, bytes_max): (&str, BTreeSet<StreamId>, u64),
+        actor: Option<Digest>,
+        answer: &mut CarryAnswer,
+    ) -> Result<Value, CarryingFault> {
+        let key = CarryKey::parse(key.as_bytes(), &self.keys)?;
+        self.check_space(&key.space)?;
+        if !out.is_absolute() {
+            return Err(CarryingFault::Relative { path: out.to_owned() });
+        }
+        let (certificate, signer) = self.identity()?;
+        let key_id = key.id();
+        let wanted = Wanted { streams, key, bytes_max };
+        let opened = OpenOptions::new().write(true).create_new(true).open(out);
+        let file =
+            opened.map_err(|source| CarryingFault::Create { path: out.to_owned(), source })?;
+        let mut made = Made { path: out.to_owned(), is_complete: false };
+        let collected = self.collect(wanted, out, file, answer).await;
+        let (writer, collected) = collected?;
+        if collected.parts.is_empty() && collected.is_full {
+            return Err(CarryingFault::TooSmall);
+        }
+        if collected.parts.is_empty() {
+            return Err(CarryingFault::Nothing { held: held_text(&collected) });
+        }
+        let digest = writer.digest();
+        if !self.scribe.note_of(actor, leaves(&collected, &digest, &key_id)).await {
+            return Err(CarryingFault::Writer);
+        }
+        let path = out.to_owned();
+        let finished = tokio::task::spawn_blocking(move || {
+            finish(writer, &path, &certificate, signer.as_ref())
+        });
+        let (bytes, end) = finished.await.map_err(|_| CarryingFault::Writer)??;
+        made.is_complete = true;
+        answer.bytes = bytes;
+        tracing::info!(file = %out.display(), digest = %end.digest, batches = end.counts.batches,
+            "batches are on a medium");
+        Ok(result(&collected, &end, &key_id, bytes))
+    }
+
+    /// All but the end, off the runtime: a stick is slow.
+    async fn collect(
+        &self,
+        wanted: Wanted,
+        out: &Path,
+        file: File,
+        answer: &CarryAnswer,
+    ) -> Result<(CarryWriter<BufWriter<File>>, Collected), CarryingFault> {
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = Cancel(is_cancelled.clone());
+        let (exporter, path) = (self.exporter.clone(), out.to_owned());
+        let (state_dir, mut answer) = (self.config.state_dir.clone(), answer.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let mut exporter = exporter.lock().expect("nobody panics while holding it");
+            let mut told = Instant::now();
+            let mut written = 0;
+            let collected = exporter.collect(&wanted, BufWriter::new(file), &mut |writer| {
+                written = writer.bytes();
+                if told.elapsed() >= TELL_INTERVAL {
+                    told = Instant::now();
+                    (answer.bytes, answer.batches) = (written, writer.counts().batches);
+                    tell(&state_dir, &answer);
+                }
+                !is_cancelled.load(Ordering::Relaxed)
+            });
+            collected.map_err(|fault| at_path(fault, path, written))
+        });
+        work.await.map_err(|_| CarryingFault::Writer)?
+    }
+
+    /// How the space knows this box: its certificate, and the key that goes with it.
+    fn identity(&self) -> Result<(Vec<u8>, Arc<dyn Signer>), CarryingFault> {
+        let refused =
+            |fault: &dyn std::error::Error| CarryingFault::Certificate { detail: describe(fault) };
+        let pem = wiring::read_text(&self.config.identity.certificate_file);
+        let pem = pem.map_err(|fault| refused(&fault))?;
+        let chain = guan_identity::read_certificates(&pem).map_err(|fault| refused(&fault))?;
+        let leaf = chain.first().expect("a file without certificates is refused");
+        let signer = tokio::task::block_in_place(|| {
+            box_identity::signer(&self.config, self.tpm.as_ref(), leaf)
+        })?;
+        Ok((leaf.to_vec(), signer))
+    }
+
+    async fn acknowledge(&self, receipt: &str) -> Result<Value, CarryingFault> {
+        let receipt = Receipt::parse(receipt.as_bytes(), &self.keys)?;
+        self.check_space(&receipt.space)?;
+        let news = self.check(&receipt)?;
+        for (stream, through) in &news {
+            let event = Event::Acknowledged { stream: *stream, through: *through };
+            self.events.send(event).await.map_err(|_| CarryingFault::Writer)?;
+        }
+        let deadline = Instant::now() + RELEASE_WAIT;
+        let is_released = || {
+            let exporter = self.exporter();
+            news.iter().all(|(stream, through)| exporter.reader.acknowledged(*stream) >= *through)
+        };
+        while !is_released() {
+            if Instant::now() > deadline {
+                return Err(CarryingFault::Release);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        let streams =
+            news.iter().map(|(stream, through)| json!({"stream": stream.0, "through": through.0}));
+        self.note_receipts(&receipt.received).await;
+        Ok(json!({
+            "file": receipt.file.to_string(), "space": receipt.space.as_str(),
+            "released": streams.collect::<Vec<_>>(),
+        }))
+    }
+
+    /// What the space's log says goes into this one, as over the link.
+    async fn note_receipts(&self, received: &[u8]) {
+        if received.is_empty() {
+            return;
+        }
+        let (bodies, is_whole) = receipts_in(received);
+        if !is_whole {
+            self.board.alarm("what the space's log says in a receipt cannot be read".to_owned());
+        }
+        if !bodies.is_empty() {
+            self.scribe.note_all(bodies).await;
+        }
+    }
+
+    /// What the receipt releases that was not released yet. All of it is checked before anything is.
+    fn check(&self, receipt: &Receipt) -> Result<Vec<(StreamId, BatchSeq)>, CarryingFault> {
+        let exporter = self.exporter();
+        if receipt.box_id != exporter.box_id {
+            let (found, ours) = (receipt.box_id.clone(), exporter.box_id.clone());
+            return Err(CarryingFault::OtherBox { found, ours });
+        }
+        if receipt.spool != exporter.spool {
+            let (found, ours) = (receipt.spool, exporter.spool);
+            return Err(CarryingFault::OtherSpool { found, ours });
+        }
+        for (stream, through) in &receipt.streams {
+            let newest = exporter.reader.newest(*stream);
+            if *through > newest {
+                let (stream, through) = (*stream, *through);
+                return Err(CarryingFault::Beyond { stream, through, newest });
+            }
+        }
+        let is_news = |one: &&(StreamId, BatchSeq)| one.1 > exporter.reader.acknowledged(one.0);
+        Ok(receipt.streams.iter().filter(is_news).copied().collect())
+    }
+}
+
+/// A file that is removed unless it was completed.
+struct Made {
+    path: PathBuf,
+    is_complete: bool,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // Without its end it counts for nothing, wherever it stays.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Signs, and makes file and folder durable.
+fn finish(
+    writer: CarryWriter<BufWriter<File>>,
+    path: &Path,
+    certificate: &[u8],
+    signer: &dyn Signer,
+) -> Result<(u64, End), CarryingFault> {
+    let written = writer.bytes();
+    let finished = writer.finish(certificate, signer).map_err(ExportFault::from);
+    let (out, end) = finished.map_err(|fault| at_path(fault, path.to_owned(), written))?;
+    let failed = |source| failed(path.to_owned(), written, source);
+    let file = out.into_inner().map_err(|fault| failed(fault.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok((bytes, end))
+}
+
+fn at_path(fault: ExportFault, path: PathBuf, written: u64) -> CarryingFault {
+    match fault {
+        ExportFault::File(guan_carry::CarryFault::File(source)) => failed(path, written, source),
+        other => other.into(),
+    }
+}
+
+fn failed(path: PathBuf, written: u64, source: io::Error) -> CarryingFault {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            CarryingFault::Full { path, written, source }
+        }
+        _ => CarryingFault::Write { path, source },
+    }
+}
+
+fn leaves(collected: &Collected, file: &Digest, key: &Digest) -> Vec<LeafBody> {
+    let leaf = |part: &crate::carrying::Part| {
+        LeafBody::Carried(Carried {
+            stream: part.stream,
+            from: part.from,
+            through: part.through,
+            batches: part.batches,
+            rows: part.rows,
+            file: *file,
+            key: *key,
+        })
+    };
+    collected.parts.iter().map(leaf).collect()
+}
+
+fn held_text(collected: &Collected) -> String {
+    let held = collected.withheld.iter().map(|one| {
+        let contract = one.contract.as_ref().map_or("-", ContractId::as_str);
+        let remedy = one.remedy().map_or(String::new(), |remedy| format!("; {remedy}"));
+        format!("\n  stream {}, contract {contract}: {}{remedy}", one.stream, one.why)
+    });
+    let held: String = held.collect();
+    if held.is_empty() { ": nothing of what is asked for waits".to_owned() } else { held }
+}
+
+fn result(collected: &Collected, end: &End, key: &Digest, bytes: u64) -> Value {
+    let name = |contract: &Option<ContractId>| contract.as_ref().map(ToString::to_string);
+    let parts = collected.parts.iter().map(|part| {
+        json!({
+            "stream": part.stream.0, "contract": name(&part.contract), "from": part.from.0,
+            "through": part.through.0, "batches": part.batches, "gaps": part.gaps,
+            "rows": part.rows,
+        })
+    });
+    let held = collected.withheld.iter().map(|one| {
+        json!({
+            "stream": one.stream.0, "contract": name(&one.contract), "from": one.seq.0,
+            "reason": one.why.to_string(), "remedy": one.remedy(),
+        })
+    });
+    json!({
+        "file": end.digest.to_string(), "key": key.to_string(), "bytes": bytes,
+        "batches": end.counts.batches, "gaps": end.counts.gaps, "rows": end.counts.rows,
+        "streams": parts.collect::<Vec<_>>(), "held": held.collect::<Vec<_>>(),
+        "is_full": collected.is_full,
+    })
+}
+
+/// Never read half written; worth nothing after a power cut.
+fn tell(state_dir: &Path, answer: &CarryAnswer) {
+    let path = state_dir.join(CARRY_ANSWER_FILE);
+    let part = path.with_extension("part");
+    let text = serde_json::to_vec(answer).expect("a struct of plain fields is JSON");
+    let told = fs::write(&part, text).and_then(|()| fs::rename(&part, &path));
+    if let Err(fault) = told {
+        tracing::warn!(%fault, "the answer to a command cannot be written");
+    }
+}
+
+/// The request, which is gone from the disk then: nothing is done because of an old one.
+fn take(state_dir: &Path, now: WallTime) -> Result<Option<CarryRequest>, RequestFault> {
+    let path = state_dir.join(CARRY_REQUEST_FILE);
+    let mut text = Vec::new();
+    let read =
+        File::open(&path).and_then(|file| file.take(REQUEST_BYTES_MAX + 1).read_to_end(&mut text));
+    match fs::remove_file(&path) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        removed => removed?,
+    }
+    read?;
+    CarryRequest::parse(&text, now).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_or_refused_with_a_reason() {
+        let now = WallTime::from_seconds(1_800_000_000);
+        let ask = CarryAsk::Acknowledge { receipt: "{}".to_owned() };
+        let request = CarryRequest::new(now, "7", ask);
+        let text = serde_json::to_vec(&request).unwrap();
+        let later = |seconds: i64| WallTime::from_seconds(1_800_000_000 + seconds);
+        for seconds in [-60, 0, 60] {
+            assert_eq!(CarryRequest::parse(&text, later(seconds)).unwrap(), request);
+        }
+        let check = |text: &[u8], now, expect: &str| {
+            let said = CarryRequest::parse(text, now).unwrap_err().to_string();
+            assert!(said.contains(expect), "{said}");
+        };
+        check(&text, later(-61), "60 s ago");
+        check(&text, later(61), "60 s ago");
+        check(b"", now, "schema 1");
+        let other =
+            String::from_utf8(text.clone()).unwrap().replace("\"schema\":1", "\"schema\":2");
+        check(other.as_bytes(), now, "schema 2");
+        let limit = usize::try_from(REQUEST_BYTES_MAX).unwrap();
+        let padded = |length: usize| [&text[..], &vec![b' '; length - text.len()]].concat();
+        assert_eq!(CarryRequest::parse(&padded(limit), now).unwrap(), request);
+        check(&padded(limit + 1), now, "more than 2097152 bytes");
+    }
+}
