@@ -81,13 +81,14 @@ fn spool_config() -> SpoolConfig {
     }
 }
 
-fn engine_config(boot: u32) -> EngineConfig {
+fn engine_config(boot: u32, live_after: Option<Duration>) -> EngineConfig {
     let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), STREAM));
     EngineConfig {
         boot: BootNumber(boot),
         rows_max: 100,
         commit_window: Duration::from_millis(20),
         streams: BTreeMap::from(streams),
+        live_after,
         checkpoint_interval: Duration::from_secs(2),
         checkpoint_leaves_max: 64,
         log_bytes_max: 64 << 20,
@@ -105,12 +106,12 @@ fn standing(plan: &Plan) -> Standing {
 /// As the daemon starts it, without any plan yet.
 fn start(
     now: Now,
-    boots: u32,
+    config: EngineConfig,
     descriptors: Arc<DescriptorTable>,
     parts: Parts<SimDisk>,
 ) -> Result<Engine<SimDisk, Token>, EngineError> {
     let nothing = Arc::new(Plan::compile(&[], &descriptors));
-    let mut engine = Engine::new(now, engine_config(boots), descriptors, nothing, parts);
+    let mut engine = Engine::new(now, config, descriptors, nothing, parts);
     let program = Program::parse("guan sim").unwrap();
     engine.start(now, &program, SPOOL, Salvage::default(), Vec::new())?;
     Ok(engine)
@@ -148,7 +149,8 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         door: door.clone(),
         entropy: Box::new(move || dice.roll()),
     };
-    let mut engine = start(now, boots, descriptors, parts)?;
+    let config = engine_config(boots, shared.habit.live_after);
+    let mut engine = start(now, config, descriptors, parts)?;
     let (events_out, events) = mpsc::channel(64);
     // As in the daemon the plan comes to a running engine, before any message.
     let standing = standing(&plan);

@@ -130,6 +130,8 @@ struct State {
     /// When the space last confirmed the contracts, by wall clock; carried over restarts.
     confirmed_at: Option<WallTime>,
     held: BTreeMap<StreamId, Held>,
+    /// Streams that take nothing new: what waits in them is a backlog.
+    resting: BTreeSet<StreamId>,
 }
 
 /// Shared by the writer, which says what stands, and the reader, which asks.
@@ -150,6 +152,7 @@ impl Door {
             tier: 0,
             confirmed_at,
             held: BTreeMap::new(),
+            resting: BTreeSet::new(),
         };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
@@ -225,6 +228,23 @@ impl Door {
         state.lanes = lanes.collect();
         let lanes: BTreeSet<u16> = state.lanes.keys().copied().collect();
         state.held.retain(|stream, _| lanes.contains(&stream.lane()));
+    }
+
+    /// How many lanes are open.
+    pub fn lanes(&self) -> u16 {
+        u16::try_from(self.state().lanes.len()).expect("lanes are numbered so")
+    }
+
+    pub fn set_resting(&self, streams: impl Iterator<Item = StreamId>) {
+        self.state().resting = streams.collect();
+    }
+
+    /// Streams that rest and are not in `known`, which is brought up to date.
+    pub fn news_of_resting(&self, known: &mut BTreeSet<StreamId>) -> Vec<StreamId> {
+        let state = self.state();
+        let new = state.resting.difference(known).copied().collect();
+        known.clone_from(&state.resting);
+        new
     }
 
     /// Why a stream waits; `None`: its batches may be looked at one by one.

@@ -226,6 +226,13 @@ impl Sender {
         self.lanes.iter_mut().for_each(|lane| lane.dry = false);
     }
 
+    /// Through here a stream is what was kept, though it came in this session.
+    pub fn handle_kept(&mut self, stream: StreamId, through: BatchSeq) {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == stream) {
+            lane.handle_kept(through);
+        }
+    }
+
     /// The answer to a [`Want`]. One that is no longer current (the space refused something since) is
     /// ignored; its place will be wanted again.
     pub fn handle_item(

@@ -445,7 +445,12 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             Step::Control | Step::Wrote | Step::Permit => {}
             Step::WroteData => self.hold.handle_left(now),
             Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
-            Step::Committed => self.sender.handle_available_all(),
+            Step::Committed => {
+                for (stream, through) in self.source.kept() {
+                    self.sender.handle_kept(stream, through);
+                }
+                self.sender.handle_available_all();
+            }
             Step::Checkpoint => {
                 let checkpoint = self.inputs.checkpoint.borrow_and_update().clone();
                 if let Some(text) = checkpoint {

@@ -28,6 +28,12 @@ pub trait BatchSource: Send + 'static {
         false
     }
 
+    /// Streams that have become a backlog since the last call, or since the session began: what waits in them, through
+    /// the place named, gives way to what comes now.
+    fn kept(&mut self) -> Vec<(StreamId, BatchSeq)> {
+        Vec::new()
+    }
+
     /// The descriptor tables that batches in the spool may use, the current one last; at most
     /// `DESCRIPTORS_PER_SESSION_MAX`. Announced at the beginning of each session.
     fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault>;

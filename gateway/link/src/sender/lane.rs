@@ -30,7 +30,7 @@ pub(super) struct Lane {
     pub(super) rest_until: Option<Duration>,
     /// Which fetch of the session was the last for this lane; 0: none yet.
     pub(super) served: u64,
-    /// Through here it is what was kept before the session; ends at the welcome.
+    /// Through here it is what was kept: before the session, or as the owner says.
     kept: BatchSeq,
     pipe: Pipe,
     /// Something may still be underway that was taken back.
@@ -75,7 +75,11 @@ impl Lane {
         !self.dry && self.rest_until.is_none()
     }
 
-    /// What it would send next was kept from before this session.
+    pub(super) fn handle_kept(&mut self, through: BatchSeq) {
+        self.kept = self.kept.max(through);
+    }
+
+    /// What it would send next was kept before.
     pub(super) fn is_behind(&self) -> bool {
         self.sent < self.kept
     }
