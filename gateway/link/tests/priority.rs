@@ -150,3 +150,16 @@ fn what_was_taken_back_stays_on_its_pipe() {
     while sender.poll_piped().is_some() {}
     assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Data));
 }
+
+#[test]
+fn what_the_owner_calls_a_backlog_gives_way_though_it_came_in_the_session() {
+    let mut sender = session(0);
+    assert_eq!(sender.poll_want().unwrap().stream, LIVE);
+    sender.handle_kept(LIVE, BatchSeq(2));
+    assert_eq!(sender.poll_want().unwrap().stream, KEPT);
+    sender.handle_nothing(sender.poll_want().unwrap());
+    assert_eq!((serve_one(&mut sender).0, serve_one(&mut sender).0), (LIVE, LIVE));
+    // What follows is new again.
+    sender.handle_available_all();
+    assert_eq!(sender.poll_want().unwrap().stream, LIVE);
+}

@@ -4,6 +4,7 @@ use super::*;
 
 mod endings;
 mod full_log;
+mod overtaking;
 mod rollover;
 
 use guan_evidence::verify::LogVerifier;
