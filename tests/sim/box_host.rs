@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::ledger::{DENIED, GRANTED, Ledger};
 use crate::medium::Medium;
-use crate::world::{Breakage, Shared};
+use crate::world::{Breakage, Habit, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
     Effect, Engine, EngineConfig, EngineError, Event, OnLogFull, Parts, Publication, Surroundings,
@@ -106,11 +106,12 @@ fn standing(plan: &Plan) -> Standing {
 /// As the daemon starts it, without any plan yet.
 fn start(
     now: Now,
-    config: EngineConfig,
+    (boots, habit): (u32, Habit),
     descriptors: Arc<DescriptorTable>,
     parts: Parts<SimDisk>,
 ) -> Result<Engine<SimDisk, Token>, EngineError> {
     let nothing = Arc::new(Plan::compile(&[], &descriptors));
+    let config = engine_config(boots, habit.live_after);
     let mut engine = Engine::new(now, config, descriptors, nothing, parts);
     let program = Program::parse("guan sim").unwrap();
     engine.start(now, &program, SPOOL, Salvage::default(), Vec::new())?;
@@ -149,8 +150,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         door: door.clone(),
         entropy: Box::new(move || dice.roll()),
     };
-    let config = engine_config(boots, shared.habit.live_after);
-    let mut engine = start(now, config, descriptors, parts)?;
+    let mut engine = start(now, (boots, shared.habit), descriptors, parts)?;
     let (events_out, events) = mpsc::channel(64);
     // As in the daemon the plan comes to a running engine, before any message.
     let standing = standing(&plan);

@@ -46,7 +46,7 @@ pub struct Lane {
 
 impl Lane {
     /// Whether the same batches may lie in both.
-    fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         self.digest == other.digest && self.conditions == other.conditions
     }
 

@@ -239,12 +239,21 @@ impl Door {
         self.state().resting = streams.collect();
     }
 
-    /// Streams that rest and are not in `known`, which is brought up to date.
-    pub fn news_of_resting(&self, known: &mut BTreeSet<StreamId>) -> Vec<StreamId> {
+    /// Streams that rest and are not in `known`, which is brought up to date; and the streams of their other sides.
+    pub fn news_of_resting(
+        &self,
+        known: &mut BTreeSet<StreamId>,
+    ) -> Vec<(StreamId, Option<StreamId>)> {
         let state = self.state();
-        let new = state.resting.difference(known).copied().collect();
+        let new: Vec<StreamId> = state.resting.difference(known).copied().collect();
         known.clone_from(&state.resting);
-        new
+        let partner = |stream: StreamId| {
+            let lane = state.lanes.get(&stream.lane())?;
+            let mut others = state.lanes.iter().filter(|(number, _)| **number != stream.lane());
+            let (number, _) = others.find(|(_, other)| other.is_like(lane))?;
+            Some(StreamId::of(stream.class(), *number))
+        };
+        new.into_iter().map(|stream| (stream, partner(stream))).collect()
     }
 
     /// Why a stream waits; `None`: its batches may be looked at one by one.

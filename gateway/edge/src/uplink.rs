@@ -6,7 +6,7 @@ use crate::vault::{Vault, VaultFault};
 use crate::writer::Cursors;
 use bytes::Bytes;
 use guan_link::driver::{BatchSource, ReadFault};
-use guan_link::{EncodedBatch, Gap, Item, StreamRange};
+use guan_link::{EncodedBatch, Gap, Item, Kept, StreamRange};
 use guan_model::{BatchSeq, Now, SpoolId, StreamId};
 use guan_policy::Leave;
 use guan_spool::{Disk, Item as Stored, SpoolError, SpoolReader, StoredBatch};
@@ -177,9 +177,13 @@ where
         self.reader.streams().iter().any(|stream| !self.offered.contains(stream))
     }
 
-    fn kept(&mut self) -> Vec<(StreamId, BatchSeq)> {
+    fn kept(&mut self) -> Vec<Kept> {
         let new = self.doorway.door.news_of_resting(&mut self.resting).into_iter();
-        new.map(|stream| (stream, self.reader.newest(stream))).collect()
+        let kept = |(stream, younger)| {
+            let through = self.reader.newest(stream);
+            Kept { stream, through, younger }
+        };
+        new.map(kept).collect()
     }
 
     fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault> {

@@ -233,6 +233,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
                 SenderEvent::Welcomed { version } => {
                     self.begin_wishing()?;
+                    self.source.kept().into_iter().for_each(|kept| self.sender.handle_kept(kept));
                     let transport = self.closing.connection.transport();
                     for table in self.source.descriptors()? {
                         self.data_out.push(&BoxFrame::Descriptors(table));
@@ -446,9 +447,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             Step::WroteData => self.hold.handle_left(now),
             Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
             Step::Committed => {
-                for (stream, through) in self.source.kept() {
-                    self.sender.handle_kept(stream, through);
-                }
+                self.source.kept().into_iter().for_each(|kept| self.sender.handle_kept(kept));
                 self.sender.handle_available_all();
             }
             Step::Checkpoint => {

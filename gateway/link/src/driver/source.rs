@@ -1,6 +1,7 @@
 //! Where the box's side gets batches from.
 
 use crate::frame::{Item, StreamRange};
+use crate::sender::Kept;
 use bytes::Bytes;
 use guan_model::{BatchSeq, SpoolId, StreamId};
 
@@ -28,9 +29,8 @@ pub trait BatchSource: Send + 'static {
         false
     }
 
-    /// Streams that have become a backlog since the last call, or since the session began: what waits in them, through
-    /// the place named, gives way to what comes now.
-    fn kept(&mut self) -> Vec<(StreamId, BatchSeq)> {
+    /// Streams that have become a backlog since the last call, or since the session began.
+    fn kept(&mut self) -> Vec<Kept> {
         Vec::new()
     }
 

@@ -47,7 +47,8 @@ fn what_comes_after_an_outage_goes_to_the_other_side() {
     keep(&mut engine, 201);
     assert_eq!(waiting(&engine), [(1, 3), (2, 1)]);
     let mut known = BTreeSet::new();
-    assert_eq!(rig.door.news_of_resting(&mut known), [StreamId::of(DATA.class(), 1)]);
+    let [resting, current] = [1, 2].map(|lane| StreamId::of(DATA.class(), lane));
+    assert_eq!(rig.door.news_of_resting(&mut known), [(resting, Some(current))]);
     assert!(rig.door.news_of_resting(&mut known).is_empty());
     // The backlog is still there when the next outage makes the other side old, too.
     keep(&mut engine, 300);
