@@ -76,6 +76,7 @@ fn engine(config: &EdgeConfig, now: Now, key: &Arc<LogKeyFile>) -> BoxEngine {
         entropy: Box::new(|| 7),
     };
     let config_of_engine = EngineConfig {
+        live_after: None,
         surroundings: Surroundings::default(),
         ..wiring::engine_config(config, BootNumber(1))
     };

@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::ledger::{DENIED, GRANTED, Ledger};
 use crate::medium::Medium;
-use crate::world::{Breakage, Shared};
+use crate::world::{Breakage, Habit, Shared};
 use bytes::Bytes;
 use guan_edge::engine::{
     Effect, Engine, EngineConfig, EngineError, Event, OnLogFull, Parts, Publication, Surroundings,
@@ -81,13 +81,14 @@ fn spool_config() -> SpoolConfig {
     }
 }
 
-fn engine_config(boot: u32) -> EngineConfig {
+fn engine_config(boot: u32, live_after: Option<Duration>) -> EngineConfig {
     let streams = ["granted", "denied"].map(|name| (DatasetId::parse(name).unwrap(), STREAM));
     EngineConfig {
         boot: BootNumber(boot),
         rows_max: 100,
         commit_window: Duration::from_millis(20),
         streams: BTreeMap::from(streams),
+        live_after,
         checkpoint_interval: Duration::from_secs(2),
         checkpoint_leaves_max: 64,
         log_bytes_max: 64 << 20,
@@ -105,12 +106,13 @@ fn standing(plan: &Plan) -> Standing {
 /// As the daemon starts it, without any plan yet.
 fn start(
     now: Now,
-    boots: u32,
+    (boots, habit): (u32, Habit),
     descriptors: Arc<DescriptorTable>,
     parts: Parts<SimDisk>,
 ) -> Result<Engine<SimDisk, Token>, EngineError> {
     let nothing = Arc::new(Plan::compile(&[], &descriptors));
-    let mut engine = Engine::new(now, engine_config(boots), descriptors, nothing, parts);
+    let config = engine_config(boots, habit.live_after);
+    let mut engine = Engine::new(now, config, descriptors, nothing, parts);
     let program = Program::parse("guan sim").unwrap();
     engine.start(now, &program, SPOOL, Salvage::default(), Vec::new())?;
     Ok(engine)
@@ -148,7 +150,7 @@ pub(crate) async fn boot(shared: Arc<Shared>) -> turmoil::Result {
         door: door.clone(),
         entropy: Box::new(move || dice.roll()),
     };
-    let mut engine = start(now, boots, descriptors, parts)?;
+    let mut engine = start(now, (boots, shared.habit), descriptors, parts)?;
     let (events_out, events) = mpsc::channel(64);
     // As in the daemon the plan comes to a running engine, before any message.
     let standing = standing(&plan);

@@ -4,10 +4,11 @@ use crate::world::{Fault, Outcome, Shared};
 use guan_evidence::verify::LogVerifier;
 use guan_evidence::{Leaf, LeafBody, VerifierKey};
 use guan_log::LogReader;
-use guan_model::{Digest, Value};
-use guan_space::store::{StoredRecord, read_all, read_leaves};
+use guan_model::{BatchHeader, BatchSeq, BootNumber, Digest, StreamId, Value};
+use guan_space::store::{Delivery, StoredRecord, read_all, read_leaves};
 use guan_spool::disk::SimDisk;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Spoils the log on purpose: index, number of leaves, leaf.
 pub(crate) type Edit = fn(usize, usize, Vec<u8>) -> Option<Vec<u8>>;
@@ -32,13 +33,36 @@ fn leaves(shared: &Shared) -> Vec<Vec<u8>> {
     leaves
 }
 
+/// A batch as the space holds it. The box committed them in this order of boot, moment and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Came {
+    pub(crate) boot: BootNumber,
+    pub(crate) committed: Duration,
+    pub(crate) seq: BatchSeq,
+    pub(crate) stream: StreamId,
+    pub(crate) batch: Digest,
+}
+
 /// What the space holds.
 #[derive(Default)]
 struct Stored {
     values: Vec<i64>,
-    batches: Vec<Digest>,
+    batches: Vec<Came>,
     foreign: u64,
     rows_in_gaps: u64,
+}
+
+impl Came {
+    fn of(delivery: &Delivery, header: &BatchHeader) -> Self {
+        let (boot, committed) = (header.boot, header.monotonic);
+        let (stream, seq, batch) = (delivery.stream, delivery.seq, delivery.digest);
+        Self { boot, committed, seq, stream, batch }
+    }
+}
+
+/// The batches that the space has, in the order in which they came.
+pub(crate) fn came(shared: &Shared) -> Vec<Came> {
+    stored(shared).batches
 }
 
 fn stored(shared: &Shared) -> Stored {
@@ -46,8 +70,8 @@ fn stored(shared: &Shared) -> Stored {
     let read = read_all(&shared.space_disk, &mut |record| {
         match record {
             StoredRecord::Batch(delivery) => {
-                stored.batches.push(delivery.digest);
                 let decoded = guan_codec::decode(&delivery.bytes).unwrap();
+                stored.batches.push(Came::of(&delivery, &decoded.batch.header));
                 if delivery.dataset.as_str() != "granted" {
                     stored.foreign += 1;
                 }
@@ -85,7 +109,10 @@ pub(crate) fn check(shared: &Shared, key: &VerifierKey, edit: Edit) -> Result<Ou
     }
     check_log(shared, key, edit, &stored, ledger.denied)?;
     check_space_log(shared, &stored)?;
-    Ok(Outcome { readings: stored.values.len() as u64 })
+    let overtaking = overtaking(&stored.batches);
+    let streams: BTreeSet<StreamId> = stored.batches.iter().map(|one| one.stream).collect();
+    let (readings, streams) = (stored.values.len() as u64, streams.len() as u64);
+    Ok(Outcome { readings, overtaking, streams })
 }
 
 /// The space's own log is whole, and names exactly the batches that the space has.
@@ -109,10 +136,60 @@ fn check_space_log(shared: &Shared, stored: &Stored) -> Result<(), Fault> {
     if !report.is_valid() {
         return Err(Fault(format!("the space's log is not valid: {:?}", report.faults)));
     }
-    match named == stored.batches {
+    let there = stored.batches.iter().map(|came| came.batch);
+    match named.iter().copied().eq(there) {
         true => Ok(()),
         false => Err(Fault("the space's log does not name the batches that are there".to_owned())),
     }
+}
+
+/// What the space has, sorted by what it knows of each batch, is what the box's log names, in the order of the log;
+/// whichever came first.
+fn check_order(came: &[Came], named: &[(StreamId, BatchSeq, Digest)]) -> Result<(), Fault> {
+    let mut sorted = came.to_vec();
+    sorted.sort();
+    let mut named = named.iter();
+    for one in &sorted {
+        let place = (one.stream, one.seq, one.batch);
+        if !named.any(|name| *name == place) {
+            return Err(Fault(format!(
+                "{one:?} arrived and is not in the log, or not in its order"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How many came before one that was committed earlier.
+fn overtaking(came: &[Came]) -> u64 {
+    let mut earliest_after = None;
+    let mut count = 0;
+    for one in came.iter().rev() {
+        count += u64::from(earliest_after.is_some_and(|after| after < one));
+        earliest_after = Some(earliest_after.map_or(one, |after| one.min(after)));
+    }
+    count
+}
+
+#[test]
+fn another_order_than_that_of_the_log_is_seen() {
+    let came = |stream, seq, millis| Came {
+        boot: BootNumber(1),
+        committed: Duration::from_millis(millis),
+        seq: BatchSeq(seq),
+        stream: StreamId(stream),
+        batch: Digest([u8::try_from(millis).unwrap(); 32]),
+    };
+    let (first, second, third) = (came(9, 1, 10), came(9, 2, 20), came(17, 1, 30));
+    let named = [first, second, third].map(|one| (one.stream, one.seq, one.batch));
+    check_order(&[third, first, second], &named).unwrap();
+    assert_eq!(overtaking(&[third, first, second]), 1);
+    assert_eq!(overtaking(&[first, second, third]), 0);
+    // The same moment in both streams of a lane: nobody can tell which was first.
+    let same = Came { committed: second.committed, ..third };
+    assert!(check_order(&[first, second, same], &named).is_err());
+    let early = Came { committed: Duration::ZERO, ..third };
+    assert!(check_order(&[first, second, early], &named).is_err());
 }
 
 /// The log is whole, signed, and names every batch that the space has.
@@ -129,13 +206,13 @@ fn check_log(
         leaves.into_iter().enumerate().filter_map(|(index, leaf)| edit(index, count, leaf));
     let leaves: Vec<Vec<u8>> = edited.collect();
     let mut verifier = LogVerifier::new();
-    let mut named: BTreeSet<Digest> = BTreeSet::new();
+    let mut named = Vec::new();
     let mut denied = 0;
     for leaf in &leaves {
         verifier.handle_leaf(leaf);
         match Leaf::decode(leaf).map(|leaf| leaf.body) {
             Ok(LeafBody::Batch(batch)) => {
-                named.insert(batch.batch);
+                named.push((batch.stream, batch.seq, batch.batch));
             }
             Ok(LeafBody::Decision(decision)) => denied += decision.denied.values().sum::<u64>(),
             _ => {}
@@ -147,9 +224,7 @@ fn check_log(
     if !report.is_valid() {
         return Err(Fault(format!("the log is not valid: {:?}", report.faults)));
     }
-    if let Some(batch) = stored.batches.iter().find(|batch| !named.contains(*batch)) {
-        return Err(Fault(format!("batch {batch} arrived and is not in the log")));
-    }
+    check_order(&stored.batches, &named)?;
     if denied != denied_acknowledged {
         return Err(Fault(format!("the log denies {denied} readings of {denied_acknowledged}")));
     }

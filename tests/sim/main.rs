@@ -12,10 +12,12 @@ mod dice;
 mod ledger;
 mod medium;
 mod outage;
+mod overtaking;
 mod quinn_net;
 mod space_host;
 mod world;
 
+use std::time::Duration;
 use world::{Breakage, run};
 
 /// Seeds of an ordinary run.
@@ -37,15 +39,22 @@ fn seeds() -> Vec<u64> {
 fn what_is_acknowledged_arrives_once_under_every_seed() {
     let mut failed = Vec::new();
     let seeds = seeds();
-    let mut readings = 0;
+    let (mut readings, mut changed) = (0, 0);
     for seed in &seeds {
         match run(*seed, Breakage::None) {
-            Ok(outcome) => readings += outcome.readings,
+            Ok(outcome) => {
+                readings += outcome.readings;
+                changed += u64::from(outcome.streams > 1);
+            }
             Err(fault) => failed.push(format!("seed {seed}: {fault}")),
         }
     }
-    println!("sim: {} seeds, {readings} readings arrived", seeds.len());
+    println!(
+        "sim: {} seeds, {readings} readings arrived, in {changed} seeds by both sides of their lane",
+        seeds.len()
+    );
     assert!(readings > 0);
+    assert!(changed > 0 || seeds.len() < 10, "no lane ever changed its side");
     assert!(failed.is_empty(), "repeat with GUAN_SIM_SEED=<seed>:\n{}", failed.join("\n"));
 }
 
@@ -69,6 +78,20 @@ fn a_long_outage_costs_nothing() {
     );
     assert!(outage.calls_bytes < u64::from(days) * CALLS_BYTES_MAX, "{} bytes", outage.calls_bytes);
     assert!(outage.queued > u64::from(days) * 50, "only {} batches waited", outage.queued);
+}
+
+/// One contract, an outage of an hour, a link on which the backlog takes its time: what comes now does not wait for it.
+#[test]
+fn new_batches_do_not_wait_behind_the_backlog_of_their_contract() {
+    let run = |live_after| overtaking::run(live_after).unwrap_or_else(|fault| panic!("{fault}"));
+    let (ordered, live) = (run(None), run(Some(Duration::from_secs(30))));
+    println!("sim: in their order {ordered:?}");
+    println!("sim: overtaking {live:?}");
+    assert!(live.during > 30 && ordered.during > 30, "the backlog drained too quickly");
+    assert!(live.worst < Duration::from_secs(3), "{live:?}");
+    assert!(live.overtaking >= live.during as u64 / 2 && ordered.overtaking == 0, "{live:?}");
+    assert!(ordered.median > live.worst * 5, "{ordered:?}");
+    assert!(live.drained_in < ordered.drained_in * 3 / 2, "{live:?}, {ordered:?}");
 }
 
 /// A checker that cannot fail proves nothing: each broken promise must be seen within a few seeds.

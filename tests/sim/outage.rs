@@ -40,7 +40,8 @@ pub(crate) struct Outage {
 
 pub(crate) fn run(days: u32) -> Result<Outage, Fault> {
     let workload = TOGETHER + DAY * days;
-    let habit = Habit { workload, pause_ms_max: PAUSE_MS_MAX, burst_max: 1 };
+    let live_after = Some(Duration::from_secs(30));
+    let habit = Habit { workload, pause_ms_max: PAUSE_MS_MAX, burst_max: 1, live_after };
     let (shared, outage) = in_virtual_time(async {
         let net = Net::new(MOBILE, 1, SPACE);
         let medium = Medium::Line { net: net.clone(), started: tokio::time::Instant::now() };
@@ -61,7 +62,7 @@ pub(crate) fn run(days: u32) -> Result<Outage, Fault> {
     });
     let outage = outage?;
     let key = VerifierKey::of(shared.log_key.as_ref()).unwrap();
-    let Outcome { readings } = checks::check(&shared, &key, |_, _, leaf| Some(leaf))?;
+    let Outcome { readings, .. } = checks::check(&shared, &key, |_, _, leaf| Some(leaf))?;
     Ok(Outage { readings, ..outage })
 }
 

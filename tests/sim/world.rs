@@ -49,6 +49,10 @@ pub(crate) enum Breakage {
 /// What a good run amounted to.
 pub(crate) struct Outcome {
     pub(crate) readings: u64,
+    /// Batches that came before one that the box had committed earlier.
+    pub(crate) overtaking: u64,
+    /// In which batches came, of one contract.
+    pub(crate) streams: u64,
 }
 
 /// Why a run is not good.
@@ -69,9 +73,14 @@ pub(crate) struct Habit {
     /// Pause between two bursts, at most, and messages of a burst beyond the first.
     pub(crate) pause_ms_max: u64,
     pub(crate) burst_max: u64,
+    /// Batches that have waited for so long do not hold up later ones.
+    pub(crate) live_after: Option<Duration>,
 }
 
-const BUSY: Habit = Habit { workload: WORKLOAD, pause_ms_max: 200, burst_max: 5 };
+/// About as long as a batch takes, so that sides change again and again.
+const LIVE_AFTER: Duration = Duration::from_millis(40);
+const BUSY: Habit =
+    Habit { workload: WORKLOAD, pause_ms_max: 200, burst_max: 5, live_after: Some(LIVE_AFTER) };
 
 /// What outlives the hosts.
 pub(crate) struct Shared {

@@ -34,6 +34,8 @@ pub struct UseConfig {
     pub congestion: CongestionName,
     pub rate_bits_per_s_max: Option<u64>,
     pub backlog_percent: u8,
+    /// `None`: all batches of a contract leave in order.
+    pub live_after: Option<Duration>,
     pub budget: BudgetConfig,
     pub contracts: Vec<ContractBudgetConfig>,
     pub windows: Vec<WeekWindow>,
@@ -59,6 +61,9 @@ pub(super) fn read_use(node: &Node<'_>) -> Option<UseConfig> {
     let about = "Share of the bytes for batches that were kept from before the link came up, while there are new \
                  ones, too.";
     let backlog = node.integer("backlog_share_percent", about, 0..=90, Some(25));
+    let about = "When batches of a contract have waited for so long, later ones overtake them; 0: they leave in their \
+                 order.";
+    let live_after = node.integer("live_after_s", about, 0..=86_400, Some(30));
     let budget = read_budget(node, "the link, UDP payload in both directions");
     let about = "The link is let go when nothing was said for so long, and comes up when something waits; not \
                  set: it is kept up. Meanwhile revocations come with the next check-in, and nothing leaves.";
@@ -72,6 +77,7 @@ pub(super) fn read_use(node: &Node<'_>) -> Option<UseConfig> {
     Some(UseConfig {
         congestion: congestion?,
         rate_bits_per_s_max: rate,
+        live_after: (live_after > 0).then(|| Duration::from_secs(live_after)),
         backlog_percent: u8::try_from(backlog).expect("within its range"),
         budget,
         contracts: contracts?,

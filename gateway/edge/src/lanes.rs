@@ -1,5 +1,6 @@
 //! Which lane of the spool holds what: one for each contract version and each set of conditions on which
-//! its batches leave, so that what waits for one condition delays nothing else.
+//! its batches leave, so that what waits for one condition delays nothing else; a second one of the same while one
+//! of them is a backlog ([`crate::sides`]).
 //!
 //! What a lane needs to be judged (term, lease, fate) stands here and not in the contract's file: the file
 //! may be gone while batches still wait. Changes belong to a commit, as those of sessions do.
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 /// Most lanes that are open at a time, over all classes together.
 pub const LANES_MAX: usize = 1000;
+
+/// With so many open lanes none gets a second side: that room is for contracts.
+pub const SECONDS_BELOW: usize = LANES_MAX / 2;
 
 /// Why no lane can be opened, or what a record says wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +45,11 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Whether the same batches may lie in both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.conditions == other.conditions
+    }
+
     /// From when on nothing of it may leave any more.
     pub fn ends(&self) -> WallTime {
         self.not_after.saturating_add(self.lease.grace_delivery)
@@ -64,20 +73,50 @@ impl Lanes {
         self.open.get(&number)
     }
 
-    /// The number of the lane for such batches; opens it if there is none.
-    pub fn number_of(&mut self, lane: &Lane) -> Result<u16, LaneFault> {
-        let same =
-            |known: &Lane| known.digest == lane.digest && known.conditions == lane.conditions;
-        if let Some((number, _)) = self.open.iter().find(|(_, known)| same(known)) {
-            return Ok(*number);
+    /// The numbers of the lanes for such batches, one or two; opens one if there is none.
+    pub fn numbers_of(&mut self, lane: &Lane) -> Result<(u16, Option<u16>), LaneFault> {
+        let mut same = self.open.iter().filter(|(_, known)| known.is_like(lane));
+        if let Some((number, _)) = same.next() {
+            return Ok((*number, same.next().map(|(number, _)| *number)));
         }
         if self.open.len() >= LANES_MAX {
             return Err(LaneFault::Full);
         }
-        let number = (1..StreamId::LANES).find(|number| !self.open.contains_key(number));
-        let number = number.expect("there are more numbers than LANES_MAX");
+        let number = self.free_number();
         self.change().insert(number, lane.clone());
-        Ok(number)
+        Ok((number, None))
+    }
+
+    /// Opens a second lane beside the one that there is, if the lanes and `may_take` leave room for it.
+    pub fn open_second(&mut self, lane: &Lane, may_take: impl Fn(u16) -> bool) -> Option<u16> {
+        let number = self.free_number();
+        if self.open.len() >= SECONDS_BELOW || !may_take(number) {
+            return None;
+        }
+        self.change().insert(number, lane.clone());
+        Some(number)
+    }
+
+    /// The other lane of the same terms.
+    pub fn partner(&self, number: u16) -> Option<u16> {
+        let lane = self.open.get(&number)?;
+        let mut others = self.open.iter().filter(|(other, _)| **other != number);
+        others.find(|(_, known)| known.is_like(lane)).map(|(other, _)| *other)
+    }
+
+    /// All pairs of lanes of the same terms.
+    pub fn pairs(&self) -> Vec<(u16, u16)> {
+        let mut seen = BTreeMap::new();
+        let same = self.open.iter().filter_map(|(number, lane)| {
+            let first = seen.insert((lane.digest, lane.conditions), *number);
+            first.map(|first| (first, *number))
+        });
+        same.collect()
+    }
+
+    fn free_number(&self) -> u16 {
+        let number = (1..StreamId::LANES).find(|number| !self.open.contains_key(number));
+        number.expect("there are more numbers than LANES_MAX")
     }
 
     /// The lane is empty and its number is free for another.
@@ -198,14 +237,14 @@ mod tests {
     fn lanes_survive_commits_and_are_undone_with_them() {
         let mut lanes = Lanes::default();
         let mut again = Lanes::default();
-        assert_eq!(lanes.number_of(&lane(1, 1)), Ok(1));
-        assert_eq!(lanes.number_of(&lane(1, 2)), Ok(2));
-        assert_eq!(lanes.number_of(&lane(1, 1)), Ok(1));
+        assert_eq!(lanes.numbers_of(&lane(1, 1)), Ok((1, None)));
+        assert_eq!(lanes.numbers_of(&lane(1, 2)), Ok((2, None)));
+        assert_eq!(lanes.numbers_of(&lane(1, 1)), Ok((1, None)));
         again.replay(&lanes.delta()).unwrap();
         lanes.handle_committed();
         assert_eq!(again, lanes);
         lanes.close(1);
-        assert_eq!(lanes.number_of(&lane(3, 1)), Ok(1));
+        assert_eq!(lanes.numbers_of(&lane(3, 1)), Ok((1, None)));
         again.replay(&lanes.delta()).unwrap();
         lanes.handle_committed();
         lanes.close(2);
@@ -223,10 +262,38 @@ mod tests {
         for number in 0..LANES_MAX {
             let mut one = lane(1, 1);
             one.digest.0[..8].copy_from_slice(&(number as u64).to_le_bytes());
-            lanes.number_of(&one).unwrap();
+            lanes.numbers_of(&one).unwrap();
         }
-        assert_eq!(lanes.number_of(&lane(255, 1)), Err(LaneFault::Full));
+        assert_eq!(lanes.numbers_of(&lane(255, 1)), Err(LaneFault::Full));
         lanes.close(500);
-        assert_eq!(lanes.number_of(&lane(255, 1)), Ok(500));
+        assert_eq!(lanes.numbers_of(&lane(255, 1)), Ok((500, None)));
+    }
+
+    #[test]
+    fn a_lane_has_a_second_side_while_half_of_the_numbers_are_free() {
+        let mut lanes = Lanes::default();
+        let one = lane(1, 1);
+        lanes.numbers_of(&one).unwrap();
+        lanes.numbers_of(&lane(2, 1)).unwrap();
+        assert_eq!((lanes.partner(1), lanes.open_second(&one, |_| false)), (None, None));
+        assert_eq!(lanes.open_second(&one, |_| true), Some(3));
+        assert_eq!(
+            (lanes.partner(1), lanes.partner(3), lanes.partner(2)),
+            (Some(3), Some(1), None)
+        );
+        assert_eq!(lanes.pairs(), [(1, 3)]);
+        let mut again = Lanes::default();
+        again.replay(&lanes.delta()).unwrap();
+        assert_eq!(again.numbers_of(&one), Ok((1, Some(3))));
+        lanes.close(1);
+        assert_eq!(lanes.numbers_of(&one), Ok((3, None)));
+        while lanes.open.len() < SECONDS_BELOW {
+            let mut other = lane(9, 1);
+            other.digest.0[..8].copy_from_slice(&(lanes.open.len() as u64).to_le_bytes());
+            lanes.numbers_of(&other).unwrap();
+        }
+        assert_eq!(lanes.open_second(&one, |_| true), None);
+        lanes.close(3);
+        assert!(lanes.numbers_of(&one).is_ok());
     }
 }

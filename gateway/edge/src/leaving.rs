@@ -139,6 +139,8 @@ struct State {
     /// When the space last confirmed the contracts, by wall clock; carried over restarts.
     confirmed_at: Option<WallTime>,
     held: BTreeMap<StreamId, Held>,
+    /// Streams that take nothing new: what waits in them is a backlog.
+    resting: BTreeSet<StreamId>,
 }
 
 /// Shared by the writer, which says what stands, and the reader, which asks.
@@ -160,6 +162,7 @@ impl Door {
             tier: 0,
             confirmed_at,
             held: BTreeMap::new(),
+            resting: BTreeSet::new(),
         };
         Self { shared: Arc::new(Mutex::new(state)) }
     }
@@ -240,6 +243,32 @@ impl Door {
         state.lanes = lanes.collect();
         let lanes: BTreeSet<u16> = state.lanes.keys().copied().collect();
         state.held.retain(|stream, _| lanes.contains(&stream.lane()));
+    }
+
+    /// How many lanes are open.
+    pub fn lanes(&self) -> u16 {
+        u16::try_from(self.state().lanes.len()).expect("lanes are numbered so")
+    }
+
+    pub fn set_resting(&self, streams: impl Iterator<Item = StreamId>) {
+        self.state().resting = streams.collect();
+    }
+
+    /// Streams that rest and are not in `known`, which is brought up to date; and the streams of their other sides.
+    pub fn news_of_resting(
+        &self,
+        known: &mut BTreeSet<StreamId>,
+    ) -> Vec<(StreamId, Option<StreamId>)> {
+        let state = self.state();
+        let new: Vec<StreamId> = state.resting.difference(known).copied().collect();
+        known.clone_from(&state.resting);
+        let partner = |stream: StreamId| {
+            let lane = state.lanes.get(&stream.lane())?;
+            let mut others = state.lanes.iter().filter(|(number, _)| **number != stream.lane());
+            let (number, _) = others.find(|(_, other)| other.is_like(lane))?;
+            Some(StreamId::of(stream.class(), *number))
+        };
+        new.into_iter().map(|stream| (stream, partner(stream))).collect()
     }
 
     /// Why a stream waits; `None`: its batches may be looked at one by one.

@@ -3,6 +3,7 @@
 //! - `decode`: payloads to readings; pure.
 //! - `engine`: the one writer's rules; pure of threads and system clocks.
 //! - `writer`: the loop around it. `ingest`: from drivers to the writer. `uplink`: from spool to link.
+//! - `sides`: what comes now overtakes a backlog of the same contract.
 //! - `run`: the running program; `wiring`: from configuration to what its parts are told.
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
 //!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`,
@@ -37,6 +38,7 @@ pub mod sealing;
 pub mod session_files;
 pub mod sessions;
 pub mod set_counter;
+pub mod sides;
 pub mod simulation;
 pub mod standing;
 pub mod status;

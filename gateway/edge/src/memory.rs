@@ -121,7 +121,7 @@ mod tests {
             not_after: WallTime(9),
             lease: guan_policy::contract::Lease::default(),
         };
-        memory.lanes.number_of(&lane).unwrap();
+        memory.lanes.numbers_of(&lane).unwrap();
         let mut records = old.delta().to_vec();
         records.extend(memory.delta());
         memory.handle_committed();

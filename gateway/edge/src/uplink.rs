@@ -6,7 +6,7 @@ use crate::vault::{Vault, VaultFault};
 use crate::writer::Cursors;
 use bytes::Bytes;
 use guan_link::driver::{BatchSource, ReadFault};
-use guan_link::{EncodedBatch, Gap, Item, StreamRange};
+use guan_link::{EncodedBatch, Gap, Item, Kept, StreamRange};
 use guan_model::{BatchSeq, Now, SpoolId, StreamId};
 use guan_policy::Leave;
 use guan_spool::{Disk, Item as Stored, SpoolError, SpoolReader, StoredBatch};
@@ -48,6 +48,8 @@ pub struct SpoolSource<D: Disk> {
     doorway: Doorway,
     /// In this session.
     offered: BTreeSet<StreamId>,
+    /// Streams that the session knows for a backlog.
+    resting: BTreeSet<StreamId>,
 }
 
 impl<D: Disk> SpoolSource<D> {
@@ -59,13 +61,23 @@ impl<D: Disk> SpoolSource<D> {
         tables: Vec<Bytes>,
         doorway: Doorway,
     ) -> Self {
-        Self { reader, spool, streams, tables, doorway, offered: BTreeSet::new() }
+        Self {
+            reader,
+            spool,
+            streams,
+            tables,
+            doorway,
+            offered: BTreeSet::new(),
+            resting: BTreeSet::new(),
+        }
     }
 
     /// Streams that hold something or did, those of the configuration, and some to spare.
     fn offer(&self) -> BTreeSet<StreamId> {
         let mut offer: BTreeSet<StreamId> = self.reader.streams().into_iter().collect();
         let highest = offer.iter().map(|stream| stream.lane()).max().unwrap_or(0);
+        // Each open lane may get a second side.
+        let highest = highest.max(self.doorway.door.lanes() * 2);
         let lanes = 0..(highest + SPARE_LANES).min(StreamId::LANES);
         for stream in &self.streams {
             let spare = lanes.clone().map(|lane| StreamId::of(stream.class(), lane));
@@ -147,6 +159,7 @@ where
     fn streams(&mut self) -> Result<Vec<StreamRange>, ReadFault> {
         self.doorway.door.handle_session();
         self.offered = self.offer();
+        self.resting.clear();
         let reader = &self.reader;
         let range = |id: &StreamId| StreamRange {
             id: *id,
@@ -162,6 +175,15 @@ where
 
     fn is_outgrown(&mut self) -> bool {
         self.reader.streams().iter().any(|stream| !self.offered.contains(stream))
+    }
+
+    fn kept(&mut self) -> Vec<Kept> {
+        let new = self.doorway.door.news_of_resting(&mut self.resting).into_iter();
+        let kept = |(stream, younger)| {
+            let through = self.reader.newest(stream);
+            Kept { stream, through, younger }
+        };
+        new.map(kept).collect()
     }
 
     fn descriptors(&mut self) -> Result<Vec<Bytes>, ReadFault> {

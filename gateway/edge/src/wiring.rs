@@ -106,6 +106,7 @@ pub fn engine_config(config: &EdgeConfig, boot: BootNumber) -> EngineConfig {
         rows_max: config.batch.rows_max,
         commit_window: config.batch.commit_window,
         streams: streams.collect(),
+        live_after: config.link.use_of_link.live_after,
         checkpoint_interval: config.evidence.checkpoint_interval,
         checkpoint_leaves_max: config.evidence.checkpoint_leaves_max,
         log_bytes_max: config.evidence.log_bytes_max.0,

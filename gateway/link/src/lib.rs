@@ -53,7 +53,7 @@ pub use frame::{
 pub use gate::{Gate, GateFault, GateOutcome};
 pub use receiver::{Receiver, ReceiverEvent};
 pub use route::{Route, Transport, TransportChoice};
-pub use sender::{Sender, SenderEvent, Want};
+pub use sender::{Kept, Sender, SenderEvent, Want};
 pub use wire::{FrameDecoder, FrameFault};
 
 /// Versions that this program speaks. Version 2 has [`chain`]s.

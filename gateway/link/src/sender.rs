@@ -109,6 +109,15 @@ pub struct Want {
     pub after: BatchSeq,
 }
 
+/// What waits in a stream through a place is a backlog. It gives way to what comes now, and to what was kept later in
+/// the stream that came after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub stream: StreamId,
+    pub through: BatchSeq,
+    pub younger: Option<StreamId>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     AwaitWelcome { deadline: Duration },
@@ -224,6 +233,14 @@ impl Sender {
     /// More was committed, to any stream.
     pub fn handle_available_all(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.dry = false);
+    }
+
+    /// A stream is a backlog, though it may have come in this session.
+    pub fn handle_kept(&mut self, kept: Kept) {
+        let index = |stream| self.lanes.iter().position(|lane| lane.id == stream);
+        if let (Some(lane), younger) = (index(kept.stream), kept.younger.and_then(index)) {
+            self.lanes[lane].handle_kept(kept.through, younger);
+        }
     }
 
     /// The answer to a [`Want`]. One that is no longer current (the space refused something since) is
@@ -347,7 +364,12 @@ impl Sender {
         if self.state != State::Streaming || !room {
             return None;
         }
-        let ready = self.lanes.iter().filter(|lane| lane.is_ready() && fits(lane));
+        let gives_way = |lane: &Lane| {
+            let younger = lane.younger.filter(|_| lane.is_behind()).map(|index| &self.lanes[index]);
+            younger.is_some_and(|younger| younger.is_behind() && younger.is_ready())
+        };
+        let is_next = |lane: &&Lane| lane.is_ready() && fits(lane) && !gives_way(lane);
+        let ready = self.lanes.iter().filter(is_next);
         let backlog_first = self.share.is_backlog_first();
         let turn = |lane: &&Lane| {
             (lane.is_behind() != backlog_first, lane.id.class(), lane.served, lane.id)

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use guan_link::sender::Pipe;
 use guan_link::{
-    Ack, BoxFrame, Cursor, EncodedBatch, Item, Offer, Sender, SpaceFrame, StreamRange, VERSIONS,
-    Want, Welcome,
+    Ack, BoxFrame, Cursor, EncodedBatch, Item, Kept, Offer, Sender, SpaceFrame, StreamRange,
+    VERSIONS, Want, Welcome,
 };
 use guan_model::{BatchSeq, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use std::time::Duration;
@@ -149,4 +149,37 @@ fn what_was_taken_back_stays_on_its_pipe() {
     ack(&mut sender, LIVE, 2);
     while sender.poll_piped().is_some() {}
     assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Data));
+}
+
+#[test]
+fn what_the_owner_calls_a_backlog_gives_way_though_it_came_in_the_session() {
+    let mut sender = session(0);
+    assert_eq!(sender.poll_want().unwrap().stream, LIVE);
+    sender.handle_kept(Kept { stream: LIVE, through: BatchSeq(2), younger: None });
+    assert_eq!(sender.poll_want().unwrap().stream, KEPT);
+    sender.handle_nothing(sender.poll_want().unwrap());
+    assert_eq!((serve_one(&mut sender).0, serve_one(&mut sender).0), (LIVE, LIVE));
+    // What follows is new again.
+    sender.handle_available_all();
+    assert_eq!(sender.poll_want().unwrap().stream, LIVE);
+}
+
+/// What a second outage left goes before what the first one left; both are a backlog.
+#[test]
+fn of_two_backlogs_of_a_lane_the_younger_goes_first() {
+    const YOUNGER: StreamId = StreamId(9);
+    let range = |id, newest| StreamRange { id, oldest_unreleased: BatchSeq(1), newest };
+    let ranges =
+        vec![range(KEPT, BatchSeq(9)), range(LIVE, BatchSeq(9)), range(YOUNGER, BatchSeq(2))];
+    let offer = Offer::new(SpoolId([7; 16]), ranges).unwrap();
+    let mut sender = Sender::new(Duration::ZERO, VERSIONS, offer);
+    let streams = [KEPT, LIVE, YOUNGER];
+    let cursors = streams.map(|stream| Cursor { stream, through: BatchSeq::ZERO }).to_vec();
+    let welcome = Welcome { version: 1, cursors, credit_bytes: u64::MAX };
+    sender.handle_frame(Duration::ZERO, SpaceFrame::Welcome(welcome)).unwrap();
+    sender.handle_kept(Kept { stream: KEPT, through: BatchSeq(9), younger: Some(YOUNGER) });
+    assert_eq!((serve_one(&mut sender).0, serve_one(&mut sender).0), (YOUNGER, YOUNGER));
+    // It has caught up: what comes now of it goes by its share, and the older one before other classes.
+    sender.handle_nothing(Want { stream: YOUNGER, after: BatchSeq(2) });
+    assert_eq!((serve_one(&mut sender).0, serve_one(&mut sender).0), (KEPT, KEPT));
 }

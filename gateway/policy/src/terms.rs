@@ -52,6 +52,11 @@ impl Terms {
             && self.delay.is_none()
     }
 
+    /// Whether the batch has to wait, whatever the link does.
+    pub fn is_delayed(&self) -> bool {
+        self.delay.is_some()
+    }
+
     /// The permission under which the batch was kept.
     pub fn permission(&self) -> &Arc<str> {
         &self.permission

@@ -2,7 +2,8 @@
 //! each recipient gets what is his.
 //!
 //! Works beside the running daemon: it reads what is committed at the moment, each batch once, in the
-//! order in which it was stored.
+//! order in which it was stored. The box committed them in the order of `boot`, `since_boot_ns`, `batch_seq`: what
+//! came after an outage may be stored before what came during it.
 
 use crate::parquet_file::{ExportError, Origin, ParquetFile};
 use crate::retention::{Retention, RetentionFault};
@@ -156,6 +157,8 @@ impl Exporter<'_> {
             seq: delivery.seq,
             batch: delivery.digest.to_string().into_bytes().into(),
             trace_id: hex::encode(trace).into_bytes().into(),
+            boot: decoded.batch.header.boot,
+            since_boot: decoded.batch.header.monotonic,
         };
         for row in decoded.batch.iter_rows() {
             let point = table.point(row.point).ok_or(ExportFault::Table { digest })?;

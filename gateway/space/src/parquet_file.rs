@@ -4,7 +4,9 @@
 //!
 //! Never here: what is exported, and in which order.
 
-use guan_model::{BatchSeq, BoxId, ContractId, Row, Severity, StreamId, Unit, Value, WallTime};
+use guan_model::{
+    BatchSeq, BootNumber, BoxId, ContractId, Row, Severity, StreamId, Unit, Value, WallTime,
+};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
@@ -15,6 +17,7 @@ use parquet::schema::parser::parse_message_type;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Rows that close a row group.
 pub const ROWS_PER_GROUP: usize = 64 * 1024;
@@ -39,10 +42,12 @@ const SCHEMA: &str = "message readings {
   optional binary value_text (UTF8);
   optional binary value_bytes;
   required binary contract (UTF8);
-  required int32 stream (INTEGER(8,false));
+  required int32 stream (INTEGER(16,false));
   required int64 batch_seq (INTEGER(64,false));
   required binary batch (UTF8);
   required binary trace_id (UTF8);
+  required int32 boot (INTEGER(32,false));
+  required int64 since_boot_ns (INTEGER(64,false));
 }";
 
 /// Why a file could not be written; the disk or its owner is to blame.
@@ -65,6 +70,9 @@ pub struct Origin {
     /// `guan-space trace`.
     pub batch: ByteArray,
     pub trace_id: ByteArray,
+    /// Start of the box, and time since then, at which the batch was committed there.
+    pub boot: BootNumber,
+    pub since_boot: Duration,
 }
 
 /// A column of values that may be missing.
@@ -111,6 +119,8 @@ struct Group {
     batch_seq: Vec<i64>,
     batch: Vec<ByteArray>,
     trace_id: Vec<ByteArray>,
+    boot: Vec<i32>,
+    since_boot: Vec<i64>,
 }
 
 /// The file of one dataset while it is being written.
@@ -217,6 +227,10 @@ impl Group {
         self.batch_seq.push(origin.seq.0.cast_signed());
         self.batch.push(origin.batch.clone());
         self.trace_id.push(origin.trace_id.clone());
+        self.boot.push(origin.boot.0.cast_signed());
+        // 584 years fit.
+        let since_boot = u64::try_from(origin.since_boot.as_nanos()).unwrap_or(u64::MAX);
+        self.since_boot.push(since_boot.cast_signed());
     }
 
     fn push_value(&mut self, value: Option<Value>) {
@@ -285,7 +299,9 @@ impl Group {
             17 => required_i64(writer, &self.batch_seq),
             18 => required_text(writer, &self.batch),
             19 => required_text(writer, &self.trace_id),
-            _ => unreachable!("the schema has 20 columns"),
+            20 => required_i32(writer, &self.boot),
+            21 => required_i64(writer, &self.since_boot),
+            _ => unreachable!("the schema has 22 columns"),
         }
     }
 }
@@ -357,10 +373,12 @@ mod tests {
         let origin = Origin {
             box_id: BoxId::parse("box-1").unwrap(),
             contract: ContractId::parse("C-1").unwrap(),
-            stream: StreamId(1),
+            stream: StreamId(u16::MAX),
             seq: BatchSeq(9),
             batch: text("ab"),
             trace_id: text("cd"),
+            boot: BootNumber(u32::MAX),
+            since_boot: Duration::from_secs(3),
         };
         let nan = f64::from_bits(0x7FF8_0000_0000_1234);
         let values = [
@@ -384,6 +402,9 @@ mod tests {
         let field = |row: usize, column: usize| rows[row].get_column_iter().nth(column).unwrap().1;
         use parquet::record::Field;
         assert_eq!(field(0, 4), &Field::Null);
+        assert_eq!(field(0, 16), &Field::UShort(u16::MAX));
+        assert_eq!(field(0, 20), &Field::UInt(u32::MAX));
+        assert_eq!(field(0, 21), &Field::ULong(3_000_000_000));
         assert_eq!(field(1, 8), &Field::Bool(true));
         assert_eq!(field(2, 9), &Field::Long(i64::MIN));
         assert_eq!(field(3, 10), &Field::ULong(u64::MAX));

@@ -29,7 +29,7 @@ impl Findings {
     }
 }
 
-/// Compares rows, in the order in which the space has them, with how many each client has completed.
+/// Compares rows, in the order in which they were taken, with how many each client has completed.
 pub fn judge<'r>(rows: impl Iterator<Item = &'r [u8]>, completed: &[u64]) -> Findings {
     let mut findings = Findings::default();
     let mut seen: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -61,19 +61,31 @@ pub fn judge<'r>(rows: impl Iterator<Item = &'r [u8]>, completed: &[u64]) -> Fin
     findings
 }
 
-/// The payloads in an exported file, in its order.
+/// What sorts a row: start of the box, time since then, and number of the batch.
+type Committed = (u32, u64, u64);
+
+/// The payloads in an exported file, in the order in which the box committed them: what came after an outage may have
+/// been stored before what came during it.
 pub fn rows(path: &Path) -> Result<Vec<Vec<u8>>> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut rows = Vec::new();
+    let mut rows: Vec<(Committed, Vec<u8>)> = Vec::new();
     for row in SerializedFileReader::new(file)?.get_row_iter(None)? {
         let row = row?;
-        let bytes = row.get_column_iter().find_map(|(name, field)| match (name.as_str(), field) {
-            ("value_bytes", Field::Bytes(bytes)) => Some(bytes.data().to_vec()),
-            _ => None,
-        });
-        rows.push(bytes.unwrap_or_default());
+        let (mut bytes, mut committed) = (Vec::new(), (0, 0, 0));
+        for (name, field) in row.get_column_iter() {
+            match (name.as_str(), field) {
+                ("value_bytes", Field::Bytes(value)) => bytes = value.data().to_vec(),
+                ("boot", Field::UInt(boot)) => committed.0 = *boot,
+                ("since_boot_ns", Field::ULong(nanos)) => committed.1 = *nanos,
+                ("batch_seq", Field::ULong(seq)) => committed.2 = *seq,
+                _ => {}
+            }
+        }
+        rows.push((committed, bytes));
     }
-    Ok(rows)
+    // Rows of a batch stay as they are.
+    rows.sort_by_key(|(committed, _)| *committed);
+    Ok(rows.into_iter().map(|(_, bytes)| bytes).collect())
 }
 
 #[cfg(test)]

@@ -199,7 +199,8 @@ enum CertCommand {
 enum SpoolCommand {
     /// Sizes, limits and cursors, from the files. Works while the gateway runs.
     Status(Common),
-    /// What waits for the space: by stream, lane and contract, with its age. Works while the gateway runs.
+    /// What waits for the space: by stream, lane and contract, with its age. A contract has two lanes while what an outage
+    /// left of it waits beside what comes now. Works while the gateway runs.
     Ls(Common),
     /// Read every byte and report damage. Changes nothing.
     Verify(Common),

@@ -6,9 +6,9 @@ use crate::lanes::Lane;
 use crate::leaving::Envelope;
 use guan_codec::encode;
 use guan_evidence::{BatchAccepted, DecisionSummary, Denial, LeafBody};
-use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Digest, Now, Row, RuleId, StreamId};
+use guan_model::{Batch, BatchHeader, ContractId, DatasetId, Digest, Now, Row, RuleId};
 use guan_policy::{Decision, Means, Permitted};
-use guan_spool::{BatchMeta, Disk, PushError};
+use guan_spool::{BatchMeta, Disk, PushError, SpoolError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -72,6 +72,7 @@ impl<D: Disk, T> Engine<D, T> {
     fn stage(&mut self, now: &Now) -> Result<Result<(), Undone>, EngineError> {
         self.staged_counters = self.counters.clone();
         self.occasions.clear();
+        self.kept.clear();
         for Note { at, actor, body } in self.notes.clone() {
             self.append_leaf_of(&at, actor, body)?;
         }
@@ -181,11 +182,11 @@ impl<D: Disk, T> Engine<D, T> {
         permitted: Permitted,
     ) -> Result<Result<(), Undone>, EngineError> {
         let contract = permitted.contract_digest;
-        let number = match self.memory.lanes.number_of(&self.lane_of(&permitted)) {
-            Ok(number) => number,
+        let (class, lane) = (self.config.streams[dataset].class(), self.lane_of(&permitted));
+        let stream = match self.stream_for(class, &lane, &permitted) {
+            Ok(stream) => stream,
             Err(full) => return Ok(Err(Undone::Full(dataset.clone(), full.to_string()))),
         };
-        let stream = StreamId::of(self.config.streams[dataset].class(), number);
         let encoded = encode(&permitted.batch);
         let sealed = self.vault.seal(&contract, &encoded.bytes)?;
         let envelope = Envelope { contract, terms: permitted.terms.encode() };
@@ -201,8 +202,14 @@ impl<D: Disk, T> Engine<D, T> {
             Err(PushError::Full(full)) => {
                 return Ok(Err(Undone::Full(dataset.clone(), full.to_string())));
             }
+            Err(PushError::Spool(full @ SpoolError::Lanes)) => {
+                return Ok(Err(Undone::Full(dataset.clone(), full.to_string())));
+            }
             Err(PushError::Spool(fault)) => return Err(fault.into()),
         };
+        if !permitted.terms.is_delayed() {
+            self.kept.insert(stream);
+        }
         let counters = self.staged_counters.datasets.entry(dataset.clone()).or_default();
         counters.batch_bytes += encoded.bytes.len() as u64;
         self.staged_counters.batches += 1;
@@ -282,6 +289,7 @@ impl<D: Disk, T> Engine<D, T> {
         self.counters = self.staged_counters.clone();
         self.counters.commits += 1;
         self.committed_at = now.monotonic;
+        self.handle_kept(now);
         self.heard = self.staged_heard.clone();
         self.tell(now);
         self.settle_notes();
@@ -294,6 +302,7 @@ impl<D: Disk, T> Engine<D, T> {
         }
         if lanes_changed {
             self.show_lanes();
+            self.retain_sides();
         }
         let (publications, answers) = self.pending.take_all();
         for publication in publications {

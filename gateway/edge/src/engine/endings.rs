@@ -110,6 +110,7 @@ impl<D: Disk, T> Engine<D, T> {
         for number in over {
             self.shred(now, number)?;
         }
+        self.close_drained(now)?;
         let is_idle = |(number, lane): &(u16, &Lane)| {
             !self.is_in_force(&lane.digest) && self.spool.is_lane_empty(*number)
         };

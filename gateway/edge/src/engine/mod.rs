@@ -14,12 +14,14 @@ mod endings;
 mod mending;
 mod notices;
 mod outside;
+mod overtaking;
 mod pending;
 mod surroundings;
 
 use crate::leaving::{Door, Standing};
 use crate::memory::Memory;
 use crate::rows::Rows;
+use crate::sides::Sides;
 use crate::vault::{Vault, VaultFault};
 use bytes::Bytes;
 use guan_catalogue::Day;
@@ -32,7 +34,7 @@ use guan_model::{
 use guan_policy::Plan;
 use guan_spool::{Disk, GapRecord, Spool, SpoolError, SpoolStatus};
 use pending::{Answer, Pending};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -71,6 +73,8 @@ pub struct EngineConfig {
     pub commit_window: Duration,
     /// Which stream each dataset goes by.
     pub streams: BTreeMap<DatasetId, StreamId>,
+    /// Batches that have waited for so long do not hold up later ones of their contract; `None`: they do.
+    pub live_after: Option<Duration>,
     pub checkpoint_interval: Duration,
     pub checkpoint_leaves_max: u64,
     /// The log's bundles may take so many bytes; beyond, the oldest that the mirror has are dropped.
@@ -317,6 +321,9 @@ pub struct Engine<D: Disk, T> {
     spool: Spool<D>,
     evidence: EvidenceLog<D>,
     memory: Memory,
+    sides: Sides,
+    /// Streams that the commit underway writes.
+    kept: BTreeSet<StreamId>,
     vault: Vault,
     /// Keys are not destroyed before this moment.
     destruction_waits: Option<Duration>,
@@ -353,7 +360,9 @@ impl<D: Disk, T> Engine<D, T> {
         let Parts { spool, evidence, memory, vault, door, entropy } = parts;
         door.set_lanes(memory.lanes.iter().map(|(number, lane)| (number, lane.clone())));
         let heard = Heard::of(config.surroundings);
-        Self {
+        let mut engine = Self {
+            sides: Sides::new(config.live_after),
+            kept: BTreeSet::new(),
             config,
             descriptors,
             plan,
@@ -386,7 +395,9 @@ impl<D: Disk, T> Engine<D, T> {
             next_tick: now.monotonic,
             quality: Ledger::default(),
             next_quality: now.monotonic + QUALITY_INTERVAL,
-        }
+        };
+        engine.find_sides(&now);
+        engine
     }
 
     /// Takes one event in. An error means that the process must stop.
@@ -410,6 +421,7 @@ impl<D: Disk, T> Engine<D, T> {
             Event::SessionForgotten { client } => self.memory.sessions.forget(&client),
             Event::Acknowledged { stream, through } => {
                 self.spool.release(stream, through)?;
+                self.handle_taken(&now, stream);
             }
             Event::PlanChanged(plan, standing) => {
                 self.door.restrict(&standing);
@@ -421,6 +433,7 @@ impl<D: Disk, T> Engine<D, T> {
             Event::Doubted => self.door.handle_doubt(),
             Event::Confirmed { session } => {
                 self.door.handle_confirmed(session, now.wall);
+                self.handle_present(&now);
                 self.effects.push_back(Effect::Look);
             }
             Event::Notes { actor, bodies, ticket } => {

@@ -5,6 +5,7 @@ use super::*;
 mod endings;
 mod full_log;
 mod mending;
+mod overtaking;
 mod rollover;
 
 use guan_evidence::verify::LogVerifier;
@@ -125,6 +126,7 @@ impl Rig {
             rows_max: 100,
             commit_window: Duration::from_millis(20),
             streams: BTreeMap::from(streams),
+            live_after: Some(Duration::from_secs(30)),
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_leaves_max: 64,
             log_bytes_max: 64 << 20,

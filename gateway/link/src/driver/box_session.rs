@@ -233,6 +233,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
                 }
                 SenderEvent::Welcomed { version } => {
                     self.begin_wishing()?;
+                    self.source.kept().into_iter().for_each(|kept| self.sender.handle_kept(kept));
                     let transport = self.closing.connection.transport();
                     for table in self.source.descriptors()? {
                         self.data_out.push(&BoxFrame::Descriptors(table));
@@ -445,7 +446,10 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
             Step::Control | Step::Wrote | Step::Permit => {}
             Step::WroteData => self.hold.handle_left(now),
             Step::Committed if self.source.is_outgrown() => return Err(LinkFault::Renewed),
-            Step::Committed => self.sender.handle_available_all(),
+            Step::Committed => {
+                self.source.kept().into_iter().for_each(|kept| self.sender.handle_kept(kept));
+                self.sender.handle_available_all();
+            }
             Step::Checkpoint => {
                 let checkpoint = self.inputs.checkpoint.borrow_and_update().clone();
                 if let Some(text) = checkpoint {

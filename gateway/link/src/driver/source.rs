@@ -1,6 +1,7 @@
 //! Where the box's side gets batches from.
 
 use crate::frame::{Item, StreamRange};
+use crate::sender::Kept;
 use bytes::Bytes;
 use guan_model::{BatchSeq, SpoolId, StreamId};
 
@@ -26,6 +27,11 @@ pub trait BatchSource: Send + 'static {
     /// Whether streams have come that this session does not offer: it is begun anew.
     fn is_outgrown(&mut self) -> bool {
         false
+    }
+
+    /// Streams that have become a backlog since the last call, or since the session began.
+    fn kept(&mut self) -> Vec<Kept> {
+        Vec::new()
     }
 
     /// The descriptor tables that batches in the spool may use, the current one last; at most

@@ -30,8 +30,10 @@ pub(super) struct Lane {
     pub(super) rest_until: Option<Duration>,
     /// Which fetch of the session was the last for this lane; 0: none yet.
     pub(super) served: u64,
-    /// Through here it is what was kept before the session; ends at the welcome.
+    /// Through here it is what was kept: before the session, or as the owner says.
     kept: BatchSeq,
+    /// While both are behind, the lane that goes first.
+    pub(super) younger: Option<usize>,
     pipe: Pipe,
     /// Something may still be underway that was taken back.
     is_pinned: bool,
@@ -51,6 +53,7 @@ impl Lane {
             rest_until: None,
             served: 0,
             kept: range.newest,
+            younger: None,
             pipe: Pipe::Data,
             is_pinned: false,
             in_flight: VecDeque::new(),
@@ -75,7 +78,12 @@ impl Lane {
         !self.dry && self.rest_until.is_none()
     }
 
-    /// What it would send next was kept from before this session.
+    pub(super) fn handle_kept(&mut self, through: BatchSeq, younger: Option<usize>) {
+        self.kept = self.kept.max(through);
+        self.younger = younger;
+    }
+
+    /// What it would send next was kept before.
     pub(super) fn is_behind(&self) -> bool {
         self.sent < self.kept
     }

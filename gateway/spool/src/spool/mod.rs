@@ -405,6 +405,11 @@ impl<D: Disk> Spool<D> {
         self.positions.get(&stream).map_or(BatchSeq::ZERO, |at| at.newest)
     }
 
+    /// Whether a stream is known, or leaves half of the lanes to others.
+    pub fn has_ample_room_for(&self, stream: StreamId) -> bool {
+        self.positions.contains_key(&stream) || self.positions.len() < LANES_MAX / 2
+    }
+
     /// Whether all that was pushed to a lane, in any class, is released.
     pub fn is_lane_empty(&self, lane: u16) -> bool {
         let mut of_lane = self.positions.iter().filter(|(id, _)| id.lane() == lane);

@@ -59,14 +59,23 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    fn oldest_wall_of(&self, stream: StreamId) -> Option<WallTime> {
+    fn oldest_wall_of(&self, class: StreamId) -> Option<WallTime> {
+        self.lanes(class).filter_map(|(lane, _)| self.waits_since(lane)).min()
+    }
+
+    /// Since when something of a stream waits, by whole segments, so rather too early than too late.
+    pub fn waits_since(&self, stream: StreamId) -> Option<WallTime> {
+        let released = self.released(stream);
         let shared = self.shared();
-        let of_lane = |(lane, at): (StreamId, &Position)| {
-            let mut held =
-                shared.segments.values().filter_map(|summary| summary.streams.get(&lane));
-            held.find(|held| held.last > at.released).map(|held| held.oldest)
-        };
-        self.lanes(stream).filter_map(of_lane).min()
+        let mut held = shared.segments.values().filter_map(|summary| summary.streams.get(&stream));
+        held.find(|held| held.last > released).map(|held| held.oldest)
+    }
+
+    /// Where the last batch of a stream lies: later ones compare greater, within a segment by the wall clock.
+    pub fn last_kept(&self, stream: StreamId) -> Option<(u64, WallTime)> {
+        let shared = self.shared();
+        let mut held = shared.segments.iter().rev();
+        held.find_map(|(number, held)| Some((*number, held.streams.get(&stream)?.newest)))
     }
 }
 

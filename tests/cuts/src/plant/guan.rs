@@ -30,6 +30,8 @@ impl Guan {
         stage.set_up_with(&["gnss"], |text| {
             text.replace("state_dir = \"state\"", &format!("state_dir = {state:?}"))
                 .replace("commit_window_ms = 100", "commit_window_ms = 2")
+                // What one cut leaves is a backlog after the next, so that both sides of a lane are cut.
+                .replace("[link]\n", "[link]\nlive_after_s = 1\n")
         })?;
         move_state(&stage.space_config(), &far.path().join("state"))?;
         Ok(Self(stage))

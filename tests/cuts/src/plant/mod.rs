@@ -12,7 +12,7 @@ use guan_demo::stage::Running;
 /// What the far end has, when nothing is on its way any more.
 #[derive(Debug, Clone, Default)]
 pub struct Arrived {
-    /// Payloads, in the order in which they came.
+    /// Payloads, in the order in which they were taken.
     pub rows: Vec<Vec<u8>>,
     pub is_log_verified: bool,
     /// Two histories of the log, as the far end saw them.

@@ -15,6 +15,7 @@ use crate::mux::{
 };
 use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, ServerName};
+use socket2::SockRef;
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 const READ_BYTES: usize = 16 << 10;
 /// What TLS holds before the socket takes it: one record of the mux, as what it holds goes before all that comes later.
 const TLS_BYTES_MAX: usize = HEAD_BYTES + RECORD_BYTES_MAX;
+/// What the kernel takes beyond what it has sent: a record of the mux, so that the socket never runs dry. What waits there
+/// goes before all that is urgent, so it takes no more.
+const NOTSENT_BYTES_MAX: u32 = 16 << 10;
 /// Of an other end that does not stop after the last words, so much is still read.
 const AFTERMATH_BYTES_MAX: usize = STREAMS * WINDOW_BYTES as usize;
 
@@ -273,7 +277,7 @@ pub(in crate::driver) async fn connect(
     let name = ServerName::try_from(server_name.to_owned());
     let name = name.map_err(|fault| io::Error::new(io::ErrorKind::InvalidInput, fault))?;
     let socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
+    set_up(&socket)?;
     let counts = Arc::new(Counts::default());
     let socket = Counted::new(socket, counts.clone());
     let socket = TlsConnector::from(tls).connect(name, socket).await?;
@@ -287,11 +291,17 @@ pub(in crate::driver) async fn secure(
     tls: Arc<rustls::ServerConfig>,
     tuning: &LinkTuning,
 ) -> io::Result<TcpConnection> {
-    socket.set_nodelay(true)?;
+    set_up(&socket)?;
     let counts = Arc::new(Counts::default());
     let socket = Counted::new(socket, counts.clone());
     let socket = TlsAcceptor::from(tls).accept(socket).await?;
     begin(TlsStream::Server(socket), address, counts, tuning)
+}
+
+/// What is written leaves at once, and waits here rather than in the kernel.
+fn set_up(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    SockRef::from(socket).set_tcp_notsent_lowat(NOTSENT_BYTES_MAX)
 }
 
 fn begin(

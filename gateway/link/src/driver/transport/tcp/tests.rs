@@ -44,9 +44,15 @@ fn certificates() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
 
 /// A connection, and its other end as a bare socket that does what a test says.
 async fn pair() -> (TcpConnection, tokio_rustls::client::TlsStream<TcpStream>) {
+    pair_with(SOCKET_BYTES).await
+}
+
+async fn pair_with(
+    send_buffer_bytes: u32,
+) -> (TcpConnection, tokio_rustls::client::TlsStream<TcpStream>) {
     let (server, client) = certificates();
     let listener = TcpSocket::new_v4().unwrap();
-    listener.set_send_buffer_size(SOCKET_BYTES).unwrap();
+    listener.set_send_buffer_size(send_buffer_bytes).unwrap();
     listener.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let listener = listener.listen(1).unwrap();
     let socket = TcpSocket::new_v4().unwrap();
@@ -129,4 +135,18 @@ async fn tls_holds_one_record() {
     // One record is on its way into TLS.
     assert!(taken <= waiting_max + 2 * TLS_BYTES_MAX + sent, "{taken} taken, {sent} sent");
     assert!(taken < WINDOW_BYTES as usize, "the socket was full");
+}
+
+/// However much the kernel would hold, what waits for a slow link waits where urgent bytes overtake it.
+#[tokio::test]
+async fn the_kernel_holds_little_more_than_is_on_the_way() {
+    let (connection, _other) = pair_with(4 * WINDOW_BYTES).await;
+    let sent_before = connection.stats().bytes_sent;
+    let (out, _input) = connection.open_bi().await;
+    let taken = fill(&out).await;
+    let sent = connection.stats().bytes_sent - sent_before;
+    println!("{taken} bytes taken, {sent} by the kernel");
+    // The other end's window and what the kernel makes one packet of come on top.
+    let held_max = u64::from(2 * SOCKET_BYTES + 2 * NOTSENT_BYTES_MAX);
+    assert!(sent <= held_max, "{sent} of {taken} bytes");
 }
