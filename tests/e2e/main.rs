@@ -12,6 +12,7 @@ mod forgetting;
 mod rig;
 mod sealed;
 mod service;
+mod stamping;
 mod subscribers;
 mod transport;
 

@@ -7,11 +7,13 @@
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
 //!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`,
 //!   `log_keys`: the log's key, and those before it.
+//! - `authority`: asks for time stamps over the log; `stamps`: those that are kept.
 //! - `catalogue`: what the box offers, and how good its data is.
 //! - `contracts`, `flash`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod anchoring;
+pub mod authority;
 pub mod box_identity;
 pub mod catalogue;
 pub mod contracts;
@@ -36,6 +38,7 @@ pub mod session_files;
 pub mod sessions;
 pub mod set_counter;
 pub mod simulation;
+pub mod stamps;
 pub mod standing;
 pub mod status;
 pub mod system_clock;

@@ -262,7 +262,7 @@ fn bundle_of(
             nodes,
             signer: signer.as_ref().map(|key| key as &dyn Signer),
             custody: &custody,
-            stamps: &super::timestamp::kept(config)?,
+            stamps: &super::timestamp::kept(config, reader.epoch())?,
             openings: &known.known,
         };
         Ok(make(&material, leaves)?)

@@ -230,7 +230,7 @@ enum LogCommand {
     Verify(Common),
     /// Print the newest signed head.
     Head(Common),
-    /// Have an authority say by when the log's head was there (RFC 3161); its request and answer are files.
+    /// Have an authority say by when the log's head was there (RFC 3161): by files, or over HTTP now.
     #[command(subcommand)]
     Timestamp(timestamp::TimestampCommand),
     /// Give the log a new key, which the old one and the TPM hand it over to; the running gateway does it.
