@@ -19,6 +19,14 @@ fn names_the_actor(folder: &Path) -> bool {
     entries.any(|names| names)
 }
 
+/// What is shown of the entries of a kind, with who acted.
+pub(crate) fn acted(rig: &Rig, kind: &str) -> Vec<(Value, Value)> {
+    let show = ["log", "show", "--kind", kind, "--disclose"];
+    let shown = rig.stage.guan_json(&show).unwrap();
+    let entries = shown["entries"].as_array().unwrap().iter();
+    entries.map(|one| (one["entry"].clone(), one["actor_name"].clone())).collect()
+}
+
 fn exports(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
     let show = [&["log", "show", "--kind", "audit.export"], arguments].concat();
     let shown = rig.stage.guan_json(&show).unwrap();
@@ -71,6 +79,34 @@ fn who_asked_for_a_bundle_is_said_and_forgotten() {
     assert_eq!(verdict["holds"], true, "{verdict:#}");
     assert_eq!(verdict["disclosed"], serde_json::json!([]));
     assert_eq!(verdict["entries"][0]["actor"], entry["actor"], "it proves as before");
+    rig.stop_guan();
+    rig.check_log();
+}
+
+/// Tiles go out as bundles do, and whoever erases is named as others are, unless the name is the one to be erased.
+#[test]
+fn tiles_and_erasures_name_who_asked() {
+    let mut rig = Rig::start(often);
+    wait_for("a signed head", || rig.stage.guan_json(&["log", "head"]).is_ok());
+    let tiles = rig.stage.folder.join("tiles").display().to_string();
+    let made = rig.stage.guan_json(&["log", "export", "--tiles", &tiles, "--by", ACTOR]).unwrap();
+    wait_for("the log to say so", || acted(&rig, "audit.export").len() == 1);
+    let (entry, name) = acted(&rig, "audit.export").remove(0);
+    let head = fs::read(Path::new(&tiles).join("checkpoint")).unwrap();
+    let expect = guan_model::Digest::of(&head).to_string();
+    assert_eq!((&entry["manifest"], &name), (&expect.into(), &ACTOR.into()), "{entry}");
+    assert_eq!(entry["entries"], made["size"]);
+    let erase = |by: &str| {
+        let ground = ["--ground", "service-ended", "--by", by];
+        rig.stage.guan_json(&[&["log", "erase", "--actor", ACTOR], &ground[..]].concat())
+    };
+    let said = erase(ACTOR).unwrap_err().to_string();
+    assert!(said.contains("the name that is to be forgotten"), "{said}");
+    assert!(rig.stage.guan_json(&["log", "erase", "--actor", ACTOR, "--ground", "no"]).is_err());
+    assert_eq!(erase("wang@dpo").unwrap()["done"], true);
+    assert_eq!(acted(&rig, "log.erase")[0].1, "wang@dpo");
+    assert_eq!(acted(&rig, "audit.export")[0].1, Value::Null);
+    assert!(!names_the_actor(&rig.stage.folder.join("box/state")));
     rig.stop_guan();
     rig.check_log();
 }

@@ -1,6 +1,7 @@
 //! An authority of time stamps over HTTP: asked by the box itself, and by hand; and what becomes of bad answers.
 
 use super::{DATASET, TOPIC, payload};
+use crate::forgetting::acted;
 use crate::rig::{Rig, mosquitto_pub, often, programs, wait_for};
 use guan_evidence::timestamp::TOKEN_BYTES_MAX;
 use serde_json::Value;
@@ -176,7 +177,9 @@ fn kept(rig: &Rig) -> usize {
 }
 
 fn send(rig: &Rig) -> Result<Value, String> {
-    rig.stage.guan_json(&["log", "timestamp", "send"]).map_err(|fault| format!("{fault:#}"))
+    rig.stage
+        .guan_json(&["log", "timestamp", "send", "--by", "li"])
+        .map_err(|fault| format!("{fault:#}"))
 }
 
 /// Whether a bundle holds, and how many stamps in it do by this certificate.
@@ -205,6 +208,12 @@ fn a_box_has_its_log_stamped() {
     // By hand without waiting for tomorrow; the gateway's next start goes on from what is kept.
     let sent = send(&rig).unwrap();
     assert_eq!((&sent["checked"], authority.asked()), (&true.into(), 2), "{sent}");
+    wait_for("the log to say so", || acted(&rig, "operator.act").len() == 1);
+    let (act, name) = acted(&rig, "operator.act").remove(0);
+    let answer = fs::read(authority.folder.join("a.tsr")).unwrap();
+    let about = guan_model::Digest::of(&answer).to_string();
+    assert_eq!((&act["act"], &name), (&"timestamp.keep".into(), &"li".into()));
+    assert_eq!(act["about"], about);
     rig.kill_and_restart_guan();
     wait_for("the status to say so", || evidence(&rig)["stamped"][0] == sent["size"]);
     assert_eq!(authority.asked(), 2, "its interval is a day");

@@ -18,6 +18,8 @@ const LIFECYCLE: u32 = 6002;
 const DATASTORE: u32 = 6005;
 const CONFIGURATION: u32 = 5019;
 const ENTITY: u32 = 3004;
+/// API activity: what somebody asked for.
+const ACTIVITY: u32 = 6003;
 
 /// Turns the leaves of one log into JSON, in their order.
 ///
@@ -139,6 +141,7 @@ fn class_uid(body: &LeafBody) -> Option<u32> {
         | LeafBody::DataGap(_) => Some(DATASTORE),
         LeafBody::ConfigChange { .. } => Some(CONFIGURATION),
         LeafBody::ContractChange { .. } | LeafBody::KeyRollover(_) => Some(ENTITY),
+        LeafBody::Acted(_) => Some(ACTIVITY),
         _ => None,
     }
 }
@@ -261,6 +264,9 @@ fn outside(body: &LeafBody) -> Value {
             "from": exported.from, "through": exported.through, "entries": exported.entries,
             "manifest": exported.manifest.to_string(),
         }),
+        LeafBody::Acted(acted) => {
+            json!({"act": acted.deed.name(), "about": text(acted.about.as_ref())})
+        }
         _ => unreachable!("`entry` shows the other kinds"),
     }
 }
@@ -307,12 +313,12 @@ fn anchor(anchor: &Anchor) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaf::tests::{actor_samples, outside_samples, samples};
+    use crate::leaf::tests::{acted_samples, actor_samples, outside_samples, samples};
 
     #[test]
     fn every_kind_is_shown() {
         let mut view = LeafView::new();
-        for leaf in samples().into_iter().chain(outside_samples()) {
+        for leaf in samples().into_iter().chain(outside_samples()).chain(acted_samples()) {
             let shown = view.leaf(&leaf);
             assert_eq!(shown["kind"], leaf.body.kind_name());
             let is_empty = shown["entry"].as_object().is_none_or(serde_json::Map::is_empty);
@@ -334,6 +340,11 @@ mod tests {
         let lines: Vec<String> =
             actor_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
         let golden: Vec<&str> = include_str!("../tests/golden/views-v2.jsonl").lines().collect();
+        assert_eq!(lines, golden);
+        let mut view = LeafView::new();
+        let lines: Vec<String> =
+            acted_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
+        let golden: Vec<&str> = include_str!("../tests/golden/views-v3.jsonl").lines().collect();
         assert_eq!(lines, golden);
     }
 

@@ -22,8 +22,8 @@ pub const ACTS_DIR: &str = "acts";
 pub const OPENINGS_MAX: usize = 4096;
 /// Most acts that wait for the log.
 pub const ACTS_MAX: usize = 64;
-/// An act that erases all openings.
-const ACT_BYTES_MAX: usize = 64 + OPENINGS_MAX * 34;
+/// An act that erases all openings, and says who asked for it.
+const ACT_BYTES_MAX: usize = 128 + OPENINGS_MAX * 34;
 const OPENING: &str = ".opening";
 const ACT: &str = ".act";
 const DRAFT: &str = ".draft";
@@ -164,6 +164,12 @@ impl<D: Disk> Acts<D> {
             }
             self.0.sync_directory().map_err(at(ACTS_DIR))?;
         }
+        self.destroy(name)?;
+        self.0.sync_directory().map_err(at(ACTS_DIR))
+    }
+
+    /// Nothing came of what it says: the log is to say nothing of it either.
+    pub fn withdraw(&self, name: &str) -> Result<(), ActsFault> {
         self.destroy(name)?;
         self.0.sync_directory().map_err(at(ACTS_DIR))
     }

@@ -3,6 +3,7 @@
 //! As files, for a box that never sees an authority: whoever can carries them. Or asked for over HTTP now, as the
 //! running gateway does by itself. Nothing waits for a time stamp.
 
+use super::acts::{By, acting};
 use super::log::reader;
 use super::log_export::head;
 use super::{Common, load, print_json};
@@ -14,7 +15,7 @@ use guan_edge::stamps::Stamps;
 use guan_edge::system_clock::wall_time;
 use guan_evidence::dossier::Stamp;
 use guan_evidence::timestamp::{Authority, TOKEN_BYTES_MAX, Token, request};
-use guan_evidence::{CHECKPOINT_BYTES_MAX, Checkpoint, Note};
+use guan_evidence::{CHECKPOINT_BYTES_MAX, Checkpoint, Deed, Note};
 use guan_log::Epoch;
 use guan_model::Digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -44,16 +45,25 @@ pub(super) enum TimestampCommand {
         /// evidence.timestamp_authority_file, if that is set.
         #[arg(long)]
         tsa: Option<PathBuf>,
+        #[command(flatten)]
+        by: By,
     },
     /// Ask evidence.timestamp_url now and keep its answer, whether or not the time for it has come.
-    Send(Common),
+    Send {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        by: By,
+    },
 }
 
 pub(super) fn execute(command: &TimestampCommand) -> anyhow::Result<ExitCode> {
     match command {
         TimestampCommand::Request { common, out } => ask(common, out),
-        TimestampCommand::Attach { common, file, tsa } => attach(common, file, tsa.as_deref()),
-        TimestampCommand::Send(common) => send(common),
+        TimestampCommand::Attach { common, file, tsa, by } => {
+            attach(common, file, tsa.as_deref(), by)
+        }
+        TimestampCommand::Send { common, by } => send(common, by),
     }
 }
 
@@ -101,7 +111,11 @@ fn ask(common: &Common, out: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn attach(common: &Common, file: &Path, tsa: Option<&Path>) -> anyhow::Result<ExitCode> {
+fn kept_by(answer: &[u8]) -> (Deed, Option<Digest>) {
+    (Deed::TimestampKept, Some(Digest::of(answer)))
+}
+
+fn attach(common: &Common, file: &Path, tsa: Option<&Path>, by: &By) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let configured =
         config.evidence.timestamps.as_ref().and_then(|one| one.authority_file.as_deref());
@@ -121,12 +135,12 @@ fn attach(common: &Common, file: &Path, tsa: Option<&Path>) -> anyhow::Result<Ex
             format!("{} does not hold by the certificate in {}", file.display(), path.display())
         })?;
     }
-    stamps.put_answer(&place, &answer)?;
+    acting(&config, by, kept_by(&answer), || Ok(stamps.put_answer(&place, &answer)?))?;
     let head = Checkpoint::parse_unverified(&(stamps.head(&place)? + "\n"))?;
     print_stamped(common, &head, (token.seconds, tsa.is_some()))
 }
 
-fn send(common: &Common) -> anyhow::Result<ExitCode> {
+fn send(common: &Common, by: &By) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let Some(timestamps) = &config.evidence.timestamps else {
         bail!("nobody is there to ask: set evidence.timestamp_url");
@@ -141,8 +155,10 @@ fn send(common: &Common) -> anyhow::Result<ExitCode> {
     let stamped = runtime.block_on(client.ask(&digest, &std::sync::Arc::default()));
     let stamped = stamped.with_context(|| format!("{} gives no time stamp", timestamps.url))?;
     let stamps = writer(&config)?;
-    let place = stamps.put_head(&text)?;
-    stamps.put_answer(&place, &stamped.answer)?;
+    acting(&config, by, kept_by(&stamped.answer), || {
+        let place = stamps.put_head(&text)?;
+        Ok(stamps.put_answer(&place, &stamped.answer)?)
+    })?;
     print_stamped(common, &signed, (stamped.seconds, stamped.is_checked))
 }
 

@@ -7,7 +7,7 @@ mod outside;
 mod wire;
 
 pub use outside::{
-    ANCHOR_PCRS_MAX, Anchor, Chain, Cosigned, Deleted, EpochStart, Erased, Exported, Fork,
+    ANCHOR_PCRS_MAX, Acted, Anchor, Chain, Cosigned, Deleted, EpochStart, Erased, Exported, Fork,
     Forwarded, Head, KeyRollover, NAME_BYTES_MAX, Prune, Received, STATEMENT_BYTES_MAX,
     STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
 };
@@ -139,6 +139,24 @@ coded!(
     }
 );
 
+coded!(
+    /// What somebody had the box do that no other kind of leaf tells.
+    Deed {
+        /// A contract set came by hand; the file that carried it.
+        ContractsImported = 1 "contract.import",
+        /// The negotiation, by SHA-256 of its number.
+        NegotiationAgreed = 2 "negotiation.agree",
+        NegotiationOffered = 3 "negotiation.offer",
+        NegotiationTerminated = 4 "negotiation.terminate",
+        /// A time stamp over the log was kept; the authority's answer.
+        TimestampKept = 5 "timestamp.keep",
+        CertificateRenewed = 6 "certificate.renew",
+        LockoutReset = 7 "tpm.reset-lockout",
+        StoreRestored = 8 "tpm.restore-store",
+        TpmCleared = 9 "tpm.clear",
+    }
+);
+
 /// Name and version of a program, such as `guan 0.1.0`: printable ASCII, at most 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program(Arc<str>);
@@ -267,6 +285,7 @@ pub enum LeafBody {
     /// From here on in the log of a box.
     Erased(Erased),
     Exported(Exported),
+    Acted(Acted),
 }
 
 impl LeafBody {
@@ -298,6 +317,7 @@ impl LeafBody {
             Self::Fork(_) => 23,
             Self::Erased(_) => 24,
             Self::Exported(_) => 25,
+            Self::Acted(_) => 26,
         }
     }
 
@@ -329,6 +349,7 @@ impl LeafBody {
             Self::Fork(_) => "log.fork",
             Self::Erased(_) => "log.erase",
             Self::Exported(_) => "audit.export",
+            Self::Acted(_) => "operator.act",
         }
     }
 

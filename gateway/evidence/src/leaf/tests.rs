@@ -164,8 +164,20 @@ pub(crate) fn actor_samples() -> Vec<Leaf> {
     leaves
 }
 
+/// What somebody had the box do, with and without who, and about what; golden in `leaves-acts-v1.hex`.
+pub(crate) fn acted_samples() -> Vec<Leaf> {
+    let acted = |deed, about| LeafBody::Acted(Acted { deed, about });
+    let mut leaves = numbered(vec![
+        acted(Deed::ContractsImported, Some(Digest([4; 32]))),
+        acted(Deed::TpmCleared, None),
+    ]);
+    leaves[0].actor = Some(Digest([7; 32]));
+    leaves
+}
+
 fn all_samples() -> Vec<Leaf> {
-    samples().into_iter().chain(outside_samples()).chain(actor_samples()).collect()
+    let samples = samples().into_iter().chain(outside_samples()).chain(actor_samples());
+    samples.chain(acted_samples()).collect()
 }
 
 /// The actor has one place and one length, and leaves without one are those of the first release.
@@ -203,7 +215,7 @@ fn every_kind_survives() {
     let mut sorted = kinds.clone();
     sorted.sort_unstable();
     sorted.dedup();
-    assert_eq!(sorted, (1..=25).collect::<Vec<u8>>(), "a sample for each kind");
+    assert_eq!(sorted, (1..=26).collect::<Vec<u8>>(), "a sample for each kind");
 }
 
 /// The golden file is never written again: logs with these bytes exist.
@@ -220,6 +232,7 @@ fn golden_leaves() {
     check(include_str!("../../tests/golden/leaves-v1.hex"), samples());
     check(include_str!("../../tests/golden/leaves-outside-v1.hex"), outside_samples());
     check(include_str!("../../tests/golden/leaves-actor-v2.hex"), actor_samples());
+    check(include_str!("../../tests/golden/leaves-acts-v1.hex"), acted_samples());
 }
 
 /// The longest of everything that an anchor may hold fits a leaf.
