@@ -200,7 +200,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let tpm = box_identity::start_tpm(&config.identity)?;
     let Some(mut opened) = open_state(&config, &keys, tpm.as_ref()).await? else { return Ok(()) };
     let board = Board::new(opened.clock.clone());
-    board.keys.send_replace(Some(opened.keys.clone()));
+    opened.show(&board);
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);

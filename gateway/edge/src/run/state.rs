@@ -95,6 +95,8 @@ pub(super) struct Opened {
     pub found: Option<Found>,
     /// The log's signed head could not be read.
     pub is_head_damaged: bool,
+    /// Of the metadata, and where it lies now.
+    pub set_aside: Vec<PathBuf>,
     pub locks: Locks,
     pub ledger: LinkLedger,
 }
@@ -111,6 +113,17 @@ impl Opened {
         };
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
         Vouching { log, tpm, anchors, suspicions, mirroring }
+    }
+
+    /// Shows everybody the log's keys, and tells what had to be set aside.
+    pub(super) fn show(&self, board: &Board) {
+        board.keys.send_replace(Some(self.keys.clone()));
+        for path in &self.set_aside {
+            board.alarm(format!(
+                "damaged metadata was set aside as {} and made anew; look for other damage of this disk",
+                path.display()
+            ));
+        }
     }
 
     /// What the link must know of this start.
@@ -195,6 +208,7 @@ pub(super) fn open(
     let spool_id = spool.id();
     let now = clock.read();
     let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
+    let set_aside = metadata.set_aside().to_vec();
     let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, parties, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
@@ -233,6 +247,7 @@ pub(super) fn open(
         epoch,
         found,
         is_head_damaged,
+        set_aside,
         locks,
         ledger,
     })
