@@ -111,6 +111,37 @@ fn tiles_and_erasures_name_who_asked() {
     rig.check_log();
 }
 
+/// The space's own log says that it was handed out, and forgets by whom, as a box's does.
+#[test]
+fn the_space_logs_its_exports() {
+    let mut rig = Rig::start(often);
+    let shown = |rig: &Rig, kind: &str| {
+        let show = ["log", "show", "--last", "1000", "--kind", kind, "--disclose"];
+        rig.stage.space_json(&show).unwrap()["entries"].as_array().unwrap().clone()
+    };
+    wait_for("a head of the space", || rig.stage.space_json(&["log", "head"]).is_ok());
+    let out = rig.stage.folder.join("space-tiles").display().to_string();
+    let made = rig.stage.space_json(&["log", "export", "--out", &out, "--by", ACTOR]).unwrap();
+    wait_for("the log to say so", || shown(&rig, "audit.export").len() == 1);
+    let entry = shown(&rig, "audit.export").remove(0);
+    let head = fs::read(Path::new(&out).join("checkpoint")).unwrap();
+    assert_eq!(entry["entry"]["manifest"], guan_model::Digest::of(&head).to_string());
+    assert_eq!((&entry["entry"]["entries"], &entry["actor_name"]), (&made["size"], &ACTOR.into()));
+    let again = rig.stage.space_json(&["log", "export", "--out", &out]).unwrap_err().to_string();
+    assert!(again.contains("is not empty"), "{again}");
+    let state = rig.stage.folder.join("space/state");
+    assert!(names_the_actor(&state), "the twin: it is found where it is");
+    let erase = ["log", "erase", "--actor", ACTOR, "--ground", "legal-duty"];
+    assert_eq!(rig.stage.space_json(&erase).unwrap()["openings"], 1);
+    wait_for("it to be forgotten", || !names_the_actor(&state));
+    assert_eq!(shown(&rig, "log.erase").len(), 1);
+    assert_eq!(shown(&rig, "audit.export")[0]["actor"], entry["actor"]);
+    assert!(shown(&rig, "audit.export")[0].get("actor_name").is_none());
+    rig.stop_guan();
+    rig.stop_space();
+    assert_eq!(rig.stage.space_json(&["log", "verify"]).unwrap()["verified"], true);
+}
+
 /// Without the gateway acts wait, and the next start records and carries them out.
 #[test]
 fn acts_wait_for_the_gateway() {

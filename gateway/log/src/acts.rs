@@ -68,6 +68,15 @@ impl Openings {
     }
 }
 
+/// An act that waits for the log.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Of its file.
+    pub name: String,
+    /// The commitment whose opening was kept for it.
+    pub actor: Option<Digest>,
+}
+
 /// The folder.
 pub struct Acts<D: Disk>(D);
 
@@ -140,6 +149,23 @@ impl<D: Disk> Acts<D> {
         Ok(name)
     }
 
+    /// Keeps who acts, if that is said, and has the log record the act; both are durable when this returns, and no
+    /// opening stays for an act that could not be kept.
+    pub fn record(
+        &self,
+        opening: Option<&Opening>,
+        act: impl FnOnce(Option<Digest>) -> Act,
+    ) -> Result<Recorded, ActsFault> {
+        let actor = opening.map(|opening| self.keep(opening)).transpose()?;
+        match self.add(&act(actor)) {
+            Ok(name) => Ok(Recorded { name, actor }),
+            Err(fault) => {
+                actor.map_or(Ok(()), |actor| self.forget(&actor))?;
+                Err(fault)
+            }
+        }
+    }
+
     /// Acts that wait, the oldest first.
     pub fn waiting(&self) -> Result<Vec<String>, ActsFault> {
         self.names(ACT)
@@ -169,9 +195,10 @@ impl<D: Disk> Acts<D> {
     }
 
     /// Nothing came of what it says: the log is to say nothing of it either.
-    pub fn withdraw(&self, name: &str) -> Result<(), ActsFault> {
-        self.destroy(name)?;
-        self.0.sync_directory().map_err(at(ACTS_DIR))
+    pub fn withdraw(&self, recorded: &Recorded) -> Result<(), ActsFault> {
+        self.destroy(&recorded.name)?;
+        self.0.sync_directory().map_err(at(ACTS_DIR))?;
+        recorded.actor.as_ref().map_or(Ok(()), |actor| self.forget(actor))
     }
 
     /// An opening whose act came to nothing: no leaf commits to it.

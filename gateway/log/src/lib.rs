@@ -18,7 +18,7 @@ mod recovery;
 mod tests;
 
 pub use act::{Act, ActFault};
-pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings};
+pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings, Recorded};
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
 pub use log::{
     EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead,

@@ -90,30 +90,6 @@ pub(super) fn keep(config: &EdgeConfig, by: &By) -> anyhow::Result<Option<Digest
     Ok(Some(writer(config)?.keep(&opening)?))
 }
 
-/// An act that the log is to record, and the opening that was kept for it.
-struct Recorded {
-    acts: Acts<OsDisk>,
-    name: String,
-    actor: Option<Digest>,
-}
-
-/// Durable when this returns; no opening stays for an act that could not be kept.
-fn record(
-    acts: Acts<OsDisk>,
-    by: &By,
-    act: impl FnOnce(Option<Digest>) -> Act,
-) -> anyhow::Result<Recorded> {
-    let opening = by.name.as_deref().map(opening).transpose()?;
-    let actor = opening.map(|opening| acts.keep(&opening)).transpose()?;
-    match acts.add(&act(actor)) {
-        Ok(name) => Ok(Recorded { acts, name, actor }),
-        Err(fault) => {
-            actor.map_or(Ok(()), |actor| acts.forget(&actor))?;
-            Err(fault.into())
-        }
-    }
-}
-
 /// Does what somebody asks for, and has the log record it. The record is durable before, and withdrawn where nothing
 /// came of it: until then the folder is held, and the gateway records nothing.
 pub(super) fn acting<T>(
@@ -123,12 +99,13 @@ pub(super) fn acting<T>(
     act: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let acted = Acted { deed, about };
-    let recorded = record(writer(config)?, by, |actor| Act::Acted { actor, acted })?;
+    let opening = by.name.as_deref().map(opening).transpose()?;
+    let acts = writer(config)?;
+    let recorded = acts.record(opening.as_ref(), |actor| Act::Acted { actor, acted })?;
     let done = act();
     if done.is_err() {
-        let Recorded { acts, name, actor } = recorded;
         // Why it failed is what is to be told; an act that stays is recorded as one that was asked for.
-        let _ = acts.withdraw(&name).and_then(|()| actor.map_or(Ok(()), |one| acts.forget(&one)));
+        let _ = acts.withdraw(&recorded);
     }
     done
 }
@@ -139,7 +116,8 @@ pub(super) fn record_export(
     by: &By,
     exported: Exported,
 ) -> anyhow::Result<()> {
-    record(writer(config)?, by, |actor| Act::Exported { actor, exported })?;
+    let opening = by.name.as_deref().map(opening).transpose()?;
+    writer(config)?.record(opening.as_ref(), |actor| Act::Exported { actor, exported })?;
     Ok(())
 }
 
@@ -167,11 +145,12 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<ExitCode> {
         );
     }
     let erase = |actor| Act::erase(actor, arguments.ground, commitments);
-    let Recorded { acts, name, .. } =
-        record(acts, &arguments.by, |actor| erase(actor).expect("something is to be erased"))?;
+    let opening = arguments.by.name.as_deref().map(opening).transpose()?;
+    let recorded =
+        acts.record(opening.as_ref(), |actor| erase(actor).expect("something is to be erased"))?;
     // The gateway needs the folder.
     drop(acts);
-    let is_done = wait(&config, &name, Duration::from_secs(arguments.wait_s))?;
+    let is_done = wait(&config, &recorded.name, Duration::from_secs(arguments.wait_s))?;
     if arguments.common.json {
         let ground = arguments.ground.name();
         print_json(&json!({"openings": count, "ground": ground, "done": is_done}))?;
