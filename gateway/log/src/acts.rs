@@ -10,7 +10,7 @@
 //! Never here: writing leaves. One writer at a time, by the lock of the folder.
 
 use crate::act::{Act, ActFault};
-use guan_evidence::{OPENING_BYTES_MAX, Opening};
+use guan_evidence::{LeafBody, OPENING_BYTES_MAX, Opening};
 use guan_model::Digest;
 use guan_spool::{Disk, DiskFile, read_file};
 use std::collections::BTreeMap;
@@ -182,28 +182,50 @@ impl<D: Disk> Acts<D> {
         self.0.sync_directory().map_err(at(name))
     }
 
+    /// Has the log record a waiting act, and only then does what it says and removes it. `note` comes to its end when
+    /// the leaf is durable; `false`: the log takes nothing now, and the act waits on.
+    pub async fn carry_out(
+        &self,
+        name: &str,
+        act: &Act,
+        note: impl AsyncFnOnce(Option<Digest>, LeafBody) -> bool,
+    ) -> Result<bool, ActsFault> {
+        if !note(act.actor(), act.body()).await {
+            return Ok(false);
+        }
+        self.settle(name, act)?;
+        Ok(true)
+    }
+
     /// The act's leaf is durable: what it erases goes, then the act itself.
-    pub fn settle(&self, name: &str, act: &Act) -> Result<(), ActsFault> {
+    fn settle(&self, name: &str, act: &Act) -> Result<(), ActsFault> {
         if let Act::Erase { commitments, .. } = act {
             for commitment in commitments {
                 self.destroy(&format!("{commitment}{OPENING}"))?;
             }
             self.0.sync_directory().map_err(at(ACTS_DIR))?;
         }
-        self.destroy(name)?;
-        self.0.sync_directory().map_err(at(ACTS_DIR))
+        self.remove(name)
     }
 
     /// Nothing came of what it says: the log is to say nothing of it either.
     pub fn withdraw(&self, recorded: &Recorded) -> Result<(), ActsFault> {
-        self.destroy(&recorded.name)?;
-        self.0.sync_directory().map_err(at(ACTS_DIR))?;
+        self.remove(&recorded.name)?;
         recorded.actor.as_ref().map_or(Ok(()), |actor| self.forget(actor))
     }
 
     /// An opening whose act came to nothing: no leaf commits to it.
     pub fn forget(&self, commitment: &Digest) -> Result<(), ActsFault> {
         self.destroy(&format!("{commitment}{OPENING}"))?;
+        self.0.sync_directory().map_err(at(ACTS_DIR))
+    }
+
+    /// An act names nobody: without its name it is gone. Blanks in its place would be a damaged act after a cut.
+    fn remove(&self, name: &str) -> Result<(), ActsFault> {
+        match self.0.remove(name) {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(at(name))?,
+        }
         self.0.sync_directory().map_err(at(ACTS_DIR))
     }
 
@@ -236,5 +258,7 @@ impl<D: Disk> Acts<D> {
     }
 }
 
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod tests;

@@ -69,13 +69,14 @@ impl Acting {
                 }
                 read => read?,
             };
-            let (reply, kept) = oneshot::channel();
-            let note = Request::Note { actor: act.actor(), body: act.body(), reply };
-            if self.requests.send(note).await.is_err() || kept.await.is_err() {
-                // The log takes nothing now; the act waits.
+            let note = async |actor, body| {
+                let (reply, kept) = oneshot::channel();
+                let note = Request::Note { actor, body, reply };
+                self.requests.send(note).await.is_ok() && kept.await.is_ok()
+            };
+            if !acts.carry_out(&name, &act, note).await? {
                 return Ok(());
             }
-            acts.settle(&name, &act)?;
             tracing::info!(act = %name, kind = act.body().kind_name(), "recorded");
         }
         Ok(())
