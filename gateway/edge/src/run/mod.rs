@@ -230,8 +230,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let (words_out, words) = mpsc::channel(WORDS_MAX);
     others.spawn(keeper.run(words));
     others.spawn(Reporter::new(&config, boot, listening.clone(), stats, board.clone()).run());
-    let stamping = stamping::Stamping::new(&config, &board, ledger.clone());
-    stamping.into_iter().for_each(|stamping| drop(others.spawn(stamping.run())));
+    stamping::spawn(&config, &board, ledger.clone(), &mut others);
     others.spawn(rota::run(config.link.use_of_link.clone(), ledger, board.clone()));
     others.spawn(negotiator.run());
     others.spawn(publisher.run());

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// From a failure to the next try; doubled with each failure after it.
@@ -77,7 +78,19 @@ enum StampingFault {
     Keep(#[from] StampsFault),
 }
 
-pub(super) struct Stamping {
+/// Nobody is asked where the configuration names no authority.
+pub(super) fn spawn(
+    config: &EdgeConfig,
+    board: &Board,
+    ledger: LinkLedger,
+    others: &mut JoinSet<()>,
+) {
+    if let Some(stamping) = Stamping::new(config, board, ledger) {
+        others.spawn(stamping.run());
+    }
+}
+
+struct Stamping {
     config: TimestampConfig,
     state_dir: PathBuf,
     origin: String,
@@ -94,7 +107,7 @@ struct Candidate {
 
 impl Stamping {
     /// `None`: the configuration names no authority.
-    pub(super) fn new(config: &EdgeConfig, board: &Board, ledger: LinkLedger) -> Option<Self> {
+    fn new(config: &EdgeConfig, board: &Board, ledger: LinkLedger) -> Option<Self> {
         let timestamps = config.evidence.timestamps.clone()?;
         Some(Self {
             config: timestamps,
@@ -105,7 +118,7 @@ impl Stamping {
         })
     }
 
-    pub(super) async fn run(self) {
+    async fn run(self) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut schedule: Option<Schedule> = None;

@@ -231,7 +231,6 @@ pub(super) fn open(
     engine.set_quality(open_quality(config)?);
     let salvage = salvage(&recovered.salvage, is_head_damaged);
     start(&mut engine, now, spool_id, salvage, found.as_mut())?;
-    let locks = Locks { _tables: tables_disk };
     Ok(Opened {
         engine,
         spool_id,
@@ -248,7 +247,7 @@ pub(super) fn open(
         found,
         is_head_damaged,
         set_aside,
-        locks,
+        locks: Locks { _tables: tables_disk },
         ledger,
     })
 }

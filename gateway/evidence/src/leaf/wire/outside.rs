@@ -126,11 +126,7 @@ pub(super) fn encode_body(out: &mut LeafWriter, body: &LeafBody) {
         }
         LeafBody::Erased(erased) => encode_erased(out, erased),
         LeafBody::Exported(exported) => encode_exported(out, exported),
-        LeafBody::Acted(acted) => {
-            out.entry(OUTCOME, u64::from(acted.deed.code()));
-            out.detail(1);
-            out.maybe(1, acted.about.as_ref());
-        }
+        LeafBody::Acted(acted) => encode_acted(out, acted),
         _ => unreachable!("`body_keys` knows the kinds of this file"),
     }
 }
@@ -148,6 +144,12 @@ fn encode_exported(out: &mut LeafWriter, exported: &Exported) {
     out.detail(2);
     out.entry(1, exported.from);
     out.entry(2, exported.through);
+}
+
+fn encode_acted(out: &mut LeafWriter, acted: &Acted) {
+    out.entry(OUTCOME, u64::from(acted.deed.code()));
+    out.detail(1);
+    out.maybe(1, acted.about.as_ref());
 }
 
 fn encode_tpm_start(out: &mut LeafWriter, start: &TpmStart) {
