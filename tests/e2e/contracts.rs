@@ -1,5 +1,6 @@
 //! Contracts over the link: they come, are suspended, end, and what they say holds over kill -9.
 
+use super::forgetting::acted;
 use super::rig::{Rig, mosquitto_pub, programs, wait_for, wait_for_at_most};
 use super::{DATASET, TOPIC, payload};
 use serde_json::{Value, json};
@@ -228,9 +229,11 @@ fn an_operator_gives_up_what_waits() {
     let shown = spool(&["drop", "--contract", "C-1"]).unwrap();
     assert_eq!(shown["dropped"], json!(false));
     assert_eq!(spool(&["status"]).unwrap()["batches"], json!(5), "it was only shown");
-    let dropped = spool(&["drop", "--contract", "C-1", "--yes"]).unwrap();
+    let dropped = spool(&["drop", "--contract", "C-1", "--yes", "--by", "li"]).unwrap();
     assert_eq!(dropped, json!({"dropped": true, "batches": 5}));
     assert_eq!(spool(&["ls"]).unwrap()["streams"][0]["gaps"][0]["rows"], json!(5));
+    let (gap, name) = acted(&rig, "data.gap").remove(0);
+    assert_eq!((&gap["rows"], &name), (&json!(5), &json!("li")), "{gap}");
     publish(&rig, 7..9);
     rig.start_space();
     rig.wait_for_rows(DATASET, 4);
@@ -271,7 +274,7 @@ fn a_set_is_carried_to_a_box_without_network() {
     let carry = |rig: &Rig| {
         rig.stage.space_json(&["contract", "carry", "--box", "demo-box", "--out", &file])
     };
-    let import = |rig: &Rig| rig.stage.guan_json(&["contract", "import", &file]);
+    let import = |rig: &Rig| rig.stage.guan_json(&["contract", "import", &file, "--by", "li"]);
     assert!(carry(&rig).unwrap_err().to_string().contains("has no set"));
     rig.stage.issue(&agreement("C-1", 1, |_| {}), &["depot-7", "insurer-1"]).unwrap();
     carry(&rig).unwrap();
@@ -296,6 +299,13 @@ fn a_set_is_carried_to_a_box_without_network() {
     assert!(import(&rig).unwrap_err().to_string().contains("is refused"));
     std::fs::write(&file, "{}").unwrap();
     assert!(import(&rig).unwrap_err().to_string().contains("carries no contract set"));
+    // Those that were taken, and nothing of those that were refused.
+    let acts = acted(&rig, "operator.act");
+    let is_import = |(one, name): &(Value, Value)| one["act"] == "contract.import" && name == "li";
+    assert!(acts.len() == 2 && acts.iter().all(is_import), "{acts:?}");
+    let opened = std::fs::read_dir(rig.stage.folder.join("box/state/acts")).unwrap();
+    let names = opened.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+    assert_eq!(names.filter(|name| name.ends_with(".opening")).count(), 2);
 }
 
 #[test]
@@ -533,11 +543,17 @@ fn contracts_are_negotiated_over_the_link() {
     let file = rig.stage.folder.join("dearer.json");
     std::fs::write(&file, dearer.to_string()).unwrap();
     let file = file.display().to_string();
-    rig.stage.guan_json(&["contract", "negotiate", "offer", &at_box, &file]).unwrap();
+    let offer = ["contract", "negotiate", "offer", &at_box, &file, "--by", "li"];
+    rig.stage.guan_json(&offer).unwrap();
     rig.kill_and_restart_guan();
     rig.start_space();
     wait_for("the counter-offer", || space(&rig)["state"] == "OFFERED");
     assert_eq!(space(&rig)["proposal"]["price"]["amount"], 9);
+    wait_for("the log to say so", || !acted(&rig, "operator.act").is_empty());
+    let (act, name) = acted(&rig, "operator.act").remove(0);
+    assert_eq!((&act["act"], &name), (&json!("negotiation.offer"), &json!("li")));
+    let about = guan_model::Digest::of(at_box.as_bytes()).to_string();
+    assert_eq!(act["about"], json!(about));
     let accept = ["contract", "negotiate", "accept", "--box", "demo-box", &pid];
     rig.stage.space_json(&accept).unwrap();
     wait_for_contract(&rig, "C-3 v1");

@@ -3,7 +3,7 @@
 
 use super::{DATASET, TOPIC, payload};
 use crate::rig::programs;
-use crate::rig::{Rig, mosquitto_pub, often, wait_for};
+use crate::rig::{Rig, faketime, mosquitto_pub, often, wait_for};
 use guan_demo::outsiders::Outsiders;
 use serde_json::Value;
 use std::process::Command;
@@ -175,6 +175,66 @@ fn a_log_changes_its_key_and_everybody_follows() {
     assert!(holds && text.contains("handed the log over"), "{text}");
     let alarms = rig.stale_status()["alarms"].to_string();
     assert!(!alarms.contains("cosign"), "{alarms}");
+    check_space_after_rollover(&mut rig);
+}
+
+/// The space still traces what was logged under each key, and has the catalogue that the newest one signed.
+fn check_space_after_rollover(rig: &mut Rig) {
+    let exported = path(rig, "catalogue.json");
+    // It prints nothing beside the file.
+    let _ = rig.stage.guan_json(&["catalogue", "export", "--out", &exported]);
+    assert!(std::path::Path::new(&exported).exists());
+    let import = ["catalogue", "import", "--box", "demo-box", &exported];
+    let imported = rig.stage.space_json(&import);
+    assert!(
+        imported.is_ok() || imported.as_ref().unwrap_err().to_string().contains("newer"),
+        "{imported:?}"
+    );
+    // Its last head is signed when it stops.
+    rig.stop_space();
+    let batches = rig.stage.guan_json(&["log", "show", "--kind", "batch"]).unwrap();
+    for batch in batches["entries"].as_array().unwrap() {
+        let digest = batch["entry"]["digest"].as_str().unwrap();
+        let trace = rig.stage.space_json(&["trace", "--batch", digest]).unwrap();
+        assert!(trace["batches"][0]["box_log"][0]["proof"].is_string(), "{trace:#}");
+        assert!(trace["batches"][0]["space_log"]["proof"].is_string(), "{trace:#}");
+    }
+    assert!(batches["entries"].as_array().unwrap().len() >= 3);
+}
+
+/// A key that is older than it may be: the box gives its log another one by itself, once.
+#[test]
+fn a_log_gets_a_new_key_by_age() {
+    let Some(library) = faketime() else { return println!("SKIP: libfaketime is not installed") };
+    let mut rig = Rig::prepare(|text| often(text) + "key_days_max = 30\n");
+    let rolled = |rig: &Rig| {
+        let shown = rig.stage.guan_json(&["log", "show", "--kind", "key.rollover"]).unwrap();
+        shown["entries"].as_array().unwrap().clone()
+    };
+    for (days, expect) in [(29, 0), (31, 1), (60, 1), (62, 2)] {
+        rig.stage.guan_environment = vec![
+            ("LD_PRELOAD".to_owned(), library.display().to_string()),
+            ("FAKETIME".to_owned(), format!("+{days}d")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+        ];
+        rig.start_guan();
+        if rolled(&rig).len() < expect {
+            wait_for("the new key", || rolled(&rig).len() == expect);
+        }
+        // Of the newest key, as it comes after everything that a start does.
+        let size = rig.stage.guan_json(&["log", "show", "--last", "1"]).unwrap();
+        let last = size["entries"][0]["seq"].as_u64().unwrap();
+        wait_for("a head over all of it", || {
+            rig.stage
+                .guan_json(&["log", "head"])
+                .is_ok_and(|head| head["size"].as_u64() > Some(last))
+        });
+        rig.stop_guan();
+        let rolled = rolled(&rig);
+        assert_eq!(rolled.len(), expect, "after {days} days");
+        assert!(rolled.iter().all(|one| one.get("actor").is_none()), "nobody asked for it");
+        rig.check_log();
+    }
 }
 
 fn head_key(rig: &Rig) -> String {

@@ -19,6 +19,14 @@ fn names_the_actor(folder: &Path) -> bool {
     entries.any(|names| names)
 }
 
+/// What is shown of the entries of a kind, with who acted.
+pub(crate) fn acted(rig: &Rig, kind: &str) -> Vec<(Value, Value)> {
+    let show = ["log", "show", "--kind", kind, "--disclose"];
+    let shown = rig.stage.guan_json(&show).unwrap();
+    let entries = shown["entries"].as_array().unwrap().iter();
+    entries.map(|one| (one["entry"].clone(), one["actor_name"].clone())).collect()
+}
+
 fn exports(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
     let show = [&["log", "show", "--kind", "audit.export"], arguments].concat();
     let shown = rig.stage.guan_json(&show).unwrap();
@@ -73,6 +81,65 @@ fn who_asked_for_a_bundle_is_said_and_forgotten() {
     assert_eq!(verdict["entries"][0]["actor"], entry["actor"], "it proves as before");
     rig.stop_guan();
     rig.check_log();
+}
+
+/// Tiles go out as bundles do, and whoever erases is named as others are, unless the name is the one to be erased.
+#[test]
+fn tiles_and_erasures_name_who_asked() {
+    let mut rig = Rig::start(often);
+    wait_for("a signed head", || rig.stage.guan_json(&["log", "head"]).is_ok());
+    let tiles = rig.stage.folder.join("tiles").display().to_string();
+    let made = rig.stage.guan_json(&["log", "export", "--tiles", &tiles, "--by", ACTOR]).unwrap();
+    wait_for("the log to say so", || acted(&rig, "audit.export").len() == 1);
+    let (entry, name) = acted(&rig, "audit.export").remove(0);
+    let head = fs::read(Path::new(&tiles).join("checkpoint")).unwrap();
+    let expect = guan_model::Digest::of(&head).to_string();
+    assert_eq!((&entry["manifest"], &name), (&expect.into(), &ACTOR.into()), "{entry}");
+    assert_eq!(entry["entries"], made["size"]);
+    let erase = |by: &str| {
+        let ground = ["--ground", "service-ended", "--by", by];
+        rig.stage.guan_json(&[&["log", "erase", "--actor", ACTOR], &ground[..]].concat())
+    };
+    let said = erase(ACTOR).unwrap_err().to_string();
+    assert!(said.contains("the name that is to be forgotten"), "{said}");
+    assert!(rig.stage.guan_json(&["log", "erase", "--actor", ACTOR, "--ground", "no"]).is_err());
+    assert_eq!(erase("wang@dpo").unwrap()["done"], true);
+    assert_eq!(acted(&rig, "log.erase")[0].1, "wang@dpo");
+    assert_eq!(acted(&rig, "audit.export")[0].1, Value::Null);
+    assert!(!names_the_actor(&rig.stage.folder.join("box/state")));
+    rig.stop_guan();
+    rig.check_log();
+}
+
+/// The space's own log says that it was handed out, and forgets by whom, as a box's does.
+#[test]
+fn the_space_logs_its_exports() {
+    let mut rig = Rig::start(often);
+    let shown = |rig: &Rig, kind: &str| {
+        let show = ["log", "show", "--last", "1000", "--kind", kind, "--disclose"];
+        rig.stage.space_json(&show).unwrap()["entries"].as_array().unwrap().clone()
+    };
+    wait_for("a head of the space", || rig.stage.space_json(&["log", "head"]).is_ok());
+    let out = rig.stage.folder.join("space-tiles").display().to_string();
+    let made = rig.stage.space_json(&["log", "export", "--out", &out, "--by", ACTOR]).unwrap();
+    wait_for("the log to say so", || shown(&rig, "audit.export").len() == 1);
+    let entry = shown(&rig, "audit.export").remove(0);
+    let head = fs::read(Path::new(&out).join("checkpoint")).unwrap();
+    assert_eq!(entry["entry"]["manifest"], guan_model::Digest::of(&head).to_string());
+    assert_eq!((&entry["entry"]["entries"], &entry["actor_name"]), (&made["size"], &ACTOR.into()));
+    let again = rig.stage.space_json(&["log", "export", "--out", &out]).unwrap_err().to_string();
+    assert!(again.contains("is not empty"), "{again}");
+    let state = rig.stage.folder.join("space/state");
+    assert!(names_the_actor(&state), "the twin: it is found where it is");
+    let erase = ["log", "erase", "--actor", ACTOR, "--ground", "legal-duty"];
+    assert_eq!(rig.stage.space_json(&erase).unwrap()["openings"], 1);
+    wait_for("it to be forgotten", || !names_the_actor(&state));
+    assert_eq!(shown(&rig, "log.erase").len(), 1);
+    assert_eq!(shown(&rig, "audit.export")[0]["actor"], entry["actor"]);
+    assert!(shown(&rig, "audit.export")[0].get("actor_name").is_none());
+    rig.stop_guan();
+    rig.stop_space();
+    assert_eq!(rig.stage.space_json(&["log", "verify"]).unwrap()["verified"], true);
 }
 
 /// Without the gateway acts wait, and the next start records and carries them out.

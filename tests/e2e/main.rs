@@ -14,6 +14,7 @@ mod mending;
 mod rig;
 mod sealed;
 mod service;
+mod stamping;
 mod subscribers;
 mod transport;
 

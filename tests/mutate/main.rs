@@ -7,6 +7,7 @@
 
 mod bundle;
 mod json;
+mod stamps;
 
 use guan_tests::targets;
 use std::path::{Path, PathBuf};

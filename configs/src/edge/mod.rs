@@ -7,6 +7,7 @@ mod mapping;
 mod points;
 mod storage;
 mod surroundings;
+mod timestamps;
 mod use_of_link;
 
 pub use catalogue::{CatalogueConfig, ExpectationConfig};
@@ -21,6 +22,7 @@ pub use storage::{
 };
 
 pub use surroundings::SurroundingsConfig;
+pub use timestamps::{AuthorityUrl, TimestampConfig};
 pub use use_of_link::{BudgetConfig, CongestionName, ContractBudgetConfig, UseConfig};
 
 use crate::fault::ConfigFaults;

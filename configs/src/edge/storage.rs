@@ -1,6 +1,7 @@
 //! Spool, batches, log, link and contracts.
 
 use super::parse_host_port;
+use super::timestamps::{self, TimestampConfig};
 use super::use_of_link::{self, UseConfig};
 use crate::schema::{Kind, Node};
 use guan_model::{BoxId, ByteCount, PublicKey, ROWS_PER_BATCH_MAX, StreamId};
@@ -65,6 +66,8 @@ pub struct EvidenceConfig {
     pub on_log_full: OnLogFull,
     /// How often sealed bundles are read again; `None`: only when somebody asks for it.
     pub scrub_interval: Option<Duration>,
+    /// `None`: nobody is asked for time stamps.
+    pub timestamps: Option<TimestampConfig>,
 }
 
 /// What becomes of messages while the disk has no room for the log.
@@ -237,6 +240,7 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
     let about = "While the disk has no room for a signed head or a bundle of the log: refuse messages, or take them \
                  as long as the spool has room, with nothing that vouches for them.";
     let on_log_full = node.choice("on_log_full", about, &choices, Some("stop-collecting"));
+    let timestamps = timestamps::read_timestamps(&node);
     let kind = Kind {
         name: "name",
         accepted: "1 to 122 printable characters without blanks or +, and no /e2, /e3 ... at the end",
@@ -262,6 +266,7 @@ pub(super) fn read_evidence(root: &Node<'_>, box_id: Option<&BoxId>) -> Option<E
         key_days_max,
         on_log_full: on_log_full?,
         scrub_interval: (scrub_days > 0).then(|| Duration::from_secs(scrub_days * 86_400)),
+        timestamps,
     })
 }
 

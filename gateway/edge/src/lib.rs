@@ -8,11 +8,13 @@
 //! - `box_identity`: the key in its TPM or file; `joining`: how the space learns of it; `prover`: evidence;
 //!   `credentials`, `upkeep`: renewal, and the way out of service; `watchdog`: a TPM that hangs; `sealing`,
 //!   `log_keys`: the log's key, and those before it; `log_care`: what of the log is damaged.
+//! - `authority`: asks for time stamps over the log; `stamps`: those that are kept.
 //! - `catalogue`: what the box offers, and how good its data is.
 //! - `contracts`, `flash`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
 pub mod anchoring;
+pub mod authority;
 pub mod box_identity;
 pub mod carrying;
 pub mod catalogue;
@@ -40,6 +42,7 @@ pub mod sessions;
 pub mod set_counter;
 pub mod sides;
 pub mod simulation;
+pub mod stamps;
 pub mod standing;
 pub mod status;
 pub mod system_clock;

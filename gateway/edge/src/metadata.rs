@@ -27,26 +27,37 @@ const ASIDE: &str = "metadata.damaged";
 pub struct Metadata {
     db: sled::Db,
     path: PathBuf,
+    /// What had to be set aside when it was opened.
+    set_aside: Vec<PathBuf>,
 }
 
 impl Metadata {
     pub fn open(state_dir: &Path) -> Result<Self, MetadataError> {
         let path = state_dir.join("metadata");
         let open = |source| MetadataError::Open { path: path.clone(), source };
-        let db = match facts::open_in_turn(&path) {
+        let mut begun_anew = None;
+        let facts = match facts::open_in_turn(&path) {
             // A lock or a disk that fails is no damage, and stays where it is.
             Err(fault @ sled::Error::Io(_)) => Err(fault),
             Err(fault) => {
                 let aside = state_dir.join(ASIDE);
                 tracing::error!(%fault, aside = %aside.display(), "the metadata is damaged; begun anew");
                 set_aside(&path, &aside).map_err(|source| open(source.into()))?;
+                begun_anew = Some(aside);
                 facts::open(&path)
             }
             opened => opened,
         };
-        let metadata = Self { db: db.map_err(open)?, path };
+        let facts::Facts { db, mut set_aside } = facts.map_err(open)?;
+        set_aside.extend(begun_anew);
+        let metadata = Self { db, path, set_aside };
         metadata.flush()?;
         Ok(metadata)
+    }
+
+    /// What was damaged and had to be set aside: an operator should hear of it.
+    pub fn set_aside(&self) -> &[PathBuf] {
+        &self.set_aside
     }
 
     /// Counts this start. `floor` is the newest boot number known from elsewhere (the log), so that a

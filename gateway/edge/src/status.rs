@@ -57,6 +57,12 @@ pub struct EvidenceStatus {
     /// Cosigned by the space, and when by its clock, in seconds since 1970.
     pub cosigned: Option<(u64, u64)>,
     pub mirrored: Option<u64>,
+    /// Stamped by an authority of time stamps that is asked over HTTP, and when by its clock, in seconds since 1970.
+    #[serde(default)]
+    pub stamped: Option<(u64, i64)>,
+    /// Why its last answer was none.
+    #[serde(default)]
+    pub stamp_fault: Option<String>,
     /// Why the log is not what it was, if it is not.
     pub suspect: Option<String>,
     /// Bundles of the log that are damaged now, and those that came back from the space's mirror since the start.

@@ -38,10 +38,11 @@ pub use cosignature::{
     CosignFault, Cosignature, CosignatureKey, cosign, cosigned_leaf, cosigned_line,
 };
 pub use leaf::{
-    Anchor, BatchAccepted, Carried, Chain, ConfigOutcome, ContractOutcome, Cosigned, DataGap,
-    DecisionSummary, Deleted, Denial, EpochStart, Erased, ErasureGround, Exported, Fork, Forwarded,
-    GapReason, Head, KeyRollover, LEAF_BYTES_MAX, Leaf, LeafBody, LeafError, Program, Prune,
-    Received, Refill, Salvage, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart, VerdictOutcome,
+    Acted, Anchor, BatchAccepted, Carried, Chain, ConfigOutcome, ContractOutcome, Cosigned,
+    DataGap, DecisionSummary, Deed, Deleted, Denial, EpochStart, Erased, ErasureGround, Exported,
+    Fork, Forwarded, GapReason, Head, KeyRollover, LEAF_BYTES_MAX, Leaf, LeafBody, LeafError,
+    Program, Prune, Received, Refill, Salvage, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
+    VerdictOutcome,
 };
 pub use lineage::{LINEAGE_BYTES_MAX, Lineage, LineageFault, Step};
 pub use note::{KeyFault, Note, NoteFault, NoteKey, VerifierKey, append_lines};

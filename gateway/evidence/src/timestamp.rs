@@ -44,6 +44,8 @@ pub enum TimestampFault {
     Form { what: &'static str },
     #[error("it is about another digest than that of the head")]
     OtherDigest,
+    #[error("it answers another request")]
+    OtherNonce,
     #[error("it was signed by another certificate than the one that is believed")]
     Signature,
     #[error(
@@ -66,12 +68,16 @@ const fn form(what: &'static str) -> TimestampFault {
 pub fn request(digest: &Digest, nonce: [u8; 8]) -> Vec<u8> {
     let algorithm = put(SEQUENCE, &[&put(der::OID, &[SHA_256]), &put(der::NULL, &[])]);
     let imprint = put(SEQUENCE, &[&algorithm, &put(der::OCTETS, &[&digest.0])]);
-    // Positive, and with no byte too many.
-    let mut nonce = nonce;
-    nonce[0] = (nonce[0] & 0x7F) | 0x40;
+    let nonce = positive(nonce);
     let with_certificate = put(der::BOOLEAN, &[&[0xFF]]);
     let version = put(der::INTEGER, &[&[1]]);
     put(SEQUENCE, &[&version, &imprint, &put(der::INTEGER, &[&nonce]), &with_certificate])
+}
+
+/// As an integer in DER: positive, and with no byte too many.
+fn positive(mut nonce: [u8; 8]) -> [u8; 8] {
+    nonce[0] = (nonce[0] & 0x7F) | 0x40;
+    nonce
 }
 
 /// The certificate of an authority.
@@ -197,6 +203,7 @@ pub struct Token<'t> {
     pub digest: Digest,
     /// Seconds since 1970 by the authority's clock.
     pub seconds: i64,
+    nonce: Option<&'t [u8]>,
     contents: &'t [u8],
     /// Of one signer: the attributes that are signed, the algorithm of their digest, the signature.
     attributes: Value<'t>,
@@ -255,11 +262,20 @@ impl<'t> Token<'t> {
             SHA_512 => &SHA512,
             _ => return Some(Err(TimestampFault::Algorithm)),
         };
-        let (digest, seconds) = match parse_info(contents)? {
+        let Info { digest, seconds, nonce } = match parse_info(contents)? {
             Ok(said) => said,
             Err(fault) => return Some(Err(fault)),
         };
-        Some(Ok(Self { digest, seconds, contents, attributes, hash, signed: signature }))
+        Some(Ok(Self { digest, seconds, nonce, contents, attributes, hash, signed: signature }))
+    }
+
+    /// Whether it is about this digest and answers [`request`] with this nonce, not one from before.
+    pub fn check_request(&self, digest: &Digest, nonce: [u8; 8]) -> Result<(), TimestampFault> {
+        if self.digest != *digest {
+            return Err(TimestampFault::OtherDigest);
+        }
+        let is_asked = self.nonce == Some(&positive(nonce));
+        is_asked.then_some(()).ok_or(TimestampFault::OtherNonce)
     }
 
     /// Whether this authority said it, about this digest. Gives the time.
@@ -282,8 +298,14 @@ impl<'t> Token<'t> {
     }
 }
 
-/// The digest that was stamped, and when.
-fn parse_info(contents: &[u8]) -> Option<Result<(Digest, i64), TimestampFault>> {
+/// The digest that was stamped, when, and the nonce of the request, if it had one.
+struct Info<'t> {
+    digest: Digest,
+    seconds: i64,
+    nonce: Option<&'t [u8]>,
+}
+
+fn parse_info(contents: &[u8]) -> Option<Result<Info<'_>, TimestampFault>> {
     let mut outer = Der::new(contents);
     let mut info = outer.take(SEQUENCE)?.inside();
     info.take(der::INTEGER).filter(|version| version.contents == [1] && outer.is_empty())?;
@@ -292,11 +314,15 @@ fn parse_info(contents: &[u8]) -> Option<Result<(Digest, i64), TimestampFault>> 
     let algorithm = imprint.take(SEQUENCE)?.inside().take(der::OID)?.contents;
     let digest = imprint.take(der::OCTETS)?.contents;
     info.take(der::INTEGER)?;
-    let time = seconds(&info.take(der::TIME)?)?;
+    let seconds = seconds(&info.take(der::TIME)?)?;
+    // Accuracy and ordering.
+    info.optional(SEQUENCE);
+    info.optional(der::BOOLEAN);
+    let nonce = info.optional(der::INTEGER).map(|nonce| nonce.contents);
     if algorithm != SHA_256 {
         return Some(Err(TimestampFault::Algorithm));
     }
-    Some(Ok((Digest(digest.try_into().ok()?), time)))
+    Some(Ok(Info { digest: Digest(digest.try_into().ok()?), seconds, nonce }))
 }
 
 /// Type and digest of the contents, each there once.

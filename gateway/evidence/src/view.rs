@@ -18,6 +18,8 @@ const LIFECYCLE: u32 = 6002;
 const DATASTORE: u32 = 6005;
 const CONFIGURATION: u32 = 5019;
 const ENTITY: u32 = 3004;
+/// API activity: what somebody asked for.
+const ACTIVITY: u32 = 6003;
 
 /// Turns the leaves of one log into JSON, in their order.
 ///
@@ -140,6 +142,7 @@ fn class_uid(body: &LeafBody) -> Option<u32> {
         | LeafBody::DataGap(_) => Some(DATASTORE),
         LeafBody::ConfigChange { .. } => Some(CONFIGURATION),
         LeafBody::ContractChange { .. } | LeafBody::KeyRollover(_) => Some(ENTITY),
+        LeafBody::Acted(_) => Some(ACTIVITY),
         _ => None,
     }
 }
@@ -272,6 +275,9 @@ fn outside(body: &LeafBody) -> Value {
             "batches": carried.batches, "rows": carried.rows, "file": carried.file.to_string(),
             "key": carried.key.to_string(),
         }),
+        LeafBody::Acted(acted) => {
+            json!({"act": acted.deed.name(), "about": text(acted.about.as_ref())})
+        }
         _ => unreachable!("`entry` shows the other kinds"),
     }
 }
@@ -318,12 +324,14 @@ fn anchor(anchor: &Anchor) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leaf::tests::{actor_samples, carried_samples, outside_samples, samples};
+    use crate::leaf::tests::{
+        acted_samples, actor_samples, carried_samples, outside_samples, samples,
+    };
 
     #[test]
     fn every_kind_is_shown() {
         let mut view = LeafView::new();
-        for leaf in samples().into_iter().chain(outside_samples()) {
+        for leaf in samples().into_iter().chain(outside_samples()).chain(acted_samples()) {
             let shown = view.leaf(&leaf);
             assert_eq!(shown["kind"], leaf.body.kind_name());
             let is_empty = shown["entry"].as_object().is_none_or(serde_json::Map::is_empty);
@@ -350,6 +358,11 @@ mod tests {
         let lines: Vec<String> =
             carried_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
         let golden: Vec<&str> = include_str!("../tests/golden/views-v3.jsonl").lines().collect();
+        assert_eq!(lines, golden);
+        let mut view = LeafView::new();
+        let lines: Vec<String> =
+            acted_samples().iter().map(|leaf| view.leaf(leaf).to_string()).collect();
+        let golden: Vec<&str> = include_str!("../tests/golden/views-v4.jsonl").lines().collect();
         assert_eq!(lines, golden);
     }
 

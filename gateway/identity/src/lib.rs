@@ -49,6 +49,6 @@ pub use sealed_file::{STORE_KEY_BYTES, SealedFault};
 pub use secret_file::{FileFault, SECRET_FILE_BYTES_MAX};
 pub use tier::{Tier, TierFault};
 pub use tls::{
-    SignerKey, TimeCell, TlsFault, client_config, join_client_config, join_server_config,
-    server_config,
+    SignerKey, TimeCell, TlsFault, client_config, foreign_client_config, join_client_config,
+    join_server_config, server_config,
 };

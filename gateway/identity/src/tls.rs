@@ -1,4 +1,5 @@
-//! TLS of both ends: mutual, 1.3 only, never resumed, signed through the model's `Signer`.
+//! TLS of both ends: mutual, 1.3 only, never resumed, signed through the model's `Signer`. Towards servers of others
+//! (`foreign_client_config`) also 1.2, and without a certificate of ours.
 //!
 //! Resumption is off on both sides because a resumed session skips the check of the client's
 //! certificate: a revoked box would get in while its ticket lives (research/tpm.md, section 5).
@@ -59,6 +60,22 @@ pub fn client_config(
         .with_root_certificates(root_store(space_roots)?)
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// TLS configuration towards a server that is none of the space's and asks for no certificate of ours, such as an
+/// authority of time stamps.
+pub fn foreign_client_config(
+    roots: Vec<CertificateDer<'static>>,
+    time: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, TlsFault> {
+    let mut config = ClientConfig::builder_with_details(provider(), time)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsFault::Library)?
+        .with_root_certificates(root_store(roots)?)
+        .with_no_client_auth();
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(config)

@@ -10,7 +10,7 @@
 //! Never here: writing leaves. One writer at a time, by the lock of the folder.
 
 use crate::act::{Act, ActFault};
-use guan_evidence::{OPENING_BYTES_MAX, Opening};
+use guan_evidence::{LeafBody, OPENING_BYTES_MAX, Opening};
 use guan_model::Digest;
 use guan_spool::{Disk, DiskFile, read_file};
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ pub const ACTS_DIR: &str = "acts";
 pub const OPENINGS_MAX: usize = 4096;
 /// Most acts that wait for the log.
 pub const ACTS_MAX: usize = 64;
-/// An act that erases all openings.
-const ACT_BYTES_MAX: usize = 64 + OPENINGS_MAX * 34;
+/// An act that erases all openings, and says who asked for it.
+const ACT_BYTES_MAX: usize = 128 + OPENINGS_MAX * 34;
 const OPENING: &str = ".opening";
 const ACT: &str = ".act";
 const DRAFT: &str = ".draft";
@@ -66,6 +66,15 @@ impl Openings {
         let is_of = |opening: &&Opening| opening.actor().as_str() == name;
         self.known.values().filter(is_of).map(Opening::commitment).collect()
     }
+}
+
+/// An act that waits for the log.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Of its file.
+    pub name: String,
+    /// The commitment whose opening was kept for it.
+    pub actor: Option<Digest>,
 }
 
 /// The folder.
@@ -140,6 +149,23 @@ impl<D: Disk> Acts<D> {
         Ok(name)
     }
 
+    /// Keeps who acts, if that is said, and has the log record the act; both are durable when this returns, and no
+    /// opening stays for an act that could not be kept.
+    pub fn record(
+        &self,
+        opening: Option<&Opening>,
+        act: impl FnOnce(Option<Digest>) -> Act,
+    ) -> Result<Recorded, ActsFault> {
+        let actor = opening.map(|opening| self.keep(opening)).transpose()?;
+        match self.add(&act(actor)) {
+            Ok(name) => Ok(Recorded { name, actor }),
+            Err(fault) => {
+                actor.map_or(Ok(()), |actor| self.forget(&actor))?;
+                Err(fault)
+            }
+        }
+    }
+
     /// Acts that wait, the oldest first.
     pub fn waiting(&self) -> Result<Vec<String>, ActsFault> {
         self.names(ACT)
@@ -156,21 +182,50 @@ impl<D: Disk> Acts<D> {
         self.0.sync_directory().map_err(at(name))
     }
 
+    /// Has the log record a waiting act, and only then does what it says and removes it. `note` comes to its end when
+    /// the leaf is durable; `false`: the log takes nothing now, and the act waits on.
+    pub async fn carry_out(
+        &self,
+        name: &str,
+        act: &Act,
+        note: impl AsyncFnOnce(Option<Digest>, LeafBody) -> bool,
+    ) -> Result<bool, ActsFault> {
+        if !note(act.actor(), act.body()).await {
+            return Ok(false);
+        }
+        self.settle(name, act)?;
+        Ok(true)
+    }
+
     /// The act's leaf is durable: what it erases goes, then the act itself.
-    pub fn settle(&self, name: &str, act: &Act) -> Result<(), ActsFault> {
+    fn settle(&self, name: &str, act: &Act) -> Result<(), ActsFault> {
         if let Act::Erase { commitments, .. } = act {
             for commitment in commitments {
                 self.destroy(&format!("{commitment}{OPENING}"))?;
             }
             self.0.sync_directory().map_err(at(ACTS_DIR))?;
         }
-        self.destroy(name)?;
-        self.0.sync_directory().map_err(at(ACTS_DIR))
+        self.remove(name)
+    }
+
+    /// Nothing came of what it says: the log is to say nothing of it either.
+    pub fn withdraw(&self, recorded: &Recorded) -> Result<(), ActsFault> {
+        self.remove(&recorded.name)?;
+        recorded.actor.as_ref().map_or(Ok(()), |actor| self.forget(actor))
     }
 
     /// An opening whose act came to nothing: no leaf commits to it.
     pub fn forget(&self, commitment: &Digest) -> Result<(), ActsFault> {
         self.destroy(&format!("{commitment}{OPENING}"))?;
+        self.0.sync_directory().map_err(at(ACTS_DIR))
+    }
+
+    /// An act names nobody: without its name it is gone. Blanks in its place would be a damaged act after a cut.
+    fn remove(&self, name: &str) -> Result<(), ActsFault> {
+        match self.0.remove(name) {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(at(name))?,
+        }
         self.0.sync_directory().map_err(at(ACTS_DIR))
     }
 
@@ -203,5 +258,7 @@ impl<D: Disk> Acts<D> {
     }
 }
 
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod tests;

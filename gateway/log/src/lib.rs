@@ -20,7 +20,7 @@ mod refill;
 mod tests;
 
 pub use act::{Act, ActFault};
-pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings};
+pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings, Recorded};
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
 pub use ended::{ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended};
 pub use log::{

@@ -391,7 +391,10 @@ impl Registry {
         let mut folder = std::fs::DirBuilder::new();
         let _ = folder.recursive(true).mode(0o700).create(&self.path);
         match facts::open_in_turn(&self.path) {
-            Ok(db) => Ok(OpenRegistry { db, _turn: turn }),
+            Ok(facts) => {
+                facts.set_aside.iter().for_each(|path| tell_set_aside(path));
+                Ok(OpenRegistry { db: facts.db, _turn: turn })
+            }
             Err(source @ sled::Error::Io(_)) => {
                 Err(RegistryError::Locked { path: self.path.clone(), source })
             }
@@ -418,6 +421,18 @@ impl Registry {
 
     fn storage(&self, source: sled::Error) -> RegistryError {
         RegistryError::Storage { path: self.path.clone(), source }
+    }
+}
+
+/// The program's log hears of it, or whoever gave a command that keeps none.
+fn tell_set_aside(path: &Path) {
+    let path = path.display();
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(%path, "a damaged file of the registry was set aside and made anew");
+    } else {
+        eprintln!(
+            "guan-space: a damaged file of the registry was set aside as {path} and made anew"
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use crate::catalogue_server;
 use crate::catalogues::Catalogues;
 use crate::inbox::StoreInbox;
 use crate::joining::Joining;
+use crate::logs::acting::Acting;
 use crate::logs::deletions::{DELETIONS_DIR, Deletions};
 use crate::logs::desk::Desk;
 use crate::logs::folders::OsFolders;
@@ -315,6 +316,7 @@ fn keep_logs(
     };
     let witnesses = Witnesses::open(folders.clone(), keys.witness.clone(), Box::new(attested))?;
     let mirrors = Mirrors::new(folders, keys.mirror.clone());
+    keepers.spawn(Acting::new(&config.state_dir, &alarms, requests.clone()).run());
     let desk = Desk { mail: mail.clone(), witnesses, mirrors, requests, tally, alarms, clock };
     keepers.spawn(desk.run(letters));
     Ok(mail)

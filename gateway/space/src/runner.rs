@@ -63,6 +63,8 @@ pub enum Request {
     },
     /// Something for the space's log. No answer: it is not there.
     Note {
+        /// Commitment to who did it, if somebody did.
+        actor: Option<Digest>,
         body: LeafBody,
         reply: oneshot::Sender<()>,
     },
@@ -204,8 +206,8 @@ fn stage<D: Disk>(
             store.announce(&announcement)?;
             Some(Answer::Told(reply))
         }
-        Request::Note { body, reply } => {
-            store.note(now, body)?;
+        Request::Note { actor, body, reply } => {
+            store.note_of(now, actor, body)?;
             Some(Answer::Told(reply))
         }
         Request::Checkpoint { box_id, text, reply } => {

@@ -221,8 +221,18 @@ impl<D: Disk> Store<D> {
 
     /// Stages a leaf of the space's log.
     pub fn note(&mut self, now: &Now, body: LeafBody) -> Result<(), StoreError> {
+        self.note_of(now, None, body)
+    }
+
+    /// The same of what somebody did; `actor` is the commitment to who.
+    pub fn note_of(
+        &mut self,
+        now: &Now,
+        actor: Option<Digest>,
+        body: LeafBody,
+    ) -> Result<(), StoreError> {
         self.ensure_segment()?;
-        let leaves = self.log.append(now, body);
+        let leaves = self.log.append(now, actor, body);
         self.keep(leaves)
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use guan_configs::EdgeConfig;
 use guan_edge::status::GuanStatus;
-use guan_evidence::{Actor, ErasureGround, Exported, Leaf, Opening};
+use guan_evidence::{Acted, Actor, Deed, ErasureGround, Exported, Leaf, Opening};
 use guan_log::{ACTS_DIR, Act, Acts, Openings};
 use guan_model::Digest;
 use guan_spool::OsDisk;
@@ -20,6 +20,15 @@ use std::time::{Duration, Instant};
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long another process may be at the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Who does it: the same in all commands that change what the box does or hand out what it knows.
+#[derive(Args)]
+pub(super) struct By {
+    /// Who does it: in the log by a commitment that `guan log erase` can undo; in the record of custody of a bundle by
+    /// name. Not said: the log says that it was done, and not by whom.
+    #[arg(long = "by", value_name = "NAME")]
+    pub(super) name: Option<String>,
+}
 
 /// Whom to forget, and why.
 #[derive(Args)]
@@ -35,6 +44,8 @@ pub(super) struct EraseArguments {
     /// Why: purpose-achieved, retention-expired, service-ended, consent-withdrawn, unlawful-processing or legal-duty.
     #[arg(long, value_parser = ground)]
     ground: ErasureGround,
+    #[command(flatten)]
+    by: By,
     /// How long to wait until it is done.
     #[arg(long, default_value_t = 30)]
     wait_s: u64,
@@ -73,24 +84,40 @@ fn opening(by: &str) -> anyhow::Result<Opening> {
 }
 
 /// Keeps who acts, durably, and gives the commitment that the gateway is to put into the log.
-pub(super) fn keep(config: &EdgeConfig, by: &str) -> anyhow::Result<Digest> {
+pub(super) fn keep(config: &EdgeConfig, by: &By) -> anyhow::Result<Option<Digest>> {
+    let Some(by) = &by.name else { return Ok(None) };
     let opening = opening(by)?;
-    Ok(writer(config)?.keep(&opening)?)
+    Ok(Some(writer(config)?.keep(&opening)?))
+}
+
+/// Does what somebody asks for, and has the log record it. The record is durable before, and withdrawn where nothing
+/// came of it: until then the folder is held, and the gateway records nothing.
+pub(super) fn acting<T>(
+    config: &EdgeConfig,
+    by: &By,
+    (deed, about): (Deed, Option<Digest>),
+    act: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let acted = Acted { deed, about };
+    let opening = by.name.as_deref().map(opening).transpose()?;
+    let acts = writer(config)?;
+    let recorded = acts.record(opening.as_ref(), |actor| Act::Acted { actor, acted })?;
+    let done = act();
+    if done.is_err() {
+        // Why it failed is what is to be told; an act that stays is recorded as one that was asked for.
+        let _ = acts.withdraw(&recorded);
+    }
+    done
 }
 
 /// Has the log record that a bundle is asked for, before anybody has it.
 pub(super) fn record_export(
     config: &EdgeConfig,
-    by: Option<&str>,
+    by: &By,
     exported: Exported,
 ) -> anyhow::Result<()> {
-    let opening = by.map(opening).transpose()?;
-    let acts = writer(config)?;
-    let actor = opening.map(|opening| acts.keep(&opening)).transpose()?;
-    if let Err(fault) = acts.add(&Act::Exported { actor, exported }) {
-        actor.map_or(Ok(()), |actor| acts.forget(&actor))?;
-        return Err(fault.into());
-    }
+    let opening = by.name.as_deref().map(opening).transpose()?;
+    writer(config)?.record(opening.as_ref(), |actor| Act::Exported { actor, exported })?;
     Ok(())
 }
 
@@ -107,13 +134,23 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<ExitCode> {
         (None, None) => bail!("--actor or --index says whom"),
     };
     let count = commitments.len();
-    let Some(act) = Act::erase(arguments.ground, commitments) else {
+    if count == 0 {
         bail!("nothing here says who that is: there is nothing to erase");
-    };
-    let name = acts.add(&act)?;
+    }
+    if let Some(by) = &arguments.by.name
+        && commitments.iter().any(|one| known.name_of(Some(one)) == Some(by.as_str()))
+    {
+        bail!(
+            "--by would keep anew the name that is to be forgotten; leave it out, or let somebody else ask"
+        );
+    }
+    let erase = |actor| Act::erase(actor, arguments.ground, commitments);
+    let opening = arguments.by.name.as_deref().map(opening).transpose()?;
+    let recorded =
+        acts.record(opening.as_ref(), |actor| erase(actor).expect("something is to be erased"))?;
     // The gateway needs the folder.
     drop(acts);
-    let is_done = wait(&config, &name, Duration::from_secs(arguments.wait_s))?;
+    let is_done = wait(&config, &recorded.name, Duration::from_secs(arguments.wait_s))?;
     if arguments.common.json {
         let ground = arguments.ground.name();
         print_json(&json!({"openings": count, "ground": ground, "done": is_done}))?;

@@ -2,7 +2,7 @@
 //!
 //! The running gateway does both, as only it has the keys of contracts and the spool.
 
-use super::acts::keep;
+use super::acts::{By, keep};
 use super::cert::now;
 use super::spool::{lines_of, meant};
 use super::{Common, load, print_json};
@@ -49,9 +49,8 @@ pub(super) struct ExportArguments {
     /// Largest file, in bytes; what does not fit waits for the next one. By default as large as FAT32 takes.
     #[arg(long, default_value_t = BYTES_MAX_DEFAULT)]
     bytes_max: u64,
-    /// Who asks for it: in the log by a commitment that `guan log erase` can undo.
-    #[arg(long)]
-    by: Option<String>,
+    #[command(flatten)]
+    by: By,
 }
 
 /// What the space has stored.
@@ -77,7 +76,7 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     if out.exists() {
         bail!("{} is there already; name a new file", out.display());
     }
-    let actor = by.as_deref().map(|by| keep(&config, by)).transpose()?;
+    let actor = keep(&config, by)?;
     let ask = CarryAsk::Export {
         out: out.clone(),
         key,

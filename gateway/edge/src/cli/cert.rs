@@ -1,11 +1,13 @@
 //! `guan cert`: the box's certificate, and its renewal by the running gateway.
 
+use super::acts::{By, acting};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use guan_configs::EdgeConfig;
 use guan_edge::box_identity::{slot_of, tier};
 use guan_edge::status::GuanStatus;
 use guan_edge::upkeep::{RENEW_REQUEST_FILE, next_certificate, renew_at};
+use guan_evidence::Deed;
 use guan_identity::{Tier, peer_identity, read_certificates, validity};
 use guan_model::{Digest, WallTime};
 use serde_json::{Value, json};
@@ -77,8 +79,21 @@ pub(super) fn show(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Who asks for a new certificate, and how long.
+#[derive(clap::Args)]
+pub(super) struct RenewArguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    by: By,
+    /// How long to wait for the space.
+    #[arg(long, default_value_t = 60)]
+    wait_s: u64,
+}
+
 /// `is_forced`: whatever its age.
-pub(super) fn renew(common: &Common, is_forced: bool, wait_s: u64) -> anyhow::Result<ExitCode> {
+pub(super) fn renew(arguments: &RenewArguments, is_forced: bool) -> anyhow::Result<ExitCode> {
+    let RenewArguments { common, by, wait_s } = arguments;
     let config = load(&common.config)?;
     if tier(&config.identity) == Tier::Unattested {
         bail!(
@@ -97,9 +112,11 @@ pub(super) fn renew(common: &Common, is_forced: bool, wait_s: u64) -> anyhow::Re
         bail!("guan does not run; the running gateway renews its certificate: start `guan run`");
     }
     let request = config.state_dir.join(RENEW_REQUEST_FILE);
-    std::fs::write(&request, b"renew\n")
-        .with_context(|| format!("{} cannot be written", request.display()))?;
-    let deadline = Instant::now() + Duration::from_secs(wait_s);
+    acting(&config, by, (Deed::CertificateRenewed, None), || {
+        std::fs::write(&request, b"renew\n")
+            .with_context(|| format!("{} cannot be written", request.display()))
+    })?;
+    let deadline = Instant::now() + Duration::from_secs(*wait_s);
     loop {
         let after = look(&config, file)?.context("the certificate is gone")?;
         if after["fingerprint"] != before["fingerprint"] {

@@ -1,11 +1,17 @@
 //! `guan contract import`.
 
+use super::acts::{By, acting};
 use super::{Common, load, print_json};
+use anyhow::Context as _;
 use guan_edge::standing::{carrier_waits, leave_carrier};
 use guan_edge::status::GuanStatus;
 use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::wiring;
+use guan_evidence::Deed;
+use guan_model::Digest;
+use guan_policy::CARRIER_BYTES_MAX;
 use serde_json::json;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,10 +20,20 @@ use std::time::{Duration, Instant};
 const TAKE_WAIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) fn import(common: &Common, file: &Path) -> anyhow::Result<ExitCode> {
+/// SHA-256 of the file, as far as one of this kind can go.
+fn digest(file: &Path) -> anyhow::Result<Digest> {
+    let context = || format!("{} cannot be read", file.display());
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).with_context(context)?;
+    opened.take(CARRIER_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).with_context(context)?;
+    Ok(Digest::of(&bytes))
+}
+
+pub(super) fn import(common: &Common, file: &Path, by: &By) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let keys = wiring::trusted_keys(&config)?;
-    let roster = leave_carrier(&config, &keys, file)?;
+    let done = (Deed::ContractsImported, Some(digest(file)?));
+    let roster = acting(&config, by, done, || Ok(leave_carrier(&config, &keys, file)?))?;
     let now = SharedClock::new(SystemClock::new(None)).read();
     let runs = GuanStatus::read(&config.state_dir).is_ok_and(|status| !status.is_stale(now.wall));
     let deadline = Instant::now() + config.contracts.reload + TAKE_WAIT;

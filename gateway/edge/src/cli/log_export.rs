@@ -1,6 +1,6 @@
 //! `guan log export` and `guan log prove`: entries with proofs, for people who trust no program of ours.
 
-use super::acts::{openings, record_export};
+use super::acts::{By, openings, record_export};
 use super::log::{key_of, lineage, log_signer, reader_of, witness_keys};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
@@ -50,10 +50,8 @@ pub(super) struct ExportArguments {
     /// Only entries of this kind, as `guan log show` names them.
     #[arg(long)]
     kind: Option<String>,
-    /// Who collects the evidence: named in the record of custody, and in the log by a commitment that `guan log erase`
-    /// can undo.
-    #[arg(long)]
-    by: Option<String>,
+    #[command(flatten)]
+    by: By,
     /// Say in the bundle who acted in its entries, where this box still knows it.
     #[arg(long, conflicts_with = "tiles")]
     disclose: bool,
@@ -161,7 +159,7 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.common.config)?;
     let reader = reader_of(&config, arguments.epoch)?;
     if let Some(folder) = &arguments.tiles {
-        return export_tiles(&config, &reader, folder, arguments.common.json);
+        return export_tiles(&config, &reader, folder, arguments);
     }
     let Some(out) = &arguments.out else { bail!("--out or --tiles says where to") };
     let newest = match arguments.cosigned {
@@ -183,7 +181,7 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         bail!("{} cannot be made; is it there already?", out.display());
     }
     // First the record: no bundle goes out that the log knows nothing of.
-    record_export(&config, arguments.by.as_deref(), exported(&files, &leaves))?;
+    record_export(&config, &arguments.by, exported(&files, &leaves))?;
     write_tar(&files, out)?;
     let has_receipts = files.keys().any(|name| name.starts_with("receipts/"));
     let first = reader.first()?;
@@ -253,7 +251,7 @@ fn bundle_of(
     let signer = log_signer(config).ok();
     let now = time::OffsetDateTime::now_utc();
     let custody = Custody {
-        collected_by: arguments.by.as_deref().unwrap_or("not said").to_owned(),
+        collected_by: arguments.by.name.as_deref().unwrap_or("not said").to_owned(),
         collected_at: now.format(&time::format_description::well_known::Rfc3339)?,
         tool: concat!("guan ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
@@ -268,7 +266,7 @@ fn bundle_of(
             nodes,
             signer: signer.as_ref().map(|key| key as &dyn Signer),
             custody: &custody,
-            stamps: &super::timestamp::kept(config)?,
+            stamps: &super::timestamp::kept(config, reader.epoch())?,
             openings: &known.known,
         };
         Ok(make(&material, leaves)?)
@@ -294,10 +292,19 @@ fn export_tiles(
     config: &EdgeConfig,
     reader: &LogReader<OsDisk>,
     folder: &Path,
-    is_json: bool,
+    arguments: &ExportArguments,
 ) -> anyhow::Result<ExitCode> {
     fs::create_dir(folder).with_context(|| format!("{} must be a new folder", folder.display()))?;
     let (text, signed) = head(config, reader, 1)?;
+    let first = reader.first()?;
+    // Of tiles the signed head is what names all of them.
+    let exported = Exported {
+        from: first,
+        through: signed.size.saturating_sub(1),
+        entries: signed.size.saturating_sub(first),
+        manifest: Digest::of(text.as_bytes()),
+    };
+    record_export(config, &arguments.by, exported)?;
     let write = |name: &str, bytes: &[u8]| -> anyhow::Result<()> {
         let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap_or(folder))?;
@@ -306,7 +313,6 @@ fn export_tiles(
     write("checkpoint", text.as_bytes())?;
     let (_, key) = Checkpoint::parse_and_name(&text, &key_of(config, &text)?)?;
     write("log.vkey", format!("{key}\n").as_bytes())?;
-    let first = reader.first()?;
     for tile in tiles(signed.size) {
         let is_pruned = tile.index * bundle::BUNDLE_LEAVES_MAX as u64 + 256 <= first;
         let bytes = match tile.row {
@@ -320,7 +326,7 @@ fn export_tiles(
         };
         write(&tile.to_string(), &bytes)?;
     }
-    match is_json {
+    match arguments.common.json {
         true => print_json(&json!({"out": folder.display().to_string(), "size": signed.size}))?,
         false => println!("{}: {} entries of {}", folder.display(), signed.size, signed.origin),
     }

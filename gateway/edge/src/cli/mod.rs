@@ -25,6 +25,7 @@ mod spool;
 mod timestamp;
 mod tpm;
 
+use acts::By;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use guan_configs::EdgeConfig;
@@ -153,6 +154,8 @@ enum TpmCommand {
         /// File with the lockout password in hex; - is the standard input.
         #[arg(long, default_value = "-")]
         password_file: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// Seal the store's key, which the space keeps, to the TPM that is there now: after it was cleared
     /// or exchanged.
@@ -162,6 +165,8 @@ enum TpmCommand {
         /// File with the store key in hex; - is the standard input.
         #[arg(long, default_value = "-")]
         key_file: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// End the lockout after wrong passwords, with the password that the space keeps.
     ResetLockout {
@@ -170,6 +175,8 @@ enum TpmCommand {
         /// File with the lockout password in hex; - is the standard input.
         #[arg(long, default_value = "-")]
         password_file: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
 }
 
@@ -178,21 +185,9 @@ enum CertCommand {
     /// What is in use, and what waits to be tried.
     Show(Common),
     /// Renew it if two thirds of its life are over; the running gateway does so by itself.
-    Renew {
-        #[command(flatten)]
-        common: Common,
-        /// How long to wait for the space.
-        #[arg(long, default_value_t = 60)]
-        wait_s: u64,
-    },
+    Renew(cert::RenewArguments),
     /// Make a new key and certificate now, whatever their age.
-    Rotate {
-        #[command(flatten)]
-        common: Common,
-        /// How long to wait for the space.
-        #[arg(long, default_value_t = 60)]
-        wait_s: u64,
-    },
+    Rotate(cert::RenewArguments),
 }
 
 #[derive(Subcommand)]
@@ -255,16 +250,15 @@ enum LogCommand {
     },
     /// Print the newest signed head.
     Head(Common),
-    /// Have an authority say by when the log's head was there (RFC 3161); its request and answer are files.
+    /// Have an authority say by when the log's head was there (RFC 3161): by files, or over HTTP now.
     #[command(subcommand)]
     Timestamp(timestamp::TimestampCommand),
     /// Give the log a new key, which the old one and the TPM hand it over to; the running gateway does it.
     Rollover {
         #[command(flatten)]
         common: Common,
-        /// Who asks for it: in the log by a commitment that `guan log erase` can undo.
-        #[arg(long)]
-        by: Option<String>,
+        #[command(flatten)]
+        by: By,
         /// How long to wait for it.
         #[arg(long, default_value_t = 60)]
         wait_s: u64,
@@ -291,6 +285,8 @@ enum ContractCommand {
         common: Common,
         /// The file.
         file: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// Run a contract over a recorded capture: what would leave, and in which form.
     Simulate {
@@ -412,18 +408,10 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             join::execute(common, space, token.as_deref(), token_file.as_deref())
         }
         Command::Check(common) => check::execute(common),
-        Command::Tpm(TpmCommand::Clear { common, password_file }) => {
-            tpm::clear(common, password_file)
-        }
-        Command::Tpm(TpmCommand::RestoreStore { common, key_file }) => {
-            tpm::restore_store(common, key_file)
-        }
-        Command::Tpm(TpmCommand::ResetLockout { common, password_file }) => {
-            tpm::reset_lockout(common, password_file)
-        }
+        Command::Tpm(command) => tpm_command(command),
         Command::Cert(CertCommand::Show(common)) => cert::show(common),
-        Command::Cert(CertCommand::Renew { common, wait_s }) => cert::renew(common, false, *wait_s),
-        Command::Cert(CertCommand::Rotate { common, wait_s }) => cert::renew(common, true, *wait_s),
+        Command::Cert(CertCommand::Renew(arguments)) => cert::renew(arguments, false),
+        Command::Cert(CertCommand::Rotate(arguments)) => cert::renew(arguments, true),
         Command::Identity(IdentityCommand::Init(common)) => identity::init(common),
         Command::Identity(IdentityCommand::Show(common)) => identity::show(common),
         Command::Spool(SpoolCommand::Status(common)) => spool::status(common),
@@ -438,7 +426,7 @@ pub(crate) fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Log(LogCommand::Head(common)) => log::head(common),
         Command::Log(LogCommand::Timestamp(command)) => timestamp::execute(command),
         Command::Log(LogCommand::Rollover { common, by, wait_s }) => {
-            rollover::execute(common, by.as_deref(), *wait_s)
+            rollover::execute(common, by, *wait_s)
         }
         Command::Log(LogCommand::Export(arguments)) => log_export::export(arguments),
         Command::Log(LogCommand::Prove(arguments)) => log_export::prove(arguments),
@@ -499,10 +487,22 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn tpm_command(command: &TpmCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        TpmCommand::Clear { common, password_file, by } => tpm::clear(common, password_file, by),
+        TpmCommand::RestoreStore { common, key_file, by } => {
+            tpm::restore_store(common, key_file, by)
+        }
+        TpmCommand::ResetLockout { common, password_file, by } => {
+            tpm::reset_lockout(common, password_file, by)
+        }
+    }
+}
+
 fn contract_command(command: &ContractCommand) -> anyhow::Result<ExitCode> {
     match command {
         ContractCommand::Check(common) => contract::check(common),
-        ContractCommand::Import { common, file } => import::import(common, file),
+        ContractCommand::Import { common, file, by } => import::import(common, file, by),
         ContractCommand::Negotiate(command) => negotiate::execute(command),
         ContractCommand::Sign { file, party, key, out } => negotiate::sign(file, party, key, out),
         ContractCommand::Keygen { party, out } => negotiate::keygen(party, out),

@@ -1,13 +1,15 @@
 //! `guan contract negotiate`, `guan contract sign` and `guan contract keygen`.
 
+use super::acts::{By, acting};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_edge::negotiating;
 use guan_edge::system_clock::{SharedClock, SystemClock};
+use guan_evidence::Deed;
 use guan_identity::{LogKeyFile, PartyKey};
-use guan_model::{Now, PublicKey, Signer as _};
-use guan_negotiation::{document, line};
+use guan_model::{Digest, Now, PublicKey, Signer as _};
+use guan_negotiation::{Found, document, line};
 use guan_policy::Contract;
 use guan_policy::negotiation::{CommandFault, Negotiation, Terms};
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ pub(super) enum NegotiateCommand {
         /// The owner's key; by default contracts.party_key_file.
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        #[command(flatten)]
+        by: By,
     },
     /// Answer with other terms.
     Offer {
@@ -42,6 +46,8 @@ pub(super) enum NegotiateCommand {
         one: OneNegotiation,
         /// The draft.
         file: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// Refuse, and end the negotiation.
     Terminate {
@@ -50,6 +56,8 @@ pub(super) enum NegotiateCommand {
         /// What the consumer is told.
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        by: By,
     },
 }
 
@@ -61,31 +69,44 @@ pub(super) fn execute(command: &NegotiateCommand) -> anyhow::Result<ExitCode> {
     match command {
         NegotiateCommand::List(common) => list(common),
         NegotiateCommand::Show(one) => show(one),
-        NegotiateCommand::Agree { one, key } => agree(one, key.as_deref()),
-        NegotiateCommand::Offer { one, file } => {
+        NegotiateCommand::Agree { one, key, by } => agree(one, key.as_deref(), by),
+        NegotiateCommand::Offer { one, file, by } => {
             let bytes = std::fs::read(file)
                 .with_context(|| format!("{} cannot be read", file.display()))?;
             let what = || format!("{} is no draft of a contract", file.display());
             Contract::lint(&bytes).with_context(what)?;
             let terms = Terms::read(&bytes).with_context(what)?.to_offer();
-            change(one, |negotiation| negotiation.offer(now(), terms))
+            let done = (Deed::NegotiationOffered, by);
+            change(one, done, |negotiation| negotiation.offer(now(), terms))
         }
-        NegotiateCommand::Terminate { one, reason } => change(one, |negotiation| {
-            negotiation.terminate(now(), Some("operator".to_owned()), vec![reason.clone()])
-        }),
+        NegotiateCommand::Terminate { one, reason, by } => {
+            change(one, (Deed::NegotiationTerminated, by), |negotiation| {
+                negotiation.terminate(now(), Some("operator".to_owned()), vec![reason.clone()])
+            })
+        }
     }
 }
 
 fn change(
     one: &OneNegotiation,
+    (deed, by): (Deed, &By),
     command: impl FnOnce(&mut Negotiation) -> Result<(), CommandFault>,
 ) -> anyhow::Result<ExitCode> {
     let config = load(&one.common.config)?;
-    negotiating::ledger(&config).open()?.command(now(), &one.pid, command)?;
+    let ledger = negotiating::ledger(&config);
+    let opened = ledger.open()?;
+    let about = about(&opened.load(now(), &one.pid)?);
+    acting(&config, by, (deed, about), || Ok(opened.command(now(), &one.pid, command)?))?;
+    drop(opened);
     show(one)
 }
 
-fn agree(one: &OneNegotiation, key: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// The number that both sides know it by.
+fn about(found: &Found) -> Option<Digest> {
+    Some(Digest::of(found.pid.as_str().as_bytes()))
+}
+
+fn agree(one: &OneNegotiation, key: Option<&Path>, by: &By) -> anyhow::Result<ExitCode> {
     let config = load(&one.common.config)?;
     let Some(file) = key.or(config.contracts.party_key_file.as_deref()) else {
         bail!("there is no key to sign with: name one with --key, or set contracts.party_key_file");
@@ -98,8 +119,10 @@ fn agree(one: &OneNegotiation, key: Option<&Path>) -> anyhow::Result<ExitCode> {
     )?;
     let key = PartyKey::load(file, &party);
     let key = key.with_context(|| format!("{} cannot be used", file.display()))?;
-    opened.command(now(), &one.pid, |negotiation| {
-        negotiating::agree(now(), negotiation, &key, &party)
+    acting(&config, by, (Deed::NegotiationAgreed, about(&found)), || {
+        Ok(opened.command(now(), &one.pid, |negotiation| {
+            negotiating::agree(now(), negotiation, &key, &party)
+        })?)
     })?;
     drop(opened);
     show(one)

@@ -1,6 +1,6 @@
 //! `guan log rollover`: asks the running gateway for a new key of the log, and waits until it signs.
 
-use super::acts::keep;
+use super::acts::{By, keep};
 use super::cert::now;
 use super::log::lineage;
 use super::{Common, load, print_json};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-pub(super) fn execute(common: &Common, by: Option<&str>, wait_s: u64) -> anyhow::Result<ExitCode> {
+pub(super) fn execute(common: &Common, by: &By, wait_s: u64) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let before = lineage(&config)?.newest().clone();
     let status = GuanStatus::read(&config.state_dir)?;
@@ -21,7 +21,7 @@ pub(super) fn execute(common: &Common, by: Option<&str>, wait_s: u64) -> anyhow:
         bail!("guan does not run; the running gateway changes the key: start `guan run`");
     }
     let request = config.state_dir.join(ROLLOVER_REQUEST_FILE);
-    let actor = by.map(|by| keep(&config, by)).transpose()?;
+    let actor = keep(&config, by)?;
     let text = actor.map_or_else(|| "rollover".to_owned(), |actor| actor.to_string());
     std::fs::write(&request, text + "\n")
         .with_context(|| format!("{} cannot be written", request.display()))?;

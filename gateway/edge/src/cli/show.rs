@@ -198,6 +198,7 @@ fn show_evidence(evidence: &EvidenceStatus) {
         ("chained", evidence.chained),
         ("cosigned", evidence.cosigned.map(|(size, _)| size)),
         ("mirrored", evidence.mirrored),
+        ("stamped", evidence.stamped.map(|(size, _)| size)),
     ];
     let known = sizes.iter().filter_map(|(what, size)| Some(format!("{what} {}", (*size)?)));
     println!("           {}", known.collect::<Vec<_>>().join(", "));
@@ -216,6 +217,9 @@ fn show_evidence(evidence: &EvidenceStatus) {
             "           {} bundles came back from the space's mirror since the start",
             evidence.refilled_bundles
         );
+    }
+    if let Some(fault) = &evidence.stamp_fault {
+        println!("           no time stamp: {fault}");
     }
     if let Some(suspect) = &evidence.suspect {
         println!("           SUSPECT: {suspect}");

@@ -1,5 +1,6 @@
 //! `guan spool`: what waits for the space, whether it is whole, and giving it up.
 
+use super::acts::{By, keep};
 use super::cert::now;
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
@@ -46,6 +47,8 @@ pub(super) struct DropArguments {
     /// Drop it; without this only what would be dropped is shown.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    by: By,
     /// Seconds until the running gateway must have done it.
     #[arg(long, default_value_t = 30)]
     wait_s: u64,
@@ -203,7 +206,7 @@ fn print(lines: &[Line]) {
 }
 
 pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode> {
-    let DropArguments { common, stream, contract, all, before, yes, wait_s } = arguments;
+    let DropArguments { common, stream, contract, all, before, yes, by, wait_s } = arguments;
     if !all && stream.is_none() && contract.is_none() && before.is_none() {
         bail!("say what to drop: --stream, --contract, --before, or --all");
     }
@@ -227,7 +230,8 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
     if status.is_stale(now()) {
         bail!("guan does not run; the running gateway drops and records it: start `guan run`");
     }
-    let request = serde_json::to_vec(&DropRequest::new(wall_time(), through.clone()))?;
+    let actor = keep(&config, by)?;
+    let request = serde_json::to_vec(&DropRequest::new(wall_time(), actor, through.clone()))?;
     let path = config.state_dir.join(DROP_REQUEST_FILE);
     write_request(&path, &request)
         .with_context(|| format!("{} cannot be written", path.display()))?;

@@ -1,17 +1,22 @@
-//! `guan log timestamp`: a request for a time stamp over the log's head, and the authority's answer kept.
+//! `guan log timestamp`: time stamps over the log's head, by hand.
 //!
-//! Files in and out, as a box may never see an authority: whoever can carries them. Nothing waits for a time stamp.
-//! `timestamps/S.head` in `box.state_dir` is a head that was asked about, `S.tsr` the answer.
+//! As files, for a box that never sees an authority: whoever can carries them. Or asked for over HTTP now, as the
+//! running gateway does by itself. Nothing waits for a time stamp.
 
+use super::acts::{By, acting};
 use super::log::reader;
 use super::log_export::head;
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::EdgeConfig;
+use guan_edge::authority::AuthorityClient;
+use guan_edge::stamps::Stamps;
+use guan_edge::system_clock::wall_time;
 use guan_evidence::dossier::Stamp;
 use guan_evidence::timestamp::{Authority, TOKEN_BYTES_MAX, Token, request};
-use guan_evidence::{CHECKPOINT_BYTES_MAX, Checkpoint, Note};
+use guan_evidence::{CHECKPOINT_BYTES_MAX, Checkpoint, Deed, Note};
+use guan_log::Epoch;
 use guan_model::Digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
@@ -19,10 +24,6 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-const FOLDER: &str = "timestamps";
-/// Most heads that are kept: one a day for ten years.
-const STAMPS_KEPT_MAX: usize = 4096;
 
 #[derive(Subcommand)]
 pub(super) enum TimestampCommand {
@@ -40,32 +41,30 @@ pub(super) enum TimestampCommand {
         common: Common,
         /// The answer (application/timestamp-reply).
         file: PathBuf,
-        /// The authority's certificate in PEM: the answer is kept only if it holds by that.
+        /// The authority's certificate in PEM: the answer is kept only if it holds by that. By default
+        /// evidence.timestamp_authority_file, if that is set.
         #[arg(long)]
         tsa: Option<PathBuf>,
+        #[command(flatten)]
+        by: By,
+    },
+    /// Ask evidence.timestamp_url now and keep its answer, whether or not the time for it has come.
+    Send {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        by: By,
     },
 }
 
 pub(super) fn execute(command: &TimestampCommand) -> anyhow::Result<ExitCode> {
     match command {
         TimestampCommand::Request { common, out } => ask(common, out),
-        TimestampCommand::Attach { common, file, tsa } => attach(common, file, tsa.as_deref()),
+        TimestampCommand::Attach { common, file, tsa, by } => {
+            attach(common, file, tsa.as_deref(), by)
+        }
+        TimestampCommand::Send { common, by } => send(common, by),
     }
-}
-
-fn folder(config: &EdgeConfig) -> PathBuf {
-    config.state_dir.join(FOLDER)
-}
-
-/// Sizes of the heads of which there is such a file.
-fn sizes(config: &EdgeConfig, ending: &str) -> Vec<u64> {
-    let files = fs::read_dir(folder(config)).into_iter().flatten().flatten();
-    let size = |file: fs::DirEntry| {
-        file.file_name().to_str()?.strip_suffix(ending)?.strip_suffix('.')?.parse().ok()
-    };
-    let mut sizes: Vec<u64> = files.filter_map(size).collect();
-    sizes.sort_unstable();
-    sizes
 }
 
 fn read(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
@@ -76,36 +75,28 @@ fn read(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The answers that are kept, whatever they are worth: making a bundle takes those about its log.
-pub(super) fn kept(config: &EdgeConfig) -> anyhow::Result<Vec<Stamp>> {
-    let read = |size: u64| {
-        let answer = read(&folder(config).join(format!("{size}.tsr")), TOKEN_BYTES_MAX)?;
-        Ok(Stamp { size, answer })
-    };
-    sizes(config, "tsr").into_iter().take(STAMPS_KEPT_MAX).map(read).collect()
+/// The answers about heads of this epoch, for a bundle.
+pub(super) fn kept(config: &EdgeConfig, epoch: Epoch) -> anyhow::Result<Vec<Stamp>> {
+    let stamps = Stamps::reader(&config.state_dir, &config.evidence.origin)?;
+    Ok(stamps.map_or(Ok(Vec::new()), |stamps| stamps.answers(epoch))?)
+}
+
+fn writer(config: &EdgeConfig) -> anyhow::Result<Stamps<guan_spool::OsDisk>> {
+    Ok(Stamps::writer(&config.state_dir, &config.evidence.origin)?)
 }
 
 fn ask(common: &Common, out: &Path) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let (note, signed) = head(&config, &reader(&config)?, 1)?;
-    if sizes(&config, "head").len() >= STAMPS_KEPT_MAX {
-        bail!(
-            "{} holds {STAMPS_KEPT_MAX} heads; move those that nobody needs away",
-            folder(&config).display()
-        );
+    if out.exists() {
+        bail!("{} is there already; name a new file with --out", out.display());
     }
     let text = Note::parse(&note)?.text().to_owned();
     let mut nonce = [0; 8];
     SystemRandom::new().fill(&mut nonce).ok().context("the system gives no random numbers")?;
     let query = request(&Digest::of(text.as_bytes()), nonce);
     // The head first: an answer about one that is not here could not be kept.
-    fs::create_dir_all(folder(&config))?;
-    let kept = folder(&config).join(format!("{}.head", signed.size));
-    guan_edge::upkeep::replace(&kept, &text)
-        .with_context(|| format!("{} cannot be written", kept.display()))?;
-    if out.exists() {
-        bail!("{} is there already; name a new file with --out", out.display());
-    }
+    writer(&config)?.put_head(&text)?;
     fs::write(out, query).with_context(|| format!("{} cannot be written", out.display()))?;
     match common.json {
         true => print_json(&json!({"out": out.display().to_string(), "size": signed.size}))?,
@@ -120,16 +111,20 @@ fn ask(common: &Common, out: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn attach(common: &Common, file: &Path, tsa: Option<&Path>) -> anyhow::Result<ExitCode> {
+fn kept_by(answer: &[u8]) -> (Deed, Option<Digest>) {
+    (Deed::TimestampKept, Some(Digest::of(answer)))
+}
+
+fn attach(common: &Common, file: &Path, tsa: Option<&Path>, by: &By) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
+    let configured =
+        config.evidence.timestamps.as_ref().and_then(|one| one.authority_file.as_deref());
+    let tsa = tsa.or(configured);
     let answer = read(file, TOKEN_BYTES_MAX)?;
     let token = Token::parse(&answer)
         .with_context(|| format!("{} is not the answer of an authority", file.display()))?;
-    let is_about = |size: &u64| {
-        let text = read(&folder(&config).join(format!("{size}.head")), CHECKPOINT_BYTES_MAX);
-        text.is_ok_and(|text| Digest::of(&text) == token.digest)
-    };
-    let size = sizes(&config, "head").into_iter().rev().find(is_about).with_context(|| {
+    let stamps = writer(&config)?;
+    let place = stamps.find(&token.digest)?.with_context(|| {
         format!("{} is about no head that `guan log timestamp request` asked about", file.display())
     })?;
     if let Some(path) = tsa {
@@ -140,18 +135,45 @@ fn attach(common: &Common, file: &Path, tsa: Option<&Path>) -> anyhow::Result<Ex
             format!("{} does not hold by the certificate in {}", file.display(), path.display())
         })?;
     }
-    let kept = folder(&config).join(format!("{size}.tsr"));
-    guan_edge::upkeep::replace(&kept, &answer)
-        .with_context(|| format!("{} cannot be written", kept.display()))?;
-    let head = read(&kept.with_extension("head"), CHECKPOINT_BYTES_MAX)?;
-    let head = Checkpoint::parse_unverified(&(String::from_utf8_lossy(&head).into_owned() + "\n"))?;
-    let at = time::OffsetDateTime::from_unix_timestamp(token.seconds)?;
+    acting(&config, by, kept_by(&answer), || Ok(stamps.put_answer(&place, &answer)?))?;
+    let head = Checkpoint::parse_unverified(&(stamps.head(&place)? + "\n"))?;
+    print_stamped(common, &head, (token.seconds, tsa.is_some()))
+}
+
+fn send(common: &Common, by: &By) -> anyhow::Result<ExitCode> {
+    let config = load(&common.config)?;
+    let Some(timestamps) = &config.evidence.timestamps else {
+        bail!("nobody is there to ask: set evidence.timestamp_url");
+    };
+    let (note, signed) = head(&config, &reader(&config)?, 1)?;
+    let text = Note::parse(&note)?.text().to_owned();
+    writer(&config)?.check_room()?;
+    let client = AuthorityClient::new(timestamps, wall_time())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the runtime cannot start")?;
+    let digest = Digest::of(text.as_bytes());
+    let stamped = runtime.block_on(client.ask(&digest, &std::sync::Arc::default()));
+    let stamped = stamped.with_context(|| format!("{} gives no time stamp", timestamps.url))?;
+    let stamps = writer(&config)?;
+    acting(&config, by, kept_by(&stamped.answer), || {
+        let place = stamps.put_head(&text)?;
+        Ok(stamps.put_answer(&place, &stamped.answer)?)
+    })?;
+    print_stamped(common, &signed, (stamped.seconds, stamped.is_checked))
+}
+
+fn print_stamped(
+    common: &Common,
+    head: &Checkpoint,
+    (seconds, is_checked): (i64, bool),
+) -> anyhow::Result<ExitCode> {
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds)?;
     let at = at.format(&time::format_description::well_known::Rfc3339)?;
     match common.json {
         true => print_json(&json!({
-            "size": size, "origin": head.origin, "at_s": token.seconds, "checked": tsa.is_some(),
+            "size": head.size, "origin": head.origin, "at_s": seconds, "checked": is_checked,
         }))?,
-        false => println!("{size} entries of {} were there by {at}", head.origin),
+        false => println!("{} entries of {} were there by {at}", head.size, head.origin),
     }
     Ok(ExitCode::SUCCESS)
 }

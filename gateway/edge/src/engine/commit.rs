@@ -320,7 +320,7 @@ impl<D: Disk, T> Engine<D, T> {
         }
         self.effects.push_back(Effect::Committed(*now));
         for gap in self.spool.take_gaps() {
-            self.note_gap(*now, &gap);
+            self.note_gap(*now, None, &gap);
             self.tell_gap(&gap);
         }
         match self.evidence.seal() {

@@ -154,7 +154,7 @@ impl<D: Disk, T> Engine<D, T> {
 
     /// `false`: the disk is full.
     fn shred_stream(&mut self, now: Now, stream: StreamId) -> Result<bool, EngineError> {
-        self.give_up(now, stream, self.spool.newest(stream), GapReason::Shredded)
+        self.give_up(now, stream, self.spool.newest(stream), (GapReason::Shredded, None))
     }
 
     /// The gap and its leaf in one commit. `false`: the disk is full.
@@ -163,7 +163,7 @@ impl<D: Disk, T> Engine<D, T> {
         now: Now,
         stream: StreamId,
         through: BatchSeq,
-        reason: GapReason,
+        (reason, actor): (GapReason, Option<Digest>),
     ) -> Result<bool, EngineError> {
         let gap = match self.spool.give_up(stream, through, reason) {
             Ok(Some(gap)) => gap,
@@ -175,7 +175,7 @@ impl<D: Disk, T> Engine<D, T> {
             Err(fault) => return Err(fault.into()),
         };
         let noted = self.notes.len();
-        self.note_gap(now, &gap);
+        self.note_gap(now, actor, &gap);
         let is_done = self.commit_with(now, noted)?;
         if is_done {
             self.tell_gap(&gap);
@@ -200,10 +200,10 @@ impl<D: Disk, T> Engine<D, T> {
     pub(super) fn give_up_for_operator(
         &mut self,
         now: Now,
-        stream: StreamId,
-        through: BatchSeq,
+        (stream, through): (StreamId, BatchSeq),
+        actor: Option<Digest>,
     ) -> Result<(), EngineError> {
-        if !self.give_up(now, stream, through, GapReason::Operator)? {
+        if !self.give_up(now, stream, through, (GapReason::Operator, actor))? {
             let text = "the disk is too full to record that batches are dropped; they stay";
             self.effects.push_back(Effect::Alarm(text.to_owned()));
         }

@@ -196,6 +196,8 @@ pub enum Event<T> {
     GivenUp {
         stream: StreamId,
         through: BatchSeq,
+        /// Commitment to who does, if that was said.
+        actor: Option<Digest>,
     },
     Tick,
     /// Commit what waits, sign the log's head, record the stop.
@@ -456,9 +458,9 @@ impl<D: Disk, T> Engine<D, T> {
                 self.commit(now)?;
                 self.forfeit(now, stream, through)?;
             }
-            Event::GivenUp { stream, through } => {
+            Event::GivenUp { stream, through, actor } => {
                 self.commit(now)?;
-                self.give_up_for_operator(now, stream, through)?;
+                self.give_up_for_operator(now, (stream, through), actor)?;
             }
             Event::Tick => self.handle_tick(now)?,
             Event::Stop => return self.stop(now),
@@ -624,7 +626,7 @@ impl<D: Disk, T> Engine<D, T> {
         }
         let noted = self.notes.len();
         let gaps = self.spool.enforce(&now)?;
-        gaps.iter().for_each(|gap| self.note_gap(now, gap));
+        gaps.iter().for_each(|gap| self.note_gap(now, None, gap));
         if !gaps.is_empty() && self.commit_with(now, noted)? {
             gaps.iter().for_each(|gap| self.tell_gap(gap));
         }
@@ -643,8 +645,8 @@ impl<D: Disk, T> Engine<D, T> {
         self.checkpoint_if_due(now)
     }
 
-    fn note_gap(&mut self, now: Now, gap: &GapRecord) {
-        self.note(now, LeafBody::DataGap(data_gap(gap)));
+    fn note_gap(&mut self, now: Now, actor: Option<Digest>, gap: &GapRecord) {
+        self.note_of(now, actor, LeafBody::DataGap(data_gap(gap)));
     }
 
     /// Once the gap is durable. What a contract's end asks for is no loss.

@@ -66,10 +66,10 @@ impl Acting {
                 }
                 read => read?,
             };
-            if !self.scribe.note_of(act.actor(), vec![act.body()]).await {
+            let note = async |actor, body| self.scribe.note_of(actor, vec![body]).await;
+            if !acts.carry_out(&name, &act, note).await? {
                 return Ok(());
             }
-            acts.settle(&name, &act)?;
             tracing::info!(act = %name, kind = act.body().kind_name(), "recorded");
         }
         Ok(())

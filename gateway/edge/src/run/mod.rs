@@ -22,6 +22,7 @@ mod rota;
 mod scribe;
 mod scrubbing;
 mod shut;
+mod stamping;
 mod state;
 mod vouching;
 mod witnessing;
@@ -210,7 +211,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let tpm = box_identity::start_tpm(&config.identity)?;
     let Some(mut opened) = open_state(&config, &keys, tpm.as_ref()).await? else { return Ok(()) };
     let board = Board::new(opened.clock.clone());
-    board.keys.send_replace(Some(opened.keys.clone()));
+    opened.show(&board);
     let (stop, stopping) = watch::channel(false);
     // Everything that can be refused is refused before anything runs.
     let source = opened.source(&board);
@@ -240,6 +241,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let (words_out, words) = mpsc::channel(WORDS_MAX);
     others.spawn(keeper.run(words));
     others.spawn(Reporter::new(&config, boot, listening.clone(), stats, board.clone()).run());
+    stamping::spawn(&config, &board, ledger.clone(), &mut others);
     others.spawn(rota::run(config.link.use_of_link.clone(), ledger, board.clone()));
     others.spawn(negotiator.run());
     others.spawn(publisher.run());

@@ -13,7 +13,7 @@ use guan_evidence::{Leaf, Statement, VerifierKey};
 use guan_identity::LogKeyFile;
 use guan_identity::tpm::{Tpm, TpmFault};
 use guan_link::driver::describe;
-use guan_model::{ClockQuality, Digest, WallTime};
+use guan_model::{ClockQuality, Digest, Now, WallTime};
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -123,11 +123,8 @@ impl Rolling {
     }
 
     fn is_old(&self) -> bool {
-        let Some(days_max) = self.config.evidence.key_days_max else { return false };
-        let now = self.board.clock.read();
-        // An unset clock knows nothing of ages.
-        now.quality != ClockQuality::Unset
-            && self.since().is_some_and(|since| now.wall.since(since) >= DAY * days_max)
+        let days_max = self.config.evidence.key_days_max;
+        days_max.is_some_and(|days_max| is_older(self.board.clock.read(), self.since(), days_max))
     }
 
     fn is_paused(&self) -> bool {
@@ -197,6 +194,38 @@ impl Rolling {
     }
 }
 
+/// Whether a key that signs since then is of that age. An unset clock knows nothing of ages.
+fn is_older(now: Now, since: Option<WallTime>, days_max: u32) -> bool {
+    now.quality != ClockQuality::Unset
+        && since.is_some_and(|since| now.wall.since(since) >= DAY * days_max)
+}
+
 fn public(key: &LogKeyFile) -> VerifierKey {
     VerifierKey::of(key).expect("the log's key is of Ed25519 and has the log's name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_old_when_its_days_are_over() {
+        let made = WallTime::from_seconds(1_800_000_000);
+        let now = |after: Duration, quality| Now {
+            wall: made.saturating_add(after),
+            monotonic: Duration::from_secs(1),
+            quality,
+        };
+        let is_old = |after, quality| is_older(now(after, quality), Some(made), 30);
+        let just_before = DAY * 30 - Duration::from_millis(1);
+        assert!(!is_old(Duration::ZERO, ClockQuality::Ntp));
+        assert!(!is_old(just_before, ClockQuality::Ntp));
+        assert!(is_old(DAY * 30, ClockQuality::Ntp));
+        assert!(!is_old(DAY * 90, ClockQuality::Unset), "its clock is not set");
+        assert!(!is_older(now(DAY * 90, ClockQuality::Ntp), None, 30), "nobody knows since when");
+        // Set back before the key was made: it is not old.
+        let early =
+            Now { wall: WallTime::from_seconds(0), ..now(Duration::ZERO, ClockQuality::Ntp) };
+        assert!(!is_older(early, Some(made), 1));
+    }
 }

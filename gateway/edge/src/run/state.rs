@@ -99,6 +99,8 @@ pub(super) struct Opened {
     pub is_head_damaged: bool,
     /// Bundles of the log that this start found damaged.
     pub damaged: Vec<u64>,
+    /// Of the metadata, and where it lies now.
+    pub set_aside: Vec<PathBuf>,
     pub locks: Locks,
     pub ledger: LinkLedger,
 }
@@ -128,6 +130,17 @@ impl Opened {
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
         let exporter = self.exporter(config, board);
         Vouching { log, tpm, anchors, suspicions, mirroring, files, parties, exporter }
+    }
+
+    /// Shows everybody the log's keys, and tells what had to be set aside.
+    pub(super) fn show(&self, board: &Board) {
+        board.keys.send_replace(Some(self.keys.clone()));
+        for path in &self.set_aside {
+            board.alarm(format!(
+                "damaged metadata was set aside as {} and made anew; look for other damage of this disk",
+                path.display()
+            ));
+        }
     }
 
     /// What the link must know of this start.
@@ -194,6 +207,11 @@ impl Opening {
     }
 }
 
+/// Whether no batch waits.
+fn is_empty(spool: &Spool<OsDisk>) -> bool {
+    spool.status().streams.iter().all(|stream| stream.queued_batches == 0)
+}
+
 /// Opens everything and records the start.
 pub(super) fn open(
     config: &EdgeConfig,
@@ -223,12 +241,11 @@ pub(super) fn open(
     let metadata = metadata.join()?;
     let boot = metadata.count_boot(log.last_boot())?;
     let tables_disk = disk(&dir.join(TABLES_DIR))?;
-    let queued = |stream: &guan_spool::spool::StreamStatus| stream.queued_batches > 0;
-    let is_empty = !spool.status().streams.iter().any(queued);
-    let tables = tables::keep(&tables_disk, &config.descriptors, is_empty)?;
+    let tables = tables::keep(&tables_disk, &config.descriptors, is_empty(&spool))?;
     let spool_id = spool.id();
     let now = clock.read();
     let vault = open_vault(&dir.join(KEYS_DIR), sealed)?;
+    let set_aside = metadata.set_aside().to_vec();
     let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, parties, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
@@ -268,6 +285,7 @@ pub(super) fn open(
         found,
         is_head_damaged,
         damaged,
+        set_aside,
         locks,
         ledger,
     })

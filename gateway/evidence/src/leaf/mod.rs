@@ -7,9 +7,9 @@ mod outside;
 mod wire;
 
 pub use outside::{
-    ANCHOR_PCRS_MAX, Anchor, Carried, Chain, Cosigned, Deleted, EpochStart, Erased, Exported, Fork,
-    Forwarded, Head, KeyRollover, NAME_BYTES_MAX, Prune, Received, STATEMENT_BYTES_MAX,
-    STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
+    ANCHOR_PCRS_MAX, Acted, Anchor, Carried, Chain, Cosigned, Deleted, EpochStart, Erased,
+    Exported, Fork, Forwarded, Head, KeyRollover, NAME_BYTES_MAX, Prune, Received,
+    STATEMENT_BYTES_MAX, STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TRAIL_PCR, TpmStart,
 };
 
 use crate::epoch::EPOCHS_MAX;
@@ -137,6 +137,24 @@ coded!(
         ConsentWithdrawn = 4 "consent-withdrawn",
         UnlawfulProcessing = 5 "unlawful-processing",
         LegalDuty = 6 "legal-duty",
+    }
+);
+
+coded!(
+    /// What somebody had the box do that no other kind of leaf tells.
+    Deed {
+        /// A contract set came by hand; the file that carried it.
+        ContractsImported = 1 "contract.import",
+        /// The negotiation, by SHA-256 of its number.
+        NegotiationAgreed = 2 "negotiation.agree",
+        NegotiationOffered = 3 "negotiation.offer",
+        NegotiationTerminated = 4 "negotiation.terminate",
+        /// A time stamp over the log was kept; the authority's answer.
+        TimestampKept = 5 "timestamp.keep",
+        CertificateRenewed = 6 "certificate.renew",
+        LockoutReset = 7 "tpm.reset-lockout",
+        StoreRestored = 8 "tpm.restore-store",
+        TpmCleared = 9 "tpm.clear",
     }
 );
 
@@ -281,6 +299,7 @@ pub enum LeafBody {
     Erased(Erased),
     Exported(Exported),
     Carried(Carried),
+    Acted(Acted),
 }
 
 impl LeafBody {
@@ -313,6 +332,7 @@ impl LeafBody {
             Self::Erased(_) => 24,
             Self::Exported(_) => 25,
             Self::Carried(_) => 26,
+            Self::Acted(_) => 27,
         }
     }
 
@@ -345,6 +365,7 @@ impl LeafBody {
             Self::Erased(_) => "log.erase",
             Self::Exported(_) => "audit.export",
             Self::Carried(_) => "data.carried",
+            Self::Acted(_) => "operator.act",
         }
     }
 

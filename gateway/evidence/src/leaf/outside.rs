@@ -3,7 +3,7 @@
 //! A log that only its own host signs proves little against root on that host. These leaves carry the
 //! words of others, as they came, so that an auditor checks them and not what we made of them.
 
-use super::{ErasureGround, GapReason, LeafError};
+use super::{Deed, ErasureGround, GapReason, LeafError};
 use crate::tpm::PCR_COUNT;
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId, StreamId};
 use std::collections::BTreeMap;
@@ -240,6 +240,14 @@ pub struct Carried {
     pub file: Digest,
     /// SHA-256 of the public key that the file is sealed for.
     pub key: Digest,
+}
+
+/// Somebody asked for this by a command; the leaf's actor says who. Whether it succeeded, other leaves say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acted {
+    pub deed: Deed,
+    /// SHA-256 of what it was done with, as [`Deed`] says; `None` where there is nothing to name.
+    pub about: Option<Digest>,
 }
 
 /// Refuses names that no log or key can have.

@@ -164,6 +164,17 @@ pub(crate) fn actor_samples() -> Vec<Leaf> {
     leaves
 }
 
+/// What somebody had the box do, with and without who, and about what; golden in `leaves-acts-v1.hex`.
+pub(crate) fn acted_samples() -> Vec<Leaf> {
+    let acted = |deed, about| LeafBody::Acted(Acted { deed, about });
+    let mut leaves = numbered(vec![
+        acted(Deed::ContractsImported, Some(Digest([4; 32]))),
+        acted(Deed::TpmCleared, None),
+    ]);
+    leaves[0].actor = Some(Digest([7; 32]));
+    leaves
+}
+
 /// Leaves about data on a medium; golden in `leaves-carried-v1.hex`.
 pub(crate) fn carried_samples() -> Vec<Leaf> {
     let carried = Carried {
@@ -193,7 +204,7 @@ pub(crate) fn refill_samples() -> Vec<Leaf> {
 
 fn all_samples() -> Vec<Leaf> {
     let more = outside_samples().into_iter().chain(actor_samples()).chain(refill_samples());
-    samples().into_iter().chain(more).chain(carried_samples()).collect()
+    samples().into_iter().chain(more).chain(carried_samples()).chain(acted_samples()).collect()
 }
 
 #[test]
@@ -242,7 +253,7 @@ fn every_kind_survives() {
     let mut sorted = kinds.clone();
     sorted.sort_unstable();
     sorted.dedup();
-    assert_eq!(sorted, (1..=26).collect::<Vec<u8>>(), "a sample for each kind");
+    assert_eq!(sorted, (1..=27).collect::<Vec<u8>>(), "a sample for each kind");
 }
 
 /// The golden file is never written again: logs with these bytes exist.
@@ -261,6 +272,7 @@ fn golden_leaves() {
     check(include_str!("../../tests/golden/leaves-actor-v2.hex"), actor_samples());
     check(include_str!("../../tests/golden/leaves-refill-v1.hex"), refill_samples());
     check(include_str!("../../tests/golden/leaves-carried-v1.hex"), carried_samples());
+    check(include_str!("../../tests/golden/leaves-acts-v1.hex"), acted_samples());
 }
 
 /// The longest of everything that an anchor may hold fits a leaf.

@@ -63,6 +63,29 @@ fn no_changed_answer_says_another_time() {
 }
 
 #[test]
+fn an_answer_is_to_one_request_only() {
+    let theirs: [&[u8]; 2] = [
+        &[0, 0x88, 0xA7, 0xA7, 0xD0, 0xF9, 0x2A, 0x3C],
+        &[0x27, 0xF9, 0x63, 0x86, 0x30, 0x1B, 0xC4, 0x3D],
+    ];
+    for ([answer, _], theirs) in [P256, RSA_2048].into_iter().zip(theirs) {
+        let answer = hex(answer);
+        let token = Token::parse(&answer).unwrap();
+        assert_eq!(token.nonce, Some(theirs));
+        let nonce = [0x81, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(token.check_request(&digest(), nonce), Err(TimestampFault::OtherNonce));
+        let asked = request(&digest(), nonce);
+        let at = asked.len() - 3 - nonce.len();
+        let token = Token { nonce: Some(&asked[at..at + nonce.len()]), ..token };
+        assert_eq!(token.check_request(&digest(), nonce), Ok(()));
+        let fault = token.check_request(&Digest([1; 32]), nonce);
+        assert_eq!(fault, Err(TimestampFault::OtherDigest));
+        let without = Token { nonce: None, ..token };
+        assert_eq!(without.check_request(&digest(), nonce), Err(TimestampFault::OtherNonce));
+    }
+}
+
+#[test]
 fn a_refusal_is_told() {
     // PKIStatusInfo with the status `rejection` alone.
     let refused = [0x30, 5, 0x30, 3, 2, 1, 2];

@@ -1,5 +1,5 @@
 use super::*;
-use guan_evidence::{Actor, ErasureGround, Exported, LeafBody};
+use guan_evidence::{Acted, Actor, Deed, ErasureGround, Exported, LeafBody};
 use guan_spool::disk::SimDisk;
 use proptest::prelude::*;
 
@@ -13,7 +13,11 @@ fn exported(actor: Option<Digest>) -> Act {
 }
 
 fn erase(commitments: Vec<Digest>) -> Act {
-    Act::erase(ErasureGround::ConsentWithdrawn, commitments).unwrap()
+    Act::erase(None, ErasureGround::ConsentWithdrawn, commitments).unwrap()
+}
+
+fn acted(actor: Option<Digest>, deed: Deed, about: Option<Digest>) -> Act {
+    Act::Acted { actor, acted: Acted { deed, about } }
 }
 
 /// All bytes that the disk still has under any name.
@@ -60,7 +64,7 @@ fn the_leaf_of_an_erasure_names_nobody() {
     sorted.iter().for_each(|one| _ = tree.append(guan_evidence::leaf_hash(&one.0)));
     assert_eq!(erased.root, tree.root());
     assert_eq!(erase(sorted).actor(), None);
-    assert!(Act::erase(ErasureGround::LegalDuty, Vec::new()).is_none());
+    assert!(Act::erase(None, ErasureGround::LegalDuty, Vec::new()).is_none());
 }
 
 /// Power is cut after each step that the disk was asked for: what was said to be kept is kept, and what was said to
@@ -130,32 +134,50 @@ fn both_limits_refuse_one_more() {
     }
     assert!(matches!(acts.keep(&opening(1, "li")), Err(ActsFault::Openings)));
     let all = (0..OPENINGS_MAX as u64).map(|one| Digest::of(&one.to_be_bytes())).collect();
-    let all = erase(all).encode();
+    let (ground, asked) = (ErasureGround::LegalDuty, Some(Digest([1; 32])));
+    let all = Act::erase(asked, ground, all).unwrap().encode();
     assert!(all.len() <= ACT_BYTES_MAX && Act::decode(&all).is_ok());
     let more = (0..=OPENINGS_MAX as u64).map(|one| Digest::of(&one.to_be_bytes())).collect();
     assert!(Act::decode(&erase(more).encode()).is_err());
 }
 
-/// The golden file is never written again: boxes have files with these bytes.
+/// The golden files are never written again: boxes have files with these bytes.
 #[test]
 fn golden_acts() {
-    let acts = [
+    let first = vec![
         exported(None),
         exported(Some(Digest([1; 32]))),
         erase(vec![Digest([2; 32]), Digest([1; 32])]),
     ];
-    let hex = |act: &Act| act.encode().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let lines: Vec<String> = acts.iter().map(hex).collect();
-    let golden: Vec<&str> = include_str!("../../tests/golden/acts-v1.hex").lines().collect();
-    assert_eq!(lines, golden);
-    acts.iter().for_each(|act| assert_eq!(Act::decode(&act.encode()).as_ref(), Ok(act)));
+    let check = |acts: Vec<Act>, golden: &str| {
+        let hex =
+            |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let lines: Vec<String> = acts.iter().map(|act| hex(act.encode())).collect();
+        assert_eq!(lines, golden.lines().collect::<Vec<_>>());
+        acts.iter().for_each(|act| assert_eq!(Act::decode(&act.encode()).as_ref(), Ok(act)));
+    };
+    check(first, include_str!("../../tests/golden/acts-v1.hex"));
+    let commitments = vec![Digest([2; 32]), Digest([1; 32])];
+    let asked = Some(Digest([7; 32]));
+    let second = vec![
+        Act::erase(asked, ErasureGround::ConsentWithdrawn, commitments).unwrap(),
+        acted(asked, Deed::ContractsImported, Some(Digest([4; 32]))),
+        acted(None, Deed::TpmCleared, None),
+    ];
+    check(second, include_str!("../../tests/golden/acts-v2.hex"));
 }
 
 proptest! {
     /// One form for each act: what is read is written back byte for byte.
     #[test]
     fn altered_acts_are_refused_or_whole(at in 0_usize..80, bits in 1_u8..=255, cut in 0_usize..80) {
-        for act in [exported(Some(Digest([1; 32]))), erase(vec![Digest([2; 32]), Digest([1; 32])])] {
+        let (one, two) = (Digest([1; 32]), Digest([2; 32]));
+        for act in [
+            exported(Some(one)),
+            erase(vec![two, one]),
+            Act::erase(Some(two), ErasureGround::LegalDuty, vec![one]).unwrap(),
+            acted(Some(one), Deed::LockoutReset, None),
+        ] {
             let mut bytes = act.encode();
             prop_assert!(Act::decode(&bytes[..cut.min(bytes.len() - 1)]).is_err());
             let at = at % bytes.len();

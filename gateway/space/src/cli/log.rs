@@ -1,15 +1,16 @@
 //! `guan-space log`: the space's own log, and the copies of those of the boxes.
 
+use super::acts::{self, By};
 use super::{Common, load, print_json, wall_time};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::SpaceConfig;
 use guan_evidence::verify::Trust;
 use guan_evidence::view::{Newest, entry, line, vouched, vouched_line};
-use guan_evidence::{Checkpoint, Lineage, VerifierKey};
+use guan_evidence::{Checkpoint, Exported, Lineage, VerifierKey};
 use guan_link::driver::describe;
-use guan_log::{Bundles, LogReader};
-use guan_model::BoxId;
+use guan_log::{Bundles, LogReader, Openings};
+use guan_model::{BoxId, Digest};
 use guan_policy::object::moment_text;
 use guan_space::logs::folders::{MIRROR_DIR, OsFolders, WITNESS_DIR, folder_of};
 use guan_space::logs::keys::LogKeys;
@@ -50,6 +51,9 @@ pub(super) enum LogCommand {
         /// Only entries of this kind, such as `data.received`.
         #[arg(long)]
         kind: Option<String>,
+        /// Say who acted, where this space still knows it.
+        #[arg(long)]
+        disclose: bool,
     },
     /// Write the log as files that programs of others read (C2SP tlog-tiles).
     Export {
@@ -58,7 +62,11 @@ pub(super) enum LogCommand {
         /// Folder for the files; it must be new or empty.
         #[arg(long)]
         out: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
+    /// Destroy what says who acted in entries of the space's log; they prove as before.
+    Erase(acts::EraseArguments),
     /// The logs of the boxes: cosigned, copied, forked.
     Boxes(Common),
 }
@@ -75,8 +83,11 @@ pub(super) fn execute(command: &LogCommand) -> anyhow::Result<ExitCode> {
     match command {
         LogCommand::Head(which) => head(which)?,
         LogCommand::Verify(which) => return verify(which),
-        LogCommand::Show { which, last, kind } => show(which, *last, kind.as_deref())?,
-        LogCommand::Export { which, out } => write(which, out)?,
+        LogCommand::Show { which, last, kind, disclose } => {
+            show(which, *last, kind.as_deref(), *disclose)?;
+        }
+        LogCommand::Export { which, out, by } => write(which, out, by)?,
+        LogCommand::Erase(arguments) => acts::erase(arguments)?,
         LogCommand::Boxes(common) => boxes(common)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -188,25 +199,49 @@ fn verify(which: &Which) -> anyhow::Result<ExitCode> {
     Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(which: &Which, last: usize, kind: Option<&str>) -> anyhow::Result<()> {
+fn show(which: &Which, last: usize, kind: Option<&str>, disclose: bool) -> anyhow::Result<()> {
+    let known = match disclose {
+        true => acts::openings(&load(&which.common.config)?)?,
+        false => Openings::default(),
+    };
     let (source, mut newest) = (source(which)?, Newest::new(last, kind));
     source.reader.for_each(&mut |_, bytes| newest.handle_bytes(bytes))?;
     if which.common.json {
-        return print_json(&newest.json());
+        let entries = newest.entries().map(|(leaf, json)| {
+            let mut json = json.clone();
+            if let Some(name) = known.name_of(leaf.actor.as_ref()) {
+                json["actor_name"] = json!(name);
+            }
+            json
+        });
+        return print_json(&json!({"entries": entries.collect::<Vec<_>>()}));
     }
     for (leaf, _) in newest.entries() {
         let (seq, kind, at) = (leaf.seq, leaf.body.kind_name(), moment_text(leaf.wall));
-        println!("{seq:>8}  {at}  {kind:<16} {}", line(&entry(&leaf.body)));
+        let by = match (leaf.actor, known.name_of(leaf.actor.as_ref())) {
+            (None, _) => String::new(),
+            (Some(_), Some(name)) => format!(", by {name}"),
+            (Some(commitment), None) => format!(", by {commitment}"),
+        };
+        println!("{seq:>8}  {at}  {kind:<16} {}{by}", line(&entry(&leaf.body)));
     }
     Ok(())
 }
 
-fn write(which: &Which, out: &Path) -> anyhow::Result<()> {
+fn write(which: &Which, out: &Path, by: &By) -> anyhow::Result<()> {
     let source = source(which)?;
     let (head, text, key) = signed(&source)?;
     if out.exists() && std::fs::read_dir(out)?.next().is_some() {
         bail!("{} is not empty; name a new folder with --out", out.display());
     }
+    // First the record: nothing goes out that the space's log knows nothing of. The head names all that is in it.
+    let exported = Exported {
+        from: 0,
+        through: head.size.saturating_sub(1),
+        entries: head.size,
+        manifest: Digest::of(text.as_bytes()),
+    };
+    acts::record_export(&load(&which.common.config)?, by, exported)?;
     let files = export::write(&source.reader, head.size, &text, &key, out)?;
     if which.common.json {
         return print_json(&json!({

@@ -1,6 +1,7 @@
 //! Commands and their options.
 
 mod acknowledge;
+mod acts;
 mod boxes;
 mod carry;
 mod catalogue;

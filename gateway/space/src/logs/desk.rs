@@ -63,7 +63,7 @@ impl<F: Folders> Desk<F> {
     async fn give(&self, box_id: &BoxId, answer: Answer) {
         if let Some(body) = answer.leaf {
             let (reply, kept) = oneshot::channel();
-            let asked = self.requests.send(Request::Note { body, reply }).await;
+            let asked = self.requests.send(Request::Note { actor: None, body, reply }).await;
             if asked.is_err() || kept.await.is_err() {
                 // The box asks again, and what was signed is signed again.
                 tracing::warn!(%box_id, "the space's log takes nothing, so nothing is answered");

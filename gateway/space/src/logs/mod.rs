@@ -4,8 +4,9 @@
 //! - `keys`: the three keys. `folders`: where state lies. `witnesses`: `add-checkpoint` of the boxes;
 //!   `forks`: what convicts a log; `mirror`: leaves of one log, `mirrors` those of all boxes;
 //!   `desk`: the task that answers the letters; `export`: a log as
-//!   files for others; `deletions`: what was deleted goes into the own log.
+//!   files for others; `deletions`: what was deleted goes into the own log, `acting`: what people did.
 
+pub mod acting;
 pub mod deletions;
 pub mod desk;
 pub mod export;

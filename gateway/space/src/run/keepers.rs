@@ -141,7 +141,7 @@ impl<D: Disk> Deleting<D> {
             if let Some(deleted) = one.deleted {
                 let (reply, kept) = oneshot::channel();
                 let body = LeafBody::Deleted(deleted);
-                let asked = self.requests.send(Request::Note { body, reply }).await;
+                let asked = self.requests.send(Request::Note { actor: None, body, reply }).await;
                 if asked.is_err() || kept.await.is_err() {
                     return Err(io::Error::other("the space's log takes nothing now"));
                 }

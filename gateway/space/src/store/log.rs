@@ -88,7 +88,12 @@ impl<D: Disk> SpaceLog<D> {
     }
 
     /// Adds a leaf, after those with which a run begins. Gives all that the journal must keep.
-    pub(super) fn append(&mut self, now: &Now, body: LeafBody) -> Vec<(u64, Bytes)> {
+    pub(super) fn append(
+        &mut self,
+        now: &Now,
+        actor: Option<Digest>,
+        body: LeafBody,
+    ) -> Vec<(u64, Bytes)> {
         let mut leaves = Vec::new();
         if !self.has_started {
             self.has_started = true;
@@ -112,7 +117,7 @@ impl<D: Disk> SpaceLog<D> {
             LeafBody::Received(one) => Some(one.clone()),
             _ => None,
         };
-        let (place, bytes) = self.log.append(now, self.boot, body);
+        let (place, bytes) = self.log.append_of(now, self.boot, actor, body);
         if let Some(one) = received {
             self.staged.push(Logged {
                 box_id: one.box_id,
@@ -131,7 +136,7 @@ impl<D: Disk> SpaceLog<D> {
     /// The leaf with which this run begins, if it is not there yet.
     pub(super) fn start(&mut self, now: &Now) -> Vec<(u64, Bytes)> {
         let (program, spool) = (self.program.clone(), self.spool);
-        self.append(now, LeafBody::Start { program, spool })
+        self.append(now, None, LeafBody::Start { program, spool })
     }
 
     pub(super) fn handle_committed(&mut self) {

@@ -79,7 +79,8 @@ fn an_operator_gives_up_what_waits() {
     }
     let stream = engine.spool.reader().streams()[0];
     let newest = engine.spool.newest(stream);
-    let given_up = |through| Event::GivenUp { stream, through: BatchSeq(through) };
+    let actor = Some(Digest([7; 32]));
+    let given_up = |through| Event::GivenUp { stream, through: BatchSeq(through), actor };
     // The last one waits for the commit and is not meant.
     publish(&mut engine, at(400), 1, 5, 1);
     engine.apply(at(401), given_up(2)).unwrap();
@@ -103,6 +104,8 @@ fn an_operator_gives_up_what_waits() {
         _ => None,
     });
     assert_eq!((gaps.collect::<Vec<_>>(), is_valid), (vec![(1, 2, 10, "operator")], true));
+    let told = leaves.iter().find(|leaf| matches!(leaf.body, LeafBody::DataGap(_)));
+    assert_eq!(told.unwrap().actor, actor);
 }
 
 /// A lane that ends at the tick at which another grows too old: one commit after the other.

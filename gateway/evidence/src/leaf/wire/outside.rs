@@ -3,10 +3,10 @@
 use super::{COUNT, Fields, LeafWriter, OUTCOME, coded};
 use crate::leaf::outside::check_name;
 use crate::leaf::{
-    ANCHOR_PCRS_MAX, Anchor, Carried, Chain, Cosigned, Deleted, EpochStart, Erased, ErasureGround,
-    Exported, Fork, Forwarded, GapReason, Head, KeyRollover, LeafBody, LeafError, Prune, Received,
-    STATEMENT_BYTES_MAX, STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX, TpmStart,
-    VerdictOutcome,
+    ANCHOR_PCRS_MAX, Acted, Anchor, Carried, Chain, Cosigned, Deed, Deleted, EpochStart, Erased,
+    ErasureGround, Exported, Fork, Forwarded, GapReason, Head, KeyRollover, LeafBody, LeafError,
+    Prune, Received, STATEMENT_BYTES_MAX, STATEMENT_SIGNATURE_BYTES_MAX, Statement, TRAIL_MAX,
+    TpmStart, VerdictOutcome,
 };
 use guan_model::cbor::{CborFault, CborWriter};
 use guan_model::{BatchSeq, BoxId, ContractId, DatasetId, Digest, SpoolId};
@@ -26,7 +26,10 @@ pub(super) fn body_keys(body: &LeafBody) -> Option<u64> {
         | LeafBody::Forwarded(_)
         | LeafBody::Head(_)
         | LeafBody::Fork(_) => 1,
-        LeafBody::EpochStart(_) | LeafBody::Verdict { .. } | LeafBody::Deleted(_) => 2,
+        LeafBody::EpochStart(_)
+        | LeafBody::Verdict { .. }
+        | LeafBody::Deleted(_)
+        | LeafBody::Acted(_) => 2,
         LeafBody::Received(_)
         | LeafBody::Erased(_)
         | LeafBody::Exported(_)
@@ -127,6 +130,7 @@ pub(super) fn encode_body(out: &mut LeafWriter, body: &LeafBody) {
         LeafBody::Erased(erased) => encode_erased(out, erased),
         LeafBody::Exported(exported) => encode_exported(out, exported),
         LeafBody::Carried(carried) => encode_carried(out, carried),
+        LeafBody::Acted(acted) => encode_acted(out, acted),
         _ => unreachable!("`body_keys` knows the kinds of this file"),
     }
 }
@@ -155,6 +159,12 @@ fn encode_carried(out: &mut LeafWriter, carried: &Carried) {
     out.entry(3, carried.through.0);
     out.entry(4, carried.batches);
     out.digest(5, &carried.key);
+}
+
+fn encode_acted(out: &mut LeafWriter, acted: &Acted) {
+    out.entry(OUTCOME, u64::from(acted.deed.code()));
+    out.detail(1);
+    out.maybe(1, acted.about.as_ref());
 }
 
 fn encode_tpm_start(out: &mut LeafWriter, start: &TpmStart) {
@@ -263,6 +273,7 @@ pub(super) fn body(fields: &mut Fields<'_>, kind: u64) -> Option<Outcome> {
         24 => erased(fields),
         25 => exported(fields),
         26 => carried(fields),
+        27 => acted(fields),
         _ => return None,
     })
 }
@@ -431,6 +442,12 @@ fn erased(fields: &mut Fields<'_>) -> Outcome {
     fields.detail(|detail| {
         Ok(LeafBody::Erased(Erased { commitments, root: detail.digest(1)?, ground }))
     })
+}
+
+fn acted(fields: &mut Fields<'_>) -> Outcome {
+    let deed = fields.outcome("deed", Deed::from_code)?;
+    let about = fields.detail(|detail| detail.maybe(1))?;
+    Ok(LeafBody::Acted(Acted { deed, about }))
 }
 
 fn exported(fields: &mut Fields<'_>) -> Outcome {
