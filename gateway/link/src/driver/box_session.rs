@@ -356,9 +356,11 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     }
 
     /// Lets the transport hold what the link takes in a round trip and little more: what it holds is sent in the
-    /// order in which it came.
-    fn bound_transport(&mut self, congestion_window: u64) {
-        let bytes = congestion_window + congestion_window / 8 + AHEAD_BYTES;
+    /// order in which it came. Where packets are lost, it keeps all that comes behind a lost one until that has come,
+    /// which takes a round trip more.
+    fn bound_transport(&mut self, congestion_window: u64, is_lossy: bool) {
+        let behind_loss = if is_lossy { congestion_window } else { 0 };
+        let bytes = congestion_window + congestion_window / 8 + AHEAD_BYTES + behind_loss;
         let bytes = bytes.min(HELD_BYTES_MAX);
         if bytes.abs_diff(self.held_bytes_max) > self.held_bytes_max / 8 {
             self.held_bytes_max = bytes;
@@ -369,7 +371,7 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Brings the counters of the status up to date.
     fn count(&mut self) {
         let stats = self.closing.connection.stats();
-        self.bound_transport(stats.window_bytes);
+        self.bound_transport(stats.window_bytes, stats.is_lossy);
         let takes = |rtt: Duration| SLOW_BYTES_PER_S * rtt.as_secs_f64();
         self.is_slow = stats.rtt.is_some_and(|rtt| precise(stats.window_bytes) < takes(rtt));
         let new = Reported {

@@ -21,12 +21,17 @@ pub(super) enum Connection {
     Tcp(TcpConnection),
 }
 
+/// A path that loses more than one packet of so many is lossy: below that, holes are rare.
+const LOSSY_OF: u64 = 200;
+
 /// What a connection has come to so far.
 pub(super) struct Stats {
     /// `None`: the transport does not tell.
     pub(super) rtt: Option<Duration>,
     /// Bytes that may be on the way.
     pub(super) window_bytes: u64,
+    /// It has lost more than one packet of [`LOSSY_OF`].
+    pub(super) is_lossy: bool,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
 }
@@ -97,6 +102,7 @@ impl Connection {
                 Stats {
                     rtt: Some(stats.path.rtt),
                     window_bytes: stats.path.cwnd,
+                    is_lossy: stats.path.lost_packets * LOSSY_OF > stats.path.sent_packets,
                     bytes_sent: stats.udp_tx.bytes,
                     bytes_received: stats.udp_rx.bytes,
                 }

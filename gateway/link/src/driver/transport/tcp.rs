@@ -401,6 +401,7 @@ impl TcpConnection {
         Stats {
             rtt: None,
             window_bytes: OUT_BYTES_MAX as u64,
+            is_lossy: false,
             bytes_sent: self.0.counts.sent.load(Relaxed),
             bytes_received: self.0.counts.received.load(Relaxed),
         }
