@@ -316,20 +316,24 @@ fn a_box_with_a_tpm_carries_what_a_session_confirmed() {
     if std::process::Command::new("mosquitto_pub").arg("--help").output().is_err() {
         return println!("SKIP: mosquitto_pub is not installed");
     }
+    rig.stage.add_parties(&["depot-7", "insurer-1"]).unwrap();
     rig.stage.join().unwrap();
     rig.start_guan();
     publish(&rig, 0..1);
     rig.wait_for_rows(DATASET, 1);
+    rig.stage.space_json(&["carry", "key", "--out", &file(&rig, "carry.pub.json")]).unwrap();
+    rig.stage.issue(&agreement("C-1", 1, |_| {}), &["depot-7", "insurer-1"]).unwrap();
+    wait_for("C-1", || rig.status()["contracts"].to_string().contains("C-1 v1"));
     wait_for("an empty spool", || queued(&rig) == 0);
     rig.stop_guan();
     rig.take_link();
     rig.start_guan();
     publish(&rig, 1..4);
-    rig.stage.space_json(&["carry", "key", "--out", &file(&rig, "carry.pub.json")]).unwrap();
     let made = export(&rig, "one.carry").unwrap();
-    assert_eq!(made["rows"], json!(3), "{made}");
+    // Under both contracts.
+    assert_eq!(made["rows"], json!(6), "{made}");
     take(&rig, "one.carry").unwrap();
-    rig.wait_for_rows(DATASET, 4);
+    rig.wait_for_rows(DATASET, 7);
     acknowledge(&rig, "one.carry.receipt.json").unwrap();
     wait_for("an empty spool", || queued(&rig) == 0);
     rig.check_log();

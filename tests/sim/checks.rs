@@ -7,7 +7,7 @@ use guan_log::LogReader;
 use guan_model::{BatchHeader, BatchSeq, BootNumber, Digest, StreamId, Value};
 use guan_space::store::{Delivery, StoredRecord, read_all, read_leaves};
 use guan_spool::disk::SimDisk;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Spoils the log on purpose: index, number of leaves, leaf.
@@ -146,6 +146,13 @@ fn check_space_log(shared: &Shared, stored: &Stored) -> Result<(), Fault> {
 /// What the space has, sorted by what it knows of each batch, is what the box's log names, in the order of the log;
 /// whichever came first.
 fn check_order(came: &[Came], named: &[(StreamId, BatchSeq, Digest)]) -> Result<(), Fault> {
+    // Within a stream nothing overtakes, whatever it knows of itself.
+    let mut latest: BTreeMap<StreamId, BatchSeq> = BTreeMap::new();
+    for one in came {
+        if latest.insert(one.stream, one.seq).is_some_and(|before| before > one.seq) {
+            return Err(Fault(format!("{one:?} arrived after a later one of its stream")));
+        }
+    }
     let mut sorted = came.to_vec();
     sorted.sort();
     let mut named = named.iter();
@@ -183,6 +190,7 @@ fn another_order_than_that_of_the_log_is_seen() {
     let (first, second, third) = (came(9, 1, 10), came(9, 2, 20), came(17, 1, 30));
     let named = [first, second, third].map(|one| (one.stream, one.seq, one.batch));
     check_order(&[third, first, second], &named).unwrap();
+    check_order(&[third, second, first], &named).unwrap_err();
     assert_eq!(overtaking(&[third, first, second]), 1);
     assert_eq!(overtaking(&[first, second, third]), 0);
     // The same moment in both streams of a lane: nobody can tell which was first.

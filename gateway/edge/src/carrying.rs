@@ -7,7 +7,6 @@
 
 use crate::leaving::{Door, Envelope, EnvelopeFault, Held};
 use crate::vault::{Vault, VaultFault};
-use crate::writer::Cursors;
 use bytes::Bytes;
 use guan_carry::{CarryFault, CarryKey, CarryWriter, Header};
 use guan_link::{
@@ -19,7 +18,6 @@ use guan_spool::{Disk, Item as Stored, SpoolError, SpoolReader, StoredBatch};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// Largest file unless another limit is asked for: FAT32 has no larger ones.
 pub const BYTES_MAX_DEFAULT: u64 = u32::MAX as u64;
@@ -89,8 +87,6 @@ pub struct Exporter<D: Disk> {
     pub door: Door,
     pub vault: Vault,
     pub clock: Box<dyn FnMut() -> Now + Send>,
-    /// Streams whose batches through here can never leave; the writer gives them up.
-    pub forfeits: watch::Sender<Cursors>,
 }
 
 impl<D: Disk> Exporter<D> {
@@ -122,6 +118,18 @@ impl<D: Disk> Exporter<D> {
             self.collect_stream(range, wanted.bytes_max, &mut writer, &mut collected, told)?;
         }
         Ok((writer, collected))
+    }
+
+    /// A part of a file that may not leave any more: what stands may have changed while the file was written.
+    pub fn held_since(&mut self, parts: &[Part]) -> Option<Withheld> {
+        let now = (self.clock)();
+        // What the space has by now is in no danger; its lane may be closed.
+        let waits = |part: &&Part| self.reader.acknowledged(part.stream) < part.through;
+        parts.iter().filter(waits).find_map(|part| {
+            let why = self.door.held_on_medium(part.stream, &now)?;
+            let (stream, contract, seq) = (part.stream, part.contract.clone(), part.from);
+            Some(Withheld { stream, contract, seq, why })
+        })
     }
 
     /// What waits in the streams that are asked for, as of now: what comes meanwhile is for the next file.
@@ -209,30 +217,21 @@ impl<D: Disk> Exporter<D> {
         let now = (self.clock)();
         match self.door.held_on_medium(stream, &now) {
             Some(why) => Ok(Taken::Held(why)),
-            None => self.leave(stream, now, batch),
+            None => self.leave(now, batch),
         }
     }
 
     /// The batch in the clear, if it may go.
-    fn leave(
-        &mut self,
-        stream: StreamId,
-        now: Now,
-        batch: StoredBatch,
-    ) -> Result<Taken, ExportFault> {
+    fn leave(&mut self, now: Now, batch: StoredBatch) -> Result<Taken, ExportFault> {
         let Some(envelope) = Envelope::decode(&batch.meta.terms)? else {
             return Ok(Taken::Held(Held::NoContract));
         };
         let leave = self.door.judge_on_medium(&envelope.terms, now);
         match leave.map_err(EnvelopeFault::from)? {
             Leave::Now => {}
-            Leave::Hold(rule) => return Ok(Taken::Held(Held::Rule(rule))),
-            Leave::Never(rule) => {
-                self.forfeits.send_modify(|forfeits| {
-                    forfeits.insert(stream, batch.seq);
-                });
-                return Ok(Taken::Held(Held::Rule(rule)));
-            }
+            // Nothing is given up for it: what no medium may take may still leave over the link, and what stands
+            // before it in the file waits for its receipt.
+            Leave::Hold(rule) | Leave::Never(rule) => return Ok(Taken::Held(Held::Rule(rule))),
         }
         let bytes = match self.vault.open_batch(&envelope.contract, &batch.bytes) {
             Ok(bytes) => bytes,

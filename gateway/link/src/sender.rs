@@ -346,7 +346,7 @@ impl Sender {
     /// As [`poll_want`](Self::poll_want), for an owner whose data pipe is full: of lanes on the live pipe only.
     pub fn poll_live_want(&self) -> Option<Want> {
         let has_backlog = self.has_backlog();
-        self.want_among(|lane| lane.next_pipe(has_backlog) == Pipe::Live)
+        self.want_among(|lane| !lane.is_behind() && lane.next_pipe(has_backlog) == Pipe::Live)
     }
 
     fn is_wanted(&self, want: Want) -> bool {
@@ -368,7 +368,8 @@ impl Sender {
             let younger = lane.younger.filter(|_| lane.is_behind()).map(|index| &self.lanes[index]);
             younger.is_some_and(|younger| younger.is_behind() && younger.is_ready())
         };
-        let is_next = |lane: &&Lane| lane.is_ready() && fits(lane) && !gives_way(lane);
+        let is_next =
+            |lane: &&Lane| lane.is_ready() && fits(lane) && !gives_way(lane) && !lane.leaves_live();
         let ready = self.lanes.iter().filter(is_next);
         let backlog_first = self.share.is_backlog_first();
         let turn = |lane: &&Lane| {

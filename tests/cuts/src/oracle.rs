@@ -1,7 +1,7 @@
 //! What must hold after all cuts: every number of every client is in the space, once, in its order.
 
 use crate::clients;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use std::collections::BTreeMap;
@@ -64,23 +64,42 @@ pub fn judge<'r>(rows: impl Iterator<Item = &'r [u8]>, completed: &[u64]) -> Fin
 /// What sorts a row: start of the box, time since then, and number of the batch.
 type Committed = (u32, u64, u64);
 
+/// The last batch of each stream, in the order in which the space stored them.
+#[derive(Debug, Default)]
+struct Streams(BTreeMap<u16, u64>);
+
+impl Streams {
+    /// Within a stream nothing overtakes, whatever a batch knows of its time.
+    fn handle_row(&mut self, stream: u16, seq: u64) -> Result<()> {
+        let before = self.0.insert(stream, seq);
+        ensure!(
+            before.is_none_or(|before| before <= seq),
+            "stream {stream}: batch {seq} was stored after {before:?}"
+        );
+        Ok(())
+    }
+}
+
 /// The payloads in an exported file, in the order in which the box committed them: what came after an outage may have
 /// been stored before what came during it.
 pub fn rows(path: &Path) -> Result<Vec<Vec<u8>>> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut rows: Vec<(Committed, Vec<u8>)> = Vec::new();
+    let mut streams = Streams::default();
     for row in SerializedFileReader::new(file)?.get_row_iter(None)? {
         let row = row?;
-        let (mut bytes, mut committed) = (Vec::new(), (0, 0, 0));
+        let (mut bytes, mut committed, mut stream) = (Vec::new(), (0, 0, 0), 0);
         for (name, field) in row.get_column_iter() {
             match (name.as_str(), field) {
                 ("value_bytes", Field::Bytes(value)) => bytes = value.data().to_vec(),
                 ("boot", Field::UInt(boot)) => committed.0 = *boot,
                 ("since_boot_ns", Field::ULong(nanos)) => committed.1 = *nanos,
                 ("batch_seq", Field::ULong(seq)) => committed.2 = *seq,
+                ("stream", Field::UShort(number)) => stream = *number,
                 _ => {}
             }
         }
+        streams.handle_row(stream, committed.2)?;
         rows.push((committed, bytes));
     }
     // Rows of a batch stay as they are.
@@ -91,6 +110,15 @@ pub fn rows(path: &Path) -> Result<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_that_is_stored_in_another_order_is_seen() {
+        let mut streams = Streams::default();
+        for (stream, seq) in [(1, 1), (2, 5), (1, 1), (1, 2), (2, 6)] {
+            streams.handle_row(stream, seq).unwrap();
+        }
+        streams.handle_row(2, 5).unwrap_err();
+    }
 
     #[test]
     fn each_fault_is_seen() {

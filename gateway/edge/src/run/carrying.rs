@@ -12,6 +12,7 @@ use crate::box_identity::{self, BoxKeyFault};
 use crate::carrying::{Collected, ExportFault, SharedExporter, Wanted};
 use crate::engine::Event;
 use crate::ingest::Token;
+use crate::leaving::Held;
 use crate::system_clock::wall_time;
 use crate::wiring;
 use guan_carry::{CarryKey, CarryWriter, DocumentFault, End, Receipt};
@@ -111,6 +112,11 @@ enum CarryingFault {
     Document(#[from] DocumentFault),
     #[error("the document is of space {found}, the contracts of this box are of space {ours}")]
     OtherSpace { found: BoxId, ours: String },
+    #[error(
+        "the document is of {found}, and this box has no contract set that says which space is its own: bring one \
+         first (`guan-space contract carry` at the space, `guan contract import` here)"
+    )]
+    NoSpace { found: BoxId },
     #[error("the receipt is for box {found}; this is {ours}")]
     OtherBox { found: BoxId, ours: BoxId },
     #[error(
@@ -141,6 +147,11 @@ enum CarryingFault {
     TooSmall,
     #[error("nothing may leave on a medium now{held}")]
     Nothing { held: String },
+    #[error(
+        "stream {stream}, contract {contract}: {why}, since the file was begun; what was written is removed, and \
+         nothing left the spool: export again"
+    )]
+    Changed { stream: StreamId, contract: String, why: Held },
     #[error("the box has no certificate of the space, which is how the space knows it: {detail}")]
     Certificate { detail: String },
     #[error(transparent)]
@@ -229,13 +240,16 @@ impl Carrying {
         }
     }
 
-    /// The space that a document names is that of this box's contracts, as far as one has said so.
+    /// The space that a document names is the one whose set counts here.
     fn check_space(&self, found: &BoxId) -> Result<(), CarryingFault> {
-        let ours = self.exporter().door.space();
-        match ours.filter(|ours| ours != found.as_str()) {
-            Some(ours) => Err(CarryingFault::OtherSpace { found: found.clone(), ours }),
-            None => Ok(()),
-        }
+        of_space(self.exporter().door.space(), found)
+    }
+
+    /// What went into the file may still leave.
+    fn check_parts(&self, collected: &Collected) -> Result<(), CarryingFault> {
+        let Some(held) = self.exporter().held_since(&collected.parts) else { return Ok(()) };
+        let contract = held.contract.map_or_else(|| "-".to_owned(), |one| one.to_string());
+        Err(CarryingFault::Changed { stream: held.stream, contract, why: held.why })
     }
 
     fn exporter(&self) -> std::sync::MutexGuard<'_, crate::carrying::Exporter<OsDisk>> {
@@ -269,10 +283,13 @@ impl Carrying {
         if collected.parts.is_empty() {
             return Err(CarryingFault::Nothing { held: held_text(&collected) });
         }
+        self.check_parts(&collected)?;
         let digest = writer.digest();
         if !self.scribe.note_of(actor, leaves(&collected, &digest, &key_id)).await {
             return Err(CarryingFault::Writer);
         }
+        // Once more, as late as can be: with its end the file counts.
+        self.check_parts(&collected)?;
         let path = out.to_owned();
         let finished = tokio::task::spawn_blocking(move || {
             finish(writer, &path, &certificate, signer.as_ref())
@@ -391,6 +408,15 @@ impl Carrying {
         }
         let is_news = |one: &&(StreamId, BatchSeq)| one.1 > exporter.reader.acknowledged(one.0);
         Ok(receipt.streams.iter().filter(is_news).copied().collect())
+    }
+}
+
+/// Every party of a contract signs with a key that is trusted here, so that a signature alone makes nobody the space.
+fn of_space(ours: Option<String>, found: &BoxId) -> Result<(), CarryingFault> {
+    match ours {
+        Some(ours) if ours == found.as_str() => Ok(()),
+        Some(ours) => Err(CarryingFault::OtherSpace { found: found.clone(), ours }),
+        None => Err(CarryingFault::NoSpace { found: found.clone() }),
     }
 }
 
@@ -520,6 +546,56 @@ fn take(state_dir: &Path, now: WallTime) -> Result<Option<CarryRequest>, Request
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guan_identity::LogKeyFile;
+
+    /// A party of a contract has a trusted key, too, and may not say that it is the space.
+    #[test]
+    fn only_the_space_of_the_set_is_the_space() {
+        let (space, party) = (BoxId::parse("space-1").unwrap(), BoxId::parse("plant-1").unwrap());
+        of_space(Some("space-1".to_owned()), &space).unwrap();
+        let other = of_space(Some("space-1".to_owned()), &party);
+        assert!(matches!(other, Err(CarryingFault::OtherSpace { .. })));
+        assert!(matches!(of_space(None, &space), Err(CarryingFault::NoSpace { .. })));
+    }
+
+    #[test]
+    fn a_contract_party_does_not_pass_for_the_space() {
+        let parties = ["space-1", "insurer-1"].map(|name| {
+            let party = BoxId::parse(name).unwrap();
+            (party, LogKeyFile::generate(name).unwrap().0)
+        });
+        let known = parties.iter().map(|(party, key)| (party.to_string(), key.public_key()));
+        let keys = TrustedKeys::new(known.collect()).unwrap();
+        let issued = WallTime::from_seconds(1_800_000_000);
+        let [space, insurer] = parties.map(|(party, signer)| {
+            let key = CarryKey { space: party.clone(), public: [9; 32], issued };
+            let receipt = Receipt {
+                space: party,
+                box_id: BoxId::parse("box-1").unwrap(),
+                spool: SpoolId([7; 16]),
+                file: Digest([8; 32]),
+                streams: vec![(StreamId(1), BatchSeq(9))],
+                issued,
+                received: Vec::new(),
+            };
+            // Both are signed as they should be.
+            let key = CarryKey::parse(&key.sign(&signer).unwrap(), &keys).unwrap();
+            let receipt = Receipt::parse(&receipt.sign(&signer).unwrap(), &keys).unwrap();
+            [key.space, receipt.space]
+        });
+        let ours = || Some("space-1".to_owned());
+        assert!(space.iter().all(|space| of_space(ours(), space).is_ok()));
+        let refused = |ours: Option<String>, found: &BoxId, expect: &str| {
+            let text = of_space(ours, found).unwrap_err().to_string();
+            assert!(text.contains(expect), "{text}");
+        };
+        for found in &insurer {
+            refused(ours(), found, "are of space space-1");
+        }
+        for found in space.iter().chain(&insurer) {
+            refused(None, found, "guan contract import");
+        }
+    }
 
     #[test]
     fn requests_are_read_or_refused_with_a_reason() {

@@ -217,7 +217,7 @@ pub async fn run(config: EdgeConfig, file: &str) -> Result<(), RunError> {
     let source = opened.source(&board);
     let uplink = link::prepare(&config, source, opened.ours(), &board, tpm.clone())?;
     let (negotiator, publisher, desks, mail) = link::post_office(&config, &board)?;
-    let vouching = opened.vouching(&config, tpm, keys, &board);
+    let vouching = opened.vouching(&config, tpm, keys);
     let (submissions_out, submissions) = mpsc::channel(SUBMISSIONS_MAX);
     let intake = mqtt::prepare(&config, submissions_out, &board).await?;
     let signals = Signals::new().map_err(RunError::Signals)?;

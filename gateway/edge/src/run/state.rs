@@ -112,7 +112,6 @@ impl Opened {
         config: &EdgeConfig,
         tpm: Option<Tpm>,
         parties: TrustedKeys,
-        board: &Board,
     ) -> Vouching {
         let log = self.epoch.origin(&config.evidence.origin);
         let (disk, journal) = (self.log_disk.clone(), self.engine.reader());
@@ -128,7 +127,7 @@ impl Opened {
             None => (None, Vec::new()),
         };
         suspicions.extend(self.is_head_damaged.then_some(Suspicion::Head));
-        let exporter = self.exporter(config, board);
+        let exporter = self.exporter(config);
         Vouching { log, tpm, anchors, suspicions, mirroring, files, parties, exporter }
     }
 
@@ -165,7 +164,7 @@ impl Opened {
 
 impl Opened {
     /// What reads the spool for files on a medium.
-    fn exporter(&self, config: &EdgeConfig, board: &Board) -> SharedExporter<OsDisk> {
+    fn exporter(&self, config: &EdgeConfig) -> SharedExporter<OsDisk> {
         let clock = self.clock.clone();
         Arc::new(Mutex::new(Exporter {
             reader: self.engine.reader(),
@@ -175,7 +174,6 @@ impl Opened {
             door: self.door.clone(),
             vault: self.vault.clone(),
             clock: Box::new(move || clock.read()),
-            forfeits: board.forfeits.clone(),
         }))
     }
 }

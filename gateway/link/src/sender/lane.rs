@@ -67,11 +67,21 @@ impl Lane {
         self.sent = space;
     }
 
-    /// Once it has caught up while others have not, a lane takes the live pipe for good, as soon as nothing of it is
-    /// underway on the other: its batches never overtake each other.
+    /// Once it has caught up while others have not, a lane takes the live pipe, and once it is behind again the other
+    /// one; either as soon as nothing of it is underway: its batches never overtake each other.
     pub(super) fn next_pipe(&self, has_backlog: bool) -> Pipe {
-        let may_change = !self.is_pinned && !self.is_behind() && self.in_flight.is_empty();
-        if may_change && has_backlog { Pipe::Live } else { self.pipe }
+        match (self.is_pinned || !self.in_flight.is_empty(), self.is_behind()) {
+            (true, _) => self.pipe,
+            (false, true) => Pipe::Data,
+            (false, false) if has_backlog => Pipe::Live,
+            (false, false) => self.pipe,
+        }
+    }
+
+    /// It is behind on the live pipe, where no backlog belongs, and waits until nothing of it is underway.
+    pub(super) fn leaves_live(&self) -> bool {
+        let is_underway = !self.in_flight.is_empty();
+        self.pipe == Pipe::Live && self.is_behind() && !self.is_pinned && is_underway
     }
 
     pub(super) fn is_ready(&self) -> bool {

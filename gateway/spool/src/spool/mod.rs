@@ -391,7 +391,8 @@ impl<D: Disk> Spool<D> {
             };
             shared.segments.iter().find_map(held)
         };
-        let oldest = self.lanes(stream).filter_map(of_lane).min_by_key(|found| found.0);
+        // Of lanes that share a segment the older comes first, or the younger would keep it.
+        let oldest = self.lanes(stream).filter_map(of_lane).min_by_key(|found| (found.0, found.3));
         oldest.map(|(_, lane, last, newest)| (lane, last, newest))
     }
 
