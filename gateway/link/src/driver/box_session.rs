@@ -25,6 +25,8 @@ use tokio::time::Instant;
 
 /// What the transport holds beside what may be on the way, so that it never runs dry: a live batch waits behind it.
 const AHEAD_BYTES: u64 = 4 << 10;
+/// With longer round trips a live batch would wait longer behind what fills the holes than the link gains by it.
+const HOLE_RTT_MAX: Duration = Duration::from_millis(400);
 /// Most that it holds: memory of the box.
 const HELD_BYTES_MAX: u64 = 2 << 20;
 
@@ -358,8 +360,8 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Lets the transport hold what the link takes in a round trip and little more: what it holds is sent in the
     /// order in which it came. Where packets are lost, it keeps all that comes behind a lost one until that has come,
     /// which takes a round trip more.
-    fn bound_transport(&mut self, congestion_window: u64, is_lossy: bool) {
-        let behind_loss = if is_lossy { congestion_window } else { 0 };
+    fn bound_transport(&mut self, congestion_window: u64, has_holes: bool) {
+        let behind_loss = if has_holes { congestion_window } else { 0 };
         let bytes = congestion_window + congestion_window / 8 + AHEAD_BYTES + behind_loss;
         let bytes = bytes.min(HELD_BYTES_MAX);
         if bytes.abs_diff(self.held_bytes_max) > self.held_bytes_max / 8 {
@@ -371,7 +373,8 @@ impl<'a, S: BatchSource> BoxSession<'a, S> {
     /// Brings the counters of the status up to date.
     fn count(&mut self) {
         let stats = self.closing.connection.stats();
-        self.bound_transport(stats.window_bytes, stats.is_lossy);
+        let is_quick = stats.rtt.is_some_and(|rtt| rtt < HOLE_RTT_MAX);
+        self.bound_transport(stats.window_bytes, stats.is_lossy && is_quick);
         let takes = |rtt: Duration| SLOW_BYTES_PER_S * rtt.as_secs_f64();
         self.is_slow = stats.rtt.is_some_and(|rtt| precise(stats.window_bytes) < takes(rtt));
         let new = Reported {
