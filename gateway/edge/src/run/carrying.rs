@@ -103,6 +103,8 @@ enum RequestFault {
     Old,
     #[error("it is of schema {0}, and this release reads {SCHEMA}")]
     Schema(u32),
+    #[error("it does not say who asks as a commitment")]
+    Actor,
 }
 
 /// Why nothing came of a request.
@@ -172,6 +174,12 @@ impl CarryRequest {
         let request: Self = serde_json::from_slice(text)?;
         if request.schema != SCHEMA {
             return Err(RequestFault::Schema(request.schema));
+        }
+        // Else data would leave under an entry that names nobody.
+        if let CarryAsk::Export { actor: Some(actor), .. } = &request.ask
+            && Digest::from_hex(actor).is_none()
+        {
+            return Err(RequestFault::Actor);
         }
         let asked = WallTime::from_millis(request.asked_ms);
         if now.since(asked).max(asked.since(now)) > AGE_MAX {
