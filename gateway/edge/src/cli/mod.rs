@@ -35,6 +35,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Guankou (关口): collects, decides, records and forwards the readings of one site.
 ///
@@ -451,17 +454,23 @@ fn load(path: &Path) -> anyhow::Result<EdgeConfig> {
     Ok(config)
 }
 
+/// What is logged, by target and level. Without the patterns of `EnvFilter`, which cost a compiler of them.
+fn log_targets(usual: &str) -> anyhow::Result<Targets> {
+    let said = std::env::var_os("GUAN_LOG").map(|text| text.to_string_lossy().into_owned());
+    let text = said.as_deref().unwrap_or(usual);
+    text.parse().with_context(|| {
+        format!("GUAN_LOG is {text:?}; it has the form info,guan_link=debug: levels error, warn, info, debug, trace, off")
+    })
+}
+
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
-        // The TPM's library logs what we handle; what is left of it comes with our own errors.
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tss_esapi=off"));
+    // The TPM's library logs what we handle; what is left of it comes with our own errors.
+    let targets = log_targets("info,tss_esapi=off")?;
     let arena = arena::limit();
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
-        .init();
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(is_terminal).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(targets).init();
     if let Err(fault) = arena {
         tracing::warn!(%fault, "memory is taken from an arena for each thread: it costs some megabytes more");
     }

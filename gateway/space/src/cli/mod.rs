@@ -25,6 +25,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The space's end of Guankou (关口): receives, stores and exports what boxes deliver.
 #[derive(Parser)]
@@ -312,15 +315,21 @@ fn init(dir: &Path, id: &str, hosts: &[String], listen: &str) -> anyhow::Result<
     Ok(())
 }
 
+/// What is logged, by target and level.
+fn log_targets(usual: &str) -> anyhow::Result<Targets> {
+    let said = std::env::var_os("GUAN_LOG").map(|text| text.to_string_lossy().into_owned());
+    let text = said.as_deref().unwrap_or(usual);
+    text.parse().with_context(|| {
+        format!("GUAN_LOG is {text:?}; it has the form info,guan_space=debug: levels error, warn, info, debug, trace, off")
+    })
+}
+
 fn run(path: &Path) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("GUAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let targets = log_targets("info")?;
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
-        .init();
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(is_terminal).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(targets).init();
     let config = load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
     runtime.block_on(guan_space::run::run(config))?;
