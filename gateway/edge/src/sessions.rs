@@ -69,6 +69,8 @@ enum Operation {
     Forget = 2,
     Hold = 3,
     Release = 4,
+    /// Many ids of one client, whose name stands there once.
+    HoldAll = 5,
 }
 
 impl SessionLedger {
@@ -194,11 +196,21 @@ impl SessionLedger {
         order.sort_by_key(|(_, session)| session.used);
         for (client, session) in order {
             whole.note(Operation::Open, client, None);
-            for id in &session.held {
-                whole.note(Operation::Hold, client, Some(*id));
+            if !session.held.is_empty() {
+                whole.note_all(client, &session.held);
             }
         }
         whole.delta
+    }
+
+    fn note_all(&mut self, client: &str, ids: &BTreeSet<NonZeroU16>) {
+        let count = u16::try_from(ids.len()).expect("a set of u16 without 0");
+        let mut out = Writer::new();
+        out.u8(Operation::HoldAll as u8);
+        out.text(client);
+        out.u16(count);
+        ids.iter().for_each(|id| out.u16(id.get()));
+        self.delta.extend_from_slice(&out.finish());
     }
 
     fn evict(&mut self) -> Result<(), LedgerFull> {
@@ -254,6 +266,12 @@ impl SessionLedger {
             4 => {
                 let id = id()?;
                 self.release(&client, id);
+            }
+            5 => {
+                for _ in 0..reader.u16()? {
+                    let id = NonZeroU16::new(reader.u16()?).ok_or(fault.clone())?;
+                    self.hold(&client, id).map_err(full)?;
+                }
             }
             code => return Err(LedgerFault::Operation { code }),
         }
@@ -321,6 +339,26 @@ mod tests {
         assert_eq!(ledger.hold(&other, id(1)), Ok(false));
         ledger.release(&client, id(9));
         assert_eq!(ledger.hold(&other, id(2)), Ok(true));
+    }
+
+    /// Snapshots stand in the headers of segments, which hold 8 MiB.
+    #[test]
+    fn the_fullest_ledger_has_a_short_snapshot() {
+        let mut ledger = SessionLedger::default();
+        let client = |number: usize| Arc::from(format!("{number:0>CLIENT_ID_BYTES_MAX$}"));
+        for number in 0..SESSIONS_MAX {
+            ledger.open(&client(number)).unwrap();
+        }
+        for number in 1..=u16::MAX {
+            ledger.hold(&client(0), id(number)).unwrap();
+        }
+        ledger.hold(&client(1), id(1)).unwrap();
+        assert_eq!(ledger.hold(&client(1), id(2)), Err(LedgerFull::Ids));
+        let snapshot = ledger.snapshot();
+        assert!(snapshot.len() < 700 << 10, "{}", snapshot.len());
+        let again = SessionLedger::recover(&snapshot, &[] as &[Vec<u8>]).unwrap();
+        assert_eq!((again.held, again.len()), (HELD_IDS_MAX, SESSIONS_MAX));
+        assert_eq!(again.snapshot(), snapshot);
     }
 
     #[test]

@@ -359,7 +359,9 @@ impl<D: Disk, T> Engine<D, T> {
         plan: Arc<Plan>,
         parts: Parts<D>,
     ) -> Self {
-        let Parts { spool, evidence, memory, vault, door, entropy } = parts;
+        let Parts { mut spool, evidence, memory, vault, door, entropy } = parts;
+        // Else each start would carry the changes of all starts before it into its first segment.
+        spool.set_session_snapshot(memory.snapshot());
         door.set_lanes(memory.lanes.iter().map(|(number, lane)| (number, lane.clone())));
         let heard = Heard::of(config.surroundings);
         let mut engine = Self {

@@ -18,6 +18,7 @@ use guan_model::{
 };
 use guan_policy::{Contract, TrustedKeys, sign};
 use guan_spool::disk::SimDisk;
+use guan_spool::spool::contents;
 use guan_spool::{SpoolConfig, StreamConfig, WhenFull};
 use std::collections::BTreeSet;
 
@@ -292,6 +293,30 @@ fn a_held_packet_id_is_stored_once() {
     engine.apply(at(400), release).unwrap();
     send(&mut engine, 5);
     assert_eq!(rows(&engine), 1, "a released id is a new message");
+}
+
+/// What the sessions did in all starts before would else begin each segment, and outgrow its header in the end.
+#[test]
+fn starts_do_not_carry_on_what_sessions_did_before() {
+    let mut rig = Rig::new();
+    let client: Arc<str> = Arc::from("c");
+    let mut lengths = Vec::new();
+    for _ in 0..40 {
+        let mut engine = rig.start();
+        for number in 1..=20 {
+            let packet_id = NonZeroU16::new(number).unwrap();
+            let held = Some((client.clone(), packet_id));
+            let publication = Publication { held, rows: rows(1, 1), token: 1 };
+            engine.apply(at(100), Event::Publication(publication)).unwrap();
+            engine.apply(at(130), Event::Tick).unwrap();
+            let release = Event::Release { client: client.clone(), packet_id, token: 2 };
+            engine.apply(at(131), release).unwrap();
+            engine.apply(at(160), Event::Tick).unwrap();
+        }
+        drop(engine);
+        lengths.push(contents(&rig.spool_disk).unwrap().session_snapshot.len());
+    }
+    assert!(lengths.iter().all(|length| *length < 400), "{lengths:?}");
 }
 
 #[test]

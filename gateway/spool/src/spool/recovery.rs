@@ -66,7 +66,8 @@ impl<D: Disk> Spool<D> {
             staged: Summary::default(),
             staged_gaps: Vec::new(),
             cursor_moved: false,
-            session_snapshot_bytes: sessions.len(),
+            // What was read may be changes for the most part, of many starts: a long one asks for a snapshot at once.
+            session_snapshot_bytes: 0,
             sessions,
             staged_sessions: Vec::new(),
             last_wall: recovered.last_wall,
