@@ -39,6 +39,9 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 pub enum LogFileFault {
     #[error("the log's file {name} cannot be read or written: check the disk")]
     File { name: String, source: io::Error },
+    /// Says nothing about any file in it.
+    #[error("the folder of the log cannot be listed: check the disk")]
+    List { source: io::Error },
     #[error(
         "the log's bundle {name} is damaged: `guan run` gets it back from the space's mirror, and keeps the damaged \
          one for examination"
@@ -67,7 +70,7 @@ pub struct Bundles<D: Disk> {
 impl<D: Disk> Bundles<D> {
     /// Those of the newest epoch that the folder has.
     pub fn newest(disk: D) -> Result<Self, LogFileFault> {
-        let names = disk.list().map_err(|source| file_fault("", source))?;
+        let names = disk.list().map_err(|source| LogFileFault::List { source })?;
         let epochs = names.iter().filter_map(|name| epoch_of(name));
         let epoch = epochs.max().unwrap_or(Epoch::FIRST);
         Ok(Self { disk, epoch })
@@ -103,7 +106,7 @@ impl<D: Disk> Bundles<D> {
     }
 
     pub(crate) fn names(&self) -> Result<Vec<String>, LogFileFault> {
-        self.disk.list().map_err(|source| file_fault("", source))
+        self.disk.list().map_err(|source| LogFileFault::List { source })
     }
 
     /// A file of this epoch beside its bundles.

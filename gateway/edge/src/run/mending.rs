@@ -27,6 +27,10 @@ use tokio::sync::mpsc;
 /// In `box.state_dir`: made by `guan log scrub`, removed when the scrub has begun.
 pub const SCRUB_REQUEST_FILE: &str = "log-scrub.request";
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// From a look that could not be had to the next one.
+const AGAIN: Duration = Duration::from_secs(60);
+const UNLISTED: &str =
+    "the log's folder cannot be listed, so its bundles are looked at later: check the disk";
 /// Most bundles that the writer looks at in one go.
 const INSPECTED_MAX: usize = 64;
 
@@ -53,7 +57,13 @@ pub(super) struct Mending {
     scrub_interval: Option<Duration>,
     care: LogCare,
     refilling: Refilling,
+    /// Damaged bundles that earlier runs knew, and that are still to be looked at.
+    earlier: Vec<u64>,
     ended: Vec<Ended<OsDisk>>,
+    /// For ended epochs.
+    has_looked: bool,
+    /// Nothing is looked at before.
+    again: Duration,
     ticket: u32,
     session: u64,
     is_unsaved: bool,
@@ -81,19 +91,23 @@ impl Mending {
             scrub_interval: config.evidence.scrub_interval,
             care,
             refilling: Refilling::default(),
+            earlier: Vec::new(),
             ended: Vec::new(),
+            has_looked: false,
+            again: Duration::ZERO,
             ticket: 0,
             session: 0,
-            is_unsaved: false,
+            is_unsaved: true,
         }
     }
 
     pub(super) async fn run(mut self) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        if !self.begin().await {
-            return;
+        for number in std::mem::take(&mut self.files.damaged) {
+            self.remember(number);
         }
+        self.earlier = self.care.damaged();
         let mut is_linked = true;
         loop {
             tokio::select! {
@@ -107,7 +121,7 @@ impl Mending {
                     None => is_linked = false,
                 },
                 _ = look.tick() => {
-                    if !self.scrub().await {
+                    if !self.look().await {
                         return;
                     }
                 }
@@ -119,23 +133,30 @@ impl Mending {
         }
     }
 
-    /// What earlier runs left. `false`, here and below: the writer is gone.
-    async fn begin(&mut self) -> bool {
-        for number in std::mem::take(&mut self.files.damaged) {
-            self.remember(number);
+    /// What earlier runs left, then the scrub. `false`, here and below: the writer is gone.
+    async fn look(&mut self) -> bool {
+        let now = self.board.clock.read().monotonic;
+        if now < self.again {
+            return true;
         }
-        let known = self.care.damaged();
-        let suspects: Vec<Suspect> =
-            known.into_iter().map(|number| Suspect { number, is_told: true }).collect();
-        for some in suspects.chunks(INSPECTED_MAX) {
-            if !self.inspect(some.to_vec()).await {
-                return false;
+        while !self.earlier.is_empty() {
+            let rest = self.earlier.split_off(self.earlier.len().min(INSPECTED_MAX));
+            let told = |number: &u64| Suspect { number: *number, is_told: true };
+            match self.inspect(self.earlier.iter().map(told).collect()).await {
+                None => return false,
+                Some(true) => self.earlier = rest,
+                Some(false) => {
+                    self.earlier.extend(rest);
+                    let known = self.care.damaged();
+                    self.earlier.retain(|number| known.contains(number));
+                    return true;
+                }
             }
         }
-        self.find_ended().await && {
-            self.save();
-            true
+        if !std::mem::replace(&mut self.has_looked, true) && !self.find_ended().await {
+            return false;
         }
+        self.scrub().await
     }
 
     fn remember(&mut self, number: u64) {
@@ -153,14 +174,22 @@ impl Mending {
         Range { origin: self.origin.clone(), from, end: through + 1 }
     }
 
-    /// Has the writer look at bundles, and wants those back that are damaged.
-    async fn inspect(&mut self, suspects: Vec<Suspect>) -> bool {
-        if suspects.is_empty() {
-            return true;
+    /// `true`: the folder cannot be listed now, and nothing is looked at for a while.
+    fn is_put_off(&mut self, is_unlisted: bool) -> bool {
+        if is_unlisted {
+            self.again = self.board.clock.read().monotonic + AGAIN;
+            self.board.alarm(UNLISTED.to_owned());
         }
-        let Some(seen) = self.scribe.inspect(&self.board, suspects, None).await else {
-            return false;
-        };
+        is_unlisted
+    }
+
+    /// Has the writer look at bundles, and wants those back that are damaged. Whether all were looked at; `None`:
+    /// the writer is gone.
+    async fn inspect(&mut self, suspects: Vec<Suspect>) -> Option<bool> {
+        if suspects.is_empty() {
+            return Some(true);
+        }
+        let seen = self.scribe.inspect(&self.board, suspects, None).await?;
         for number in seen.whole {
             self.settle(number);
         }
@@ -172,7 +201,7 @@ impl Mending {
             }
         }
         self.show();
-        true
+        Some(!self.is_put_off(seen.is_unlisted))
     }
 
     /// A bundle is as it was.
@@ -401,13 +430,19 @@ impl Mending {
         let Some(seen) = self.scribe.inspect(&self.board, Vec::new(), Some(from)).await else {
             return false;
         };
+        if self.is_put_off(seen.is_unlisted) {
+            return true;
+        }
         let bundles = self.bundles.clone();
         let looked = tokio::task::spawn_blocking(move || scrubbing::look(&bundles, &seen.roots));
         let Ok(Looked { next, suspects }) = looked.await else { return true };
         let known = self.care.damaged();
         let told = |number| Suspect { number, is_told: known.contains(&number) };
-        if !self.inspect(suspects.iter().copied().map(told).collect()).await {
-            return false;
+        match self.inspect(suspects.iter().copied().map(told).collect()).await {
+            None => return false,
+            // This step once more.
+            Some(false) => return true,
+            Some(true) => {}
         }
         match next {
             Some(next) => {
