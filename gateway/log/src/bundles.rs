@@ -14,7 +14,7 @@
 //! (`recovery`).
 
 use crate::place::{EPOCHS_MAX, Epoch};
-use crate::refill::DAMAGED_MARK;
+use crate::refill::SetAside;
 use bytes::Bytes;
 use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
 use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, bundle_root, leaf_hash};
@@ -89,7 +89,7 @@ impl<D: Disk> Bundles<D> {
         self.epoch
     }
 
-    fn name(&self, what: &str) -> String {
+    pub(crate) fn name(&self, what: &str) -> String {
         format!("{}{what}", self.epoch.file_prefix())
     }
 
@@ -123,12 +123,16 @@ impl<D: Disk> Bundles<D> {
         self.read(&self.bundle_name(number))
     }
 
-    /// A bundle that nothing vouches for stays under another name.
-    pub(crate) fn take_away(&self, number: u64) -> Result<(), LogFileFault> {
+    /// A bundle that nothing vouches for stays under another name, as long as there is room for such.
+    pub(crate) fn take_away(&self, number: u64) -> Result<SetAside, LogFileFault> {
         let name = self.bundle_name(number);
-        let moved = self.disk.rename(&name, &self.name(&format!("{DAMAGED_MARK}{number:016}")));
-        let moved = moved.and_then(|()| self.disk.sync_directory());
-        moved.map_err(|source| file_fault(&name, source))
+        let (gone, set_aside) = match self.aside(number)? {
+            Some(aside) => (self.disk.rename(&name, &self.name(&aside)), SetAside::Kept),
+            None => (self.disk.remove(&name), SetAside::Full),
+        };
+        let gone = gone.and_then(|()| self.disk.sync_directory());
+        gone.map_err(|source| file_fault(&name, source))?;
+        Ok(set_aside)
     }
 
     /// Numbers of the bundles that are there, ascending.

@@ -17,7 +17,9 @@ use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::{GapReason, LeafBody, Note, Refill};
 use guan_link::Letter;
 use guan_link::driver::{LinkState, describe};
-use guan_log::{Bundles, ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Epoch, EvidenceLog};
+use guan_log::{
+    Bundles, DAMAGED_KEPT_MAX, ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Epoch, EvidenceLog,
+};
 use guan_model::Digest;
 use guan_spool::OsDisk;
 use std::path::PathBuf;
@@ -391,10 +393,17 @@ impl Mending {
         });
         let Ok((ended, outcome)) = written.await else { return true };
         match outcome {
-            Ok(root) => {
+            Ok(returned) => {
                 let (epoch, about) = (ended.epoch().number(), (range.from, range.end));
                 self.refilling.forget(&range);
-                if !self.note_ended(epoch, about, root).await {
+                if returned.not_kept > 0 {
+                    self.board.alarm(format!(
+                        "{} damaged files of {} were not kept: {DAMAGED_KEPT_MAX} are there already; take them from \
+                         the folder of the log",
+                        returned.not_kept, range.origin
+                    ));
+                }
+                if !self.note_ended(epoch, about, returned.root).await {
                     return false;
                 }
                 self.care.remove_ended(epoch);
