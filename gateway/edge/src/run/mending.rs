@@ -62,8 +62,7 @@ pub(super) struct Mending {
     /// Damaged bundles that earlier runs knew, and that are still to be looked at.
     earlier: Vec<u64>,
     ended: Vec<Ended<OsDisk>>,
-    /// For ended epochs.
-    has_looked: bool,
+    search: Search,
     /// Nothing is looked at before.
     again: Duration,
     ticket: u32,
@@ -95,7 +94,7 @@ impl Mending {
             refilling: Refilling::default(),
             earlier: Vec::new(),
             ended: Vec::new(),
-            has_looked: false,
+            search: Search::Due(Duration::ZERO),
             again: Duration::ZERO,
             ticket: 0,
             session: 0,
@@ -155,7 +154,7 @@ impl Mending {
                 }
             }
         }
-        if !std::mem::replace(&mut self.has_looked, true) && !self.find_ended().await {
+        if self.search.is_due(now, || self.space_keys().is_some()) && !self.find_ended(now).await {
             return false;
         }
         self.scrub().await
@@ -303,9 +302,41 @@ impl Mending {
     }
 }
 
+/// When ended epochs that lack leaves are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    Due(Duration),
+    /// The witness whose word counts is not known before the first session.
+    NeedsKeys,
+    /// All that lack leaves are known.
+    Done,
+}
+
+impl Search {
+    fn is_due(self, now: Duration, has_keys: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Due(moment) => now >= moment,
+            Self::NeedsKeys => has_keys(),
+            Self::Done => false,
+        }
+    }
+}
+
+fn range_of(ended: &Ended<OsDisk>) -> Range {
+    let (from, end) = ended.wanted();
+    Range { origin: ended.origin().to_owned(), from, end }
+}
+
 /// Epochs that have ended.
 impl Mending {
-    async fn find_ended(&mut self) -> bool {
+    fn space_keys(&self) -> Option<SpaceKeys> {
+        let text = std::fs::read_to_string(self.state_dir.join(SPACE_KEYS_FILE)).ok()?;
+        SpaceKeys::parse(&text)
+    }
+
+    /// What was found before is found anew, with all its attempts.
+    async fn find_ended(&mut self, now: Duration) -> bool {
+        self.search = Search::Due(now + AGAIN);
         let Some(lineage) = self.board.keys.borrow().as_ref().map(|keys| keys.lineage.clone())
         else {
             return true;
@@ -322,42 +353,53 @@ impl Mending {
             }
             Err(_) => return true,
         };
-        let keys = std::fs::read_to_string(self.state_dir.join(SPACE_KEYS_FILE)).ok();
-        let keys = keys.and_then(|text| SpaceKeys::parse(&text));
-        for ended in lacking {
-            let (from, end) = ended.wanted();
-            let note = Note::parse(ended.note()).ok();
-            let is_cosigned = keys
-                .as_ref()
-                .zip(note)
-                .is_some_and(|(keys, note)| note.verify(&keys.witness).is_ok());
-            let range = Range { origin: ended.origin().to_owned(), from, end };
-            if !is_cosigned {
-                let text =
-                    "the witness that this box knows has not cosigned the head that was kept";
-                self.board.alarm(format!("{} stays short: {text}", ended.origin()));
-            } else if !self.refilling.want(range) {
-                self.board.alarm(format!(
-                    "{} stays short: entries {from} to {} are missing, and at most {ENDED_LEAVES_MAX} come back; \
-                     `guan-space log export` at the space has them",
-                    ended.origin(),
-                    end.saturating_sub(1)
-                ));
-            } else {
-                let (epoch, root) = (ended.epoch().number(), ended.root().to_string());
-                self.care.add_ended(EndedLoss { epoch, from, end, root });
-                self.ended.push(ended);
-            }
+        for ended in std::mem::take(&mut self.ended) {
+            self.refilling.forget(&range_of(&ended));
         }
-        self.tell_of_earlier().await
+        self.is_unsaved = true;
+        let epochs: Vec<u16> = lacking.iter().map(|one| one.epoch().number()).collect();
+        let keys = self.space_keys();
+        self.search = match keys.is_none() && !lacking.is_empty() {
+            true => Search::NeedsKeys,
+            false => Search::Done,
+        };
+        lacking.into_iter().for_each(|ended| self.want_ended(now, keys.as_ref(), ended));
+        self.tell_of_earlier(&epochs).await
+    }
+
+    fn want_ended(&mut self, now: Duration, keys: Option<&SpaceKeys>, ended: Ended<OsDisk>) {
+        let range = range_of(&ended);
+        let Range { from, end, .. } = range;
+        let stays_short = format!("{} stays short", ended.origin());
+        let Some(keys) = keys else {
+            let text = "until a session has shown the key of the space's witness";
+            return self.board.alarm(format!("{stays_short} {text}"));
+        };
+        let note = Note::parse(ended.note());
+        if !note.is_ok_and(|note| note.verify(&keys.witness).is_ok()) {
+            let text = "the witness that this box knows has not cosigned the head that was kept";
+            self.board.alarm(format!("{stays_short}: {text}"));
+        } else if ended.is_too_much() {
+            self.board.alarm(format!(
+                "{stays_short}: entries {from} to {} are missing, and at most {ENDED_LEAVES_MAX} come back; \
+                 `guan-space log export` at the space has them",
+                end.saturating_sub(1)
+            ));
+        } else if !self.refilling.want(range) {
+            self.search = Search::Due(now + AGAIN);
+            self.board.alarm(format!("{stays_short} until other entries that rotted are back"));
+        } else {
+            let (epoch, root) = (ended.epoch().number(), ended.root().to_string());
+            self.care.add_ended(EndedLoss { epoch, from, end, root });
+            self.ended.push(ended);
+        }
     }
 
     /// Leaves that are back, and of which an earlier run did not live to say so.
-    async fn tell_of_earlier(&mut self) -> bool {
+    async fn tell_of_earlier(&mut self, lacking: &[u16]) -> bool {
         let oldest = usize::from(self.files.epoch.number()).saturating_sub(ENDED_EPOCHS_MAX);
         for loss in self.care.ended().to_vec() {
-            let is_lacking = self.ended.iter().any(|one| one.epoch().number() == loss.epoch);
-            if is_lacking {
+            if lacking.contains(&loss.epoch) {
                 continue;
             }
             if usize::from(loss.epoch) >= oldest
@@ -391,7 +433,10 @@ impl Mending {
             let outcome = ended.refill(&leaves);
             (ended, outcome)
         });
-        let Ok((ended, outcome)) = written.await else { return true };
+        let Ok((ended, outcome)) = written.await else {
+            self.search = Search::Due(self.board.clock.read().monotonic + AGAIN);
+            return true;
+        };
         match outcome {
             Ok(returned) => {
                 let (epoch, about) = (ended.epoch().number(), (range.from, range.end));
@@ -432,6 +477,7 @@ impl Mending {
             Some(next) => next,
             None => {
                 self.care.begin_scrub(now);
+                self.search = Search::Due(Duration::ZERO);
                 0
             }
         };
