@@ -106,15 +106,20 @@ fn read(path: &Path, bytes_max: usize) -> Result<String, AskFault> {
     read().map_err(|source| AskFault::File { path: path.to_owned(), source })
 }
 
+/// The authority by which answers must hold, if the configuration names its certificate.
+pub fn authority_of(config: &TimestampConfig) -> Result<Option<Authority>, AskFault> {
+    let authority = config.authority_file.as_deref().map(|path| {
+        let fault = |source| AskFault::Authority { path: path.to_owned(), source };
+        // In PEM, with room for the text that tools put before it.
+        Authority::from_pem(&read(path, CERTIFICATE_BYTES_MAX * 4)?).map_err(fault)
+    });
+    authority.transpose()
+}
+
 impl AuthorityClient {
     /// Reads the certificates that the configuration names; `now` judges those of the server.
     pub fn new(config: &TimestampConfig, now: WallTime) -> Result<Self, AskFault> {
-        let authority = config.authority_file.as_deref().map(|path| {
-            let fault = |source| AskFault::Authority { path: path.to_owned(), source };
-            // In PEM, with room for the text that tools put before it.
-            Authority::from_pem(&read(path, CERTIFICATE_BYTES_MAX * 4)?).map_err(fault)
-        });
-        let authority = authority.transpose()?;
+        let authority = authority_of(config)?;
         let tls = config.ca_file.as_deref().filter(|_| config.url.is_tls).map(|path| {
             let fault = |source| AskFault::Certificates { path: path.to_owned(), source };
             let roots = read_certificates(&read(path, CA_BYTES_MAX)?).map_err(fault)?;
