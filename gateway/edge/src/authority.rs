@@ -61,8 +61,13 @@ pub enum AskFault {
     Roots { path: PathBuf, source: TlsFault },
     #[error("the system gives no random numbers")]
     Random,
-    #[error("{host} cannot be reached, or its certificate is not one of timestamp_ca_file's")]
+    #[error("{host} cannot be reached")]
     Connect { host: String, source: io::Error },
+    #[error(
+        "whoever answers at {host} does not prove to be it by the certificates in timestamp_ca_file, and was asked \
+         nothing"
+    )]
+    Stranger { host: String, source: io::Error },
     #[error("it has not answered within {} s", ASK_TIME_MAX.as_secs())]
     Silence,
     #[error("it went away, sent more than {ASK_BYTES_MAX} bytes, or does not speak HTTP")]
@@ -158,7 +163,9 @@ impl AuthorityClient {
         let Some(tls) = &self.tls else { return self.exchange(stream, query).await };
         let name = ServerName::try_from(self.url.host.clone())
             .map_err(|bad| fault(io::Error::new(io::ErrorKind::InvalidInput, bad)))?;
-        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(fault)?;
+        let stranger = |source| AskFault::Stranger { host: host.clone(), source };
+        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
+        let stream = stream.map_err(stranger)?;
         self.exchange(stream, query).await
     }
 
