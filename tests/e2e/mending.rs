@@ -159,6 +159,40 @@ fn a_start_remembers_what_is_damaged_until_it_is_back() {
     rig.check_log();
 }
 
+/// What an epoch lost is asked for again when there is something new: the witness's key, which a start without a
+/// link did not know, and a mirror that has the entries, once somebody asks for a scrub.
+#[test]
+fn a_start_that_cannot_ask_is_not_the_last_word() {
+    let Some(mut rig) = mirrored() else { return };
+    rig.kill_guan();
+    rig.stop_space();
+    let state = rig.stage.folder.join("box/state");
+    std::fs::remove_dir_all(state.join("spool")).unwrap();
+    std::fs::remove_file(state.join("space-log-keys")).unwrap();
+    let (mirror, away) = (mirror_folder(&rig), rig.stage.folder.join("mirror-away"));
+    std::fs::rename(&mirror, &away).unwrap();
+    rig.start_guan();
+    wait_for("the epoch to stay short", || alarms(&rig).contains("shown the key of the space's"));
+    rig.start_space();
+    wait_for("the mirror to be asked in vain", || alarms(&rig).contains("do not come back"));
+    rig.stop_space();
+    // Nor does a start that knows of the loss take what it cannot ask for as back.
+    rig.kill_guan();
+    std::fs::remove_file(state.join("space-log-keys")).unwrap();
+    rig.start_guan();
+    wait_for("the epoch to stay short", || alarms(&rig).contains("shown the key of the space's"));
+    let _ = std::fs::remove_dir_all(&mirror);
+    std::fs::rename(&away, &mirror).unwrap();
+    rig.start_space();
+    scrub(&rig);
+    let told = || gaps(&rig).iter().filter(|gap| gap["refilled_epoch"] == 1).count();
+    wait_for("the lost entries to come back", || told() > 0);
+    assert!(is_verified(&rig, &["--epoch", "1"]), "it is told when they are back, and not before");
+    assert_eq!(told(), 1);
+    rig.stop_guan();
+    rig.check_log();
+}
+
 /// The journal is gone with entries that were cosigned: the log goes on as another epoch at once, without a link,
 /// and the one that lost them gets them back when there is one.
 #[test]

@@ -4,10 +4,13 @@ use super::{DATASET, TOPIC, payload};
 use crate::forgetting::acted;
 use crate::rig::{Rig, mosquitto_pub, often, programs, wait_for};
 use guan_evidence::timestamp::TOKEN_BYTES_MAX;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::PrivateKeyDer;
 use serde_json::Value;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +39,44 @@ struct Authority {
     url: String,
     mood: Arc<Mutex<Mood>>,
     asked: Arc<AtomicU64>,
+    /// What the server shows, over TLS.
+    shown: Shown,
+}
+
+/// `None`: it speaks no TLS.
+type Shown = Arc<Mutex<Option<Arc<ServerConfig>>>>;
+
+/// A connection to the box.
+trait Line: Read + Write + Send {}
+impl<T: Read + Write + Send> Line for T {}
+
+/// A CA of servers.
+struct Servers {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Servers {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(vec![]).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = ca.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(ca, key) }
+    }
+
+    /// What a server of this name shows.
+    fn server(&self, name: &str) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            ServerConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth();
+        Arc::new(config.with_single_cert(vec![leaf], key).unwrap())
+    }
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) -> Option<bool> {
@@ -63,10 +104,22 @@ impl Authority {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/tsr", listener.local_addr().unwrap());
         let (mood, asked) = (Arc::new(Mutex::new(Mood::Right)), Arc::new(AtomicU64::new(0)));
-        let server = Server { folder: folder.clone(), mood: mood.clone(), held: Vec::new() };
+        let shown = Shown::default();
+        let server = Server {
+            folder: folder.clone(),
+            mood: mood.clone(),
+            shown: shown.clone(),
+            held: Vec::new(),
+        };
         let counted = asked.clone();
         std::thread::spawn(move || server.run(&listener, &counted));
-        Some(Self { folder, url, mood, asked })
+        Some(Self { folder, url, mood, asked, shown })
+    }
+
+    /// From now on over TLS, as somebody.
+    fn show(&mut self, server: Arc<ServerConfig>) {
+        *self.shown.lock().unwrap() = Some(server);
+        self.url = self.url.replace("http://127.0.0.1", "https://localhost");
     }
 
     fn set(&self, mood: Mood) {
@@ -91,15 +144,25 @@ impl Authority {
 struct Server {
     folder: PathBuf,
     mood: Arc<Mutex<Mood>>,
+    shown: Shown,
     /// Connections that are left open without a word.
-    held: Vec<TcpStream>,
+    held: Vec<Box<dyn Line>>,
 }
 
 impl Server {
     fn run(mut self, listener: &TcpListener, asked: &AtomicU64) {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let query = query(&mut stream);
+            let stream = stream.unwrap();
+            let shown = self.shown.lock().unwrap().clone();
+            let mut stream: Box<dyn Line> = match shown {
+                None => Box::new(stream),
+                Some(shown) => {
+                    let tls = ServerConnection::new(shown).unwrap();
+                    Box::new(StreamOwned::new(tls, stream))
+                }
+            };
+            // Who does not know this server leaves before the request.
+            let Some(query) = query(&mut stream) else { continue };
             asked.fetch_add(1, Ordering::SeqCst);
             let mood = *self.mood.lock().unwrap();
             match mood {
@@ -134,12 +197,15 @@ impl Server {
     }
 }
 
-/// The body of a request, which is a query of time stamps.
-fn query(stream: &mut TcpStream) -> Vec<u8> {
+/// The body of a request, which is a query of time stamps; `None`: not a byte of one came.
+fn query(stream: &mut impl Line) -> Option<Vec<u8>> {
     let (mut read, mut some) = (Vec::new(), [0; 1024]);
     loop {
-        let count = stream.read(&mut some).unwrap();
-        assert!(count > 0, "the request ends early");
+        let count = stream.read(&mut some).unwrap_or(0);
+        if count == 0 {
+            assert!(read.is_empty(), "the request ends early");
+            return None;
+        }
         read.extend_from_slice(&some[..count]);
         let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&read[..at]).to_lowercase();
@@ -148,20 +214,21 @@ fn query(stream: &mut TcpStream) -> Vec<u8> {
         if read.len() >= at + 4 + length {
             assert!(head.starts_with("post /tsr http/1.1"), "{head}");
             assert!(head.contains("content-type: application/timestamp-query"), "{head}");
-            return read[at + 4..].to_vec();
+            return Some(read[at + 4..].to_vec());
         }
     }
 }
 
 /// The box may have gone away meanwhile.
-fn put(stream: &mut TcpStream, status: &str, media: &str, body: &[u8]) {
+fn put(stream: &mut impl Line, status: &str, media: &str, body: &[u8]) {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let _ = stream.flush();
 }
 
-fn reply(stream: &mut TcpStream, body: &[u8]) {
+fn reply(stream: &mut impl Line, body: &[u8]) {
     put(stream, "200 OK", "application/timestamp-reply", body);
 }
 
@@ -217,6 +284,44 @@ fn a_box_has_its_log_stamped() {
     rig.kill_and_restart_guan();
     wait_for("the status to say so", || evidence(&rig)["stamped"][0] == sent["size"]);
     assert_eq!(authority.asked(), 2, "its interval is a day");
+    rig.stop_guan();
+    rig.check_log();
+}
+
+/// Over TLS: a server that the configured certificates vouch for is asked. Any other is told and not shown the request:
+/// one of another CA, and one of this CA with another name.
+#[test]
+fn an_authority_over_tls_is_known_by_its_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut authority) = Authority::start(folder.path().join("tsa")) else { return };
+    let (known, other) = (Servers::new(), Servers::new());
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, &known.pem).unwrap();
+    authority.show(other.server("localhost"));
+    let keys = format!("{}timestamp_ca_file = {file:?}\n", authority.keys());
+    let mut rig = Rig::start(|text| often(text) + &keys);
+    wait_for("the stranger to be told", || evidence(&rig)["stamp_fault"].is_string());
+    let alarms = rig.status()["alarms"].to_string();
+    assert!(alarms.contains("does not prove to be it by the certificates"), "{alarms}");
+    assert!(
+        alarms.contains("https://localhost:") && alarms.contains("invalid peer certificate"),
+        "{alarms}"
+    );
+    authority.show(known.server("elsewhere"));
+    let said = send(&rig).unwrap_err();
+    assert!(said.contains("does not prove to be it") && said.contains("not valid for"), "{said}");
+    assert_eq!((authority.asked(), kept(&rig)), (0, 0));
+    authority.show(known.server("localhost"));
+    let sent = send(&rig).unwrap();
+    let found = (authority.asked(), kept(&rig));
+    assert_eq!((&sent["checked"], found), (&true.into(), (1, 1)), "{sent}");
+    // The box itself, from a start on: its next try is a minute off.
+    rig.stop_guan();
+    fs::remove_dir_all(rig.stage.folder.join("box/state/timestamps")).unwrap();
+    rig.start_guan();
+    wait_for("a time stamp", || evidence(&rig)["stamped"][0].as_u64().is_some());
+    assert_eq!((authority.asked(), evidence(&rig)["stamp_fault"].clone()), (2, Value::Null));
+    assert_eq!(judge(&rig, &authority)["holds"], true);
     rig.stop_guan();
     rig.check_log();
 }

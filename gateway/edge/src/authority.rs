@@ -61,8 +61,13 @@ pub enum AskFault {
     Roots { path: PathBuf, source: TlsFault },
     #[error("the system gives no random numbers")]
     Random,
-    #[error("{host} cannot be reached, or its certificate is not one of timestamp_ca_file's")]
+    #[error("{host} cannot be reached")]
     Connect { host: String, source: io::Error },
+    #[error(
+        "whoever answers at {host} does not prove to be it by the certificates in timestamp_ca_file, and was asked \
+         nothing"
+    )]
+    Stranger { host: String, source: io::Error },
     #[error("it has not answered within {} s", ASK_TIME_MAX.as_secs())]
     Silence,
     #[error("it went away, sent more than {ASK_BYTES_MAX} bytes, or does not speak HTTP")]
@@ -106,15 +111,20 @@ fn read(path: &Path, bytes_max: usize) -> Result<String, AskFault> {
     read().map_err(|source| AskFault::File { path: path.to_owned(), source })
 }
 
+/// The authority by which answers must hold, if the configuration names its certificate.
+pub fn authority_of(config: &TimestampConfig) -> Result<Option<Authority>, AskFault> {
+    let authority = config.authority_file.as_deref().map(|path| {
+        let fault = |source| AskFault::Authority { path: path.to_owned(), source };
+        // In PEM, with room for the text that tools put before it.
+        Authority::from_pem(&read(path, CERTIFICATE_BYTES_MAX * 4)?).map_err(fault)
+    });
+    authority.transpose()
+}
+
 impl AuthorityClient {
     /// Reads the certificates that the configuration names; `now` judges those of the server.
     pub fn new(config: &TimestampConfig, now: WallTime) -> Result<Self, AskFault> {
-        let authority = config.authority_file.as_deref().map(|path| {
-            let fault = |source| AskFault::Authority { path: path.to_owned(), source };
-            // In PEM, with room for the text that tools put before it.
-            Authority::from_pem(&read(path, CERTIFICATE_BYTES_MAX * 4)?).map_err(fault)
-        });
-        let authority = authority.transpose()?;
+        let authority = authority_of(config)?;
         let tls = config.ca_file.as_deref().filter(|_| config.url.is_tls).map(|path| {
             let fault = |source| AskFault::Certificates { path: path.to_owned(), source };
             let roots = read_certificates(&read(path, CA_BYTES_MAX)?).map_err(fault)?;
@@ -153,7 +163,9 @@ impl AuthorityClient {
         let Some(tls) = &self.tls else { return self.exchange(stream, query).await };
         let name = ServerName::try_from(self.url.host.clone())
             .map_err(|bad| fault(io::Error::new(io::ErrorKind::InvalidInput, bad)))?;
-        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(fault)?;
+        let stranger = |source| AskFault::Stranger { host: host.clone(), source };
+        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
+        let stream = stream.map_err(stranger)?;
         self.exchange(stream, query).await
     }
 

@@ -10,11 +10,11 @@ use guan_evidence::dossier::Stamp;
 use guan_evidence::timestamp::{TOKEN_BYTES_MAX, Token};
 use guan_evidence::{CHECKPOINT_BYTES_MAX, Checkpoint};
 use guan_log::Epoch;
-use guan_model::Digest;
+use guan_model::{Digest, WallTime};
 use guan_spool::{Disk, OsDisk, read_file, replace_file};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// In `box.state_dir`.
 pub const STAMPS_DIR: &str = "timestamps";
@@ -89,6 +89,15 @@ impl Stamps<OsDisk> {
             Ok(disk) => Ok(Self { disk, path, origin: origin.to_owned() }),
             Err(source) => Err(StampsFault::File { path, source }),
         }
+    }
+}
+
+impl Stamps<OsDisk> {
+    /// When an answer was kept, by the clock of the box at that time.
+    pub fn kept_at(&self, place: &Place) -> Option<WallTime> {
+        let file = std::fs::metadata(self.path.join(place.file(ANSWER))).ok()?;
+        let since = file.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(WallTime::from_seconds(i64::try_from(since.as_secs()).ok()?))
     }
 }
 
@@ -180,14 +189,19 @@ impl<D: Disk> Stamps<D> {
         read_file(&self.disk, &name, TOKEN_BYTES_MAX).map_err(self.fault(&name))
     }
 
-    /// Size of the newest stamped head of this epoch, and when that was by the authority's clock, in seconds since
-    /// 1970.
-    pub fn newest(&self, epoch: Epoch) -> Result<Option<(u64, i64)>, StampsFault> {
+    /// The newest stamped head of this epoch whose answer counts, and when that was by the authority's clock, in
+    /// seconds since 1970.
+    pub fn newest(
+        &self,
+        epoch: Epoch,
+        counts: impl Fn(&Token) -> bool,
+    ) -> Result<Option<(Place, i64)>, StampsFault> {
         let places = self.places(ANSWER)?;
         let mut places = places.into_iter().rev().filter(|place| place.epoch == Some(epoch));
         Ok(places.find_map(|place| {
             let answer = self.answer(&place).ok()?;
-            Some((place.size, Token::parse(&answer).ok()?.seconds))
+            let token = Token::parse(&answer).ok().filter(&counts)?;
+            Some((place, token.seconds))
         }))
     }
 }
@@ -278,13 +292,18 @@ mod tests {
             let place = stamps.put_head(&text(origin, size, 0)).unwrap();
             stamps.put_answer(&place, answer).unwrap();
         };
-        assert_eq!(stamps.newest(Epoch::FIRST).unwrap(), None);
+        assert_eq!(stamps.newest(Epoch::FIRST, |_| true).unwrap(), None);
         put(ORIGIN, 10, &token);
         put(ORIGIN, 11, b"no answer");
         put("guan/box-7/e2", 12, &token);
-        let (size, seconds) = stamps.newest(Epoch::FIRST).unwrap().unwrap();
-        assert_eq!(size, 10);
+        let (place, seconds) = stamps.newest(Epoch::FIRST, |_| true).unwrap().unwrap();
+        assert_eq!(place.size, 10);
         assert!((1_795_000_000..1_796_000_000).contains(&seconds));
+        // One that does not count leaves the place to an earlier one.
+        put(ORIGIN, 9, &token);
+        let asked = std::cell::Cell::new(0);
+        let not_first = |_: &Token| asked.replace(asked.get() + 1) > 0;
+        assert_eq!(stamps.newest(Epoch::FIRST, not_first).unwrap().unwrap().0.size, 9);
     }
 
     #[test]
@@ -296,5 +315,11 @@ mod tests {
         let reader = Stamps::reader(folder.path(), ORIGIN).unwrap().unwrap();
         assert_eq!(reader.places(HEAD).unwrap().len(), 1);
         assert!(reader.put_head(&text(ORIGIN, 4, 0)).is_err());
+        let place = Place::new(Epoch::FIRST, 3);
+        assert_eq!(reader.kept_at(&place), None);
+        writer.put_answer(&place, b"a").unwrap();
+        let file = std::fs::File::open(folder.path().join("timestamps/1-3.tsr")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(77)).unwrap();
+        assert_eq!(reader.kept_at(&place), Some(WallTime::from_seconds(77)));
     }
 }

@@ -6,7 +6,7 @@ use crate::vault::{Vault, VaultFault};
 use crate::writer::Cursors;
 use bytes::Bytes;
 use guan_link::driver::{BatchSource, ReadFault};
-use guan_link::{EncodedBatch, Gap, Item, Kept, StreamRange};
+use guan_link::{EncodedBatch, Gap, Item, Kept, STREAMS_MAX, StreamRange};
 use guan_model::{BatchSeq, Now, SpoolId, StreamId};
 use guan_policy::Leave;
 use guan_spool::{Disk, Item as Stored, SpoolError, SpoolReader, StoredBatch};
@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 /// Lanes that are offered before anything is in them, so that a new contract needs no new session.
 const SPARE_LANES: u16 = 16;
+/// A session offers everything that the spool holds.
+const _: () = assert!(guan_spool::spool::LANES_MAX <= STREAMS_MAX);
 
 /// Why the next batch cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -72,20 +74,8 @@ impl<D: Disk> SpoolSource<D> {
         }
     }
 
-    /// Streams that hold something or did, those of the configuration, and some to spare.
     fn offer(&self) -> BTreeSet<StreamId> {
-        let mut offer: BTreeSet<StreamId> = self.reader.streams().into_iter().collect();
-        let highest = offer.iter().map(|stream| stream.lane()).max().unwrap_or(0);
-        // Each open lane may get a second side.
-        let highest = highest.max(self.doorway.door.lanes() * 2);
-        let lanes = 0..(highest + SPARE_LANES).min(StreamId::LANES);
-        for stream in &self.streams {
-            let spare = lanes.clone().map(|lane| StreamId::of(stream.class(), lane));
-            let room = guan_link::STREAMS_MAX - offer.len();
-            let spare: Vec<StreamId> = spare.filter(|id| !offer.contains(id)).take(room).collect();
-            offer.extend(spare);
-        }
-        offer
+        offer(self.reader.streams(), &self.streams, self.doorway.door.lanes())
     }
 
     /// The batch in the clear, if it may leave now.
@@ -144,6 +134,32 @@ impl<D: Disk> SpoolSource<D> {
     }
 }
 
+/// Streams that hold something or did, those of the configuration, and some to spare. A class that needs many leaves
+/// the others as many: the first batch of a stream that is not offered costs a session.
+fn offer(
+    held: Vec<StreamId>,
+    configured: &BTreeSet<StreamId>,
+    open_lanes: u16,
+) -> BTreeSet<StreamId> {
+    let mut offer: BTreeSet<StreamId> = held.into_iter().collect();
+    let highest = offer.iter().map(|stream| stream.lane()).max().unwrap_or(0);
+    // Each open lane may get a second side.
+    let highest = highest.max(open_lanes * 2);
+    let lanes = 0..(highest + SPARE_LANES).min(StreamId::LANES);
+    let classes: BTreeSet<u16> = configured.iter().map(|stream| stream.class()).collect();
+    let mut spare: Vec<(usize, u16, StreamId)> = Vec::new();
+    for class in classes {
+        let free = lanes.clone().map(|lane| StreamId::of(class, lane));
+        let free = free.filter(|stream| !offer.contains(stream)).enumerate();
+        spare.extend(free.map(|(turn, stream)| (turn, class, stream)));
+    }
+    spare.sort_unstable();
+    // As many as the spool holds at the most.
+    let room = STREAMS_MAX.saturating_sub(offer.len());
+    offer.extend(spare.into_iter().take(room).map(|(_, _, stream)| stream));
+    offer
+}
+
 fn fault(fault: SourceFault) -> ReadFault {
     ReadFault(Box::new(fault))
 }
@@ -192,5 +208,62 @@ where
 
     fn next(&mut self, stream: StreamId, after: BatchSeq) -> Result<Option<Item>, ReadFault> {
         self.try_next(stream, after).map_err(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASSES: u16 = StreamId::CLASSES;
+
+    fn classes(count: u16) -> BTreeSet<StreamId> {
+        (0..count).map(StreamId).collect()
+    }
+
+    fn held(class: u16, lanes: std::ops::Range<u16>) -> Vec<StreamId> {
+        lanes.map(|lane| StreamId::of(class, lane)).collect()
+    }
+
+    fn of_class(offer: &BTreeSet<StreamId>, class: u16) -> Vec<u16> {
+        offer.iter().filter(|stream| stream.class() == class).map(|stream| stream.lane()).collect()
+    }
+
+    #[test]
+    fn all_that_may_come_is_offered_where_there_is_room() {
+        let offer = offer(held(1, 3..4), &classes(2), 4);
+        let lanes: Vec<u16> = (0..8 + SPARE_LANES).collect();
+        assert_eq!((of_class(&offer, 0), of_class(&offer, 1)), (lanes.clone(), lanes));
+        assert_eq!(offer.len(), 2 * usize::from(8 + SPARE_LANES));
+    }
+
+    /// Whatever one class takes, the others have the same room for what comes.
+    #[test]
+    fn what_is_to_spare_is_shared_out_over_the_classes() {
+        for busy in [0, CLASSES - 1] {
+            let known = held(busy, 1..301);
+            let offer = offer(known.clone(), &classes(CLASSES), 300);
+            assert_eq!(offer.len(), STREAMS_MAX);
+            assert!(known.iter().all(|stream| offer.contains(stream)), "what is held goes first");
+            let each = (STREAMS_MAX - 300) / usize::from(CLASSES);
+            for class in 0..CLASSES {
+                let own = if class == busy { 300 } else { 0 };
+                let spare = of_class(&offer, class).len() - own;
+                assert!((each..=each + 1).contains(&spare), "class {class}: {spare}");
+            }
+            // The numbers that lanes get next.
+            assert!(of_class(&offer, busy).contains(&(300 + SPARE_LANES)), "{busy}");
+        }
+    }
+
+    #[test]
+    fn an_offer_has_as_many_streams_as_a_session_takes() {
+        let count = u16::try_from(STREAMS_MAX).unwrap();
+        for (lanes, expect) in [(1..count - 1, count), (1..count, count), (1..count + 1, count)] {
+            let known = held(2, lanes);
+            let offer = offer(known.clone(), &classes(CLASSES), 1000);
+            assert_eq!(offer.len(), usize::from(expect), "{}", known.len());
+            assert!(known.iter().all(|stream| offer.contains(stream)));
+        }
     }
 }

@@ -23,6 +23,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Default)]
 pub struct Backoff {
     failures: u32,
+    /// A session was begun anew since data last moved.
+    is_renewed: bool,
 }
 
 impl Backoff {
@@ -33,7 +35,16 @@ impl Backoff {
     /// Data moved: the next failure starts from the beginning. A connection alone does not count, or
     /// a space that accepts and then fails would be called without pause.
     pub fn handle_progress(&mut self) {
-        self.failures = 0;
+        *self = Self::default();
+    }
+
+    /// How long to wait before a session is begun anew of which nothing failed: not at all, unless no data moved since
+    /// the last time. A reason that stays would turn the box into a busy loop.
+    pub fn handle_renewal(&mut self, random: u64) -> Duration {
+        match std::mem::replace(&mut self.is_renewed, true) {
+            false => Duration::ZERO,
+            true => self.handle_failure(random, Duration::ZERO),
+        }
     }
 
     /// How long to wait after a failure. `random` is any 64 bits; `retry_after` is what the space
@@ -86,7 +97,24 @@ mod tests {
 
     #[test]
     fn many_failures_do_not_overflow() {
-        let mut backoff = Backoff { failures: u32::MAX };
+        let mut backoff = Backoff { failures: u32::MAX, ..Backoff::new() };
         assert!(backoff.handle_failure(u64::MAX, Duration::ZERO) <= BACKOFF_LONG);
+    }
+
+    #[test]
+    fn sessions_that_move_nothing_are_not_begun_anew_at_once() {
+        let mut backoff = Backoff::new();
+        assert_eq!(backoff.handle_renewal(u64::MAX), Duration::ZERO);
+        for bound_s in [1, 2, 4] {
+            let wait = backoff.handle_renewal(u64::MAX);
+            assert!(
+                wait <= Duration::from_secs(bound_s) && wait > Duration::from_secs(bound_s) / 2
+            );
+        }
+        assert_eq!(backoff.handle_renewal(0), BACKOFF_LEAST, "however the dice fall");
+        backoff.handle_progress();
+        assert_eq!(backoff.handle_renewal(u64::MAX), Duration::ZERO);
+        backoff.handle_failure(u64::MAX, Duration::ZERO);
+        assert!(backoff.handle_renewal(u64::MAX) > Duration::from_secs(1), "failures count, too");
     }
 }

@@ -17,6 +17,8 @@ macro_rules! over_both {
 
 #[path = "driver/attest.rs"]
 mod attest;
+#[path = "driver/carried.rs"]
+mod carried;
 
 use bytes::Bytes;
 use guan_link::driver::{
@@ -43,6 +45,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 const STREAM: StreamId = StreamId(1);
+const OTHER: StreamId = StreamId(9);
 const SPOOL: SpoolId = SpoolId([7; 16]);
 
 struct Stored {
@@ -65,18 +68,30 @@ impl Default for Stored {
 struct Memory {
     stored: Arc<Mutex<Stored>>,
     refuse: Option<BatchSeq>,
+    refuses_tables: bool,
     fail_at: Arc<Mutex<Option<BatchSeq>>>,
     /// Sends back what comes, as an answer.
     echo: Arc<Mutex<Option<mpsc::Sender<Letter>>>>,
 }
 
+impl Memory {
+    fn through(&self) -> BatchSeq {
+        self.stored.lock().unwrap().through
+    }
+}
+
 impl Inbox for Memory {
     async fn cursors(&self, _: &BoxId, offer: &Offer) -> Result<Vec<Cursor>, InboxFault> {
         assert_eq!(offer.spool(), SPOOL);
-        Ok(vec![Cursor { stream: STREAM, through: self.stored.lock().unwrap().through }])
+        // Of another stream, too, which is not always offered.
+        let through = self.through();
+        Ok([STREAM, OTHER].map(|stream| Cursor { stream, through }).to_vec())
     }
 
     async fn describe(&self, _: &BoxId, table: Bytes) -> Result<Result<(), String>, InboxFault> {
+        if self.refuses_tables {
+            return Ok(Err("it is none".to_owned()));
+        }
         self.stored.lock().unwrap().tables.push(table);
         Ok(Ok(()))
     }

@@ -135,6 +135,32 @@ fn live_batches_change_to_their_pipe_when_nothing_of_theirs_is_underway() {
     assert_eq!(serve_one(&mut sender), (KEPT, Pipe::Data));
 }
 
+/// Nothing more of it goes by the live pipe, and what follows waits for what is underway there.
+#[test]
+fn what_becomes_a_backlog_leaves_the_live_pipe_when_nothing_of_it_is_underway() {
+    let mut sender = session(0);
+    serve_one(&mut sender);
+    ack(&mut sender, LIVE, 1);
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Live));
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Live));
+    sender.handle_kept(Kept { stream: LIVE, through: BatchSeq(4), younger: None });
+    assert_eq!(sender.poll_live_want(), None);
+    // Another backlog does not wait for it.
+    assert_eq!(serve_one(&mut sender), (KEPT, Pipe::Data));
+    let rest = sender.poll_want().unwrap();
+    assert_eq!(rest, Want { stream: KEPT, after: BatchSeq(1) });
+    sender.handle_nothing(rest);
+    assert_eq!(sender.poll_want(), None);
+    ack(&mut sender, LIVE, 2);
+    assert_eq!(sender.poll_want(), None, "one of two is underway");
+    ack(&mut sender, LIVE, 3);
+    assert_eq!(sender.poll_want(), Some(Want { stream: LIVE, after: BatchSeq(3) }));
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Data));
+    // What comes then is new again, and goes to the live pipe as soon as it may.
+    ack(&mut sender, LIVE, 4);
+    assert_eq!(serve_one(&mut sender), (LIVE, Pipe::Live));
+}
+
 #[test]
 fn what_was_taken_back_stays_on_its_pipe() {
     let mut sender = session(0);

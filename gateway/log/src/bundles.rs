@@ -14,7 +14,7 @@
 //! (`recovery`).
 
 use crate::place::{EPOCHS_MAX, Epoch};
-use crate::refill::DAMAGED_MARK;
+use crate::refill::SetAside;
 use bytes::Bytes;
 use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
 use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, bundle_root, leaf_hash};
@@ -39,6 +39,9 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 pub enum LogFileFault {
     #[error("the log's file {name} cannot be read or written: check the disk")]
     File { name: String, source: io::Error },
+    /// Says nothing about any file in it.
+    #[error("the folder of the log cannot be listed: check the disk")]
+    List { source: io::Error },
     #[error(
         "the log's bundle {name} is damaged: `guan run` gets it back from the space's mirror, and keeps the damaged \
          one for examination"
@@ -67,7 +70,7 @@ pub struct Bundles<D: Disk> {
 impl<D: Disk> Bundles<D> {
     /// Those of the newest epoch that the folder has.
     pub fn newest(disk: D) -> Result<Self, LogFileFault> {
-        let names = disk.list().map_err(|source| file_fault("", source))?;
+        let names = disk.list().map_err(|source| LogFileFault::List { source })?;
         let epochs = names.iter().filter_map(|name| epoch_of(name));
         let epoch = epochs.max().unwrap_or(Epoch::FIRST);
         Ok(Self { disk, epoch })
@@ -86,7 +89,7 @@ impl<D: Disk> Bundles<D> {
         self.epoch
     }
 
-    fn name(&self, what: &str) -> String {
+    pub(crate) fn name(&self, what: &str) -> String {
         format!("{}{what}", self.epoch.file_prefix())
     }
 
@@ -103,7 +106,7 @@ impl<D: Disk> Bundles<D> {
     }
 
     pub(crate) fn names(&self) -> Result<Vec<String>, LogFileFault> {
-        self.disk.list().map_err(|source| file_fault("", source))
+        self.disk.list().map_err(|source| LogFileFault::List { source })
     }
 
     /// A file of this epoch beside its bundles.
@@ -120,12 +123,16 @@ impl<D: Disk> Bundles<D> {
         self.read(&self.bundle_name(number))
     }
 
-    /// A bundle that nothing vouches for stays under another name.
-    pub(crate) fn take_away(&self, number: u64) -> Result<(), LogFileFault> {
+    /// A bundle that nothing vouches for stays under another name, as long as there is room for such.
+    pub(crate) fn take_away(&self, number: u64) -> Result<SetAside, LogFileFault> {
         let name = self.bundle_name(number);
-        let moved = self.disk.rename(&name, &self.name(&format!("{DAMAGED_MARK}{number:016}")));
-        let moved = moved.and_then(|()| self.disk.sync_directory());
-        moved.map_err(|source| file_fault(&name, source))
+        let (gone, set_aside) = match self.aside(number)? {
+            Some(aside) => (self.disk.rename(&name, &self.name(&aside)), SetAside::Kept),
+            None => (self.disk.remove(&name), SetAside::Full),
+        };
+        let gone = gone.and_then(|()| self.disk.sync_directory());
+        gone.map_err(|source| file_fault(&name, source))?;
+        Ok(set_aside)
     }
 
     /// Numbers of the bundles that are there, ascending.

@@ -17,7 +17,7 @@ use crate::bundles::{Bundles, LogFileFault, compressed, expanded, root_of, seale
 use crate::log::LogHead;
 use crate::place::Epoch;
 use crate::recovery::recover;
-use crate::refill::{RefillFault, check_lengths};
+use crate::refill::{RefillFault, SetAside, check_lengths};
 use bytes::Bytes;
 use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
 use guan_evidence::{Checkpoint, Lineage, Subtrees, leaf_hash};
@@ -61,6 +61,15 @@ impl<D: Disk> Bundles<D> {
     pub(crate) fn set_cosigned(&self, note: &str) -> Result<(), LogFileFault> {
         self.put(COSIGNED_FILE, note.as_bytes())
     }
+}
+
+/// An epoch that is whole again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Returned {
+    /// Of the head that its leaves lead to.
+    pub root: Digest,
+    /// Damaged files that were not kept: [`crate::DAMAGED_KEPT_MAX`] are.
+    pub not_kept: usize,
 }
 
 /// An epoch that lacks leaves which its cosigned head promises.
@@ -132,8 +141,8 @@ impl<D: Disk> Ended<D> {
         end.saturating_sub(from) > ENDED_LEAVES_MAX
     }
 
-    /// Takes all leaves that are wanted; the root of the head that they lead to.
-    pub fn refill(&self, leaves: &[Bytes]) -> Result<Digest, RefillFault> {
+    /// Takes all leaves that are wanted.
+    pub fn refill(&self, leaves: &[Bytes]) -> Result<Returned, RefillFault> {
         let (from, end) = self.wanted();
         let (found, wanted) = (leaves.len() as u64, end.saturating_sub(from));
         if found != wanted || self.is_too_much() {
@@ -146,18 +155,20 @@ impl<D: Disk> Ended<D> {
         if found != expected {
             return Err(RefillFault::Root { expected, found });
         }
-        self.write(leaves)?;
-        Ok(expected)
+        let not_kept = self.write(leaves)?;
+        Ok(Returned { root: expected, not_kept })
     }
 
-    fn write(&self, leaves: &[Bytes]) -> Result<(), LogFileFault> {
+    /// How many damaged files went without a copy.
+    fn write(&self, leaves: &[Bytes]) -> Result<usize, LogFileFault> {
+        let mut not_kept = 0;
         let (full, rest) = leaves.as_chunks::<BUNDLE_LEAVES_MAX>();
         let mut roots: Vec<Digest> =
             (0..self.sealed.bundles()).filter_map(|number| self.sealed.bundle(number)).collect();
         for leaves in full {
             let (number, root) = (roots.len() as u64, root_of(leaves)?);
             if self.bundles.check(number, &root).is_err() {
-                self.bundles.put_back(number, leaves)?;
+                not_kept += usize::from(self.bundles.put_back(number, leaves)? == SetAside::Full);
             }
             roots.push(root);
         }
@@ -165,10 +176,11 @@ impl<D: Disk> Ended<D> {
         // Bundles beyond what was cosigned: nobody can say any more whether they are the log's.
         let beyond = self.bundles.count()?;
         for number in (sealed..beyond).rev() {
-            self.bundles.take_away(number)?;
+            not_kept += usize::from(self.bundles.take_away(number)? == SetAside::Full);
         }
         self.bundles.replace_hashes(&roots)?;
-        self.bundles.set_tail(sealed * WIDTH, rest)
+        self.bundles.set_tail(sealed * WIDTH, rest)?;
+        Ok(not_kept)
     }
 }
 

@@ -22,7 +22,7 @@ mod tests;
 pub use act::{Act, ActFault};
 pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings, Recorded};
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
-pub use ended::{ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended};
+pub use ended::{ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Returned};
 pub use log::{
     EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead, TpmWords,
 };

@@ -5,7 +5,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `damaged-<n>` | bundle `n` as it was before it was refilled; at most [`DAMAGED_KEPT_MAX`] of all epochs |
+//! | `damaged-<n>`, `damaged-<n>.2` and so on | bundle `n` as it was before it was refilled; at most [`DAMAGED_KEPT_MAX`] of all epochs, and none is replaced |
 
 use crate::bundles::{Bundles, LogFileFault, root_of};
 use crate::log::EvidenceLog;
@@ -15,9 +15,9 @@ use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_model::Digest;
 use guan_spool::Disk;
 
-/// Most damaged files that are kept for examination. The first stay: later ones are replaced without a copy.
+/// Most damaged files that are kept for examination. The first stay: later ones go without a copy.
 pub const DAMAGED_KEPT_MAX: usize = 16;
-pub(crate) const DAMAGED_MARK: &str = "damaged-";
+const DAMAGED_MARK: &str = "damaged-";
 
 /// What became of the file that was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +80,32 @@ impl<D: Disk> Bundles<D> {
         Ok(names.iter().filter(|name| name.contains(DAMAGED_MARK)).count())
     }
 
+    /// Names for damaged files of a bundle, in their order.
+    fn asides(number: u64) -> impl Iterator<Item = String> {
+        let first = format!("{DAMAGED_MARK}{number:016}");
+        let later =
+            (2..=DAMAGED_KEPT_MAX).map(move |copy| format!("{DAMAGED_MARK}{number:016}.{copy}"));
+        std::iter::once(first).chain(later)
+    }
+
+    /// Where the next damaged file of a bundle goes; `None`: as many are kept as may be.
+    pub(crate) fn aside(&self, number: u64) -> Result<Option<String>, LogFileFault> {
+        let names = self.names()?;
+        let kept = names.iter().filter(|name| name.contains(DAMAGED_MARK)).count();
+        let free = |aside: &String| !names.contains(&self.name(aside));
+        Ok(Self::asides(number).find(free).filter(|_| kept < DAMAGED_KEPT_MAX))
+    }
+
     fn copy_aside(&self, number: u64) -> Result<SetAside, LogFileFault> {
         // What cannot be read cannot be kept either.
         let Ok(Some(bytes)) = self.bundle_file(number) else { return Ok(SetAside::Nothing) };
-        if self.damaged_kept()? >= DAMAGED_KEPT_MAX {
-            return Ok(SetAside::Full);
+        // A stop after the copy and before the bundle: the same file is no second damage.
+        let is_same = |aside: String| matches!(self.get(&aside), Ok(Some(kept)) if kept == bytes);
+        if Self::asides(number).any(is_same) {
+            return Ok(SetAside::Kept);
         }
-        self.put(&format!("{DAMAGED_MARK}{number:016}"), &bytes)?;
+        let Some(aside) = self.aside(number)? else { return Ok(SetAside::Full) };
+        self.put(&aside, &bytes)?;
         Ok(SetAside::Kept)
     }
 

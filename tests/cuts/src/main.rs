@@ -121,6 +121,10 @@ fn print(outcome: &Outcome, is_json: bool) {
     println!("strange      {}", findings.strange);
     println!("sessions     {} lost", outcome.sessions_lost);
     println!("gaps         {}", outcome.gaps);
+    println!(
+        "streams      {}, the sides of the one contract's lane that were cut",
+        outcome.streams
+    );
     println!("forks        {}", outcome.forks);
     println!("log          {}", if outcome.is_log_verified { "verified" } else { "NOT VERIFIED" });
     println!("took         {:.1} s", outcome.seconds);
@@ -132,7 +136,8 @@ fn print(outcome: &Outcome, is_json: bool) {
             "lost": findings.lost, "duplicated": findings.duplicated,
             "out_of_order": findings.out_of_order, "strange": findings.strange,
             "sessions_lost": outcome.sessions_lost, "gaps": outcome.gaps,
-            "forks": outcome.forks, "log_verified": outcome.is_log_verified,
+            "forks": outcome.forks, "streams": outcome.streams,
+            "log_verified": outcome.is_log_verified,
             "seconds": outcome.seconds,
         });
         println!("{value}");

@@ -80,9 +80,17 @@ impl Streams {
     }
 }
 
+/// What an exported file has.
+#[derive(Debug, Default)]
+pub struct Exported {
+    pub rows: Vec<Vec<u8>>,
+    /// How many streams they came in.
+    pub streams: usize,
+}
+
 /// The payloads in an exported file, in the order in which the box committed them: what came after an outage may have
 /// been stored before what came during it.
-pub fn rows(path: &Path) -> Result<Vec<Vec<u8>>> {
+pub fn rows(path: &Path) -> Result<Exported> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut rows: Vec<(Committed, Vec<u8>)> = Vec::new();
     let mut streams = Streams::default();
@@ -104,7 +112,8 @@ pub fn rows(path: &Path) -> Result<Vec<Vec<u8>>> {
     }
     // Rows of a batch stay as they are.
     rows.sort_by_key(|(committed, _)| *committed);
-    Ok(rows.into_iter().map(|(_, bytes)| bytes).collect())
+    let rows = rows.into_iter().map(|(_, bytes)| bytes).collect();
+    Ok(Exported { rows, streams: streams.0.len() })
 }
 
 #[cfg(test)]

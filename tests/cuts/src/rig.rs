@@ -62,6 +62,8 @@ pub struct Outcome {
     pub is_log_verified: bool,
     pub forks: u64,
     pub gaps: u64,
+    /// Streams in which the messages came: two are the sides of the one lane.
+    pub streams: usize,
     pub seconds: f64,
 }
 
@@ -168,6 +170,7 @@ impl<P: Plant> Rig<P> {
             is_log_verified: arrived.is_log_verified,
             forks: arrived.forks,
             gaps: arrived.gaps,
+            streams: arrived.streams,
             seconds: started.elapsed().as_secs_f64(),
         })
     }

@@ -58,6 +58,10 @@ fn strike(blow: Blow, rounds: u32, seed: u64) {
     let sum = |of: fn(&Outcome) -> u32| outcomes.iter().map(of).sum::<u32>();
     assert_eq!(sum(|one| one.near_rounds + one.far_rounds), rounds);
     assert!(sum(|one| one.far_rounds) > 0 && sum(|one| one.near_rounds) > rounds / 2);
+    // A contract's lane has both its sides in some rig, or they were never cut together.
+    if rounds >= CUTS {
+        assert!(outcomes.iter().any(|one| one.streams > 1), "one side of the lane only");
+    }
     let in_recovery = sum(|one| one.in_recovery);
     assert!(in_recovery > 0 && in_recovery < rounds * 9 / 10, "{in_recovery} of {rounds}");
 }

@@ -7,7 +7,7 @@
 use super::{Effect, Engine, EngineError};
 use bytes::Bytes;
 use guan_evidence::{GapReason, LeafBody, Refill};
-use guan_log::{EvidenceLog, EvidenceLogError, LogFileFault, RefillFault, Refilled, SetAside};
+use guan_log::{EvidenceLog, LogFileFault, RefillFault, Refilled, SetAside};
 use guan_model::{Digest, Now};
 use guan_spool::Disk;
 
@@ -30,6 +30,8 @@ pub struct Inspected {
     pub whole: Vec<u64>,
     /// Of bundles from the asked number on.
     pub roots: Vec<(u64, Digest)>,
+    /// The folder could not be listed, which is no damage: what is in none of the above is to be asked again.
+    pub is_unlisted: bool,
 }
 
 /// What became of leaves that came.
@@ -66,13 +68,30 @@ impl<D: Disk, T> Engine<D, T> {
         ticket: u64,
     ) -> Result<(), EngineError> {
         let mut seen = Inspected::default();
+        if let Err(fault) = self.look_at(now, suspects, roots_from, &mut seen) {
+            tracing::warn!(?fault, "bundles are not looked at now");
+            seen.is_unlisted = true;
+        }
+        self.effects.push_back(Effect::Inspected(seen));
+        self.ticket = Some(ticket);
+        self.commit(now)
+    }
+
+    /// The fault is that of the folder, and not of a bundle.
+    fn look_at(
+        &mut self,
+        now: Now,
+        suspects: &[Suspect],
+        roots_from: Option<u64>,
+        seen: &mut Inspected,
+    ) -> Result<(), LogFileFault> {
         if let Some(from) = roots_from {
-            seen.roots =
-                self.evidence.roots_from(from, ROOTS_MAX).map_err(EvidenceLogError::from)?;
+            seen.roots = self.evidence.roots_from(from, ROOTS_MAX)?;
         }
         for Suspect { number, is_told } in suspects.iter().copied() {
             let (from, through) = EvidenceLog::<D>::range_of(number);
-            match self.root_if_whole(number) {
+            let known = self.evidence.root_of_bundle(number)?;
+            match self.root_if_whole(number, known) {
                 Ok(root) => {
                     seen.whole.push(number);
                     if let Some(root) = root.filter(|_| is_told) {
@@ -87,14 +106,16 @@ impl<D: Disk, T> Engine<D, T> {
                 }
             }
         }
-        self.effects.push_back(Effect::Inspected(seen));
-        self.ticket = Some(ticket);
-        self.commit(now)
+        Ok(())
     }
 
     /// The root of a bundle that is here as it was sealed; `None`: it need not be here.
-    fn root_if_whole(&self, number: u64) -> Result<Option<Digest>, LogFileFault> {
-        let Some(root) = self.evidence.root_of_bundle(number)? else { return Ok(None) };
+    fn root_if_whole(
+        &self,
+        number: u64,
+        known: Option<Digest>,
+    ) -> Result<Option<Digest>, LogFileFault> {
+        let Some(root) = known else { return Ok(None) };
         self.evidence.check_bundle(number, &root)?;
         // The bundle is what counts; hashes that cannot be written now are made again at the next start.
         if let Err(fault) = self.evidence.mend_hashes(number) {

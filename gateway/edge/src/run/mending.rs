@@ -17,7 +17,9 @@ use guan_evidence::bundle::BUNDLE_LEAVES_MAX;
 use guan_evidence::{GapReason, LeafBody, Note, Refill};
 use guan_link::Letter;
 use guan_link::driver::{LinkState, describe};
-use guan_log::{Bundles, ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Epoch, EvidenceLog};
+use guan_log::{
+    Bundles, DAMAGED_KEPT_MAX, ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Epoch, EvidenceLog,
+};
 use guan_model::Digest;
 use guan_spool::OsDisk;
 use std::path::PathBuf;
@@ -27,6 +29,10 @@ use tokio::sync::mpsc;
 /// In `box.state_dir`: made by `guan log scrub`, removed when the scrub has begun.
 pub const SCRUB_REQUEST_FILE: &str = "log-scrub.request";
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// From a look that could not be had to the next one.
+const AGAIN: Duration = Duration::from_secs(60);
+const UNLISTED: &str =
+    "the log's folder cannot be listed, so its bundles are looked at later: check the disk";
 /// Most bundles that the writer looks at in one go.
 const INSPECTED_MAX: usize = 64;
 
@@ -53,7 +59,12 @@ pub(super) struct Mending {
     scrub_interval: Option<Duration>,
     care: LogCare,
     refilling: Refilling,
+    /// Damaged bundles that earlier runs knew, and that are still to be looked at.
+    earlier: Vec<u64>,
     ended: Vec<Ended<OsDisk>>,
+    search: Search,
+    /// Nothing is looked at before.
+    again: Duration,
     ticket: u32,
     session: u64,
     is_unsaved: bool,
@@ -81,19 +92,23 @@ impl Mending {
             scrub_interval: config.evidence.scrub_interval,
             care,
             refilling: Refilling::default(),
+            earlier: Vec::new(),
             ended: Vec::new(),
+            search: Search::Due(Duration::ZERO),
+            again: Duration::ZERO,
             ticket: 0,
             session: 0,
-            is_unsaved: false,
+            is_unsaved: true,
         }
     }
 
     pub(super) async fn run(mut self) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        if !self.begin().await {
-            return;
+        for number in std::mem::take(&mut self.files.damaged) {
+            self.remember(number);
         }
+        self.earlier = self.care.damaged();
         let mut is_linked = true;
         loop {
             tokio::select! {
@@ -107,7 +122,7 @@ impl Mending {
                     None => is_linked = false,
                 },
                 _ = look.tick() => {
-                    if !self.scrub().await {
+                    if !self.look().await {
                         return;
                     }
                 }
@@ -119,23 +134,30 @@ impl Mending {
         }
     }
 
-    /// What earlier runs left. `false`, here and below: the writer is gone.
-    async fn begin(&mut self) -> bool {
-        for number in std::mem::take(&mut self.files.damaged) {
-            self.remember(number);
+    /// What earlier runs left, then the scrub. `false`, here and below: the writer is gone.
+    async fn look(&mut self) -> bool {
+        let now = self.board.clock.read().monotonic;
+        if now < self.again {
+            return true;
         }
-        let known = self.care.damaged();
-        let suspects: Vec<Suspect> =
-            known.into_iter().map(|number| Suspect { number, is_told: true }).collect();
-        for some in suspects.chunks(INSPECTED_MAX) {
-            if !self.inspect(some.to_vec()).await {
-                return false;
+        while !self.earlier.is_empty() {
+            let rest = self.earlier.split_off(self.earlier.len().min(INSPECTED_MAX));
+            let told = |number: &u64| Suspect { number: *number, is_told: true };
+            match self.inspect(self.earlier.iter().map(told).collect()).await {
+                None => return false,
+                Some(true) => self.earlier = rest,
+                Some(false) => {
+                    self.earlier.extend(rest);
+                    let known = self.care.damaged();
+                    self.earlier.retain(|number| known.contains(number));
+                    return true;
+                }
             }
         }
-        self.find_ended().await && {
-            self.save();
-            true
+        if self.search.is_due(now, || self.space_keys().is_some()) && !self.find_ended(now).await {
+            return false;
         }
+        self.scrub().await
     }
 
     fn remember(&mut self, number: u64) {
@@ -153,14 +175,22 @@ impl Mending {
         Range { origin: self.origin.clone(), from, end: through + 1 }
     }
 
-    /// Has the writer look at bundles, and wants those back that are damaged.
-    async fn inspect(&mut self, suspects: Vec<Suspect>) -> bool {
-        if suspects.is_empty() {
-            return true;
+    /// `true`: the folder cannot be listed now, and nothing is looked at for a while.
+    fn is_put_off(&mut self, is_unlisted: bool) -> bool {
+        if is_unlisted {
+            self.again = self.board.clock.read().monotonic + AGAIN;
+            self.board.alarm(UNLISTED.to_owned());
         }
-        let Some(seen) = self.scribe.inspect(&self.board, suspects, None).await else {
-            return false;
-        };
+        is_unlisted
+    }
+
+    /// Has the writer look at bundles, and wants those back that are damaged. Whether all were looked at; `None`:
+    /// the writer is gone.
+    async fn inspect(&mut self, suspects: Vec<Suspect>) -> Option<bool> {
+        if suspects.is_empty() {
+            return Some(true);
+        }
+        let seen = self.scribe.inspect(&self.board, suspects, None).await?;
         for number in seen.whole {
             self.settle(number);
         }
@@ -172,7 +202,7 @@ impl Mending {
             }
         }
         self.show();
-        true
+        Some(!self.is_put_off(seen.is_unlisted))
     }
 
     /// A bundle is as it was.
@@ -272,9 +302,41 @@ impl Mending {
     }
 }
 
+/// When ended epochs that lack leaves are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    Due(Duration),
+    /// The witness whose word counts is not known before the first session.
+    NeedsKeys,
+    /// All that lack leaves are known.
+    Done,
+}
+
+impl Search {
+    fn is_due(self, now: Duration, has_keys: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Due(moment) => now >= moment,
+            Self::NeedsKeys => has_keys(),
+            Self::Done => false,
+        }
+    }
+}
+
+fn range_of(ended: &Ended<OsDisk>) -> Range {
+    let (from, end) = ended.wanted();
+    Range { origin: ended.origin().to_owned(), from, end }
+}
+
 /// Epochs that have ended.
 impl Mending {
-    async fn find_ended(&mut self) -> bool {
+    fn space_keys(&self) -> Option<SpaceKeys> {
+        let text = std::fs::read_to_string(self.state_dir.join(SPACE_KEYS_FILE)).ok()?;
+        SpaceKeys::parse(&text)
+    }
+
+    /// What was found before is found anew, with all its attempts.
+    async fn find_ended(&mut self, now: Duration) -> bool {
+        self.search = Search::Due(now + AGAIN);
         let Some(lineage) = self.board.keys.borrow().as_ref().map(|keys| keys.lineage.clone())
         else {
             return true;
@@ -291,42 +353,53 @@ impl Mending {
             }
             Err(_) => return true,
         };
-        let keys = std::fs::read_to_string(self.state_dir.join(SPACE_KEYS_FILE)).ok();
-        let keys = keys.and_then(|text| SpaceKeys::parse(&text));
-        for ended in lacking {
-            let (from, end) = ended.wanted();
-            let note = Note::parse(ended.note()).ok();
-            let is_cosigned = keys
-                .as_ref()
-                .zip(note)
-                .is_some_and(|(keys, note)| note.verify(&keys.witness).is_ok());
-            let range = Range { origin: ended.origin().to_owned(), from, end };
-            if !is_cosigned {
-                let text =
-                    "the witness that this box knows has not cosigned the head that was kept";
-                self.board.alarm(format!("{} stays short: {text}", ended.origin()));
-            } else if !self.refilling.want(range) {
-                self.board.alarm(format!(
-                    "{} stays short: entries {from} to {} are missing, and at most {ENDED_LEAVES_MAX} come back; \
-                     `guan-space log export` at the space has them",
-                    ended.origin(),
-                    end.saturating_sub(1)
-                ));
-            } else {
-                let (epoch, root) = (ended.epoch().number(), ended.root().to_string());
-                self.care.add_ended(EndedLoss { epoch, from, end, root });
-                self.ended.push(ended);
-            }
+        for ended in std::mem::take(&mut self.ended) {
+            self.refilling.forget(&range_of(&ended));
         }
-        self.tell_of_earlier().await
+        self.is_unsaved = true;
+        let epochs: Vec<u16> = lacking.iter().map(|one| one.epoch().number()).collect();
+        let keys = self.space_keys();
+        self.search = match keys.is_none() && !lacking.is_empty() {
+            true => Search::NeedsKeys,
+            false => Search::Done,
+        };
+        lacking.into_iter().for_each(|ended| self.want_ended(now, keys.as_ref(), ended));
+        self.tell_of_earlier(&epochs).await
+    }
+
+    fn want_ended(&mut self, now: Duration, keys: Option<&SpaceKeys>, ended: Ended<OsDisk>) {
+        let range = range_of(&ended);
+        let Range { from, end, .. } = range;
+        let stays_short = format!("{} stays short", ended.origin());
+        let Some(keys) = keys else {
+            let text = "until a session has shown the key of the space's witness";
+            return self.board.alarm(format!("{stays_short} {text}"));
+        };
+        let note = Note::parse(ended.note());
+        if !note.is_ok_and(|note| note.verify(&keys.witness).is_ok()) {
+            let text = "the witness that this box knows has not cosigned the head that was kept";
+            self.board.alarm(format!("{stays_short}: {text}"));
+        } else if ended.is_too_much() {
+            self.board.alarm(format!(
+                "{stays_short}: entries {from} to {} are missing, and at most {ENDED_LEAVES_MAX} come back; \
+                 `guan-space log export` at the space has them",
+                end.saturating_sub(1)
+            ));
+        } else if !self.refilling.want(range) {
+            self.search = Search::Due(now + AGAIN);
+            self.board.alarm(format!("{stays_short} until other entries that rotted are back"));
+        } else {
+            let (epoch, root) = (ended.epoch().number(), ended.root().to_string());
+            self.care.add_ended(EndedLoss { epoch, from, end, root });
+            self.ended.push(ended);
+        }
     }
 
     /// Leaves that are back, and of which an earlier run did not live to say so.
-    async fn tell_of_earlier(&mut self) -> bool {
+    async fn tell_of_earlier(&mut self, lacking: &[u16]) -> bool {
         let oldest = usize::from(self.files.epoch.number()).saturating_sub(ENDED_EPOCHS_MAX);
         for loss in self.care.ended().to_vec() {
-            let is_lacking = self.ended.iter().any(|one| one.epoch().number() == loss.epoch);
-            if is_lacking {
+            if lacking.contains(&loss.epoch) {
                 continue;
             }
             if usize::from(loss.epoch) >= oldest
@@ -360,12 +433,22 @@ impl Mending {
             let outcome = ended.refill(&leaves);
             (ended, outcome)
         });
-        let Ok((ended, outcome)) = written.await else { return true };
+        let Ok((ended, outcome)) = written.await else {
+            self.search = Search::Due(self.board.clock.read().monotonic + AGAIN);
+            return true;
+        };
         match outcome {
-            Ok(root) => {
+            Ok(returned) => {
                 let (epoch, about) = (ended.epoch().number(), (range.from, range.end));
                 self.refilling.forget(&range);
-                if !self.note_ended(epoch, about, root).await {
+                if returned.not_kept > 0 {
+                    self.board.alarm(format!(
+                        "{} damaged files of {} were not kept: {DAMAGED_KEPT_MAX} are there already; take them from \
+                         the folder of the log",
+                        returned.not_kept, range.origin
+                    ));
+                }
+                if !self.note_ended(epoch, about, returned.root).await {
                     return false;
                 }
                 self.care.remove_ended(epoch);
@@ -394,6 +477,7 @@ impl Mending {
             Some(next) => next,
             None => {
                 self.care.begin_scrub(now);
+                self.search = Search::Due(Duration::ZERO);
                 0
             }
         };
@@ -401,13 +485,19 @@ impl Mending {
         let Some(seen) = self.scribe.inspect(&self.board, Vec::new(), Some(from)).await else {
             return false;
         };
+        if self.is_put_off(seen.is_unlisted) {
+            return true;
+        }
         let bundles = self.bundles.clone();
         let looked = tokio::task::spawn_blocking(move || scrubbing::look(&bundles, &seen.roots));
         let Ok(Looked { next, suspects }) = looked.await else { return true };
         let known = self.care.damaged();
         let told = |number| Suspect { number, is_told: known.contains(&number) };
-        if !self.inspect(suspects.iter().copied().map(told).collect()).await {
-            return false;
+        match self.inspect(suspects.iter().copied().map(told).collect()).await {
+            None => return false,
+            // This step once more.
+            Some(false) => return true,
+            Some(true) => {}
         }
         match next {
             Some(next) => {

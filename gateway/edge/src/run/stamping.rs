@@ -5,11 +5,12 @@
 
 use super::Board;
 use super::witnessing::COSIGNED_FILE;
-use crate::authority::{ASK_BYTES_MAX, AskFault, AuthorityClient, Stamped};
+use crate::authority::{ASK_BYTES_MAX, AskFault, AuthorityClient, Stamped, authority_of};
 use crate::ledger::LinkLedger;
 use crate::stamps::{Stamps, StampsFault};
 use guan_configs::EdgeConfig;
-use guan_configs::edge::TimestampConfig;
+use guan_configs::edge::{AuthorityUrl, TimestampConfig};
+use guan_evidence::timestamp::Token;
 use guan_evidence::{Checkpoint, Note};
 use guan_link::driver::{Permit, describe};
 use guan_log::Epoch;
@@ -42,7 +43,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// `last`: size of the newest stamped head, and how long ago that was, if that is known.
+    /// `last`: size of the newest stamped head, and how long ago the last stamp came that holds, if that is known.
     fn new(interval: Duration, now: Duration, last: Option<(u64, Option<Duration>)>) -> Self {
         let (stamped, age) = last.unwrap_or((0, None));
         let wait = age.map_or(Duration::ZERO, |age| interval.saturating_sub(age));
@@ -96,6 +97,26 @@ struct Stamping {
     origin: String,
     board: Board,
     ledger: LinkLedger,
+}
+
+/// The newest stamp of earlier runs that holds, as far as that can be seen here.
+#[derive(Debug)]
+struct Held {
+    size: u64,
+    /// By the authority's clock.
+    seconds: i64,
+    /// By ours when it came.
+    at: Option<WallTime>,
+}
+
+impl Held {
+    /// How long ago it came, by whichever clock puts it last. One that was ahead of ours puts it after now, at each
+    /// start anew, and says nothing. `None`: nobody knows.
+    fn age(&self, now: &Now) -> Option<Duration> {
+        let moments = [Some(WallTime::from_seconds(self.seconds)), self.at].into_iter().flatten();
+        let newest = moments.filter(|moment| *moment <= now.wall).max()?;
+        (now.quality != ClockQuality::Unset).then(|| now.wall.since(newest))
+    }
 }
 
 /// A head that may be stamped.
@@ -163,9 +184,26 @@ impl Stamping {
 
     /// From what is kept, so that a box that starts often does not ask often.
     fn resume(&self, now: Now, epoch: Epoch) -> Schedule {
-        let newest = || -> Result<Option<(u64, i64)>, StampsFault> {
-            let stamps = Stamps::reader(&self.state_dir, &self.origin)?;
-            stamps.map_or(Ok(None), |stamps| stamps.newest(epoch))
+        // What anybody may have made does not stand in for what holds; a certificate that cannot be read is told of when
+        // the authority is asked.
+        let authority = tokio::task::block_in_place(|| authority_of(&self.config));
+        let counts = |token: &Token| match &authority {
+            Ok(Some(authority)) => token.verify(&token.digest, authority).is_ok(),
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        let newest = || -> Result<Option<(u64, Option<Held>)>, StampsFault> {
+            let Some(stamps) = Stamps::reader(&self.state_dir, &self.origin)? else {
+                return Ok(None);
+            };
+            let newest = stamps.newest(epoch, counts)?;
+            let held = newest.map(|(place, seconds)| {
+                let at = stamps.kept_at(&place);
+                Held { size: place.size, seconds, at }
+            });
+            // No answer takes the place of another, whatever that one is worth.
+            let any = stamps.newest(epoch, |_| true)?;
+            Ok(any.map(|(place, _)| (place.size, held)))
         };
         let last = match tokio::task::block_in_place(newest) {
             Ok(last) => last,
@@ -174,11 +212,10 @@ impl Stamping {
                 None
             }
         };
-        self.board.evidence.send_modify(|status| status.stamped = last);
-        let last = last.map(|(size, seconds)| {
-            let is_set = now.quality != ClockQuality::Unset;
-            (size, is_set.then(|| now.wall.since(WallTime::from_seconds(seconds))))
-        });
+        let held = last.as_ref().and_then(|(_, held)| held.as_ref());
+        let stamped = held.map(|held| (held.size, held.seconds));
+        self.board.evidence.send_modify(|status| status.stamped = stamped);
+        let last = last.map(|(size, held)| (size, held.and_then(|held| held.age(&now))));
         Schedule::new(self.config.interval, now.monotonic, last)
     }
 
@@ -228,7 +265,19 @@ impl Stamping {
         self.board.evidence.send_modify(|status| {
             (status.stamped, status.stamp_fault) = (Some((size, seconds)), None);
         });
+        unchecked(&self.config.url, stamped).into_iter().for_each(|text| self.board.alarm(text));
     }
+}
+
+/// What an operator should know of a stamp that nobody can vouch for here.
+fn unchecked(url: &AuthorityUrl, stamped: &Stamped) -> Option<String> {
+    let is_known = stamped.is_checked || url.is_tls;
+    (!is_known).then(|| {
+        format!(
+            "time stamps of {url} are kept unchecked, and whoever is on the way to it may have made them: set \
+             evidence.timestamp_authority_file"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -260,6 +309,46 @@ mod tests {
         assert!(old.is_due(HOUR, 8) && !old.is_due(HOUR, 7));
         // A clock that is not set knows nothing of ages.
         assert!(kept(None).is_due(HOUR, 8));
+    }
+
+    #[test]
+    fn stamps_that_anybody_may_have_made_are_told() {
+        for (url, is_checked, expect) in [
+            ("http://tsa.example.org/", false, true),
+            ("http://tsa.example.org/", true, false),
+            ("https://tsa.example.org/", false, false),
+        ] {
+            let stamped = Stamped { answer: Vec::new(), seconds: 0, is_checked };
+            let told = unchecked(&AuthorityUrl::parse(url).unwrap(), &stamped);
+            assert_eq!(told.is_some(), expect, "{url}, {is_checked}: {told:?}");
+        }
+    }
+
+    /// A clock that is ahead, ours when the stamp came or the authority's, puts off no stamp for longer than another.
+    #[test]
+    fn a_stamp_from_the_future_does_not_put_off_the_next() {
+        let now =
+            |quality| Now { wall: WallTime::from_seconds(1_800_000_000), monotonic: HOUR, quality };
+        let check = |by_authority: i64, by_us: Option<i64>, expect: Option<u64>| {
+            let at = by_us.map(|hours| WallTime::from_seconds(1_800_000_000 + hours * 3600));
+            let kept = Held { size: 7, seconds: 1_800_000_000 + by_authority * 3600, at };
+            let age = kept.age(&now(ClockQuality::Ntp));
+            assert_eq!(age, expect.map(|hours| HOUR * u32::try_from(hours).unwrap()));
+            assert_eq!(kept.age(&now(ClockQuality::Unset)), None);
+            let mut schedule = Schedule::new(DAILY, HOUR, Some((7, age)));
+            let wait = DAILY.saturating_sub(age.unwrap_or(DAILY));
+            assert!(schedule.is_due(HOUR + wait, 8), "{by_authority}, {by_us:?}");
+        };
+        check(-20, Some(-20), Some(20));
+        check(-20, None, Some(20));
+        check(0, None, Some(0));
+        // An authority that is years ahead, or years behind: ours counts.
+        check(90_000, Some(-20), Some(20));
+        check(-90_000, Some(-20), Some(20));
+        // Ours was ahead: the authority's counts.
+        check(-20, Some(90_000), Some(20));
+        check(90_000, Some(90_000), None);
+        check(1, None, None);
     }
 
     #[test]

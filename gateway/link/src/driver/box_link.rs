@@ -214,10 +214,18 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
                 }
                 fault = attempt(&mut self, &mut backoff, &mut has_chains) => fault,
             };
-            if matches!(fault, LinkFault::Renewed) {
-                continue;
-            }
             let random = (self.random)();
+            if matches!(fault, LinkFault::Renewed) {
+                let wait = backoff.handle_renewal(random);
+                self.outputs.status.send_modify(|status| status.connected_since = None);
+                if !wait.is_zero() {
+                    self.outputs.status.send_modify(|status| status.state = LinkState::Waiting);
+                }
+                match rest(&mut stop, &events, wait).await {
+                    true => continue,
+                    false => break,
+                }
+            }
             let retry_in = backoff.handle_failure(random, fault.retry_after());
             let line = describe(&fault);
             tracing::warn!(fault = %line, retry_in_ms = retry_in.as_millis(), "the link is down");
@@ -233,11 +241,8 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
                 () = stopped(&mut stop) => break,
                 sent = self.outputs.events.send(event) => if sent.is_err() { break },
             }
-            tokio::select! {
-                biased;
-                () = stopped(&mut stop) => break,
-                () = self.outputs.events.closed() => break,
-                () = tokio::time::sleep(retry_in) => {}
+            if !rest(&mut stop, &events, retry_in).await {
+                break;
             }
         }
         self.outputs.status.send_modify(|status| {
@@ -246,6 +251,20 @@ impl<S: BatchSource, L: Locate> BoxLink<S, L> {
         });
         // The connection, if any, was closed when its session was dropped; let the words go out.
         let _ = timeout(CLOSE_WAIT, self.endpoint.wait_idle()).await;
+    }
+}
+
+/// `false`: it is stopped, or nobody listens any more.
+async fn rest(
+    stop: &mut watch::Receiver<bool>,
+    events: &mpsc::Sender<LinkEvent>,
+    wait: Duration,
+) -> bool {
+    tokio::select! {
+        biased;
+        () = stopped(stop) => false,
+        () = events.closed() => false,
+        () = tokio::time::sleep(wait) => true,
     }
 }
 

@@ -99,6 +99,81 @@ fn damaged_files_are_kept_up_to_a_limit() {
     assert_eq!(bundles.damaged_kept().unwrap(), DAMAGED_KEPT_MAX);
 }
 
+/// A bundle that rots more than once leaves a file each time; the same file once more, after a stop, is no other.
+#[test]
+fn no_damaged_file_takes_the_place_of_another() {
+    let (rig, _) = signed_rig();
+    let good = leaves(&rig, 0..256);
+    let mut log = rig.open();
+    let mut expect = Vec::new();
+    for copy in 1..=DAMAGED_KEPT_MAX {
+        rig.disk.flip_bit(FIRST, 700 + copy);
+        let name = match copy {
+            1 => "damaged-0000000000000000".to_owned(),
+            _ => format!("damaged-0000000000000000.{copy}"),
+        };
+        let damaged = rig.disk.contents(FIRST).unwrap();
+        expect.push((name, damaged.clone()));
+        for _ in 0..2 {
+            rig.disk.put(FIRST, &damaged);
+            let refilled = log.refill(0, &good).unwrap().unwrap();
+            assert_eq!(refilled.set_aside, SetAside::Kept, "{copy}");
+        }
+    }
+    rig.disk.flip_bit(FIRST, 900);
+    assert_eq!(log.refill(0, &good).unwrap().unwrap().set_aside, SetAside::Full);
+    for (name, damaged) in expect {
+        assert_eq!(rig.disk.contents(&name), Some(damaged), "{name}");
+    }
+    assert_eq!(log_bundles(&rig).damaged_kept().unwrap(), DAMAGED_KEPT_MAX);
+}
+
+fn log_bundles(rig: &Rig) -> Bundles<SimDisk> {
+    Bundles::of(rig.disk.clone(), Epoch::FIRST)
+}
+
+/// Bundles beyond what was cosigned count as damaged files: up to the limit they stay, and whoever brings the epoch
+/// back learns how many did not.
+#[test]
+fn bundles_beyond_the_cosigned_head_are_kept_up_to_the_limit() {
+    for (room, not_kept) in [(3, 0), (2, 1), (0, 3)] {
+        let (mut rig, _) = signed_rig();
+        let good = leaves(&rig, 0..600);
+        let cosigned = String::from_utf8(rig.disk.contents("checkpoint").unwrap()).unwrap();
+        let mut log = rig.open();
+        rig.append(&mut log, 3 * 256);
+        log.seal().unwrap();
+        let bundles = log_bundles(&rig);
+        assert_eq!(bundles.count().unwrap(), 5);
+        // Bundle 1 and the hashes are gone: nothing after the first is proven.
+        rig.disk.remove("entries-0000000000000001").unwrap();
+        let hashes = rig.disk.contents("subtrees").unwrap();
+        rig.disk.put("subtrees", &hashes[..32]);
+        let beyond: Vec<_> =
+            (2..5).map(|number| rig.disk.contents(&format!("entries-{number:016}"))).collect();
+        let other = |copy: usize| format!("damaged-{copy:016}.16");
+        (0..DAMAGED_KEPT_MAX - room).for_each(|copy| rig.disk.put(&other(copy), b"other"));
+        // One of the same name, from earlier.
+        if room == 3 {
+            rig.disk.put(&other(0), b"");
+            rig.disk.rename(&other(0), "damaged-0000000000000004").unwrap();
+        }
+        assert!(open_with(&rig, &cosigned).begun().is_some());
+        rig.journal.clear();
+        let ended = lacking(&rig, Epoch::new(2).unwrap()).pop().unwrap();
+        let returned = ended.refill(&good[256..]).unwrap();
+        assert_eq!((returned.not_kept, bundles.count().unwrap()), (not_kept, 2), "{room}");
+        assert_eq!(bundles.damaged_kept().unwrap(), DAMAGED_KEPT_MAX, "{room}");
+        let names = ["damaged-0000000000000004.2", "damaged-0000000000000004"];
+        let newest = rig.disk.contents(names[usize::from(room != 3)]);
+        assert_eq!(newest, beyond[2].clone().filter(|_| room > 0), "the newest goes first");
+        if room == 3 {
+            assert_eq!(rig.disk.contents(names[1]).unwrap(), b"", "what was there stays");
+        }
+        assert!(lacking(&rig, Epoch::new(2).unwrap()).is_empty(), "{room}");
+    }
+}
+
 /// Wherever the power goes while the newest bundle is refilled, the log opens as long as it was.
 #[test]
 fn a_stop_while_refilling_shortens_no_log() {
@@ -188,7 +263,7 @@ fn lost_leaves_come_back_into_the_epoch_that_lost_them() {
         assert_eq!(rig.disk.list().unwrap().len(), before, "nothing is written");
         let short = judge(&rig, Some(Epoch::FIRST)).entries < 600;
         assert!(short || !is_whole(&rig, Some(Epoch::FIRST)));
-        assert_eq!(ended.refill(&good).unwrap(), head.root);
+        assert_eq!(ended.refill(&good).unwrap().root, head.root);
         assert!(lacking(&rig, second).is_empty());
         rig.disk.put("checkpoint", cosigned.as_bytes());
         let report = judge(&rig, Some(Epoch::FIRST));
@@ -214,7 +289,7 @@ fn a_stop_while_an_epoch_comes_back_loses_nothing() {
         }
         let Some(ended) = lacking(&rig, second).pop() else { continue };
         let from = usize::try_from(ended.wanted().0).unwrap();
-        assert_eq!(ended.refill(&good[from..]).unwrap(), head.root);
+        assert_eq!(ended.refill(&good[from..]).unwrap().root, head.root);
         rig.disk.crash(seed);
         assert!(lacking(&rig, second).is_empty());
         assert_eq!(judge(&rig, Some(Epoch::FIRST)).root, head.root);

@@ -34,6 +34,7 @@ struct State {
     fail_next_sync: bool,
     ignore_directory_sync: bool,
     read_only: bool,
+    hide_names: bool,
     stats: SimStats,
 }
 
@@ -110,6 +111,11 @@ impl SimDisk {
         self.state().read_only = read_only;
     }
 
+    /// `list` fails with an I/O error; files are there.
+    pub fn hide_names(&self, hide: bool) {
+        self.state().hide_names = hide;
+    }
+
     /// Flips one bit of a file, on the disk as well as in the cache.
     pub fn flip_bit(&self, name: &str, bit: usize) {
         let mut state = self.state();
@@ -183,7 +189,11 @@ impl Disk for SimDisk {
     type File = SimFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.state().cached_names.keys().cloned().collect())
+        let state = self.state();
+        match state.hide_names {
+            true => Err(io::Error::other("the folder cannot be read")),
+            false => Ok(state.cached_names.keys().cloned().collect()),
+        }
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {

@@ -5,6 +5,7 @@ use crate::disk::SimDisk;
 use bytes::Bytes;
 use guan_model::{ContractId, DatasetId, Digest};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const DATA: StreamId = StreamId(1);
 const ID: SpoolId = SpoolId([3; 16]);
@@ -165,6 +166,35 @@ fn old_data_goes_by_a_clock_that_can_be_trusted() {
     assert!(gaps.iter().all(|gap| gap.reason == GapReason::QuotaAge));
     spool.commit().unwrap();
     assert_eq!(spool.status().streams[0].queued_batches, 0);
+}
+
+/// Two lanes of a class, as the sides of a contract are: the older goes first, whichever number it has, and whether or
+/// not they share a segment.
+#[test]
+fn of_two_lanes_the_older_is_too_old_first() {
+    for (older, younger) in [(1, 2), (2, 1)] {
+        for (bytes, segments) in [(1, 1), (2000, 2)] {
+            let disk = SimDisk::new();
+            let (mut spool, _) = open(&disk, &config(1 << 20, WhenFull::Refuse));
+            let [older, younger] = [older, younger].map(|lane| StreamId::of(DATA.class(), lane));
+            let at = |seconds| T0.saturating_add(Duration::from_secs(seconds));
+            for (stream, seconds) in [(older, 0), (older, 10), (younger, 3000)] {
+                spool.push_batch(stream, at(seconds), &meta(), &vec![7; bytes]).unwrap();
+                spool.commit().unwrap();
+            }
+            assert!(spool.status().segments >= segments);
+            let mut enforce = |seconds| {
+                let gaps = spool.enforce(&now(at(seconds), ClockQuality::Rtc)).unwrap();
+                spool.commit().unwrap();
+                gaps.into_iter().map(|gap| gap.stream).collect::<BTreeSet<_>>()
+            };
+            let case = format!("{older} before {younger}, {bytes} bytes");
+            assert_eq!(enforce(3600), [].into(), "{case}: at the limit");
+            assert_eq!(enforce(3611), [older].into(), "{case}");
+            assert_eq!(enforce(6600), [].into(), "{case}");
+            assert_eq!(enforce(6601), [younger].into(), "{case}");
+        }
+    }
 }
 
 #[test]

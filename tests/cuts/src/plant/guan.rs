@@ -27,12 +27,19 @@ impl Guan {
         let ports = [free_tcp_port()?, udp, udp];
         let stage = Stage::new(folder.join("run"), programs.to_owned(), configs.to_owned(), ports);
         let state = near.path().join("state");
+        let state = format!("state_dir = {state:?}");
+        let changes = [
+            ("state_dir = \"state\"", state.as_str()),
+            ("commit_window_ms = 100", "commit_window_ms = 2"),
+            // What one cut leaves is a backlog after the next, so that both sides of a lane are cut.
+            ("[link]\n", "[link]\nlive_after_s = 1\n"),
+        ];
+        let mut changed = Ok(String::new());
         stage.set_up_with(&["gnss"], |text| {
-            text.replace("state_dir = \"state\"", &format!("state_dir = {state:?}"))
-                .replace("commit_window_ms = 100", "commit_window_ms = 2")
-                // What one cut leaves is a backlog after the next, so that both sides of a lane are cut.
-                .replace("[link]\n", "[link]\nlive_after_s = 1\n")
+            changed = changes.iter().try_fold(text, |text, change| changed_once(&text, *change));
+            changed.as_deref().unwrap_or_default().to_owned()
         })?;
+        changed?;
         move_state(&stage.space_config(), &far.path().join("state"))?;
         Ok(Self(stage))
     }
@@ -60,13 +67,22 @@ impl Plant for Guan {
         let logs = logs["logs"].as_array().context("the space knows no log")?;
         let out = stage.folder.join("parquet");
         stage.space_json(&["export", "--out", &out.display().to_string()])?;
+        let exported = oracle::rows(&out.join("gnss-nmea.parquet"))?;
         Ok(Arrived {
-            rows: oracle::rows(&out.join("gnss-nmea.parquet"))?,
+            rows: exported.rows,
             is_log_verified: log["verified"] == true,
             forks: logs.iter().filter_map(|log| log["forks"].as_u64()).sum(),
             gaps: status["gaps"].as_array().map_or(0, |gaps| gaps.len() as u64),
+            streams: exported.streams,
         })
     }
+}
+
+/// A configuration that reads otherwise than this expects is a fault, and not the same rig without the change.
+fn changed_once(text: &str, (from, to): (&str, &str)) -> Result<String> {
+    let count = text.matches(from).count();
+    ensure!(count == 1, "the box's configuration has {from:?} {count} times, and once is expected");
+    Ok(text.replace(from, to))
 }
 
 /// Nothing waits any more, by a status that was written after the last message.
@@ -91,8 +107,7 @@ fn move_state(config: &Path, to: &Path) -> Result<()> {
     let from = config.parent().context("it lies in a folder")?.join("state");
     copy(&from, to)?;
     let text = std::fs::read_to_string(config)?;
-    let moved = text.replace("state_dir = \"state\"", &format!("state_dir = {to:?}"));
-    ensure!(text != moved, "the space's configuration names another state_dir");
+    let moved = changed_once(&text, ("state_dir = \"state\"", &format!("state_dir = {to:?}")))?;
     Ok(std::fs::write(config, moved)?)
 }
 
@@ -107,4 +122,18 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_finds_nothing_or_too_much_is_a_fault() {
+        let change = |text: &str| changed_once(text, ("[link]\n", "[link]\nlive_after_s = 1\n"));
+        assert_eq!(change("a\n[link]\nb").unwrap(), "a\n[link]\nlive_after_s = 1\nb");
+        for text in ["", "[link] # of the box\n", "[link]\n[link]\n"] {
+            assert!(change(text).unwrap_err().to_string().contains("once is expected"), "{text}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub struct Arrived {
     /// Two histories of the log, as the far end saw them.
     pub forks: u64,
     pub gaps: u64,
+    /// Streams that rows came in: the sides of lanes that were in play.
+    pub streams: usize,
 }
 
 /// Two programs and how to deal with them.

@@ -99,6 +99,28 @@ fn what_a_scrub_finds_is_told_once_and_comes_back_once() {
     assert!(rig.check_log().1, "the log verifies again");
 }
 
+/// A folder that cannot be listed says nothing about its files: nobody is told of damage, the writer goes on, and
+/// what was asked is asked again.
+#[test]
+fn a_folder_that_cannot_be_listed_is_no_damage() {
+    let mut rig = Rig::new();
+    let (mut engine, _) = with_bundle(&mut rig);
+    let unlisted = Inspected { is_unlisted: true, ..Inspected::default() };
+    rig.log_disk.hide_names(true);
+    for (is_told, ticket) in [(false, 1), (true, 2)] {
+        let told = apply(&mut engine, inspect(is_told, ticket));
+        let expect = Told { seen: Some(unlisted.clone()), noted: Some(ticket), ..Told::default() };
+        assert_eq!(told, expect);
+    }
+    let roots = Event::Inspect { bundles: vec![], roots_from: Some(0), ticket: 3 };
+    assert_eq!(apply(&mut engine, roots).seen.unwrap(), unlisted);
+    rig.log_disk.hide_names(false);
+    let told = apply(&mut engine, inspect(false, 4));
+    assert_eq!(told.seen.unwrap(), Inspected { whole: vec![0], ..Inspected::default() });
+    engine.apply(at(30_000), Event::Stop).unwrap();
+    assert_eq!(gaps(&rig), []);
+}
+
 /// A bundle that came back without a leaf that says so, by a stop or by a person's hand.
 #[test]
 fn a_bundle_that_is_back_is_told() {
