@@ -102,6 +102,11 @@ impl Metadata {
     /// Remembers both at once; a lower epoch changes nothing of it.
     pub fn set_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
         let epoch = epoch.max(self.epoch()?);
+        self.begin_sets(epoch, count)
+    }
+
+    /// The same of another space, whose epochs begin where they like.
+    pub fn begin_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
         self.put("contract-sets", &[epoch.to_le_bytes(), count.to_le_bytes()].concat())
     }
 

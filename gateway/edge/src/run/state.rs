@@ -15,6 +15,7 @@ use crate::ledger::LinkLedger;
 use crate::log_keys::{self, LogKeys, LogKeysFault};
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
+use crate::own_space::OwnSpace;
 use crate::sealing::{self, SealFault, StoreKey};
 use crate::set_counter::{SetCounter, TpmCounter};
 use crate::standing::{Book, StandingFault};
@@ -356,11 +357,11 @@ fn open_book(
     metadata: Metadata,
     tpm: Option<&Tpm>,
 ) -> Result<Book, StateFault> {
-    let (keys, descriptors) = (keys.clone(), config.descriptors.clone());
+    let (keys, own_space) = (keys.clone(), OwnSpace::read(config));
     let folders = (config.contracts.directory.as_path(), config.state_dir.as_path());
     let counter = tpm.map(|tpm| Box::new(TpmCounter::new(tpm.clone())) as Box<dyn SetCounter>);
-    let ours = (config.box_id.clone(), descriptors);
-    Ok(Book::open(keys, ours, folders, metadata, counter)?)
+    let ours = (config.box_id.clone(), config.descriptors.clone());
+    Ok(Book::open((keys, own_space), ours, folders, metadata, counter)?)
 }
 
 /// The figures of the last days; what of them cannot be read is lost, and told.
