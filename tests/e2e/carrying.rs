@@ -243,6 +243,42 @@ fn what_is_held_stays_and_what_does_not_fit_waits() {
     rig.stop_guan();
 }
 
+/// The space's store was set back, so its word in a session is refused: nobody knows what stands, and that outlives a
+/// restart, as a medium asks no session. A set that was signed later settles it.
+#[test]
+fn a_set_in_doubt_seals_nothing_after_a_restart() {
+    let Some(mut rig) = start() else { return };
+    publish(&rig, 0..2);
+    wait_for("the queue", || queued(&rig) > 0);
+    let set = rig.stage.folder.join("space/state/contracts/demo-box/set.json");
+    let old = std::fs::read(&set).unwrap();
+    rig.stage.space_json(&["contract", "renew", "--box", "demo-box"]).unwrap();
+    bring_set(&rig);
+    wait_for("the set", || !guan_edge_waits(&rig));
+    rig.stop_space();
+    std::fs::write(&set, old).unwrap();
+    rig.start_space();
+    rig.stop_guan();
+    rig.give_link();
+    rig.start_guan();
+    wait_for("the doubt", || rig.status()["alarms"].to_string().contains("plays an old set"));
+    rig.stop_guan();
+    rig.take_link();
+    rig.start_guan();
+    refused(export(&rig, "doubted.carry"), "the space has not confirmed the contracts yet");
+    rig.stage.space_json(&["contract", "renew", "--box", "demo-box"]).unwrap();
+    bring_set(&rig);
+    wait_for("the set", || !guan_edge_waits(&rig));
+    let made = export(&rig, "settled.carry").unwrap();
+    assert_eq!(made["rows"], json!(2), "{made}");
+    rig.stop_guan();
+}
+
+/// Whether what `guan contract import` left was not taken yet.
+fn guan_edge_waits(rig: &Rig) -> bool {
+    guan_edge::standing::carrier_waits(&rig.stage.folder.join("box/state"))
+}
+
 /// What left the box before a revocation, and comes after it, is not taken; the box shreds it when it hears.
 #[test]
 fn what_was_revoked_on_the_way_is_not_taken() {

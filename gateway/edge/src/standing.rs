@@ -6,7 +6,7 @@
 //! Never here: when a plan comes into force; the writer takes it between two batches.
 
 use crate::contracts::{self, ContractFileError};
-use crate::leaving::Standing;
+use crate::leaving::{Doubt, Standing};
 use crate::metadata::{Metadata, MetadataError};
 use crate::own_space::{OwnSpace, SpaceFault, Way};
 use crate::set_counter::{Finding, SetCounter, compare};
@@ -375,7 +375,12 @@ impl Book {
         // Only now: the epoch that was counted is of this space.
         self.keep_space()?;
         self.is_unsaved = false;
-        Ok(())
+        let issued = self.roster.as_ref().map(|roster| roster.issued);
+        match self.doubt()?.filter(|doubt| issued > doubt.after) {
+            // It is of before this set.
+            Some(_) => Ok(self.metadata.set_doubt(None)?),
+            None => Ok(()),
+        }
     }
 
     /// A contract of the set. `false`: it is here already. The link asks for all that is missing whenever one of
@@ -480,8 +485,27 @@ impl Book {
         }
     }
 
+    /// The doubt is over, wherever it came from.
     pub fn note_confirmed(&self, at: WallTime) -> Result<(), StandingFault> {
-        Ok(self.metadata.set_confirmed_at(at)?)
+        self.metadata.set_confirmed_at(at)?;
+        Ok(self.metadata.set_doubt(None)?)
+    }
+
+    /// Nobody knows what stands: that outlives the program, as a medium asks no session.
+    pub fn note_doubt(&self) -> Result<(), StandingFault> {
+        let issued = self.roster.as_ref().map(|roster| roster.issued);
+        // A set that is not on the disk will count when it comes again; one before it will not.
+        let after = match self.is_unsaved {
+            true => issued.map(|at| WallTime(at.0.saturating_sub(1))),
+            false => issued,
+        };
+        let known = self.doubt()?.and_then(|doubt| doubt.after);
+        Ok(self.metadata.set_doubt(Some(Doubt { after: after.max(known) }))?)
+    }
+
+    /// What was in doubt, and is still.
+    pub fn doubt(&self) -> Result<Option<Doubt>, StandingFault> {
+        Ok(self.metadata.doubt()?)
     }
 
     fn judge(&self, bytes: &[u8], way: Way) -> Result<Roster, StandingFault> {

@@ -248,6 +248,7 @@ pub(super) fn open(
     let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, parties, metadata, tpm)?;
     let door = Door::new(now, boot, book.confirmed_at()?);
+    door.set_doubt(book.doubt()?);
     describe(config, &door);
     let parts = Parts {
         spool,

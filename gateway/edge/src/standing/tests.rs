@@ -538,3 +538,62 @@ fn a_space_is_changed_by_the_configuration_alone() {
         assert_eq!((book.metadata.epoch().unwrap(), book.own_space.kept()), (2, Some("depot-7")));
     }
 }
+
+/// Doubt about a set outlives the program, until a session confirms what stands or a later set is on the disk.
+#[test]
+fn a_set_in_doubt_stays_so_over_a_restart() {
+    let world = World::new();
+    let (_, entry) = world.contract("C-1", 1);
+    let at = |seconds| Some(Doubt { after: Some(WallTime::from_seconds(seconds)) });
+    let doubt = |book: Book| {
+        drop(book);
+        let book = world.open().unwrap();
+        (book.doubt().unwrap(), book)
+    };
+    let (known, book) = doubt(world.open().unwrap());
+    assert_eq!(known, None);
+    book.note_doubt().unwrap();
+    let (known, book) = doubt(book);
+    assert_eq!(known, Some(Doubt { after: None }));
+    book.note_confirmed(WallTime::from_seconds(1_800_000_000)).unwrap();
+    let (known, mut book) = doubt(book);
+    assert_eq!(known, None);
+
+    let issued = 1_800_000_000;
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    book.handle_roster(&world.set("box-1", 4, &[])).unwrap_err();
+    book.note_doubt().unwrap();
+    // The set that is in doubt settles nothing; one that was signed later does.
+    let (known, mut book) = doubt(book);
+    assert_eq!(known, at(issued));
+    assert!(!book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap());
+    assert!(book.handle_roster(&world.set("box-1", 6, &[&entry])).unwrap());
+    let (known, book) = doubt(book);
+    assert_eq!(known, at(issued));
+    let later = |epoch, seconds| {
+        let issued = WallTime::from_seconds(issued + seconds);
+        let (box_id, space) = (BoxId::parse("box-1").unwrap(), "space-1".to_owned());
+        let roster = Roster { box_id, space, epoch, issued, entries: vec![entry.clone()] };
+        roster.sign(&world.space).unwrap()
+    };
+    let mut book = book;
+    assert!(world.carry(&mut book, &later(7, 10)).unwrap().unwrap());
+    let (known, mut book) = doubt(book);
+    assert_eq!(known, None);
+
+    // One that counts and is not on the disk: what lies there is older than it, and so is all between them.
+    let path = world.folder.path().join("contracts/set.json");
+    let old = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    book.handle_roster(&later(9, 30)).unwrap_err();
+    book.note_doubt().unwrap();
+    drop(book);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, old).unwrap();
+    let mut book = world.open().unwrap();
+    book.handle_roster(&later(8, 20)).unwrap();
+    assert!(book.doubt().unwrap().is_some());
+    book.handle_roster(&later(9, 30)).unwrap();
+    assert_eq!(book.doubt().unwrap(), None);
+}
