@@ -6,6 +6,8 @@
 //!
 //! Never here: what a batch must be; that is the inbox's, for both ways.
 
+mod waiting;
+
 use crate::inbox::StoreInbox;
 use crate::received::Tally;
 use crate::registry::{Registry, RegistryError, Rejection};
@@ -26,12 +28,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use waiting::{FREE_BYTES_MIN, LeaveFault, leave};
+
 /// Folder in `space.state_dir` for files that wait, and for what became of them.
 pub const CARRIED_DIR: &str = "carried";
 /// How a waiting file's name ends.
 pub const WAITING_SUFFIX: &str = "guan";
 /// How its answer's name ends.
 pub const ANSWER_SUFFIX: &str = "answer";
+/// How the name of an answer ends that is being written.
+const PART_SUFFIX: &str = "part";
 /// Most files that wait.
 pub const WAITING_MAX: usize = 16;
 const KEY_FILE: &str = "carry.key.pem";
@@ -118,7 +124,7 @@ impl Carrier {
     pub async fn run(self) {
         let folder = self.state_dir.join(CARRIED_DIR);
         // Nobody waits for answers of an earlier run.
-        for path in files(&folder, ANSWER_SUFFIX) {
+        for path in [ANSWER_SUFFIX, PART_SUFFIX].iter().flat_map(|suffix| files(&folder, suffix)) {
             let _ = fs::remove_file(path);
         }
         loop {
@@ -282,7 +288,7 @@ pub fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 fn put_answer(waiting: &Path, answer: &TakeAnswer) -> io::Result<()> {
-    let (path, part) = (waiting.with_extension(ANSWER_SUFFIX), waiting.with_extension("part"));
+    let (path, part) = (waiting.with_extension(ANSWER_SUFFIX), waiting.with_extension(PART_SUFFIX));
     fs::write(&part, serde_json::to_vec(answer).map_err(io::Error::other)?)?;
     fs::rename(&part, &path)
 }
