@@ -97,9 +97,13 @@ fn batches_go_to_the_space_on_a_stick() {
     // The space's log stands behind it, as over the link.
     let meter = rig.stage.guan_json(&["meter"]).unwrap();
     assert_eq!(meter["lines"][0]["kept"]["rows"], json!(5), "{meter}");
-    assert_eq!(meter["lines"][0]["sent"]["rows"], json!(0), "the second receipt says nothing new");
-    let released = acknowledge(&rig, "first.json").unwrap();
-    assert_eq!(released["released"], json!([]), "it was released before");
+    assert_eq!(meter["lines"][0]["sent"]["rows"], json!(5), "the second receipt says it, too");
+    let noted = leaves(&rig, "data.forwarded").len();
+    for receipt in ["first.json", "one.carry.receipt.json"] {
+        let released = acknowledge(&rig, receipt).unwrap();
+        assert_eq!(released["released"], json!([]), "it was released before");
+        assert_eq!(leaves(&rig, "data.forwarded").len(), noted, "once, whatever comes how often");
+    }
     let meter = rig.stage.guan_json(&["meter"]).unwrap();
     assert_eq!(meter["lines"][0]["sent"]["rows"], json!(5), "{meter}");
     refused(export(&rig, "none.carry"), "nothing that waits is meant");

@@ -30,6 +30,11 @@ impl Door {
         self.state().standing.space.clone()
     }
 
+    /// Whether a stream takes nothing new: what waits in it is older than what waits in its other side.
+    pub fn is_resting(&self, stream: StreamId) -> bool {
+        self.state().resting.contains(&stream)
+    }
+
     /// The contract of a stream that is not closed.
     pub fn contract_of(&self, stream: StreamId) -> Option<ContractId> {
         self.state().lanes.get(&stream.lane()).map(|lane| lane.contract.clone())
