@@ -336,6 +336,8 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     let node = root.table("contracts");
     let about = "Folder of signed contracts, *.json. Without a contract nothing leaves the box.";
     let directory = node.path("directory", about, Some("contracts"));
+    // Before the tables of keys, as keys of a table stand in a file.
+    let space = read_space(&node);
     let about = "How often the folder is looked at.";
     let reload = node.integer("reload_s", about, 1..=3600, Some(5));
     let about = "Take contracts of schema 1 with the signature of one party: whoever has that key writes \
@@ -359,7 +361,7 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
         }
         trusted_keys.push(trusted);
     }
-    let space = read_space(&node, &trusted_keys);
+    check_space(&node, space.as_deref(), &trusted_keys);
     node.finish();
     let reload = Duration::from_secs(reload);
     Some(ContractsConfig {
@@ -381,18 +383,22 @@ fn parse_party(text: &str) -> Result<String, String> {
     Ok(party.to_string())
 }
 
-/// Whose contract sets count: a name alone would count for nothing without its key.
-fn read_space(node: &Node<'_>, keys: &[TrustedKeyConfig]) -> Option<String> {
+/// Whose contract sets count.
+fn read_space(node: &Node<'_>) -> Option<String> {
     let about = "The space of this box: contract sets that another party signs are refused. Not set: the space \
                  whose set the box took last, else the one whose authority enrolled it, else the first one that it \
                  meets over the link; a first set on a medium then needs this key or that authority.";
-    let space = node.optional_text("space", about, &PARTY, parse_party)?;
-    if !keys.iter().any(|key| key.party == space) {
+    node.optional_text("space", about, &PARTY, parse_party)
+}
+
+/// A name would count for nothing without its key.
+fn check_space(node: &Node<'_>, space: Option<&str>, keys: &[TrustedKeyConfig]) {
+    let Some(space) = space else { return };
+    if keys.iter().all(|key| key.party != space) {
         let text = "names no party of a [[contracts.trusted_key]]; add the space's, which \
                     `guan-space contract key` prints";
         node.fault("space", format!("= {space:?}: {text}"));
     }
-    Some(space)
 }
 
 /// One key of either kind.

@@ -10,6 +10,8 @@ mod sieve;
 mod waiting;
 mod words;
 
+pub use self::waiting::{FREE_BYTES_MIN, LeaveFault, leave};
+
 use self::sieve::Sieve;
 use self::words::Words;
 use crate::inbox::StoreInbox;
@@ -29,8 +31,6 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-pub use waiting::{FREE_BYTES_MIN, LeaveFault, leave};
 
 /// Folder in `space.state_dir` for files that wait, and for what became of them.
 pub const CARRIED_DIR: &str = "carried";

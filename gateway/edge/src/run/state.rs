@@ -247,9 +247,7 @@ pub(super) fn open(
     let set_aside = metadata.set_aside().to_vec();
     let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, parties, metadata, tpm)?;
-    let door = Door::new(now, boot, book.confirmed_at()?);
-    door.set_doubt(book.doubt()?);
-    describe(config, &door);
+    let door = open_door(config, (now, boot), &book)?;
     let parts = Parts {
         spool,
         evidence: log,
@@ -374,6 +372,18 @@ fn open_quality(config: &EdgeConfig) -> Result<Ledger, StateFault> {
         tracing::warn!(%fault, "quality figures are left out");
     }
     Ok(ledger)
+}
+
+/// With what outlives a start: when the space spoke last, and what of it is in doubt.
+fn open_door(
+    config: &EdgeConfig,
+    (now, boot): (Now, BootNumber),
+    book: &Book,
+) -> Result<Door, StateFault> {
+    let door = Door::new(now, boot, book.confirmed_at()?);
+    door.set_doubt(book.doubt()?);
+    describe(config, &door);
+    Ok(door)
 }
 
 /// What contracts may ask of the box itself.

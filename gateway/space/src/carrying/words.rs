@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(next(offer(7, [1, 1]), Some(&both)), both);
         // The receipt is lost, and the file is taken again, or another one comes with the same.
         assert_eq!(next(offer(7, [1, 1]), None), both);
-        let new = letter(&[three.clone()]);
+        let new = letter(std::slice::from_ref(&three));
         assert_eq!(next(offer(7, [1, 1]), Some(&new)), letter(&[one, two.clone(), three.clone()]));
         // Half of the last word was released: it is not known for certain.
         assert_eq!(next(offer(7, [9, 1]), None), letter(&[two, three.clone()]));
@@ -165,7 +165,7 @@ mod tests {
         };
         assert_eq!(next(&words), letter(&words));
         let more = word(2, 1, 1);
-        let expect = [&words[1..], &[more.clone()]].concat();
+        let expect = [&words[1..], std::slice::from_ref(&more)].concat();
         assert_eq!(next(&[more]), letter(&expect));
     }
 }
