@@ -258,7 +258,7 @@ fn a_set_in_doubt_seals_nothing_after_a_restart() {
     let old = std::fs::read(&set).unwrap();
     rig.stage.space_json(&["contract", "renew", "--box", "demo-box"]).unwrap();
     bring_set(&rig);
-    wait_for("the set", || !guan_edge_waits(&rig));
+    wait_for("the set", || !set_waits(&rig));
     rig.stop_space();
     std::fs::write(&set, old).unwrap();
     rig.start_space();
@@ -269,17 +269,21 @@ fn a_set_in_doubt_seals_nothing_after_a_restart() {
     rig.stop_guan();
     rig.take_link();
     rig.start_guan();
+    // Its state is of this start once it keeps something new.
+    let waiting = queued(&rig);
+    publish(&rig, 2..3);
+    wait_for("the queue", || queued(&rig) > waiting);
     refused(export(&rig, "doubted.carry"), "the space has not confirmed the contracts yet");
     rig.stage.space_json(&["contract", "renew", "--box", "demo-box"]).unwrap();
     bring_set(&rig);
-    wait_for("the set", || !guan_edge_waits(&rig));
+    wait_for("the set", || !set_waits(&rig));
     let made = export(&rig, "settled.carry").unwrap();
-    assert_eq!(made["rows"], json!(2), "{made}");
+    assert_eq!(made["rows"], json!(3), "{made}");
     rig.stop_guan();
 }
 
 /// Whether what `guan contract import` left was not taken yet.
-fn guan_edge_waits(rig: &Rig) -> bool {
+fn set_waits(rig: &Rig) -> bool {
     guan_edge::standing::carrier_waits(&rig.stage.folder.join("box/state"))
 }
 

@@ -165,7 +165,8 @@ impl Carrier {
         streams.retain(|(_, through)| *through > BatchSeq::ZERO);
         streams.sort_unstable();
         let now = (self.clock)();
-        let received = self.say(&header.box_id, offer.as_ref(), &now);
+        let received =
+            tokio::task::block_in_place(|| self.say(&header.box_id, offer.as_ref(), &now));
         let receipt = Receipt {
             space: self.space.clone(),
             box_id: header.box_id.clone(),

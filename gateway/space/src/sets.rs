@@ -57,11 +57,11 @@ pub enum SetFault {
     Full { box_id: BoxId },
 }
 
-/// All sets of the space.
-/// Each set is a new file.
+/// Tells one set of a box from the next, as each is a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetMark(Option<(u64, i64, i64)>);
 
+/// All sets of the space.
 #[derive(Clone)]
 pub struct Sets {
     folder: PathBuf,
