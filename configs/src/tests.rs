@@ -63,6 +63,26 @@ fn keys_of_parties_are_of_two_kinds() {
     assert!(matches!(keys[..], [PublicKey::Ed25519(_), PublicKey::EcdsaP256(_)]), "{keys:?}");
 }
 
+/// Files of earlier releases do not name it.
+#[test]
+fn the_space_of_the_box_is_a_party_with_a_key() {
+    let key = format!(
+        "[[contracts.trusted_key]]\nparty = \"space-1\"\ned25519 = \"{}\"\n",
+        "a".repeat(64)
+    );
+    let space = |space: &str| format!("[contracts]\n{space}\n{key}");
+    let named = edge(&format!("{SMALL}{}", space("space = \"space-1\""))).unwrap();
+    assert_eq!(named.contracts.space.as_deref(), Some("space-1"));
+    assert_eq!(edge(&format!("{SMALL}{}", space(""))).unwrap().contracts.space, None);
+    check(
+        &space("space = \"space-2\""),
+        &[
+            "line 10: contracts.space: = \"space-2\": names no party of a [[contracts.trusted_key]]; add the \
+           space's, which `guan-space contract key` prints",
+        ],
+    );
+}
+
 #[test]
 fn all_faults_of_the_use_of_the_link_come_at_once() {
     check(

@@ -3,6 +3,9 @@
 use super::forgetting::acted;
 use super::rig::{Rig, mosquitto_pub, programs, wait_for, wait_for_at_most};
 use super::{DATASET, TOPIC, payload};
+use guan_identity::PartyKey;
+use guan_model::{BoxId, WallTime};
+use guan_policy::{Carrier, Roster};
 use serde_json::{Value, json};
 use std::io::Write as _;
 
@@ -265,6 +268,16 @@ fn a_revocation_comes_before_the_first_byte_after_an_offline_period() {
     assert!(leaves(&rig).contains("shredded"));
 }
 
+/// An empty set with a high epoch, well signed.
+fn set_of_a_party(rig: &Rig) -> Vec<u8> {
+    let key = PartyKey::load(&rig.stage.folder.join("parties/insurer-1.pem"), "insurer-1").unwrap();
+    let (box_id, space) = (BoxId::parse("demo-box").unwrap(), "insurer-1".to_owned());
+    let issued = WallTime::from_seconds(4_000_000_000);
+    let set = Roster { box_id, space, epoch: 1 << 40, issued, entries: Vec::new() };
+    let set = String::from_utf8(set.sign(&key).unwrap()).unwrap();
+    Carrier::new(set, Vec::new()).unwrap().encode().unwrap()
+}
+
 /// A box that is never online: its set comes on a stick, to the running program and to one that starts.
 #[test]
 fn a_set_is_carried_to_a_box_without_network() {
@@ -283,6 +296,10 @@ fn a_set_is_carried_to_a_box_without_network() {
     wait_for_contract(&rig, "C-1 v1");
     publish(&rig, 0..3);
     wait_for("the queue", || queued(&rig) > 0);
+    // A party of the contract has a trusted key, and is not the space for that.
+    std::fs::write(&file, set_of_a_party(&rig)).unwrap();
+    let text = import(&rig).unwrap_err().to_string();
+    assert!(text.contains("signed by insurer-1, and the space of this box is space-1"), "{text}");
 
     rig.stop_guan();
     change(&rig, "revoke", "C-1");

@@ -110,6 +110,8 @@ pub enum TransportName {
 #[non_exhaustive]
 pub struct ContractsConfig {
     pub directory: PathBuf,
+    /// Whose contract sets count; `None`: the box knows its space in another way.
+    pub space: Option<String>,
     pub reload: Duration,
     pub single_signature: bool,
     pub mandate_file: Option<PathBuf>,
@@ -334,6 +336,8 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     let node = root.table("contracts");
     let about = "Folder of signed contracts, *.json. Without a contract nothing leaves the box.";
     let directory = node.path("directory", about, Some("contracts"));
+    // Before the tables of keys, as keys of a table stand in a file.
+    let space = read_space(&node);
     let about = "How often the folder is looked at.";
     let reload = node.integer("reload_s", about, 1..=3600, Some(5));
     let about = "Take contracts of schema 1 with the signature of one party: whoever has that key writes \
@@ -347,12 +351,8 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
     let party_key_file = node.optional_path("party_key_file", about);
     let mut trusted_keys: Vec<TrustedKeyConfig> = Vec::new();
     for key in node.tables("trusted_key", TRUSTED_KEYS_MAX) {
-        let kind = Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
-        let party = key.text("party", "Party whose contracts count.", &kind, None, |text| {
-            BoxId::parse(text)
-                .map(|id| id.to_string())
-                .map_err(|_| format!("must be {}", kind.accepted))
-        });
+        let about = "Party whose contracts count.";
+        let party = key.text("party", about, &PARTY, None, parse_party);
         let Some((party, public)) = party.zip(read_public(&key)) else { continue };
         let trusted = TrustedKeyConfig { party, key: public };
         if trusted_keys.contains(&trusted) {
@@ -361,16 +361,44 @@ pub(super) fn read_contracts(root: &Node<'_>) -> Option<ContractsConfig> {
         }
         trusted_keys.push(trusted);
     }
+    check_space(&node, space.as_deref(), &trusted_keys);
     node.finish();
     let reload = Duration::from_secs(reload);
     Some(ContractsConfig {
         directory: directory?,
+        space,
         reload,
         single_signature,
         mandate_file,
         party_key_file,
         trusted_keys,
     })
+}
+
+const PARTY: Kind<'_> =
+    Kind { name: "name", accepted: "1 to 64 of letters, digits, '.', '-' and '_'" };
+
+fn parse_party(text: &str) -> Result<String, String> {
+    let party = BoxId::parse(text).map_err(|_| format!("must be {}", PARTY.accepted))?;
+    Ok(party.to_string())
+}
+
+/// Whose contract sets count.
+fn read_space(node: &Node<'_>) -> Option<String> {
+    let about = "The space of this box: contract sets that another party signs are refused. Not set: the space \
+                 whose set the box took last, else the one whose authority enrolled it, else the first one that it \
+                 meets over the link; a first set on a medium then needs this key or that authority.";
+    node.optional_text("space", about, &PARTY, parse_party)
+}
+
+/// A name would count for nothing without its key.
+fn check_space(node: &Node<'_>, space: Option<&str>, keys: &[TrustedKeyConfig]) {
+    let Some(space) = space else { return };
+    if keys.iter().all(|key| key.party != space) {
+        let text = "names no party of a [[contracts.trusted_key]]; add the space's, which \
+                    `guan-space contract key` prints";
+        node.fault("space", format!("= {space:?}: {text}"));
+    }
 }
 
 /// One key of either kind.

@@ -1,7 +1,7 @@
 //! What waits in the spool as a file for a medium: a session's frames, as far as they may leave.
 //!
-//! It reads beside the writer and the link, each stream from what the space has on, in order: a stream ends at its
-//! first batch that is held. Nothing is released here.
+//! It reads beside the writer and the link, each stream from what the space has on, in order, backlogs before what
+//! overtook them: a stream ends at its first batch that is held. Nothing is released here.
 //!
 //! Never here: files' names, the log, who asked.
 
@@ -10,7 +10,7 @@ use crate::vault::{Vault, VaultFault};
 use bytes::Bytes;
 use guan_carry::{CarryFault, CarryKey, CarryWriter, Header};
 use guan_link::{
-    BoxFrame, EncodedBatch, Gap, Hello, Item, Offer, OfferFault, StreamRange, VERSIONS,
+    BoxFrame, EncodedBatch, Gap, Hello, Item, Offer, OfferFault, STREAMS_MAX, StreamRange, VERSIONS,
 };
 use guan_model::{BatchSeq, BoxId, ContractId, Now, SpoolId, StreamId};
 use guan_policy::Leave;
@@ -105,7 +105,7 @@ impl<D: Disk> Exporter<D> {
         };
         let mut writer = CarryWriter::begin(out, &header, &wanted.key.public)?;
         let ranges = self.ranges(&wanted.streams);
-        let offer = Offer::new(self.spool, ranges.clone())?;
+        let offer = Offer::new(self.spool, self.offered(&ranges))?;
         writer.put(&BoxFrame::Hello(Hello { versions: VERSIONS, offer }))?;
         for table in &self.tables {
             writer.put(&BoxFrame::Descriptors(table.clone()))?;
@@ -132,7 +132,8 @@ impl<D: Disk> Exporter<D> {
         })
     }
 
-    /// What waits in the streams that are asked for, as of now: what comes meanwhile is for the next file.
+    /// What waits in the streams that are asked for, as of now: what comes meanwhile is for the next file. Backlogs
+    /// first: what has no room in the file is then the newest of a contract.
     fn ranges(&self, streams: &BTreeSet<StreamId>) -> Vec<StreamRange> {
         let range = |id: &StreamId| StreamRange {
             id: *id,
@@ -140,7 +141,18 @@ impl<D: Disk> Exporter<D> {
             newest: self.reader.newest(*id),
         };
         let waits = |range: &StreamRange| range.oldest_unreleased <= range.newest;
-        streams.iter().map(range).filter(waits).collect()
+        let ranges = streams.iter().map(range).filter(waits).collect();
+        backlogs_first(ranges, |id| self.door.is_resting(id))
+    }
+
+    /// Those, and how far all other streams are released: so the space learns which receipts have come here.
+    fn offered(&self, asked: &[StreamRange]) -> Vec<StreamRange> {
+        let all = self.reader.streams().into_iter().map(|id| StreamRange {
+            id,
+            oldest_unreleased: self.reader.acknowledged(id).next(),
+            newest: self.reader.newest(id),
+        });
+        with_others(asked, all)
     }
 
     fn collect_stream<W: Write>(
@@ -250,6 +262,23 @@ impl<D: Disk> Exporter<D> {
     }
 }
 
+fn backlogs_first(
+    mut ranges: Vec<StreamRange>,
+    is_resting: impl Fn(StreamId) -> bool,
+) -> Vec<StreamRange> {
+    ranges.sort_by_key(|range| (!is_resting(range.id), range.id));
+    ranges
+}
+
+/// What is asked for, and as many others as an offer has room for; in the order of an offer.
+fn with_others(asked: &[StreamRange], all: impl Iterator<Item = StreamRange>) -> Vec<StreamRange> {
+    let others = all.filter(|other| asked.iter().all(|range| range.id != other.id));
+    let others = others.take(STREAMS_MAX.saturating_sub(asked.len()));
+    let mut offered: Vec<StreamRange> = asked.iter().copied().chain(others).collect();
+    offered.sort_by_key(|range| range.id);
+    offered
+}
+
 /// What becomes of the next item of a stream.
 enum Taken {
     Item(Item),
@@ -273,3 +302,36 @@ impl Withheld {
 
 /// A reader that tasks share.
 pub type SharedExporter<D> = Arc<std::sync::Mutex<Exporter<D>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(id: u16) -> StreamRange {
+        StreamRange { id: StreamId(id), oldest_unreleased: BatchSeq(1), newest: BatchSeq(9) }
+    }
+
+    #[test]
+    fn the_backlog_of_a_contract_goes_before_what_overtook_it() {
+        let ranges = [10, 17, 18, 26].map(range).to_vec();
+        let ordered = backlogs_first(ranges, |id| [18, 26].contains(&id.0));
+        assert_eq!(ordered.iter().map(|range| range.id.0).collect::<Vec<_>>(), [18, 26, 10, 17]);
+    }
+
+    #[test]
+    fn an_offer_tells_of_all_streams_as_far_as_it_has_room() {
+        let ids = |offered: Vec<StreamRange>| -> Vec<u16> {
+            offered.iter().map(|range| range.id.0).collect()
+        };
+        let all = || [2, 10, 18].map(range).into_iter();
+        assert_eq!(ids(with_others(&[range(18), range(10)], all())), [2, 10, 18]);
+        let limit = u16::try_from(STREAMS_MAX).unwrap();
+        let asked: Vec<StreamRange> = (1..limit).map(|id| range(id + 100)).collect();
+        let offered = with_others(&asked, all());
+        assert_eq!((offered.len(), offered[0].id), (STREAMS_MAX, StreamId(2)));
+        Offer::new(SpoolId([7; 16]), offered).unwrap();
+        // Too many are for the offer to refuse.
+        let asked: Vec<StreamRange> = (0..=limit).map(range).collect();
+        assert_eq!(with_others(&asked, all()).len(), STREAMS_MAX + 1);
+    }
+}

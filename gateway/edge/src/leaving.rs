@@ -124,6 +124,13 @@ impl Standing {
     }
 }
 
+/// What the space said last is in doubt, until a session confirms what stands, or a set comes that was signed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// When the set was signed that nobody can rely on now; `None`: there was none.
+    pub after: Option<WallTime>,
+}
+
 struct State {
     situation: Situation,
     boot: BootNumber,
@@ -132,8 +139,8 @@ struct State {
     session: u64,
     /// In this session of the link.
     is_confirmed: bool,
-    /// What the space said last could not be kept, or the disk was set back.
-    is_doubted: bool,
+    /// What the space said last could not be kept, or the disk was set back; carried over restarts.
+    doubt: Option<Doubt>,
     /// Place in the policy's `TIERS` that this box has when the space hears it.
     tier: u8,
     /// When the space last confirmed the contracts, by wall clock; carried over restarts.
@@ -158,7 +165,7 @@ impl Door {
             standing: Standing::default(),
             session: 0,
             is_confirmed: false,
-            is_doubted: false,
+            doubt: None,
             tier: 0,
             confirmed_at,
             held: BTreeMap::new(),
@@ -206,7 +213,7 @@ impl Door {
             return;
         }
         state.is_confirmed = true;
-        state.is_doubted = false;
+        state.doubt = None;
         // The space hears no box before its verdict allows it.
         state.situation.attested = Some(state.tier);
         state.confirmed_at = state.confirmed_at.max(Some(now));
@@ -219,7 +226,7 @@ impl Door {
     pub fn set_standing(&self, standing: Standing) {
         let mut state = self.state();
         // A newer set than the one in doubt settles it.
-        state.is_doubted &= standing.issued <= state.standing.issued;
+        state.doubt = state.doubt.filter(|doubt| standing.issued <= doubt.after);
         state.standing = standing;
     }
 
@@ -235,7 +242,14 @@ impl Door {
     /// What the space said in this session could not be kept, so nobody knows what stands.
     pub fn handle_doubt(&self) {
         let mut state = self.state();
-        (state.is_confirmed, state.is_doubted) = (false, true);
+        let before = state.doubt.and_then(|doubt| doubt.after);
+        let after = state.standing.issued.max(before);
+        (state.is_confirmed, state.doubt) = (false, Some(Doubt { after }));
+    }
+
+    /// What was in doubt when the program ended.
+    pub fn set_doubt(&self, doubt: Option<Doubt>) {
+        self.state().doubt = doubt;
     }
 
     pub fn set_lanes(&self, lanes: impl Iterator<Item = (u16, Lane)>) {

@@ -10,6 +10,7 @@
 //!   `log_keys`: the log's key, and those before it; `log_care`: what of the log is damaged.
 //! - `authority`: asks for time stamps over the log; `stamps`: those that are kept.
 //! - `catalogue`: what the box offers, and how good its data is.
+//! - `standing`: which contracts stand; `own_space`: who may say so.
 //! - `contracts`, `flash`, `metadata`, `sessions`, `status`, `system_clock`, `tables`: what the names say.
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,7 @@ pub mod log_keys;
 pub mod memory;
 pub mod metadata;
 pub mod negotiating;
+pub mod own_space;
 pub mod prover;
 pub mod rows;
 pub mod run;

@@ -4,6 +4,7 @@
 //!
 //! Never here: anything whose loss would lose a reading; that lives in the spool.
 
+use crate::leaving::Doubt;
 use guan_model::{BootNumber, Digest, WallTime};
 use guan_spool::facts;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,11 @@ impl Metadata {
     /// Remembers both at once; a lower epoch changes nothing of it.
     pub fn set_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
         let epoch = epoch.max(self.epoch()?);
+        self.begin_sets(epoch, count)
+    }
+
+    /// The same of another space, whose epochs begin where they like.
+    pub fn begin_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
         self.put("contract-sets", &[epoch.to_le_bytes(), count.to_le_bytes()].concat())
     }
 
@@ -112,6 +118,30 @@ impl Metadata {
 
     pub fn set_confirmed_at(&self, at: WallTime) -> Result<(), MetadataError> {
         self.put("contracts-confirmed", &at.0.cast_unsigned().to_le_bytes())
+    }
+
+    /// Whether nobody knows what stands.
+    pub fn doubt(&self) -> Result<Option<Doubt>, MetadataError> {
+        let value = self.db.get("contracts-doubted").map_err(|source| self.write_error(source))?;
+        Ok(value.map(|bytes| {
+            let nanos = bytes.as_ref().try_into().ok().map(i64::from_le_bytes);
+            Doubt { after: nanos.map(WallTime) }
+        }))
+    }
+
+    pub fn set_doubt(&self, doubt: Option<Doubt>) -> Result<(), MetadataError> {
+        if self.doubt()? == doubt {
+            return Ok(());
+        }
+        match doubt {
+            Some(Doubt { after: Some(at) }) => self.put("contracts-doubted", &at.0.to_le_bytes()),
+            Some(Doubt { after: None }) => self.put("contracts-doubted", &[]),
+            None => {
+                let removed = self.db.remove("contracts-doubted");
+                removed.map_err(|source| self.write_error(source))?;
+                self.flush()
+            }
+        }
     }
 
     /// Bytes that the link has used, as [`crate::ledger`] writes them.

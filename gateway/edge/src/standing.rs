@@ -6,8 +6,9 @@
 //! Never here: when a plan comes into force; the writer takes it between two batches.
 
 use crate::contracts::{self, ContractFileError};
-use crate::leaving::Standing;
+use crate::leaving::{Doubt, Standing};
 use crate::metadata::{Metadata, MetadataError};
+use crate::own_space::{OwnSpace, SpaceFault, Way};
 use crate::set_counter::{Finding, SetCounter, compare};
 use crate::upkeep::replace;
 use guan_model::{BoxId, ContractId, DescriptorTable, Digest, WallTime};
@@ -34,6 +35,8 @@ const CARRIED_FILE: &str = "carried.json";
 pub enum StandingFault {
     #[error("the contract set of the space is refused")]
     Set(#[source] ContractError),
+    #[error(transparent)]
+    Space(#[from] SpaceFault),
     #[error("the contract set is for box {found}, this box is {ours}; correct it in the space")]
     OtherBox { found: BoxId, ours: BoxId },
     #[error(
@@ -92,10 +95,15 @@ impl OfSpace {
             // The space has said nothing yet.
             Err(_) => return found,
         };
-        let roster = match set {
+        let own = OwnSpace::read(config);
+        let checked = set.map_err(StandingFault::Set).and_then(|roster| {
+            own.check(&roster.space, Way::Disk)?;
+            Ok(roster)
+        });
+        let roster = match checked {
             Ok(roster) => roster,
             Err(fault) => {
-                found.refused.push(StandingFault::Set(fault));
+                found.refused.push(fault);
                 return found;
             }
         };
@@ -123,6 +131,9 @@ pub struct InForce {
 /// The folder, the set, and the contracts of the set.
 pub struct Book {
     keys: TrustedKeys,
+    own_space: OwnSpace,
+    /// Whose epoch the metadata has.
+    counted_space: Option<String>,
     box_id: BoxId,
     descriptors: Arc<DescriptorTable>,
     /// The operator's.
@@ -152,7 +163,7 @@ pub struct Book {
 impl Book {
     /// Reads what is on disk. Files that do not count are told of and left out.
     pub fn open(
-        keys: TrustedKeys,
+        (keys, own_space): (TrustedKeys, OwnSpace),
         (box_id, descriptors): (BoxId, Arc<DescriptorTable>),
         (folder, state_dir): (&Path, &Path),
         metadata: Metadata,
@@ -161,8 +172,11 @@ impl Book {
         let state = state_dir.join(CONTRACTS_DIR);
         let failed = |source| StandingFault::File { path: state.clone(), source };
         guan_spool::create_folder(&state).map_err(failed)?;
+        let counted_space = own_space.kept().map(str::to_owned);
         let mut book = Self {
             keys,
+            own_space,
+            counted_space,
             box_id,
             descriptors,
             folder: folder.to_path_buf(),
@@ -183,8 +197,13 @@ impl Book {
         if path.exists() {
             let failed = |source| StandingFault::File { path: path.clone(), source };
             let bytes = std::fs::read(&path).map_err(failed)?;
+            if book.counted_space.is_none() {
+                // Of an earlier release, which took it from whoever it is.
+                let set = Roster::parse(&bytes, &book.keys).ok();
+                book.counted_space = set.map(|set| set.space);
+            }
             // Collecting must not stop for it; the space will send its set again.
-            match book.judge(&bytes) {
+            match book.judge(&bytes, Way::Disk) {
                 Ok(roster) => book.roster = Some(roster),
                 Err(fault) => book.found = Some(fault),
             }
@@ -199,11 +218,12 @@ impl Book {
 
     /// A power cut between a set and its epoch: the set is the newest that was taken.
     fn catch_up(&mut self) -> Result<(), StandingFault> {
-        let Some(epoch) = self.roster.as_ref().map(|roster| roster.epoch) else { return Ok(()) };
-        match epoch > self.metadata.epoch()? {
-            true => self.count_set(epoch),
-            false => Ok(()),
+        let Some(roster) = &self.roster else { return Ok(()) };
+        let (epoch, space) = (roster.epoch, roster.space.clone());
+        if epoch > self.known_epoch(&space)? {
+            self.count_set(epoch)?;
         }
+        self.keep_space()
     }
 
     /// Whether this disk is the newest that the TPM has seen. A TPM that does not answer is asked again with
@@ -240,14 +260,14 @@ impl Book {
             Some(Ok(counted)) if *counted > 0 => counted + 1,
             _ => recorded,
         };
-        self.metadata.set_sets(epoch, next)?;
+        self.put_sets(epoch, next)?;
         let (Some(counter), Some(Ok(_))) = (&mut self.counter, counted) else { return Ok(()) };
         match counter.count() {
             Ok(counted) => {
                 (self.is_uncounted, self.finding) = (false, Some(Finding::Same));
                 match counted == next {
                     true => Ok(()),
-                    false => Ok(self.metadata.set_sets(epoch, counted)?),
+                    false => self.put_sets(epoch, counted),
                 }
             }
             Err(fault) => {
@@ -255,6 +275,33 @@ impl Book {
                 Ok(())
             }
         }
+    }
+
+    /// Of the same space an epoch never falls; another space counts anew.
+    fn put_sets(&self, epoch: u64, count: u64) -> Result<(), StandingFault> {
+        let of = self.roster.as_ref().map(|roster| roster.space.as_str());
+        match self.counted_space.as_deref().is_some_and(|space| Some(space) != of) {
+            true => Ok(self.metadata.begin_sets(epoch, count)?),
+            false => Ok(self.metadata.set_sets(epoch, count)?),
+        }
+    }
+
+    /// The highest epoch that this box has seen of a space.
+    fn known_epoch(&self, space: &str) -> Result<u64, StandingFault> {
+        match &self.counted_space {
+            Some(counted) if counted != space => Ok(0),
+            _ => Ok(self.metadata.epoch()?),
+        }
+    }
+
+    /// The set that counts is this box's space's: from now on no other one's does.
+    fn keep_space(&mut self) -> Result<(), StandingFault> {
+        let Some(roster) = &self.roster else { return Ok(()) };
+        let kept = self.own_space.keep(&roster.space);
+        let path = self.own_space.file().to_path_buf();
+        kept.map_err(|source| StandingFault::File { path, source })?;
+        self.counted_space = Some(roster.space.clone());
+        Ok(())
     }
 
     /// Looks at the operator's folder; `true` when it has changed.
@@ -285,13 +332,17 @@ impl Book {
 
     /// The space's word. `true` when something changed.
     pub fn handle_roster(&mut self, bytes: &[u8]) -> Result<bool, StandingFault> {
+        self.take_roster(bytes, Way::Session)
+    }
+
+    fn take_roster(&mut self, bytes: &[u8], way: Way) -> Result<bool, StandingFault> {
         if bytes.is_empty() {
             return match self.metadata.epoch()? {
                 0 => Ok(false),
                 known => Err(StandingFault::Forgotten { known }),
             };
         }
-        let roster = self.judge(bytes)?;
+        let roster = self.judge(bytes, way)?;
         // A TPM that did not answer at the start must be compared before it counts on.
         if let Err(fault) = self.ask_counter() {
             self.found = Some(fault);
@@ -321,8 +372,15 @@ impl Book {
         self.keep_replaced()?;
         // The file first: an epoch without its set would refuse the set for ever.
         self.count_set(epoch)?;
+        // Only now: the epoch that was counted is of this space.
+        self.keep_space()?;
         self.is_unsaved = false;
-        Ok(())
+        let issued = self.roster.as_ref().map(|roster| roster.issued);
+        match self.doubt()?.filter(|doubt| issued > doubt.after) {
+            // It is of before this set.
+            Some(_) => Ok(self.metadata.set_doubt(None)?),
+            None => Ok(()),
+        }
     }
 
     /// A contract of the set. `false`: it is here already. The link asks for all that is missing whenever one of
@@ -427,19 +485,39 @@ impl Book {
         }
     }
 
+    /// The doubt is over, wherever it came from.
     pub fn note_confirmed(&self, at: WallTime) -> Result<(), StandingFault> {
-        Ok(self.metadata.set_confirmed_at(at)?)
+        self.metadata.set_confirmed_at(at)?;
+        Ok(self.metadata.set_doubt(None)?)
     }
 
-    fn judge(&self, bytes: &[u8]) -> Result<Roster, StandingFault> {
+    /// Nobody knows what stands: that outlives the program, as a medium asks no session.
+    pub fn note_doubt(&self) -> Result<(), StandingFault> {
+        let issued = self.roster.as_ref().map(|roster| roster.issued);
+        // A set that is not on the disk will count when it comes again; one before it will not.
+        let after = match self.is_unsaved {
+            true => issued.map(|at| WallTime(at.0.saturating_sub(1))),
+            false => issued,
+        };
+        let known = self.doubt()?.and_then(|doubt| doubt.after);
+        Ok(self.metadata.set_doubt(Some(Doubt { after: after.max(known) }))?)
+    }
+
+    /// What was in doubt, and is still.
+    pub fn doubt(&self) -> Result<Option<Doubt>, StandingFault> {
+        Ok(self.metadata.doubt()?)
+    }
+
+    fn judge(&self, bytes: &[u8], way: Way) -> Result<Roster, StandingFault> {
         let roster = Roster::parse(bytes, &self.keys).map_err(StandingFault::Set)?;
+        self.own_space.check(&roster.space, way)?;
         if roster.box_id != self.box_id {
             let (found, ours) = (roster.box_id, self.box_id.clone());
             return Err(StandingFault::OtherBox { found, ours });
         }
         // The set on the disk may be newer than the epoch beside it.
         let held = self.roster.as_ref().map_or(0, |roster| roster.epoch);
-        let (found, known) = (roster.epoch, self.metadata.epoch()?.max(held));
+        let (found, known) = (roster.epoch, self.known_epoch(&roster.space)?.max(held));
         if found < known {
             return Err(StandingFault::Old { found, known });
         }
@@ -467,7 +545,7 @@ impl Book {
     }
 
     fn handle_carrier(&mut self, carrier: &Carrier) -> Result<bool, StandingFault> {
-        let mut has_changed = self.handle_roster(carrier.set())?;
+        let mut has_changed = self.take_roster(carrier.set(), Way::Medium)?;
         for document in carrier.contracts() {
             match self.handle_document(document) {
                 Ok(is_new) => has_changed |= is_new,
@@ -567,6 +645,8 @@ pub fn leave_carrier(
     let carrier = read_carrier(file)?;
     let carrier = carrier.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     let roster = Roster::parse(carrier.set(), keys).map_err(StandingFault::Set)?;
+    let own = OwnSpace::read(config);
+    own.check(&roster.space, Way::Medium)?;
     if roster.box_id != config.box_id {
         let (found, ours) = (roster.box_id, config.box_id.clone());
         return Err(StandingFault::OtherBox { found, ours });
@@ -574,6 +654,8 @@ pub fn leave_carrier(
     let folder = config.state_dir.join(CONTRACTS_DIR);
     let kept = std::fs::read(folder.join(ROSTER_FILE)).ok();
     let kept = kept.and_then(|bytes| Roster::parse(&bytes, keys).ok());
+    // Epochs of another space say nothing.
+    let kept = kept.filter(|kept| kept.space == roster.space);
     if let Some(known) = kept.map(|kept| kept.epoch).filter(|known| *known > roster.epoch) {
         return Err(StandingFault::Old { found: roster.epoch, known });
     }

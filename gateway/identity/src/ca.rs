@@ -29,6 +29,8 @@ pub const LEAF_DAYS_MAX: u32 = 398;
 pub const SERVER_NAMES_MAX: usize = 16;
 /// Longest name of an authority (X.520, ub-common-name).
 pub const CA_NAME_CHARS_MAX: usize = 64;
+/// What stands before the name of the space in its authority's name.
+const AUTHORITY_PREFIX: &str = "Guankou ";
 /// How far the clocks of a box and of the space may differ.
 const SKEW: Duration = Duration::from_secs(3600);
 
@@ -66,6 +68,18 @@ pub enum CaFault {
     Sign(#[source] SignFault),
     #[error("the certificate library failed: {0}")]
     Library(#[source] rcgen::Error),
+}
+
+/// The name of the authority that a space makes for itself.
+pub fn authority_name(space: &BoxId) -> String {
+    format!("{AUTHORITY_PREFIX}{space}")
+}
+
+/// The space whose authority a certificate is of; `None` for one that is named in another way.
+pub fn space_of_authority(certificate: &[u8]) -> Option<String> {
+    let name = certificate::common_name(certificate)?;
+    let space = BoxId::parse(name.strip_prefix(AUTHORITY_PREFIX)?).ok()?;
+    Some(space.to_string())
 }
 
 /// An authority, ready to issue.

@@ -93,7 +93,7 @@ impl SealKey {
     /// Opens what was sealed for this key with [`seal_for`]; `enc` is what that gave.
     pub fn open(&self, enc: &[u8; SEAL_KEY_BYTES], info: &[u8]) -> Result<Opening, SealFault> {
         let shared = shared_secret(&self.secret, enc, (enc, &self.public))?;
-        Ok(Opening(Context::new(&shared, info)))
+        Ok(Opening { context: Context::new(&shared, info), has_failed: false })
     }
 }
 
@@ -140,15 +140,22 @@ impl Sealing {
 }
 
 /// Opens records, one after the other.
-pub struct Opening(Context);
+pub struct Opening {
+    context: Context,
+    has_failed: bool,
+}
 
 impl Opening {
     /// In place. After a fault nothing opens any more.
     pub fn open(&mut self, record: &mut Vec<u8>) -> Result<(), SealFault> {
-        let nonce = self.0.next_nonce();
-        let opened = self.0.key.open_in_place(nonce, Aad::empty(), record);
+        if std::mem::replace(&mut self.has_failed, true) {
+            return Err(SealFault::Changed);
+        }
+        let nonce = self.context.next_nonce();
+        let opened = self.context.key.open_in_place(nonce, Aad::empty(), record);
         let length = opened.map_err(|_| SealFault::Changed)?.len();
         record.truncate(length);
+        self.has_failed = false;
         Ok(())
     }
 }
@@ -302,6 +309,11 @@ mod tests {
         let mut changed = one.clone();
         changed[1] ^= 1;
         assert_eq!(opened(&key, b"info", &[&changed]), Err(SealFault::Changed));
+        // What follows a changed record is as it was sealed, and does not open all the same.
+        let mut opening = key.open(&enc, b"info").unwrap();
+        let mut followed = [changed, two.clone()];
+        let results = followed.each_mut().map(|record| opening.open(record));
+        assert_eq!(results, [Err(SealFault::Changed), Err(SealFault::Changed)]);
         assert!(matches!(seal_for(&[0; 32], b"info"), Err(SealFault::WeakKey)));
         assert!(matches!(key.open(&[0; 32], b"info"), Err(SealFault::WeakKey)));
     }

@@ -33,7 +33,7 @@ pub mod tls;
 #[cfg(feature = "tpm")]
 pub mod tpm;
 
-pub use ca::{CaFault, SmallCa};
+pub use ca::{CaFault, SmallCa, authority_name, space_of_authority};
 pub use certificate::{
     CertFault, Validity, certificate_key, common_name, is_self_issued, peer_identity,
     read_certificates, validity,

@@ -6,20 +6,26 @@
 //!
 //! Never here: what a batch must be; that is the inbox's, for both ways.
 
+mod sieve;
+mod waiting;
+mod words;
+
+pub use self::waiting::{FREE_BYTES_MIN, LeaveFault, leave};
+
+use self::sieve::Sieve;
+use self::words::Words;
 use crate::inbox::StoreInbox;
 use crate::received::Tally;
-use crate::registry::{Registry, RegistryError, Rejection};
+use crate::registry::{LastAppraisal, Registry, RegistryError, Rejection};
 use crate::runner::Clock;
 use crate::sets::{SetFault, Sets};
 use guan_carry::{CarryFault, CarryReader, DocumentFault, End, Header, Receipt, Unopened};
 use guan_identity::attest::AttestationOutcome;
 use guan_identity::{KeyFault, LogKeyFile, SealKey, Tier};
-use guan_link::driver::{CarriedFault, CarriedOutcome, CarriedRefusal, CarriedSession, describe};
-use guan_link::{BoxFrame, Item};
-use guan_model::{BatchSeq, BoxId, ContractId, Digest, StreamId};
-use guan_policy::ContractState;
+use guan_link::driver::{CarriedFault, CarriedOutcome, CarriedSession, describe};
+use guan_link::{BoxFrame, Offer};
+use guan_model::{BatchSeq, BoxId, Digest, Now, StreamId, WallTime};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -32,8 +38,12 @@ pub const CARRIED_DIR: &str = "carried";
 pub const WAITING_SUFFIX: &str = "guan";
 /// How its answer's name ends.
 pub const ANSWER_SUFFIX: &str = "answer";
+/// How the name of an answer ends that is being written.
+const PART_SUFFIX: &str = "part";
 /// Most files that wait.
 pub const WAITING_MAX: usize = 16;
+/// How old the verdict of a box with a TPM may be, whose files prove nothing of its state themselves.
+pub const VERDICT_AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
 const KEY_FILE: &str = "carry.key.pem";
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -59,6 +69,11 @@ pub enum TakeFault {
          `guan-space box show`"
     )]
     Unproven(BoxId, String),
+    #[error(
+        "box {box_id} proved itself last {age_d} days ago, and that may be {} days ago at most: let it connect once",
+        VERDICT_AGE_MAX.as_secs() / 86_400
+    )]
+    Old { box_id: BoxId, age_d: i64 },
     #[error(transparent)]
     Sets(#[from] SetFault),
     #[error(transparent)]
@@ -118,7 +133,7 @@ impl Carrier {
     pub async fn run(self) {
         let folder = self.state_dir.join(CARRIED_DIR);
         // Nobody waits for answers of an earlier run.
-        for path in files(&folder, ANSWER_SUFFIX) {
+        for path in [ANSWER_SUFFIX, PART_SUFFIX].iter().flat_map(|suffix| files(&folder, suffix)) {
             let _ = fs::remove_file(path);
         }
         loop {
@@ -144,13 +159,14 @@ impl Carrier {
         let key = tokio::task::block_in_place(|| SealKey::load(&key_path(&self.state_dir)))?;
         let (header, end) = tokio::task::block_in_place(|| self.check(path, &key))?;
         let box_id = header.box_id.clone();
-        let outcome = self.deliver(path, &key, &end, box_id).await?;
+        let (outcome, offer) = self.deliver(path, &key, &end, box_id).await?;
         let mut streams: Vec<(StreamId, BatchSeq)> =
             outcome.cursors.iter().map(|cursor| (cursor.stream, cursor.through)).collect();
         streams.retain(|(_, through)| *through > BatchSeq::ZERO);
         streams.sort_unstable();
         let now = (self.clock)();
-        let received = self.tally.poll(&header.box_id, &now);
+        let received =
+            tokio::task::block_in_place(|| self.say(&header.box_id, offer.as_ref(), &now));
         let receipt = Receipt {
             space: self.space.clone(),
             box_id: header.box_id.clone(),
@@ -158,7 +174,7 @@ impl Carrier {
             file: end.digest,
             streams,
             issued: now.wall,
-            received: received.map(|letter| letter.to_vec()).unwrap_or_default(),
+            received,
         };
         let receipt = receipt.sign(self.signer.as_ref())?;
         tracing::info!(box_id = %header.box_id, file = %end.digest, stored = outcome.items_stored,
@@ -178,6 +194,20 @@ impl Carrier {
             refused: refused.collect(),
             receipt: String::from_utf8_lossy(&receipt).into_owned(),
         })
+    }
+
+    /// What the space's log says of this box's batches, as far as the box may not know it yet.
+    fn say(&self, box_id: &BoxId, offer: Option<&Offer>, now: &Now) -> Vec<u8> {
+        let new = self.tally.take(box_id, now);
+        let Some(offer) = offer else {
+            return new.map(|letter| letter.to_vec()).unwrap_or_default();
+        };
+        let words = Words::new(&self.state_dir.join(CARRIED_DIR));
+        let (letter, kept) = words.next(box_id, offer, new.as_deref());
+        if let Err(fault) = kept {
+            tracing::error!(%box_id, %fault, "what a receipt says is not kept: if it is lost, the box never hears it");
+        }
+        letter
     }
 
     fn open(&self, path: &Path, key: &SealKey) -> Result<CarryReader<BufReader<File>>, TakeFault> {
@@ -205,12 +235,7 @@ impl Carrier {
         let admitted = self.registry.admit(&header.box_id, tier, fingerprint, &self.accepted)?;
         admitted.map_err(TakeFault::Rejected)?;
         if let Some(tpm) = self.registry.find(&header.box_id)?.and_then(|known| known.tpm) {
-            // No quote is fresh on a medium, so what the last session found must have been good.
-            let outcome =
-                tpm.last.map(|last| last.outcome).unwrap_or_else(|| "none yet".to_owned());
-            if outcome != AttestationOutcome::Allow.name() {
-                return Err(TakeFault::Unproven(header.box_id, outcome));
-            }
+            check_proven(&header.box_id, tpm.last.as_ref(), (self.clock)().wall)?;
         }
         Ok((header, end))
     }
@@ -221,12 +246,16 @@ impl Carrier {
         key: &SealKey,
         end: &End,
         box_id: BoxId,
-    ) -> Result<CarriedOutcome, TakeFault> {
+    ) -> Result<(CarriedOutcome, Option<Offer>), TakeFault> {
         let mut reader = tokio::task::block_in_place(|| self.open(path, key))?;
-        let mut sieve = Sieve::new(&self.sets, &box_id)?;
-        let mut session = CarriedSession::new(self.inbox.clone(), box_id);
+        let mut sieve = Sieve::new(&self.sets, &box_id, &self.clock);
+        let mut session = CarriedSession::new(self.inbox.clone(), box_id.clone());
+        let mut offer = None;
         while let Some(frame) = tokio::task::block_in_place(|| reader.next_frame())? {
-            if sieve.passes(&frame) {
+            if let BoxFrame::Hello(hello) = &frame {
+                offer = Some(hello.offer.clone());
+            }
+            if tokio::task::block_in_place(|| sieve.passes(&frame))? {
                 session.handle_frame(frame).await?;
             }
         }
@@ -235,39 +264,28 @@ impl Carrier {
         }
         let mut outcome = session.finish().await?;
         outcome.refused.extend(sieve.refused);
-        Ok(outcome)
+        Ok((outcome, offer))
     }
 }
 
-/// Keeps back what left the box under a contract that was suspended or revoked here meanwhile: the box has it still,
-/// and does with it what the next set says.
-struct Sieve {
-    stopped: BTreeMap<ContractId, ContractState>,
-    streams: BTreeSet<StreamId>,
-    refused: Vec<CarriedRefusal>,
-}
-
-impl Sieve {
-    fn new(sets: &Sets, box_id: &BoxId) -> Result<Self, SetFault> {
-        let entries = sets.roster(box_id)?.map(|roster| roster.entries).unwrap_or_default();
-        let is_stopped = |state| matches!(state, ContractState::Suspended | ContractState::Revoked);
-        let stopped = entries.into_iter().filter(|entry| is_stopped(entry.state));
-        let stopped = stopped.map(|entry| (entry.contract, entry.state)).collect();
-        Ok(Self { stopped, streams: BTreeSet::new(), refused: Vec::new() })
+/// No quote is fresh on a medium, so what the last session found must have been good, and not long ago.
+fn check_proven(
+    box_id: &BoxId,
+    last: Option<&LastAppraisal>,
+    now: WallTime,
+) -> Result<(), TakeFault> {
+    let outcome = last.map_or("none yet", |last| last.outcome.as_str());
+    if outcome != AttestationOutcome::Allow.name() {
+        return Err(TakeFault::Unproven(box_id.clone(), outcome.to_owned()));
     }
-
-    /// A stream ends with the first batch that does not pass: places are taken in order.
-    fn passes(&mut self, frame: &BoxFrame) -> bool {
-        let BoxFrame::Item(stream, item) = frame else { return true };
-        if self.streams.contains(stream) {
-            return false;
+    let at = WallTime::from_seconds(last.map_or(0, |last| last.at_s));
+    let age = now.since(at);
+    match age <= VERDICT_AGE_MAX {
+        true => Ok(()),
+        false => {
+            let age_d = i64::try_from(age.as_secs() / 86_400).unwrap_or(i64::MAX);
+            Err(TakeFault::Old { box_id: box_id.clone(), age_d })
         }
-        let Item::Batch(batch) = item else { return true };
-        let Some(state) = self.stopped.get(&batch.contract) else { return true };
-        let text = format!("contract {} is {} here", batch.contract, state.name());
-        self.streams.insert(*stream);
-        self.refused.push(CarriedRefusal { stream: *stream, seq: batch.seq, text });
-        false
     }
 }
 
@@ -282,7 +300,10 @@ pub fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 fn put_answer(waiting: &Path, answer: &TakeAnswer) -> io::Result<()> {
-    let (path, part) = (waiting.with_extension(ANSWER_SUFFIX), waiting.with_extension("part"));
+    let (path, part) = (waiting.with_extension(ANSWER_SUFFIX), waiting.with_extension(PART_SUFFIX));
     fs::write(&part, serde_json::to_vec(answer).map_err(io::Error::other)?)?;
     fs::rename(&part, &path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Nothing that exists is overwritten: a second CA would lock every enrolled box out.
 
 use crate::logs::keys::{LogKeys, LogKeysFault};
-use guan_identity::{CaFault, KeyFault, KeyFile, LogKeyFile, SmallCa};
+use guan_identity::{CaFault, KeyFault, KeyFile, LogKeyFile, SmallCa, authority_name};
 use guan_model::{BoxId, Signer, WallTime};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -58,7 +58,7 @@ pub fn create(space: &NewSpace<'_>) -> Result<PathBuf, InitError> {
     std::fs::create_dir_all(space.dir.join(PARTIES_DIR)).map_err(folder)?;
     let ca_key: Arc<dyn Signer> =
         Arc::new(KeyFile::create(&space.dir.join(CA_KEY_FILE), "certificate authority")?);
-    let ca = SmallCa::create(&format!("Guankou {}", space.id), ca_key, space.now, CA_DAYS)?;
+    let ca = SmallCa::create(&authority_name(space.id), ca_key, space.now, CA_DAYS)?;
     write_new(&space.dir.join(CA_CERTIFICATE_FILE), ca.certificate_pem().as_bytes())?;
     let server = KeyFile::create(&space.dir.join(SERVER_KEY_FILE), "space server")?;
     let names: Vec<&str> = space.hosts.iter().map(String::as_str).collect();

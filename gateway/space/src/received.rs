@@ -123,12 +123,21 @@ impl Tally {
             return None;
         }
         waiting.told_at = Some(now.monotonic);
-        let ranges = std::mem::take(&mut waiting.ranges);
-        let leaves = (0..).zip(&ranges).map(|(number, range)| {
+        Some(Self::letter(&std::mem::take(&mut waiting.ranges), now))
+    }
+
+    /// All that waits for a box, for a receipt that goes another way; the link is not told of it any more.
+    pub fn take(&self, box_id: &BoxId, now: &Now) -> Option<Bytes> {
+        let waiting = self.waiting().remove(box_id)?;
+        (!waiting.ranges.is_empty()).then(|| Self::letter(&waiting.ranges, now))
+    }
+
+    fn letter(ranges: &[Range], now: &Now) -> Bytes {
+        let leaves = (0..).zip(ranges).map(|(number, range)| {
             Leaf::new(now, number, BootNumber(1), LeafBody::Forwarded(range.forwarded())).encode()
         });
         let leaves: Vec<Vec<u8>> = leaves.collect();
-        Some(bundle::encode(&leaves).expect("ranges are bounded as bundles are").into())
+        bundle::encode(&leaves).expect("ranges are bounded as bundles are").into()
     }
 
     /// The boxes for which something waits.
@@ -193,6 +202,13 @@ mod tests {
         assert_eq!(told(&tally, 5).unwrap().len(), 1);
         assert_eq!(told(&tally, 10), None);
         assert!(tally.boxes().is_empty(), "nothing is kept for a box to which all was said");
+        // A receipt on a medium does not wait for the next letter's time.
+        tally.add(vec![logged(1, 7, 15)]);
+        assert_eq!(told(&tally, 20).unwrap().len(), 1);
+        tally.add(vec![logged(1, 8, 16)]);
+        let box_id = BoxId::parse("box-1").unwrap();
+        assert!(told(&tally, 21).is_none() && tally.take(&box_id, &now(21)).is_some());
+        assert!(tally.take(&box_id, &now(99)).is_none() && told(&tally, 99).is_none());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use guan_policy::{
 };
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,6 +56,10 @@ pub enum SetFault {
     #[error("box {box_id} has {CONTRACTS_MAX} contracts, which is the limit")]
     Full { box_id: BoxId },
 }
+
+/// Tells one set of a box from the next, as each is a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetMark(Option<(u64, i64, i64)>);
 
 /// All sets of the space.
 #[derive(Clone)]
@@ -253,6 +258,12 @@ impl Sets {
             since.map_or(0, |since| since.as_secs() ^ u64::from(since.subsec_nanos()) << 32)
         });
         epochs.fold(0, u64::wrapping_add)
+    }
+
+    /// Changes whenever the set of this box was written.
+    pub fn mark_of(&self, box_id: &BoxId) -> SetMark {
+        let file = fs::metadata(self.path(box_id)).ok();
+        SetMark(file.map(|file| (file.ino(), file.mtime(), file.mtime_nsec())))
     }
 
     fn begun(&self, box_id: &BoxId, now: WallTime) -> Result<Roster, SetFault> {

@@ -13,7 +13,7 @@ pub mod facts;
 pub mod journal;
 pub mod spool;
 
-pub use disk::{Disk, DiskFile, OsDisk, create_folder, read_file, replace_file};
+pub use disk::{Disk, DiskFile, OsDisk, create_folder, free_bytes_of, read_file, replace_file};
 pub use journal::{FrameRead, Journal, JournalConfig, JournalError, JournalReader, Salvage, Visit};
 pub use spool::{
     BatchMeta, Full, GapReason, GapRecord, Item, PushError, Recovered, Spool, SpoolConfig,

@@ -30,6 +30,11 @@ impl Door {
         self.state().standing.space.clone()
     }
 
+    /// Whether a stream takes nothing new: what waits in it is older than what waits in its other side.
+    pub fn is_resting(&self, stream: StreamId) -> bool {
+        self.state().resting.contains(&stream)
+    }
+
     /// The contract of a stream that is not closed.
     pub fn contract_of(&self, stream: StreamId) -> Option<ContractId> {
         self.state().lanes.get(&stream.lane()).map(|lane| lane.contract.clone())
@@ -52,7 +57,7 @@ impl State {
         if standing.suspended.contains(contract) {
             return Some(Held::Suspended);
         }
-        if self.is_doubted {
+        if self.doubt.is_some() {
             return Some(Held::Unconfirmed);
         }
         if now.quality == ClockQuality::Unset {
@@ -76,7 +81,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{lane, now};
-    use super::super::{Door, Held, Standing};
+    use super::super::{Door, Doubt, Held, Standing};
     use guan_model::ClockQuality::{Ntp, Rtc, Unset};
     use guan_model::{BootNumber, ContractId, StreamId, WallTime};
     use guan_policy::contract::Fate;
@@ -171,5 +176,21 @@ mod tests {
         door.handle_doubt();
         door.handle_confirmed(0, WallTime::from_seconds(5000));
         check(&door, None);
+        // The program was started again; what lies on the disk is what was in doubt.
+        let started = |standing| {
+            let confirmed = Some(WallTime::from_seconds(5000));
+            let door = Door::new(now(0, Ntp), BootNumber(2), confirmed);
+            door.set_doubt(Some(Doubt { after: Some(WallTime::from_seconds(5000)) }));
+            door.set_lanes([(1, super::super::tests::lane())].into_iter());
+            door.set_standing(standing);
+            door
+        };
+        check(&started(listed(5000)), Some(Held::Unconfirmed));
+        check(&started(none()), Some(Held::Unconfirmed));
+        check(&started(listed(5001)), None);
+        let door = started(listed(4000));
+        door.handle_doubt();
+        door.set_standing(listed(4500));
+        check(&door, Some(Held::Unconfirmed));
     }
 }

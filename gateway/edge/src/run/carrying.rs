@@ -17,12 +17,13 @@ use crate::system_clock::wall_time;
 use crate::wiring;
 use guan_carry::{CarryKey, CarryWriter, DocumentFault, End, Receipt};
 use guan_configs::EdgeConfig;
-use guan_evidence::{Carried, LeafBody};
+use guan_evidence::{Carried, Leaf, LeafBody};
 use guan_identity::tpm::Tpm;
 use guan_link::driver::describe;
+use guan_log::{EvidenceLog, LogReader, Piece};
 use guan_model::{BatchSeq, BoxId, ContractId, Digest, Signer, SpoolId, StreamId, WallTime};
 use guan_policy::TrustedKeys;
-use guan_spool::OsDisk;
+use guan_spool::{Disk, OsDisk};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -196,6 +197,7 @@ pub(super) struct Carrying {
     /// `None`: the box has none.
     pub(super) tpm: Option<Tpm>,
     pub(super) exporter: SharedExporter<OsDisk>,
+    pub(super) log_disk: OsDisk,
     pub(super) board: Board,
     pub(super) scribe: Scribe,
     pub(super) events: mpsc::Sender<Event<Token>>,
@@ -358,6 +360,8 @@ impl Carrying {
         let receipt = Receipt::parse(receipt.as_bytes(), &self.keys)?;
         self.check_space(&receipt.space)?;
         let news = self.check(&receipt)?;
+        // Before anything is released: what was released without them would never be told of again.
+        self.note_receipts(&receipt.received).await?;
         for (stream, through) in &news {
             let event = Event::Acknowledged { stream: *stream, through: *through };
             self.events.send(event).await.map_err(|_| CarryingFault::Writer)?;
@@ -375,24 +379,42 @@ impl Carrying {
         }
         let streams =
             news.iter().map(|(stream, through)| json!({"stream": stream.0, "through": through.0}));
-        self.note_receipts(&receipt.received).await;
         Ok(json!({
             "file": receipt.file.to_string(), "space": receipt.space.as_str(),
             "released": streams.collect::<Vec<_>>(),
         }))
     }
 
-    /// What the space's log says goes into this one, as over the link.
-    async fn note_receipts(&self, received: &[u8]) {
-        if received.is_empty() {
-            return;
-        }
+    /// What the space's log says goes into this one, as over the link; each word once, as a receipt may say what an
+    /// earlier one said, and be taken twice.
+    async fn note_receipts(&self, received: &[u8]) -> Result<(), CarryingFault> {
         let (bodies, is_whole) = receipts_in(received);
         if !is_whole {
             self.board.alarm("what the space's log says in a receipt cannot be read".to_owned());
         }
-        if !bodies.is_empty() {
-            self.scribe.note_all(bodies).await;
+        let bodies = tokio::task::block_in_place(|| self.unknown(bodies));
+        match bodies.is_empty() || self.scribe.note_all(bodies).await {
+            true => Ok(()),
+            false => Err(CarryingFault::Writer),
+        }
+    }
+
+    /// Those that are not in the log yet, as far as it can be read here: once too often is better than never.
+    fn unknown(&self, bodies: Vec<LeafBody>) -> Vec<LeafBody> {
+        if bodies.is_empty() {
+            return bodies;
+        }
+        let read = || -> Result<LogReader<OsDisk>, Box<dyn std::error::Error>> {
+            let first = EvidenceLog::tail_from(self.log_disk.clone())?;
+            let tail = self.exporter().reader.leaves_from(first)?;
+            Ok(LogReader::open(self.log_disk.clone(), None, tail)?)
+        };
+        match read() {
+            Ok(log) => unknown(bodies, &log),
+            Err(fault) => {
+                tracing::warn!(%fault, "whether the log has a receipt's words already is not known");
+                bodies
+            }
         }
     }
 
@@ -417,6 +439,21 @@ impl Carrying {
         let is_news = |one: &&(StreamId, BatchSeq)| one.1 > exporter.reader.acknowledged(one.0);
         Ok(receipt.streams.iter().filter(is_news).copied().collect())
     }
+}
+
+/// Of words of the space those that the log does not have.
+fn unknown<D: Disk>(mut bodies: Vec<LeafBody>, log: &LogReader<D>) -> Vec<LeafBody> {
+    let read = log.for_each_piece(&mut |piece| {
+        if let Piece::Leaf(_, bytes) = piece
+            && let Ok(leaf) = Leaf::decode(bytes)
+        {
+            bodies.retain(|body| *body != leaf.body);
+        }
+    });
+    if let Err(fault) = read {
+        tracing::warn!(%fault, "not all of the log can be read");
+    }
+    bodies
 }
 
 /// Every party of a contract signs with a key that is trusted here, so that a signature alone makes nobody the space.
@@ -554,7 +591,11 @@ fn take(state_dir: &Path, now: WallTime) -> Result<Option<CarryRequest>, Request
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guan_evidence::Forwarded;
     use guan_identity::LogKeyFile;
+    use guan_log::{Epoch, JournalPlace};
+    use guan_model::{BootNumber, ClockQuality, Now};
+    use guan_spool::disk::SimDisk;
 
     /// A party of a contract has a trusted key, too, and may not say that it is the space.
     #[test]
@@ -603,6 +644,31 @@ mod tests {
         for found in space.iter().chain(&insurer) {
             refused(None, found, "guan contract import");
         }
+    }
+
+    /// A receipt is taken twice, or says again what a lost one said.
+    #[test]
+    fn words_that_the_log_has_are_not_written_again() {
+        let wall = WallTime::from_seconds(1_800_000_000);
+        let now = Now { wall, monotonic: Duration::ZERO, quality: ClockQuality::Ntp };
+        let word = |from| {
+            LeafBody::Forwarded(Forwarded {
+                stream: StreamId(10),
+                from: BatchSeq(from),
+                through: BatchSeq(from + 2),
+                log: "guan-space/s".to_owned(),
+                first: 7,
+                last: 9,
+                root: Digest([1; 32]),
+            })
+        };
+        let leaf = |(index, body)| {
+            let leaf = Leaf::new(&now, index, BootNumber(1), body).encode();
+            (JournalPlace::new(Epoch::FIRST, index).number(), leaf.into())
+        };
+        let journal = [(0, word(1)), (1, word(7))].map(leaf).to_vec();
+        let log = LogReader::open(SimDisk::new(), None, journal).unwrap();
+        assert_eq!(unknown(vec![word(1), word(4), word(7)], &log), [word(4)]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Keeper {
         keeper.change().await;
         if found.is_some() && issued(&keeper.book) <= before {
             // What is on the disk may be older than what this box was told already.
-            let _ = keeper.events.send(Event::Doubted).await;
+            keeper.doubt().await;
         }
         Ok(keeper)
     }
@@ -124,7 +124,7 @@ impl Keeper {
                 self.complain(&fault);
                 if let Word::Roster { .. } = word {
                     // Nobody knows whether what was confirmed still stands.
-                    let _ = self.events.send(Event::Doubted).await;
+                    self.doubt().await;
                 }
                 // What came before the fault counts.
                 self.change().await;
@@ -142,6 +142,14 @@ impl Keeper {
                 self.complain(&fault);
             }
         }
+    }
+
+    /// Durable first: a box that is started again must not seal for a medium what it doubted before.
+    async fn doubt(&self) {
+        if let Err(fault) = self.book.note_doubt() {
+            self.complain(&fault);
+        }
+        let _ = self.events.send(Event::Doubted).await;
     }
 
     async fn change(&self) {

@@ -15,6 +15,7 @@ use crate::ledger::LinkLedger;
 use crate::log_keys::{self, LogKeys, LogKeysFault};
 use crate::memory::{Memory, MemoryFault};
 use crate::metadata::{Metadata, MetadataError};
+use crate::own_space::OwnSpace;
 use crate::sealing::{self, SealFault, StoreKey};
 use crate::set_counter::{SetCounter, TpmCounter};
 use crate::standing::{Book, StandingFault};
@@ -246,8 +247,7 @@ pub(super) fn open(
     let set_aside = metadata.set_aside().to_vec();
     let ledger = LinkLedger::open(&metadata, &config.link.use_of_link)?;
     let book = open_book(config, parties, metadata, tpm)?;
-    let door = Door::new(now, boot, book.confirmed_at()?);
-    describe(config, &door);
+    let door = open_door(config, (now, boot), &book)?;
     let parts = Parts {
         spool,
         evidence: log,
@@ -356,11 +356,11 @@ fn open_book(
     metadata: Metadata,
     tpm: Option<&Tpm>,
 ) -> Result<Book, StateFault> {
-    let (keys, descriptors) = (keys.clone(), config.descriptors.clone());
+    let (keys, own_space) = (keys.clone(), OwnSpace::read(config));
     let folders = (config.contracts.directory.as_path(), config.state_dir.as_path());
     let counter = tpm.map(|tpm| Box::new(TpmCounter::new(tpm.clone())) as Box<dyn SetCounter>);
-    let ours = (config.box_id.clone(), descriptors);
-    Ok(Book::open(keys, ours, folders, metadata, counter)?)
+    let ours = (config.box_id.clone(), config.descriptors.clone());
+    Ok(Book::open((keys, own_space), ours, folders, metadata, counter)?)
 }
 
 /// The figures of the last days; what of them cannot be read is lost, and told.
@@ -372,6 +372,18 @@ fn open_quality(config: &EdgeConfig) -> Result<Ledger, StateFault> {
         tracing::warn!(%fault, "quality figures are left out");
     }
     Ok(ledger)
+}
+
+/// With what outlives a start: when the space spoke last, and what of it is in doubt.
+fn open_door(
+    config: &EdgeConfig,
+    (now, boot): (Now, BootNumber),
+    book: &Book,
+) -> Result<Door, StateFault> {
+    let door = Door::new(now, boot, book.confirmed_at()?);
+    door.set_doubt(book.doubt()?);
+    describe(config, &door);
+    Ok(door)
 }
 
 /// What contracts may ask of the box itself.

@@ -62,6 +62,7 @@ impl Vouching {
             self.mirroring,
         );
         others.spawn(witnessing.run());
+        let log_disk = self.files.disk.clone();
         let mending = Mending::new(config, board, scribe.clone(), desks.refills, self.files);
         others.spawn(mending.run());
         others.spawn(Acting::new(&config.state_dir, board, scribe.clone()).run());
@@ -70,6 +71,7 @@ impl Vouching {
             keys: self.parties,
             tpm: self.tpm.clone(),
             exporter: self.exporter,
+            log_disk,
             board: board.clone(),
             scribe: scribe.clone(),
             events: events.clone(),

@@ -13,6 +13,8 @@ struct World {
     consumer: LogKeyFile,
     folder: tempfile::TempDir,
     counter: Counter,
+    /// As configured, and as the authority's certificate says.
+    own: (Option<&'static str>, Option<&'static str>),
 }
 
 /// A TPM's counter; `None`: it does not answer.
@@ -44,6 +46,7 @@ impl World {
             consumer: key("insurer-1"),
             folder,
             counter,
+            own: (None, None),
         }
     }
 
@@ -57,7 +60,9 @@ impl World {
         let metadata = Metadata::open(state).unwrap();
         let ours = (BoxId::parse("box-1").unwrap(), descriptors);
         let counter = Box::new(self.counter.clone());
-        Book::open(keys, ours, (&operator, state), metadata, Some(counter))
+        let [configured, authority] = <[_; 2]>::from(self.own).map(|name| name.map(str::to_owned));
+        let own = OwnSpace::new(configured, authority, state);
+        Book::open((keys, own), ours, (&operator, state), metadata, Some(counter))
     }
 
     fn contract(&self, id: &str, version: u64) -> (Vec<u8>, Entry) {
@@ -76,14 +81,32 @@ impl World {
     }
 
     fn set(&self, box_id: &str, epoch: u64, entries: &[&Entry]) -> Vec<u8> {
+        Self::set_of(("space-1", &self.space), box_id, epoch, entries)
+    }
+
+    /// Signed by whoever it is.
+    fn set_of(
+        (space, key): (&str, &LogKeyFile),
+        box_id: &str,
+        epoch: u64,
+        entries: &[&Entry],
+    ) -> Vec<u8> {
         let roster = Roster {
             box_id: BoxId::parse(box_id).unwrap(),
-            space: "space-1".to_owned(),
+            space: space.to_owned(),
             epoch,
             issued: WallTime::from_seconds(1_800_000_000),
             entries: entries.iter().map(|one| (*one).clone()).collect(),
         };
-        roster.sign(&self.space).unwrap()
+        roster.sign(key).unwrap()
+    }
+
+    /// What was left for the book, as `guan contract import` leaves it.
+    fn carry(&self, book: &mut Book, set: &[u8]) -> Option<Result<bool, StandingFault>> {
+        let set = String::from_utf8_lossy(set).into_owned();
+        let carrier = Carrier::new(set, Vec::new()).unwrap().encode().unwrap();
+        std::fs::write(self.folder.path().join("contracts/carried.json"), carrier).unwrap();
+        book.take_carried()
     }
 }
 
@@ -407,4 +430,170 @@ fn a_counter_that_does_not_answer_costs_nothing() {
     // Another TPM, or a cleared one: the keys tell that better.
     *world.counter.0.lock().unwrap() = Some(0);
     assert!(world.open().unwrap().take_found().is_none());
+}
+
+/// A party of a contract has a trusted key, too. Its sets do not count, however they come, and change nothing.
+#[test]
+fn sets_of_another_party_do_not_count() {
+    let mut world = World::new();
+    let (file, entry) = world.contract("C-1", 1);
+    let insurer = |world: &World, epoch| {
+        World::set_of(("insurer-1", &world.consumer), "box-1", epoch, &[&entry])
+    };
+    let refused = |heard: Result<bool, StandingFault>, expect: &[&str]| {
+        let text = heard.unwrap_err().to_string();
+        assert!(expect.iter().all(|part| text.contains(part)), "{text} for {expect:?}");
+    };
+    // Nothing names the space: a medium does not.
+    let mut book = world.open().unwrap();
+    let unnamed = ["signed by insurer-1", "set contracts.space"];
+    refused(world.carry(&mut book, &insurer(&world, 1)).unwrap(), &unnamed);
+    refused(world.carry(&mut book, &world.set("box-1", 1, &[])).unwrap(), &["signed by space-1"]);
+    drop(book);
+    // The authority that enrolled it does, and then whoever was first.
+    world.own = (None, Some("space-1"));
+    let mut book = world.open().unwrap();
+    let other =
+        ["signed by insurer-1", "space of this box is space-1", "authority", "contracts.space"];
+    refused(world.carry(&mut book, &insurer(&world, 9)).unwrap(), &other);
+    refused(book.handle_roster(&insurer(&world, 9)), &other);
+    assert_eq!((book.roster(), book.metadata.epoch().unwrap()), (None, 0));
+    assert!(world.carry(&mut book, &world.set("box-1", 5, &[&entry])).unwrap().unwrap());
+    book.handle_document(&file).unwrap();
+    refused(book.handle_roster(&insurer(&world, 9)), &["set that it took last"]);
+    drop(book);
+    world.own = (None, None);
+    let mut book = world.open().unwrap();
+    refused(world.carry(&mut book, &insurer(&world, 9)).unwrap(), &["set that it took last"]);
+    assert_eq!(names(&book), ["C-1 v1"]);
+    drop(book);
+    // Nor when it lies on the disk, as an earlier release may have left it there.
+    let path = world.folder.path().join("contracts");
+    std::fs::write(path.join("set.json"), insurer(&world, 9)).unwrap();
+    let mut book = world.open().unwrap();
+    assert!(matches!(book.take_found(), Some(StandingFault::Space(_))));
+    assert!(book.in_force().standing.is_uncertain && book.roster().is_none());
+}
+
+/// The first session says whose box it is, where nothing else does; a set that an earlier release kept says it, too.
+#[test]
+fn the_first_space_stays() {
+    let world = World::new();
+    let (_, entry) = world.contract("C-1", 1);
+    let mut book = world.open().unwrap();
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    drop(book);
+    let name = world.folder.path().join("contracts/space");
+    for _ in 0..2 {
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "space-1\n");
+        let mut book = world.open().unwrap();
+        assert!(book.take_found().is_none() && book.roster().is_some());
+        let set = World::set_of(("depot-7", &world.owner), "box-1", 6, &[]);
+        assert!(matches!(book.handle_roster(&set), Err(StandingFault::Space(_))));
+        drop(book);
+        std::fs::remove_file(&name).unwrap();
+        drop(world.open().unwrap());
+    }
+}
+
+/// A box that moves to another space is told so, and what was kept waits until that space has spoken.
+#[test]
+fn a_space_is_changed_by_the_configuration_alone() {
+    let mut world = World::new();
+    *world.counter.0.lock().unwrap() = Some(0);
+    let (_, entry) = world.contract("C-1", 1);
+    let mut book = world.open().unwrap();
+    book.handle_roster(&world.set("box-1", 50, &[&entry])).unwrap();
+    drop(book);
+    let new = |epoch, entries: &[&Entry]| {
+        World::set_of(("depot-7", &world.owner), "box-1", epoch, entries)
+    };
+    let (first, second) = (new(1, &[&entry]), new(2, &[]));
+    world.own = (Some("depot-7"), Some("space-1"));
+    let mut book = world.open().unwrap();
+    assert!(matches!(book.take_found(), Some(StandingFault::Space(_))));
+    assert!(!book.in_force().standing.has_ended(&entry.contract));
+    assert!(matches!(
+        book.handle_roster(&world.set("box-1", 51, &[])),
+        Err(StandingFault::Space(_))
+    ));
+    // Its epochs are its own; from then on they do not fall.
+    assert!(book.handle_roster(&second).unwrap());
+    assert!(matches!(book.handle_roster(&first), Err(StandingFault::Old { found: 1, known: 2 })));
+    drop(book);
+    let mut book = world.open().unwrap();
+    assert!(book.take_found().is_none() && book.roster().is_some());
+    assert_eq!(book.metadata.epoch().unwrap(), 2);
+    assert!(matches!(book.handle_roster(&first), Err(StandingFault::Old { found: 1, known: 2 })));
+    drop(book);
+    // The power failed between the set and its epoch, and between the epoch and the name.
+    for lost in ["depot-7", "space-1"] {
+        std::fs::write(world.folder.path().join("contracts/space"), "space-1\n").unwrap();
+        let metadata = Metadata::open(world.folder.path()).unwrap();
+        let epoch = if lost == "depot-7" { 50 } else { 2 };
+        metadata.begin_sets(epoch, metadata.sets().unwrap().1).unwrap();
+        drop(metadata);
+        let mut book = world.open().unwrap();
+        assert!(book.take_found().is_none() && book.roster().is_some(), "{lost}");
+        assert_eq!((book.metadata.epoch().unwrap(), book.own_space.kept()), (2, Some("depot-7")));
+    }
+}
+
+/// Doubt about a set outlives the program, until a session confirms what stands or a later set is on the disk.
+#[test]
+fn a_set_in_doubt_stays_so_over_a_restart() {
+    let world = World::new();
+    let (_, entry) = world.contract("C-1", 1);
+    let at = |seconds| Some(Doubt { after: Some(WallTime::from_seconds(seconds)) });
+    let doubt = |book: Book| {
+        drop(book);
+        let book = world.open().unwrap();
+        (book.doubt().unwrap(), book)
+    };
+    let (known, book) = doubt(world.open().unwrap());
+    assert_eq!(known, None);
+    book.note_doubt().unwrap();
+    let (known, book) = doubt(book);
+    assert_eq!(known, Some(Doubt { after: None }));
+    book.note_confirmed(WallTime::from_seconds(1_800_000_000)).unwrap();
+    let (known, mut book) = doubt(book);
+    assert_eq!(known, None);
+
+    let issued = 1_800_000_000;
+    book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap();
+    book.handle_roster(&world.set("box-1", 4, &[])).unwrap_err();
+    book.note_doubt().unwrap();
+    // The set that is in doubt settles nothing; one that was signed later does.
+    let (known, mut book) = doubt(book);
+    assert_eq!(known, at(issued));
+    assert!(!book.handle_roster(&world.set("box-1", 5, &[&entry])).unwrap());
+    assert!(book.handle_roster(&world.set("box-1", 6, &[&entry])).unwrap());
+    let (known, book) = doubt(book);
+    assert_eq!(known, at(issued));
+    let later = |epoch, seconds| {
+        let issued = WallTime::from_seconds(issued + seconds);
+        let (box_id, space) = (BoxId::parse("box-1").unwrap(), "space-1".to_owned());
+        let roster = Roster { box_id, space, epoch, issued, entries: vec![entry.clone()] };
+        roster.sign(&world.space).unwrap()
+    };
+    let mut book = book;
+    assert!(world.carry(&mut book, &later(7, 10)).unwrap().unwrap());
+    let (known, mut book) = doubt(book);
+    assert_eq!(known, None);
+
+    // One that counts and is not on the disk: what lies there is older than it, and so is all between them.
+    let path = world.folder.path().join("contracts/set.json");
+    let old = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    book.handle_roster(&later(9, 30)).unwrap_err();
+    book.note_doubt().unwrap();
+    drop(book);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, old).unwrap();
+    let mut book = world.open().unwrap();
+    book.handle_roster(&later(8, 20)).unwrap();
+    assert!(book.doubt().unwrap().is_some());
+    book.handle_roster(&later(9, 30)).unwrap();
+    assert_eq!(book.doubt().unwrap(), None);
 }

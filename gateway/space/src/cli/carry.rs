@@ -6,11 +6,8 @@ use clap::Subcommand;
 use guan_carry::CarryKey;
 use guan_configs::SpaceConfig;
 use guan_identity::{LogKeyFile, SealKey};
-use guan_space::carrying::{
-    ANSWER_SUFFIX, CARRIED_DIR, TakeAnswer, Taken, WAITING_MAX, WAITING_SUFFIX, files, key_path,
-};
+use guan_space::carrying::{ANSWER_SUFFIX, TakeAnswer, Taken, key_path, leave};
 use guan_space::status;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -84,15 +81,7 @@ fn key(common: &Common, out: Option<&Path>) -> anyhow::Result<()> {
 fn take(common: &Common, file: &Path, receipt_out: Option<&Path>) -> anyhow::Result<()> {
     let config = load(&common.config)?;
     check_runs(&config)?;
-    let folder = config.state_dir.join(CARRIED_DIR);
-    guan_spool::create_folder(&folder)
-        .with_context(|| format!("{} cannot be made", folder.display()))?;
-    if files(&folder, WAITING_SUFFIX).len() >= WAITING_MAX {
-        bail!(
-            "{WAITING_MAX} files wait already, which is the limit; come again when they are taken"
-        );
-    }
-    let waiting = leave(&folder, file)?;
+    let waiting = leave(&config.state_dir, &config.id, file)?;
     let answer = wait(&config, &waiting)?;
     let Some(taken) = answer.taken else {
         bail!("{}", answer.fault.unwrap_or_else(|| "the space gave no reason".to_owned()));
@@ -135,21 +124,6 @@ fn check_runs(config: &SpaceConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies the file to where the running space looks: a stick may be pulled, or changed.
-fn leave(folder: &Path, file: &Path) -> anyhow::Result<PathBuf> {
-    let mut random = [0; 8];
-    SystemRandom::new().fill(&mut random).ok().context("the system gives no random numbers")?;
-    let waiting = folder.join(hex::encode(random)).with_extension(WAITING_SUFFIX);
-    let part = waiting.with_extension("copy");
-    let copied = fs::copy(file, &part).and_then(|_| fs::rename(&part, &waiting));
-    if copied.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    copied
-        .with_context(|| format!("{} cannot be copied to {}", file.display(), folder.display()))?;
-    Ok(waiting)
-}
-
 fn wait(config: &SpaceConfig, waiting: &Path) -> anyhow::Result<TakeAnswer> {
     let path = waiting.with_extension(ANSWER_SUFFIX);
     loop {
@@ -171,5 +145,8 @@ fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
             file.sync_all()
         })
         .and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
     written.with_context(|| format!("{} cannot be written", path.display()))
 }

@@ -418,6 +418,9 @@ fn print_key_of(common: &Common, other: Option<(&str, &Path)>) -> anyhow::Result
         return print_json(&json!({"party": party, name: hex}));
     }
     print_key(&party, &public);
+    if other.is_none() {
+        println!("# and in [contracts]: space = \"{party}\"");
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ mod os;
 #[cfg(feature = "sim")]
 mod sim;
 
-pub use os::{OsDisk, OsFile, create_folder};
+pub use os::{OsDisk, OsFile, create_folder, free_bytes_of};
 #[cfg(feature = "sim")]
 pub use sim::{SimDisk, SimFile, SimStats};
 

@@ -149,6 +149,12 @@ impl Disk for OsDisk {
     }
 }
 
+/// What a program may still write into a folder.
+pub fn free_bytes_of(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// An open file.
 #[derive(Debug)]
 pub struct OsFile(File);
