@@ -110,6 +110,10 @@ pub struct Rig<P> {
     refused: u32,
 }
 
+fn end_of(client: JoinHandle<Result<()>>) -> Result<()> {
+    client.join().unwrap_or_else(|_| bail!("a client panicked"))
+}
+
 impl<P: Plant> Rig<P> {
     /// What lies on the disks now is durable.
     pub fn new(plant: P, disks: Disks, order: Order) -> Self {
@@ -147,6 +151,7 @@ impl<P: Plant> Rig<P> {
             self.strike(is_far).with_context(|| {
                 format!("round {round}, {}", if is_far { "the far side" } else { "the near side" })
             })?;
+            self.check_clients()?;
             tell(round + 1, self.completed().iter().sum());
         }
         self.raise_goals(self.order.rounds + 1);
@@ -181,13 +186,15 @@ impl<P: Plant> Rig<P> {
             self.rescue_near()?;
             std::thread::sleep(LOOK);
         }
-        for client in self.clients.drain(..) {
-            match client.join() {
-                Ok(end) => end?,
-                Err(_) => bail!("a client panicked"),
-            }
+        self.clients.drain(..).try_for_each(end_of)
+    }
+
+    /// Before its last goal a client ends only because it gave up; to strike on would prove nothing.
+    fn check_clients(&mut self) -> Result<()> {
+        match self.clients.iter().position(JoinHandle::is_finished) {
+            Some(at) => end_of(self.clients.swap_remove(at)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn completed(&self) -> Vec<u64> {
