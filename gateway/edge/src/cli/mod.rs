@@ -1,5 +1,6 @@
 //! Commands and their options.
 
+mod acting;
 mod acts;
 mod arena;
 mod authoring;
