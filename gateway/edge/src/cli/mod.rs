@@ -19,6 +19,7 @@ mod log_entries;
 mod log_export;
 mod meter;
 mod negotiate;
+mod request;
 mod rollover;
 mod scrub;
 mod show;
