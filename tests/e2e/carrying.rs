@@ -195,6 +195,11 @@ fn what_is_no_whole_file_of_a_known_box_is_refused() {
     let key = std::fs::read_to_string(file(&rig, "carry.pub.json")).unwrap();
     std::fs::write(file(&rig, "carry.pub.json"), key.replace("space-1", "space-2")).unwrap();
     refused(export_by(&rig, "none.carry", "li"), "the key is refused");
+    let acts = std::fs::read_dir(rig.stage.folder.join("box/state/acts")).unwrap();
+    let kept = acts.filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "opening")
+    });
+    assert_eq!(kept.count(), 0, "who asked for nothing is forgotten");
     std::fs::write(file(&rig, "carry.pub.json"), &key).unwrap();
     std::fs::write(file(&rig, "forged.json"), &key).unwrap();
     refused(acknowledge(&rig, "forged.json"), "the receipt is refused");

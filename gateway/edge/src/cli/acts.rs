@@ -94,6 +94,11 @@ pub(super) fn keep(config: &EdgeConfig, by: &By) -> anyhow::Result<Option<Digest
     Ok(Some(writer(&config.state_dir)?.keep(&opening)?))
 }
 
+/// Forgets who was kept for what came to nothing.
+pub(super) fn forget(config: &EdgeConfig, commitment: &Digest) -> anyhow::Result<()> {
+    Ok(writer(&config.state_dir)?.forget(commitment)?)
+}
+
 /// Has the log record that a bundle is asked for, before anybody has it.
 pub(super) fn record_export(
     config: &EdgeConfig,

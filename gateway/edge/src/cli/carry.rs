@@ -184,7 +184,7 @@ fn runs(config: &EdgeConfig) -> bool {
 
 fn wait_for_answer(
     config: &EdgeConfig,
-    asked: &Asked,
+    asked: &Asked<'_>,
     ticket: &str,
     shows: bool,
 ) -> anyhow::Result<Value> {
@@ -192,7 +192,10 @@ fn wait_for_answer(
     loop {
         let found = answer(config).filter(|answer| answer.ticket == ticket);
         match found {
-            Some(CarryAnswer { is_done: true, fault: Some(fault), .. }) => {
+            Some(CarryAnswer { is_done: true, fault: Some(fault), may_be_recorded, .. }) => {
+                if !may_be_recorded {
+                    asked.forget();
+                }
                 bail!("{fault}")
             }
             Some(CarryAnswer { is_done: true, result, .. }) => {

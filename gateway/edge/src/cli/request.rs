@@ -1,8 +1,9 @@
 //! Leaving a request for the running gateway.
 //!
-//! Invariant: a request is whole when it has its name, and never takes the place of another's. Who asks is kept before.
+//! Invariants: a request is whole when it has its name, and never takes the place of another's. Who asks is kept before
+//! it, and forgotten where it certainly came to nothing: no entry of the log commits to it then.
 
-use super::acts::{By, keep};
+use super::acts::{By, forget, keep};
 use anyhow::{Context, bail};
 use guan_configs::EdgeConfig;
 use guan_model::Digest;
@@ -13,28 +14,43 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A request that was left.
-pub(super) struct Asked {
+pub(super) struct Asked<'a> {
+    config: &'a EdgeConfig,
     path: PathBuf,
+    actor: Option<Digest>,
 }
 
-impl Asked {
+impl<'a> Asked<'a> {
     /// Keeps who asks, and leaves what `make` makes of the commitment to that.
     pub(super) fn leave<R: serde::Serialize>(
-        config: &EdgeConfig,
+        config: &'a EdgeConfig,
         name: &str,
         by: &By,
         make: impl FnOnce(Option<Digest>) -> R,
     ) -> anyhow::Result<Self> {
         let actor = keep(config, by)?;
-        let asked = Self { path: config.state_dir.join(name) };
+        let asked = Self { config, path: config.state_dir.join(name), actor };
         let text = serde_json::to_vec(&make(actor)).context("the request is no JSON");
-        put(&asked.path, &text?)?;
+        if let Err(fault) = text.and_then(|text| put(&asked.path, &text)) {
+            asked.forget();
+            return Err(fault);
+        }
         Ok(asked)
     }
 
-    /// Nobody may act on it later.
+    /// Nobody may act on it later. Where the gateway has it already, the log may say who asked.
     pub(super) fn take_back(&self) {
-        let _ = fs::remove_file(&self.path);
+        if fs::remove_file(&self.path).is_ok() {
+            self.forget();
+        }
+    }
+
+    /// The gateway refused it, and recorded nothing.
+    pub(super) fn forget(&self) {
+        let Some(actor) = &self.actor else { return };
+        if let Err(fault) = forget(self.config, actor) {
+            eprintln!("guan: who asked is still kept beside the log: {fault:#}");
+        }
     }
 }
 
@@ -66,6 +82,7 @@ fn put(path: &Path, text: &[u8]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::acts::openings;
     use super::*;
 
     const NAME: &str = "a.request";
@@ -78,18 +95,29 @@ mod tests {
         let mut config = crate::cli::load(&sample).unwrap();
         config.state_dir = folder.path().to_owned();
         let by = |name: &str| By { name: Some(name.to_owned()) };
+        let known = || {
+            let known = openings(&config).unwrap().known;
+            let names = known.values().map(|opening| opening.actor().as_str().to_owned());
+            names.collect::<Vec<_>>()
+        };
         let leave = |name| Asked::leave(&config, NAME, &by(name), |actor| (name, actor.is_some()));
         let first = leave("li").unwrap();
         let fault = leave("wang").err().unwrap().to_string();
         assert!(fault.contains("somebody else asks"), "{fault}");
         let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
-        assert_eq!(text, r#"["li",true]"#);
+        assert_eq!((text.as_str(), known()), (r#"["li",true]"#, vec!["li".to_owned()]));
         let requests = fs::read_dir(folder.path()).unwrap().filter(|entry| {
             entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("a.")
         });
         assert_eq!(requests.count(), 1, "and nothing half written stays");
+        // It was not taken: nothing of it stays. Once the gateway has it, its log may name who asked.
         first.take_back();
-        assert!(!folder.path().join(NAME).exists());
-        leave("wang").unwrap();
+        assert!(known().is_empty() && !folder.path().join(NAME).exists());
+        let second = leave("wang").unwrap();
+        fs::remove_file(folder.path().join(NAME)).unwrap();
+        second.take_back();
+        assert_eq!(known(), ["wang"]);
+        second.forget();
+        assert!(known().is_empty());
     }
 }

@@ -89,6 +89,9 @@ pub struct CarryAnswer {
     pub batches: u64,
     /// Why nothing came of it.
     pub fault: Option<String>,
+    /// Whether the log may say who asked, though nothing came of it. A gateway that does not say knows of no such thing.
+    #[serde(default = "unless_said")]
+    pub may_be_recorded: bool,
     pub result: Option<Value>,
 }
 
@@ -145,6 +148,10 @@ enum CarryingFault {
     Key(#[from] BoxKeyFault),
     #[error("guan stops, and the file has no end; export again")]
     Writer,
+}
+
+fn unless_said() -> bool {
+    true
 }
 
 impl CarryRequest {
@@ -279,6 +286,7 @@ impl Carrying {
         }
         self.check_parts(&collected)?;
         let digest = writer.digest();
+        answer.may_be_recorded = true;
         if !self.scribe.note_of(actor, leaves(&collected, &digest, &key_id)).await {
             return Err(CarryingFault::Writer);
         }
