@@ -48,6 +48,11 @@ fn export(rig: &Rig, out: &str) -> anyhow::Result<Value> {
     rig.stage.guan_json(&["spool", "export", "--for", &key, "--out", &file(rig, out)])
 }
 
+fn export_by(rig: &Rig, out: &str, by: &str) -> anyhow::Result<Value> {
+    let (key, out) = (file(rig, "carry.pub.json"), file(rig, out));
+    rig.stage.guan_json(&["spool", "export", "--for", &key, "--out", &out, "--by", by])
+}
+
 fn take(rig: &Rig, name: &str) -> anyhow::Result<Value> {
     rig.stage.space_json(&["carry", "take", &file(rig, name)])
 }
@@ -112,9 +117,7 @@ fn batches_go_to_the_space_on_a_stick() {
     // A stick that is lost costs nothing: what was on it is in the next file, too.
     publish(&rig, 5..7);
     wait_for("the queue", || queued(&rig) > 0);
-    let (key, out) = (file(&rig, "carry.pub.json"), file(&rig, "lost.carry"));
-    let by = ["spool", "export", "--for", &key, "--out", &out, "--by", "li"];
-    rig.stage.guan_json(&by).unwrap();
+    export_by(&rig, "lost.carry", "li").unwrap();
     assert!(leaves(&rig, "data.carried").iter().any(|leaf| leaf["actor"].is_string()));
     publish(&rig, 7..9);
     let both = export(&rig, "two.carry").unwrap();
@@ -132,6 +135,39 @@ fn batches_go_to_the_space_on_a_stick() {
     rig.check_log();
     let verified = rig.stage.space_json(&["log", "verify"]).unwrap();
     assert_eq!(verified["verified"], true, "{verified}");
+}
+
+/// Neither takes the place of the other's request or answer: each has a file, or is told why not.
+#[test]
+fn two_people_export_at_the_same_time() {
+    let Some(mut rig) = start() else { return };
+    publish(&rig, 0..5);
+    wait_for("the queue", || queued(&rig) > 0);
+    let mut made = 0;
+    for round in 0..4 {
+        let [one, two] = ["li", "wang"].map(|by| (by, format!("{by}-{round}.carry")));
+        let outcomes = std::thread::scope(|scope| {
+            let (rig, one, two) = (&rig, &one, &two);
+            let other = scope.spawn(move || export_by(rig, &two.1, two.0));
+            [export_by(rig, &one.1, one.0), other.join().unwrap()]
+        });
+        for (outcome, (_, name)) in outcomes.into_iter().zip([one, two]) {
+            match outcome {
+                Ok(_) => {
+                    made += 1;
+                    take(&rig, &name).unwrap();
+                }
+                Err(fault) => {
+                    let text = fault.to_string();
+                    let is_told = ["at another export", "somebody else asks"];
+                    assert!(is_told.iter().any(|part| text.contains(part)), "{text}");
+                }
+            }
+        }
+    }
+    assert!(made >= 4, "one of two at least: {made}");
+    rig.stop_guan();
+    rig.check_log();
 }
 
 /// Files that were cut, changed, sealed for another key or made by a box that is out: nothing of them is stored, and
@@ -162,7 +198,12 @@ fn what_is_no_whole_file_of_a_known_box_is_refused() {
     // A receipt is no key, and what somebody wrote on is none.
     let key = std::fs::read_to_string(file(&rig, "carry.pub.json")).unwrap();
     std::fs::write(file(&rig, "carry.pub.json"), key.replace("space-1", "space-2")).unwrap();
-    refused(export(&rig, "none.carry"), "the key is refused");
+    refused(export_by(&rig, "none.carry", "li"), "the key is refused");
+    let acts = std::fs::read_dir(rig.stage.folder.join("box/state/acts")).unwrap();
+    let kept = acts.filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "opening")
+    });
+    assert_eq!(kept.count(), 0, "who asked for nothing is forgotten");
     std::fs::write(file(&rig, "carry.pub.json"), &key).unwrap();
     std::fs::write(file(&rig, "forged.json"), &key).unwrap();
     refused(acknowledge(&rig, "forged.json"), "the receipt is refused");

@@ -80,6 +80,8 @@ fn contracts_come_are_suspended_and_revoked_over_the_link() {
     rig.wait_for_rows(DATASET, 2);
     change(&rig, "resume", "C-1");
     rig.wait_for_rows(DATASET, 5);
+    // The status comes each second: it must not say "suspended" of the first time below.
+    wait_for("the resumption", || !rig.status()["contracts"].to_string().contains("suspended"));
 
     // What waits when it is revoked is shredded, its key with it, and the log says so.
     change(&rig, "suspend", "C-1");

@@ -4,6 +4,7 @@ use super::contracts::{agreement, has_key};
 use super::{DATASET, TOPIC, payload};
 use crate::rig::{Rig, mosquitto_pub, wait_for};
 use guan_model::Digest;
+use guan_spool::OsDisk;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -126,7 +127,13 @@ fn restore_after_a_clear(rig: &mut Rig) {
     };
     let fault = restore(&"00".repeat(32)).unwrap_err().to_string();
     assert!(fault.contains("another key"), "{fault}");
-    restore(kept["store"].as_str().unwrap()).unwrap();
+    // Somebody is at the folder of acts, and that keeps nobody from saving the box.
+    let acts = OsDisk::open_exclusive(&rig.stage.folder.join("box/state/acts")).unwrap();
+    let restored = restore(kept["store"].as_str().unwrap()).unwrap();
+    assert_eq!((&restored["restored"], &restored["recorded"]), (&true.into(), &false.into()));
+    drop(acts);
+    let restored = restore(kept["store"].as_str().unwrap()).unwrap();
+    assert_eq!(restored["recorded"], true, "{restored}");
     rig.stage.join().unwrap();
 }
 

@@ -4,6 +4,7 @@ use super::{DATASET, TOPIC, payload};
 use crate::forgetting::acted;
 use crate::rig::{Rig, mosquitto_pub, often, programs, wait_for};
 use guan_evidence::timestamp::TOKEN_BYTES_MAX;
+use guan_spool::OsDisk;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::PrivateKeyDer;
@@ -281,6 +282,12 @@ fn a_box_has_its_log_stamped() {
     let about = guan_model::Digest::of(&answer).to_string();
     assert_eq!((&act["act"], &name), (&"timestamp.keep".into(), &"li".into()));
     assert_eq!(act["about"], about);
+    // Where the log cannot be told of it, nobody is asked.
+    let acts = OsDisk::open_exclusive(&rig.stage.folder.join("box/state/acts")).unwrap();
+    let fault = send(&rig).unwrap_err();
+    assert!(fault.contains("in use by another process"), "{fault}");
+    assert_eq!(authority.asked(), 2);
+    drop(acts);
     rig.kill_and_restart_guan();
     wait_for("the status to say so", || evidence(&rig)["stamped"][0] == sent["size"]);
     assert_eq!(authority.asked(), 2, "its interval is a day");

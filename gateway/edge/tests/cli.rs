@@ -2,8 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use guan_edge::negotiating::NEGOTIATIONS_DIR;
+use guan_edge::system_clock::{SharedClock, SystemClock};
+use guan_log::{ACTS_DIR, Acts};
+use guan_negotiation::Ledger;
+use guan_policy::negotiation::{Role, Terms};
+use guan_spool::OsDisk;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A public key (RFC 8032, 7.1, test 1).
 const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
@@ -259,4 +267,70 @@ fn a_closed_pipe_is_no_panic() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// A configuration in a folder of its own.
+fn config(folder: &Path, change: impl Fn(String) -> String) -> String {
+    let path = folder.join("edge.toml");
+    let text = std::fs::read_to_string(configs().join("demo/edge.toml")).unwrap();
+    std::fs::write(&path, change(text.replace(&"0".repeat(64), KEY))).unwrap();
+    path.display().to_string()
+}
+
+/// What saves a box is done though the log cannot be told of it, and that is said loudly.
+#[test]
+fn a_tpm_is_cleared_without_a_record_if_need_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), |text| {
+        let tpm = "tier = \"emulated\"\ntpm = \"swtpm:host=127.0.0.1,port=1\"";
+        text.replace("tier = \"unattested\"", tpm)
+    });
+    let password = folder.path().join("password");
+    std::fs::write(&password, "00").unwrap();
+    let password = password.display().to_string();
+    let clear = ["tpm", "clear", "--password-file", &password, "--by", "li", "--config", &path];
+    let said = check(&clear, false, &["no TPM answers"]);
+    assert!(!said.contains("NOT RECORDED"), "{said}");
+    let acts = folder.path().join("state").join(ACTS_DIR);
+    let left = Acts::reader(OsDisk::open_read_only(&acts).unwrap());
+    assert!(left.waiting().unwrap().is_empty(), "it was certainly not done");
+    assert!(left.openings().unwrap().known.is_empty());
+    std::fs::remove_dir_all(&acts).unwrap();
+    std::fs::write(&acts, "no folder").unwrap();
+    check(&clear, false, &["WARNING: NOT RECORDED", "no TPM answers"]);
+}
+
+/// The gateway needs the negotiations, and does not wait for whoever is at the acts.
+#[test]
+fn nobody_waits_for_the_acts_while_holding_the_negotiations() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), |text| text);
+    let state = folder.path().join("state");
+    let callback = "urn:guankou:link:box";
+    let ledger = Ledger::new(&state.join(NEGOTIATIONS_DIR), Role::Provider, "space", callback);
+    let offer = br#"{"@type": "Offer", "@id": "urn:offer:1", "target": "d"}"#;
+    let now = SharedClock::new(SystemClock::new(None)).read();
+    let pid = ledger.open().unwrap().propose(now, Terms::read(offer).unwrap()).unwrap();
+    let held = OsDisk::open_exclusive(&state.join(ACTS_DIR)).unwrap();
+    let mut guan = Command::new(env!("CARGO_BIN_EXE_guan"))
+        .args(["contract", "negotiate", "terminate", pid.as_str(), "--reason", "no"])
+        .args(["--config", &path])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It waits five seconds for the acts.
+    let mut longest = Duration::ZERO;
+    while guan.try_wait().unwrap().is_none() {
+        let asked = Instant::now();
+        drop(ledger.open().unwrap());
+        longest = longest.max(asked.elapsed());
+        std::thread::yield_now();
+    }
+    let mut said = String::new();
+    guan.stderr.unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("in use by another process"), "{said}");
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    drop(held);
+    let terminate = ["contract", "negotiate", "terminate", pid.as_str(), "--reason", "no"];
+    check(&[&terminate[..], &["--config", &path]].concat(), true, &[]);
 }

@@ -2,15 +2,15 @@
 //!
 //! `H.opening` opens the commitment H, in hex; `N.act` is an act ([`Act`]) that waits for its leaf. Invariants:
 //! - An opening is durable before the act that names its commitment, and that before its leaf.
-//! - An act goes only when its leaf is durable and, where it erases, the openings are gone. After a cut it is done
-//!   again: the log may then say the same thing twice, and never not at all.
+//! - An act goes only when its leaf is durable and, where it erases, the openings are gone. After a cut between the two
+//!   it is done again: the log may then say the same thing twice, and never not at all.
 //! - What is erased is overwritten where it lies before its name goes. Flash may keep an old copy below what software
 //!   reaches, and so may a snapshot of the file system; the salt makes a copy of the *log* worth nothing.
 //!
-//! Never here: writing leaves. One writer at a time, by the lock of the folder.
+//! Never here: writing leaves, which is whose log it is ([`Recorder`]). One writer at a time, by the lock of the folder.
 
 use crate::act::{Act, ActFault};
-use guan_evidence::{LeafBody, OPENING_BYTES_MAX, Opening};
+use guan_evidence::{OPENING_BYTES_MAX, Opening};
 use guan_model::Digest;
 use guan_spool::{Disk, DiskFile, read_file};
 use std::collections::BTreeMap;
@@ -182,30 +182,23 @@ impl<D: Disk> Acts<D> {
         self.0.sync_directory().map_err(at(name))
     }
 
-    /// Has the log record a waiting act, and only then does what it says and removes it. `note` comes to its end when
-    /// the leaf is durable; `false`: the log takes nothing now, and the act waits on.
-    pub async fn carry_out(
-        &self,
-        name: &str,
-        act: &Act,
-        note: impl AsyncFnOnce(Option<Digest>, LeafBody) -> bool,
-    ) -> Result<bool, ActsFault> {
-        if !note(act.actor(), act.body()).await {
-            return Ok(false);
-        }
-        self.settle(name, act)?;
-        Ok(true)
-    }
-
-    /// The act's leaf is durable: what it erases goes, then the act itself.
-    fn settle(&self, name: &str, act: &Act) -> Result<(), ActsFault> {
+    /// The act's leaf is durable: what it erases goes, then the act itself. The log says by then that it is erased, so
+    /// it is even where somebody took the act away meanwhile; another act that got its name stays.
+    pub(crate) fn settle(&self, name: &str, act: &Act) -> Result<(), ActsFault> {
         if let Act::Erase { commitments, .. } = act {
             for commitment in commitments {
                 self.destroy(&format!("{commitment}{OPENING}"))?;
             }
             self.0.sync_directory().map_err(at(ACTS_DIR))?;
         }
-        self.remove(name)
+        match self.read(name) {
+            Ok(found) if found == *act => self.remove(name),
+            Ok(_) | Err(ActsFault::Act { .. }) => Ok(()),
+            Err(ActsFault::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Nothing came of what it says: the log is to say nothing of it either.
@@ -257,6 +250,10 @@ impl<D: Disk> Acts<D> {
         written.map_err(at(name))
     }
 }
+
+mod recorder;
+
+pub use recorder::{LogKeeper, Recorder};
 
 #[cfg(test)]
 mod order;

@@ -20,7 +20,9 @@ mod refill;
 mod tests;
 
 pub use act::{Act, ActFault};
-pub use acts::{ACTS_DIR, ACTS_MAX, Acts, ActsFault, OPENINGS_MAX, Openings, Recorded};
+pub use acts::{
+    ACTS_DIR, ACTS_MAX, Acts, ActsFault, LogKeeper, OPENINGS_MAX, Openings, Recorded, Recorder,
+};
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
 pub use ended::{ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Returned};
 pub use log::{

@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use guan_configs::EdgeConfig;
 use guan_edge::status::GuanStatus;
-use guan_evidence::{Acted, Actor, Deed, ErasureGround, Exported, Leaf, Opening};
+use guan_evidence::{Actor, ErasureGround, Exported, Leaf, Opening};
 use guan_log::{ACTS_DIR, Act, Acts, Openings};
 use guan_model::Digest;
 use guan_spool::OsDisk;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -69,45 +70,33 @@ pub(super) fn openings(config: &EdgeConfig) -> anyhow::Result<Openings> {
 }
 
 /// The folder, for this process alone.
-fn writer(config: &EdgeConfig) -> anyhow::Result<Acts<OsDisk>> {
-    let path = config.state_dir.join(ACTS_DIR);
+pub(super) fn writer(state_dir: &Path) -> anyhow::Result<Acts<OsDisk>> {
+    let path = state_dir.join(ACTS_DIR);
     let disk = OsDisk::open_exclusive_within(&path, LOCK_WAIT)
         .with_context(|| format!("{} cannot be used", path.display()))?;
     Ok(Acts::writer(disk)?)
 }
 
-fn opening(by: &str) -> anyhow::Result<Opening> {
-    let by = Actor::parse(by).context("--by is no name")?;
-    let mut salt = [0; 32];
-    SystemRandom::new().fill(&mut salt).ok().context("the system gives no random numbers")?;
-    Ok(Opening::new(salt, by))
+impl By {
+    /// Who it is, under a fresh salt; `None`: nobody said.
+    pub(super) fn opening(&self) -> anyhow::Result<Option<Opening>> {
+        let Some(name) = &self.name else { return Ok(None) };
+        let actor = Actor::parse(name).context("--by is no name")?;
+        let mut salt = [0; 32];
+        SystemRandom::new().fill(&mut salt).ok().context("the system gives no random numbers")?;
+        Ok(Some(Opening::new(salt, actor)))
+    }
 }
 
 /// Keeps who acts, durably, and gives the commitment that the gateway is to put into the log.
 pub(super) fn keep(config: &EdgeConfig, by: &By) -> anyhow::Result<Option<Digest>> {
-    let Some(by) = &by.name else { return Ok(None) };
-    let opening = opening(by)?;
-    Ok(Some(writer(config)?.keep(&opening)?))
+    let Some(opening) = by.opening()? else { return Ok(None) };
+    Ok(Some(writer(&config.state_dir)?.keep(&opening)?))
 }
 
-/// Does what somebody asks for, and has the log record it. The record is durable before, and withdrawn where nothing
-/// came of it: until then the folder is held, and the gateway records nothing.
-pub(super) fn acting<T>(
-    config: &EdgeConfig,
-    by: &By,
-    (deed, about): (Deed, Option<Digest>),
-    act: impl FnOnce() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let acted = Acted { deed, about };
-    let opening = by.name.as_deref().map(opening).transpose()?;
-    let acts = writer(config)?;
-    let recorded = acts.record(opening.as_ref(), |actor| Act::Acted { actor, acted })?;
-    let done = act();
-    if done.is_err() {
-        // Why it failed is what is to be told; an act that stays is recorded as one that was asked for.
-        let _ = acts.withdraw(&recorded);
-    }
-    done
+/// Forgets who was kept for what came to nothing.
+pub(super) fn forget(config: &EdgeConfig, commitment: &Digest) -> anyhow::Result<()> {
+    Ok(writer(&config.state_dir)?.forget(commitment)?)
 }
 
 /// Has the log record that a bundle is asked for, before anybody has it.
@@ -116,14 +105,15 @@ pub(super) fn record_export(
     by: &By,
     exported: Exported,
 ) -> anyhow::Result<()> {
-    let opening = by.name.as_deref().map(opening).transpose()?;
-    writer(config)?.record(opening.as_ref(), |actor| Act::Exported { actor, exported })?;
+    let opening = by.opening()?;
+    writer(&config.state_dir)?
+        .record(opening.as_ref(), |actor| Act::Exported { actor, exported })?;
     Ok(())
 }
 
 pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.common.config)?;
-    let acts = writer(&config)?;
+    let acts = writer(&config.state_dir)?;
     let known = acts.openings()?;
     let commitments = match (&arguments.actor, arguments.index) {
         (Some(actor), _) => known.of_actor(actor),
@@ -145,7 +135,7 @@ pub(super) fn erase(arguments: &EraseArguments) -> anyhow::Result<ExitCode> {
         );
     }
     let erase = |actor| Act::erase(actor, arguments.ground, commitments);
-    let opening = arguments.by.name.as_deref().map(opening).transpose()?;
+    let opening = arguments.by.opening()?;
     let recorded =
         acts.record(opening.as_ref(), |actor| erase(actor).expect("something is to be erased"))?;
     // The gateway needs the folder.

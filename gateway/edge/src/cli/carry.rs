@@ -2,8 +2,9 @@
 //!
 //! The running gateway does both, as only it has the keys of contracts and the spool.
 
-use super::acts::{By, keep};
+use super::acts::By;
 use super::cert::now;
+use super::request::{Asked, ticket};
 use super::spool::{lines_of, meant};
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
@@ -14,8 +15,7 @@ use guan_edge::carrying::BYTES_MAX_DEFAULT;
 use guan_edge::run::{CARRY_ANSWER_FILE, CARRY_REQUEST_FILE, CarryAnswer, CarryAsk, CarryRequest};
 use guan_edge::status::GuanStatus;
 use guan_edge::system_clock::wall_time;
-use guan_model::{ByteCount, ContractId};
-use ring::rand::{SecureRandom as _, SystemRandom};
+use guan_model::{ByteCount, ContractId, Digest};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the gateway may take to begin.
 const BEGIN_WAIT: Duration = Duration::from_secs(20);
+const BUSY: &str = "guan is at another export; wait until it is done";
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
@@ -76,15 +77,14 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     if out.exists() {
         bail!("{} is there already; name a new file", out.display());
     }
-    let actor = keep(&config, by)?;
-    let ask = CarryAsk::Export {
+    let ask = |actor: Option<Digest>| CarryAsk::Export {
         out: out.clone(),
         key,
         streams: lines.iter().map(|line| line.stream().0).collect(),
         bytes_max: *bytes_max,
         actor: actor.map(|actor| actor.to_string()),
     };
-    let mut result = ask_gateway(&config, ask, common.json)?;
+    let mut result = ask_gateway(&config, by, ask, common.json)?;
     if common.json {
         result["out"] = out.display().to_string().into();
         print_json(&result)?;
@@ -129,8 +129,9 @@ fn print_export(out: &Path, result: &Value) {
 pub(super) fn acknowledge(arguments: &AcknowledgeArguments) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.common.config)?;
     let receipt = read_text(&arguments.receipt, RECEIPT_BYTES_MAX)?;
-    let ask = CarryAsk::Acknowledge { receipt };
-    let result = ask_gateway(&config, ask, arguments.common.json)?;
+    let nobody = By { name: None };
+    let ask = |_| CarryAsk::Acknowledge { receipt };
+    let result = ask_gateway(&config, &nobody, ask, arguments.common.json)?;
     if arguments.common.json {
         print_json(&result)?;
         return Ok(ExitCode::SUCCESS);
@@ -153,27 +154,50 @@ fn read_text(path: &Path, bytes_max: usize) -> anyhow::Result<String> {
 }
 
 /// Leaves the request and waits for its answer.
-fn ask_gateway(config: &EdgeConfig, ask: CarryAsk, is_json: bool) -> anyhow::Result<Value> {
-    let runs = || GuanStatus::read(&config.state_dir).is_ok_and(|status| !status.is_stale(now()));
-    if !runs() {
+fn ask_gateway(
+    config: &EdgeConfig,
+    by: &By,
+    ask: impl FnOnce(Option<Digest>) -> CarryAsk,
+    is_json: bool,
+) -> anyhow::Result<Value> {
+    if !runs(config) {
         bail!("guan does not run; the running gateway does this: start `guan run`");
     }
-    let request = config.state_dir.join(CARRY_REQUEST_FILE);
-    if request.exists() || answer(config).is_some_and(|answer| !answer.is_done) {
-        bail!("guan is at another export; wait until it is done");
+    let is_busy = || answer(config).is_some_and(|answer| !answer.is_done);
+    if is_busy() {
+        bail!(BUSY);
     }
-    let mut ticket = [0; 8];
-    SystemRandom::new().fill(&mut ticket).ok().context("the system gives no random numbers")?;
-    let ticket = hex::encode(ticket);
-    let text = serde_json::to_vec(&CarryRequest::new(wall_time(), &ticket, ask))?;
-    super::spool::write_request(&request, &text)
-        .with_context(|| format!("{} cannot be written", request.display()))?;
-    let shows = !is_json && std::io::stderr().is_terminal();
-    let asked = Instant::now();
+    let ticket = ticket()?;
+    let request = |actor| CarryRequest::new(wall_time(), &ticket, ask(actor));
+    let asked = Asked::leave(config, CARRY_REQUEST_FILE, by, request)?;
+    // It may have begun with another's meanwhile.
+    if is_busy() && answer(config).is_some_and(|answer| answer.ticket != ticket) {
+        asked.take_back();
+        bail!(BUSY);
+    }
+    wait_for_answer(config, &asked, &ticket, !is_json && std::io::stderr().is_terminal())
+}
+
+fn runs(config: &EdgeConfig) -> bool {
+    GuanStatus::read(&config.state_dir).is_ok_and(|status| !status.is_stale(now()))
+}
+
+fn wait_for_answer(
+    config: &EdgeConfig,
+    asked: &Asked<'_>,
+    ticket: &str,
+    shows: bool,
+) -> anyhow::Result<Value> {
+    let begin = Instant::now() + BEGIN_WAIT;
     loop {
         let found = answer(config).filter(|answer| answer.ticket == ticket);
         match found {
-            Some(CarryAnswer { is_done: true, fault: Some(fault), .. }) => bail!("{fault}"),
+            Some(CarryAnswer { is_done: true, fault: Some(fault), may_be_recorded, .. }) => {
+                if !may_be_recorded {
+                    asked.forget();
+                }
+                bail!("{fault}")
+            }
             Some(CarryAnswer { is_done: true, result, .. }) => {
                 return result.context("the answer of guan says nothing");
             }
@@ -182,14 +206,14 @@ fn ask_gateway(config: &EdgeConfig, ask: CarryAsk, is_json: bool) -> anyhow::Res
                 let _ = std::io::stderr().flush();
             }
             Some(_) => {}
-            None if asked.elapsed() > BEGIN_WAIT => {
-                // Nobody may act on it later.
-                let _ = std::fs::remove_file(&request);
+            None if Instant::now() > begin => {
+                asked.take_back();
                 bail!("guan does not take the request; see the alarms in `guan status`");
             }
             None => {}
         }
-        if !runs() {
+        if !runs(config) {
+            asked.take_back();
             bail!("guan has stopped; a file without its end counts for nothing, so start anew");
         }
         std::thread::sleep(LOOK_INTERVAL);

@@ -1,6 +1,7 @@
 //! `guan cert`: the box's certificate, and its renewal by the running gateway.
 
-use super::acts::{By, acting};
+use super::acting::{acting, unsure};
+use super::acts::By;
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use guan_configs::EdgeConfig;
@@ -113,8 +114,10 @@ pub(super) fn renew(arguments: &RenewArguments, is_forced: bool) -> anyhow::Resu
     }
     let request = config.state_dir.join(RENEW_REQUEST_FILE);
     acting(&config, by, (Deed::CertificateRenewed, None), || {
+        // Whatever stands in it, the gateway acts on a file that is there.
         std::fs::write(&request, b"renew\n")
             .with_context(|| format!("{} cannot be written", request.display()))
+            .map_err(unsure)
     })?;
     let deadline = Instant::now() + Duration::from_secs(*wait_s);
     loop {

@@ -1,9 +1,10 @@
 //! `guan contract import`.
 
-use super::acts::{By, acting};
+use super::acting::{acting, not_begun, unsure};
+use super::acts::By;
 use super::{Common, load, print_json};
 use anyhow::Context as _;
-use guan_edge::standing::{carrier_waits, leave_carrier};
+use guan_edge::standing::{StandingFault, carrier_waits, leave_carrier};
 use guan_edge::status::GuanStatus;
 use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_edge::wiring;
@@ -33,7 +34,12 @@ pub(super) fn import(common: &Common, file: &Path, by: &By) -> anyhow::Result<Ex
     let config = load(&common.config)?;
     let keys = wiring::trusted_keys(&config)?;
     let done = (Deed::ContractsImported, Some(digest(file)?));
-    let roster = acting(&config, by, done, || Ok(leave_carrier(&config, &keys, file)?))?;
+    let roster = acting(&config, by, done, || {
+        leave_carrier(&config, &keys, file).map_err(|fault| match fault {
+            StandingFault::File { .. } => unsure(fault),
+            fault => not_begun(fault),
+        })
+    })?;
     let now = SharedClock::new(SystemClock::new(None)).read();
     let runs = GuanStatus::read(&config.state_dir).is_ok_and(|status| !status.is_stale(now.wall));
     let deadline = Instant::now() + config.contracts.reload + TAKE_WAIT;

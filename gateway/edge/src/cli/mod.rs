@@ -1,5 +1,6 @@
 //! Commands and their options.
 
+mod acting;
 mod acts;
 mod arena;
 mod authoring;
@@ -18,6 +19,7 @@ mod log_entries;
 mod log_export;
 mod meter;
 mod negotiate;
+mod request;
 mod rollover;
 mod scrub;
 mod show;

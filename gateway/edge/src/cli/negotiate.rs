@@ -1,15 +1,16 @@
 //! `guan contract negotiate`, `guan contract sign` and `guan contract keygen`.
 
-use super::acts::{By, acting};
+use super::acting::{Undone, acting, not_begun, unsure};
+use super::acts::By;
 use super::{Common, load, print_json};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use guan_edge::negotiating;
 use guan_edge::system_clock::{SharedClock, SystemClock};
 use guan_evidence::Deed;
 use guan_identity::{LogKeyFile, PartyKey};
 use guan_model::{Digest, Now, PublicKey, Signer as _};
-use guan_negotiation::{Found, document, line};
+use guan_negotiation::{Found, LedgerFault, document, line};
 use guan_policy::Contract;
 use guan_policy::negotiation::{CommandFault, Negotiation, Terms};
 use serde_json::{Value, json};
@@ -94,11 +95,20 @@ fn change(
 ) -> anyhow::Result<ExitCode> {
     let config = load(&one.common.config)?;
     let ledger = negotiating::ledger(&config);
-    let opened = ledger.open()?;
-    let about = about(&opened.load(now(), &one.pid)?);
-    acting(&config, by, (deed, about), || Ok(opened.command(now(), &one.pid, command)?))?;
-    drop(opened);
+    let about = about(&ledger.open()?.load(now(), &one.pid)?);
+    acting(&config, by, (deed, about), || {
+        let opened = ledger.open().map_err(not_begun)?;
+        opened.command(now(), &one.pid, command).map_err(undone)
+    })?;
     show(one)
+}
+
+/// Nothing is written of what is refused; the disk may have failed afterwards.
+fn undone(fault: LedgerFault) -> Undone {
+    match fault {
+        LedgerFault::File { .. } => unsure(fault),
+        fault => not_begun(fault),
+    }
 }
 
 /// The number that both sides know it by.
@@ -112,20 +122,31 @@ fn agree(one: &OneNegotiation, key: Option<&Path>, by: &By) -> anyhow::Result<Ex
         bail!("there is no key to sign with: name one with --key, or set contracts.party_key_file");
     };
     let ledger = negotiating::ledger(&config);
-    let opened = ledger.open()?;
-    let found = opened.load(now(), &one.pid)?;
+    let found = ledger.open()?.load(now(), &one.pid)?;
     let party = negotiating::party(&found.negotiation).context(
         "nothing was proposed that can be agreed to; `negotiate show` says what there is",
     )?;
     let key = PartyKey::load(file, &party);
     let key = key.with_context(|| format!("{} cannot be used", file.display()))?;
     acting(&config, by, (Deed::NegotiationAgreed, about(&found)), || {
-        Ok(opened.command(now(), &one.pid, |negotiation| {
-            negotiating::agree(now(), negotiation, &key, &party)
-        })?)
+        let opened = ledger.open().map_err(not_begun)?;
+        let meanwhile = opened.load(now(), &one.pid).map_err(not_begun)?;
+        check_unchanged(found.negotiation.proposal(), meanwhile.negotiation.proposal())?;
+        let agree =
+            |negotiation: &mut Negotiation| negotiating::agree(now(), negotiation, &key, &party);
+        opened.command(now(), &one.pid, agree).map_err(undone)
     })?;
-    drop(opened);
     show(one)
+}
+
+/// The ledger was free for a moment, and the other end may have proposed something else: nobody agrees to that unseen.
+fn check_unchanged(before: Option<&Terms>, now: Option<&Terms>) -> Result<(), Undone> {
+    if before == now {
+        return Ok(());
+    }
+    Err(not_begun(anyhow!(
+        "other terms were proposed just now; look at them with `negotiate show`, then agree again"
+    )))
 }
 
 fn show(one: &OneNegotiation) -> anyhow::Result<ExitCode> {
@@ -180,4 +201,23 @@ pub(super) fn keygen(party: &str, out: &Path) -> anyhow::Result<ExitCode> {
     let PublicKey::Ed25519(key) = key else { bail!("the key of {party} is no Ed25519 key") };
     println!("[[contracts.trusted_key]]\nparty = \"{party}\"\ned25519 = \"{}\"", hex::encode(key));
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_agrees_to_terms_that_came_meanwhile() {
+        let [one, two] = [1, 2].map(|number| {
+            let offer =
+                json!({"@type": "Offer", "@id": format!("urn:offer:{number}"), "target": "d"});
+            Terms::read(offer.to_string().as_bytes()).unwrap()
+        });
+        check_unchanged(Some(&one), Some(&one)).unwrap();
+        for other in [Some(&two), None] {
+            let fault = check_unchanged(Some(&one), other).unwrap_err();
+            assert!(matches!(fault, Undone::NotBegun(_)), "{fault:?}");
+        }
+    }
 }

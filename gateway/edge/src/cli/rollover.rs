@@ -1,12 +1,14 @@
 //! `guan log rollover`: asks the running gateway for a new key of the log, and waits until it signs.
 
-use super::acts::{By, keep};
+use super::acts::By;
 use super::cert::now;
 use super::log::lineage;
+use super::request::Asked;
 use super::{Common, load, print_json};
-use anyhow::{Context, bail};
-use guan_edge::run::ROLLOVER_REQUEST_FILE;
+use anyhow::bail;
+use guan_edge::run::{ROLLOVER_REQUEST_FILE, RolloverRequest};
 use guan_edge::status::GuanStatus;
+use guan_edge::system_clock::wall_time;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,11 +22,9 @@ pub(super) fn execute(common: &Common, by: &By, wait_s: u64) -> anyhow::Result<E
     if status.is_stale(now()) {
         bail!("guan does not run; the running gateway changes the key: start `guan run`");
     }
-    let request = config.state_dir.join(ROLLOVER_REQUEST_FILE);
-    let actor = keep(&config, by)?;
-    let text = actor.map_or_else(|| "rollover".to_owned(), |actor| actor.to_string());
-    std::fs::write(&request, text + "\n")
-        .with_context(|| format!("{} cannot be written", request.display()))?;
+    let asked = Asked::leave(&config, ROLLOVER_REQUEST_FILE, by, |actor| {
+        RolloverRequest::new(wall_time(), actor)
+    })?;
     let deadline = Instant::now() + Duration::from_secs(wait_s);
     loop {
         // Between two files that are replaced one after the other they do not fit; then it is looked again.
@@ -48,6 +48,7 @@ pub(super) fn execute(common: &Common, by: &By, wait_s: u64) -> anyhow::Result<E
             return Ok(ExitCode::SUCCESS);
         }
         if Instant::now() > deadline {
+            asked.take_back();
             bail!(
                 "no new key within {wait_s} s, and the old one stays; see the alarms in `guan status`"
             );

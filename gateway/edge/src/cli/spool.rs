@@ -1,7 +1,8 @@
 //! `guan spool`: what waits for the space, whether it is whole, and giving it up.
 
-use super::acts::{By, keep};
+use super::acts::By;
 use super::cert::now;
+use super::request::Asked;
 use super::{Common, load, print_json};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -18,10 +19,6 @@ use guan_spool::spool::{Contents, StreamContents, contents};
 use guan_spool::{OsDisk, spool};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -230,15 +227,12 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
     if status.is_stale(now()) {
         bail!("guan does not run; the running gateway drops and records it: start `guan run`");
     }
-    let actor = keep(&config, by)?;
-    let request = serde_json::to_vec(&DropRequest::new(wall_time(), actor, through.clone()))?;
-    let path = config.state_dir.join(DROP_REQUEST_FILE);
-    write_request(&path, &request)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
+    let asked = Asked::leave(&config, DROP_REQUEST_FILE, by, |actor| {
+        DropRequest::new(wall_time(), actor, through.clone())
+    })?;
     let waited = wait(&disk, &through, *wait_s);
     if waited.is_err() {
-        // Nobody may act on it later.
-        let _ = std::fs::remove_file(&path);
+        asked.take_back();
     }
     waited?;
     let batches: u64 = lines.iter().map(|line| dropped(line, &through)).sum();
@@ -250,15 +244,6 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
         ),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Never read half written.
-pub(super) fn write_request(path: &Path, request: &[u8]) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let _ = std::fs::remove_file(&part);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&part)?;
-    file.write_all(request)?;
-    std::fs::rename(&part, path)
 }
 
 /// How many batches of a stream are meant.

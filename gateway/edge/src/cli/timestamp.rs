@@ -3,7 +3,8 @@
 //! As files, for a box that never sees an authority: whoever can carries them. Or asked for over HTTP now, as the
 //! running gateway does by itself. Nothing waits for a time stamp.
 
-use super::acts::{By, acting};
+use super::acting::{Undone, acting, can_record, not_begun, unsure};
+use super::acts::By;
 use super::log::reader;
 use super::log_export::head;
 use super::{Common, load, print_json};
@@ -11,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use guan_configs::EdgeConfig;
 use guan_edge::authority::AuthorityClient;
-use guan_edge::stamps::Stamps;
+use guan_edge::stamps::{Place, Stamps, StampsFault};
 use guan_edge::system_clock::wall_time;
 use guan_evidence::dossier::Stamp;
 use guan_evidence::timestamp::{Authority, TOKEN_BYTES_MAX, Token, request};
@@ -115,6 +116,17 @@ fn kept_by(answer: &[u8]) -> (Deed, Option<Digest>) {
     (Deed::TimestampKept, Some(Digest::of(answer)))
 }
 
+fn put_answer(
+    stamps: &Stamps<guan_spool::OsDisk>,
+    place: &Place,
+    answer: &[u8],
+) -> Result<(), Undone> {
+    stamps.put_answer(place, answer).map_err(|fault| match fault {
+        StampsFault::File { .. } => unsure(fault),
+        fault => not_begun(fault),
+    })
+}
+
 fn attach(common: &Common, file: &Path, tsa: Option<&Path>, by: &By) -> anyhow::Result<ExitCode> {
     let config = load(&common.config)?;
     let configured =
@@ -123,10 +135,11 @@ fn attach(common: &Common, file: &Path, tsa: Option<&Path>, by: &By) -> anyhow::
     let answer = read(file, TOKEN_BYTES_MAX)?;
     let token = Token::parse(&answer)
         .with_context(|| format!("{} is not the answer of an authority", file.display()))?;
-    let stamps = writer(&config)?;
-    let place = stamps.find(&token.digest)?.with_context(|| {
-        format!("{} is about no head that `guan log timestamp request` asked about", file.display())
-    })?;
+    let stamps = Stamps::reader(&config.state_dir, &config.evidence.origin)?;
+    let found = stamps.as_ref().map(|stamps| stamps.find(&token.digest)).transpose()?.flatten();
+    let (Some(stamps), Some(place)) = (stamps, found) else {
+        bail!("{} is about no head that `guan log timestamp request` asked about", file.display());
+    };
     if let Some(path) = tsa {
         let text = read(path, CHECKPOINT_BYTES_MAX)?;
         let authority = Authority::from_pem(&String::from_utf8_lossy(&text))
@@ -135,7 +148,10 @@ fn attach(common: &Common, file: &Path, tsa: Option<&Path>, by: &By) -> anyhow::
             format!("{} does not hold by the certificate in {}", file.display(), path.display())
         })?;
     }
-    acting(&config, by, kept_by(&answer), || Ok(stamps.put_answer(&place, &answer)?))?;
+    acting(&config, by, kept_by(&answer), || {
+        let stamps = writer(&config).map_err(not_begun)?;
+        put_answer(&stamps, &place, &answer)
+    })?;
     let head = Checkpoint::parse_unverified(&(stamps.head(&place)? + "\n"))?;
     print_stamped(common, &head, (token.seconds, tsa.is_some()))
 }
@@ -148,16 +164,18 @@ fn send(common: &Common, by: &By) -> anyhow::Result<ExitCode> {
     let (note, signed) = head(&config, &reader(&config)?, 1)?;
     let text = Note::parse(&note)?.text().to_owned();
     writer(&config)?.check_room()?;
+    // Nobody is asked for an answer that could not be kept, since the log could not be told of it.
+    can_record(&config, by, Deed::TimestampKept)?;
     let client = AuthorityClient::new(timestamps, wall_time())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the runtime cannot start")?;
     let digest = Digest::of(text.as_bytes());
     let stamped = runtime.block_on(client.ask(&digest, &std::sync::Arc::default()));
     let stamped = stamped.with_context(|| format!("{} gives no time stamp", timestamps.url))?;
-    let stamps = writer(&config)?;
     acting(&config, by, kept_by(&stamped.answer), || {
-        let place = stamps.put_head(&text)?;
-        Ok(stamps.put_answer(&place, &stamped.answer)?)
+        let stamps = writer(&config).map_err(not_begun)?;
+        let place = stamps.put_head(&text).map_err(not_begun)?;
+        put_answer(&stamps, &place, &stamped.answer)
     })?;
     print_stamped(common, &signed, (stamped.seconds, stamped.is_checked))
 }

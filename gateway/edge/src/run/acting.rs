@@ -1,77 +1,54 @@
 //! Records what people did with the log by commands: bundles that were asked for, actors that are to be forgotten.
 //!
-//! The command leaves an act in the folder beside the log; here it becomes a leaf. What an act erases goes only when
-//! the leaf that says so is durable, and the act goes last.
+//! The command leaves an act in the folder beside the log; here it becomes a leaf ([`guan_log::Recorder`]).
 
 use super::Board;
 use super::scribe::Scribe;
+use guan_evidence::LeafBody;
 use guan_link::driver::describe;
-use guan_log::{ACTS_DIR, Acts, ActsFault};
-use guan_spool::OsDisk;
-use std::io;
-use std::path::{Path, PathBuf};
+use guan_log::{ACTS_DIR, LogKeeper, Recorder};
+use guan_model::Digest;
+use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) struct Acting {
-    folder: PathBuf,
+struct Keeper {
     board: Board,
     scribe: Scribe,
 }
 
-impl Acting {
-    pub(super) fn new(state_dir: &Path, board: &Board, scribe: Scribe) -> Self {
-        Self { folder: state_dir.join(ACTS_DIR), board: board.clone(), scribe }
+impl LogKeeper for Keeper {
+    async fn note(&self, actor: Option<Digest>, body: LeafBody) -> bool {
+        let kind = body.kind_name();
+        let is_noted = self.scribe.note_of(actor, vec![body]).await;
+        if is_noted {
+            tracing::info!(kind, "an act is recorded");
+        }
+        is_noted
     }
 
-    pub(super) async fn run(self) {
+    fn alarm(&self, what: &str, fault: &dyn Error) {
+        self.board.alarm(format!("{what}: {}", describe(fault)));
+    }
+}
+
+/// The task that does it.
+pub(super) struct Acting(Recorder<Keeper>);
+
+impl Acting {
+    pub(super) fn new(state_dir: &Path, board: &Board, scribe: Scribe) -> Self {
+        let keeper = Keeper { board: board.clone(), scribe };
+        Self(Recorder::new(&state_dir.join(ACTS_DIR), keeper))
+    }
+
+    pub(super) async fn run(mut self) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            if let Err(fault) = self.record_all().await {
-                let text = format!("acts wait for the log: {}", describe(&fault));
-                self.board.alarm(text);
-            }
+            self.0.record_all().await;
         }
-    }
-
-    async fn record_all(&self) -> Result<(), ActsFault> {
-        // Without an act nobody takes the lock, and without a folder there is no act.
-        let Ok(disk) = OsDisk::open_read_only(&self.folder) else { return Ok(()) };
-        if Acts::reader(disk).waiting()?.is_empty() {
-            return Ok(());
-        }
-        // A lock that is held is waited for, a moment.
-        let opened = tokio::task::block_in_place(|| OsDisk::open_exclusive(&self.folder));
-        let disk = match opened {
-            // A command is at it.
-            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            opened => {
-                opened.map_err(|source| ActsFault::File { name: ACTS_DIR.to_owned(), source })?
-            }
-        };
-        let acts = Acts::writer(disk)?;
-        for name in acts.waiting()? {
-            let act = match acts.read(&name) {
-                Err(fault @ ActsFault::Act { .. }) => {
-                    acts.set_aside(&name)?;
-                    self.board.alarm(format!(
-                        "an act is damaged, is not recorded and was set aside in {}: {}",
-                        self.folder.display(),
-                        describe(&fault)
-                    ));
-                    continue;
-                }
-                read => read?,
-            };
-            let note = async |actor, body| self.scribe.note_of(actor, vec![body]).await;
-            if !acts.carry_out(&name, &act, note).await? {
-                return Ok(());
-            }
-            tracing::info!(act = %name, kind = act.body().kind_name(), "recorded");
-        }
-        Ok(())
     }
 }

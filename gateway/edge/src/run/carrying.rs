@@ -6,6 +6,7 @@
 //! and counts for nothing anyway; a receipt releases what this box has, and nothing else.
 
 use super::Board;
+use super::request::{Request, RequestFault, commitment};
 use super::scribe::Scribe;
 use super::witnessing::receipts_in;
 use crate::box_identity::{self, BoxKeyFault};
@@ -28,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read as _};
+use std::io::{self, BufWriter};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,8 +47,8 @@ const SCHEMA: u32 = 1;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the answer says how far the work is.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
-/// A request that is older is not acted on.
-const AGE_MAX: Duration = Duration::from_secs(60);
+/// How long an answer stays before the next request is taken, whose answer takes its place: the command looks often.
+const ANSWER_STAYS: Duration = Duration::from_secs(1);
 /// How long the writer may take to release what a receipt names.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -88,24 +90,10 @@ pub struct CarryAnswer {
     pub batches: u64,
     /// Why nothing came of it.
     pub fault: Option<String>,
+    /// Whether the log may say who asked, though nothing came of it. A gateway that does not say knows of no such thing.
+    #[serde(default = "unless_said")]
+    pub may_be_recorded: bool,
     pub result: Option<Value>,
-}
-
-/// Why a request is not acted on; the program that wrote it is to blame.
-#[derive(Debug, thiserror::Error)]
-enum RequestFault {
-    #[error("it cannot be read: {0}")]
-    Read(#[from] io::Error),
-    #[error("it has more than {REQUEST_BYTES_MAX} bytes")]
-    TooLarge,
-    #[error("it is not of schema {SCHEMA}: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("it was made more than {} s ago, or by another clock", AGE_MAX.as_secs())]
-    Old,
-    #[error("it is of schema {0}, and this release reads {SCHEMA}")]
-    Schema(u32),
-    #[error("it does not say who asks as a commitment")]
-    Actor,
 }
 
 /// Why nothing came of a request.
@@ -163,30 +151,34 @@ enum CarryingFault {
     Writer,
 }
 
+fn unless_said() -> bool {
+    true
+}
+
 impl CarryRequest {
     pub fn new(asked: WallTime, ticket: &str, ask: CarryAsk) -> Self {
         Self { schema: SCHEMA, asked_ms: asked.millis(), ticket: ticket.to_owned(), ask }
     }
+}
 
-    fn parse(text: &[u8], now: WallTime) -> Result<Self, RequestFault> {
-        if text.len() as u64 > REQUEST_BYTES_MAX {
-            return Err(RequestFault::TooLarge);
+impl Request for CarryRequest {
+    const FILE: &'static str = CARRY_REQUEST_FILE;
+    const BYTES_MAX: u64 = REQUEST_BYTES_MAX;
+    const SCHEMAS: RangeInclusive<u32> = SCHEMA..=SCHEMA;
+
+    fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    fn asked_ms(&self) -> i64 {
+        self.asked_ms
+    }
+
+    fn actor(&self) -> Result<Option<Digest>, RequestFault> {
+        match &self.ask {
+            CarryAsk::Export { actor, .. } => commitment(actor.as_deref()),
+            CarryAsk::Acknowledge { .. } => Ok(None),
         }
-        let request: Self = serde_json::from_slice(text)?;
-        if request.schema != SCHEMA {
-            return Err(RequestFault::Schema(request.schema));
-        }
-        // Else data would leave under an entry that names nobody.
-        if let CarryAsk::Export { actor: Some(actor), .. } = &request.ask
-            && Digest::from_hex(actor).is_none()
-        {
-            return Err(RequestFault::Actor);
-        }
-        let asked = WallTime::from_millis(request.asked_ms);
-        if now.since(asked).max(asked.since(now)) > AGE_MAX {
-            return Err(RequestFault::Old);
-        }
-        Ok(request)
     }
 }
 
@@ -223,7 +215,7 @@ impl Carrying {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            let request = match take(state_dir, wall_time()) {
+            let request = match CarryRequest::take(state_dir, wall_time()) {
                 Ok(None) => continue,
                 Ok(Some(request)) => request,
                 Err(fault) => {
@@ -247,6 +239,7 @@ impl Carrying {
                 Err(fault) => answer.fault = Some(describe(&fault)),
             }
             tell(state_dir, &answer);
+            look.reset_after(ANSWER_STAYS);
         }
     }
 
@@ -295,6 +288,7 @@ impl Carrying {
         }
         self.check_parts(&collected)?;
         let digest = writer.digest();
+        answer.may_be_recorded = true;
         if !self.scribe.note_of(actor, leaves(&collected, &digest, &key_id)).await {
             return Err(CarryingFault::Writer);
         }
@@ -572,20 +566,6 @@ fn tell(state_dir: &Path, answer: &CarryAnswer) {
     if let Err(fault) = told {
         tracing::warn!(%fault, "the answer to a command cannot be written");
     }
-}
-
-/// The request, which is gone from the disk then: nothing is done because of an old one.
-fn take(state_dir: &Path, now: WallTime) -> Result<Option<CarryRequest>, RequestFault> {
-    let path = state_dir.join(CARRY_REQUEST_FILE);
-    let mut text = Vec::new();
-    let read =
-        File::open(&path).and_then(|file| file.take(REQUEST_BYTES_MAX + 1).read_to_end(&mut text));
-    match fs::remove_file(&path) {
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
-        removed => removed?,
-    }
-    read?;
-    CarryRequest::parse(&text, now).map(Some)
 }
 
 #[cfg(test)]

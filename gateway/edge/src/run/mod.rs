@@ -17,6 +17,7 @@ mod notices;
 mod publishing;
 mod refilling;
 mod report;
+mod request;
 mod rollover;
 mod rota;
 mod scribe;
@@ -31,7 +32,7 @@ pub use crate::standing::OfSpace;
 pub use carrying::{CARRY_ANSWER_FILE, CARRY_REQUEST_FILE, CarryAnswer, CarryAsk, CarryRequest};
 pub use dropping::{DROP_REQUEST_FILE, DropRequest};
 pub use mending::SCRUB_REQUEST_FILE;
-pub use rollover::ROLLOVER_REQUEST_FILE;
+pub use rollover::{ROLLOVER_REQUEST_FILE, RolloverRequest};
 pub use state::{KEYS_DIR, LOG_DIR, SPOOL_DIR, TABLES_DIR};
 
 use crate::box_identity::{self, BoxKeyFault};

@@ -4,9 +4,11 @@
 //! on a box that has a TPM: an auditor would not take the new key.
 
 use super::Board;
+use super::request::{Request, RequestFault, commitment};
 use crate::engine::{Event, NextKey};
 use crate::ingest::Token;
 use crate::log_keys::{self, LogKeysFault};
+use crate::system_clock::wall_time;
 use guan_configs::EdgeConfig;
 use guan_evidence::verify::handover_text;
 use guan_evidence::{Leaf, Statement, VerifierKey};
@@ -14,15 +16,16 @@ use guan_identity::LogKeyFile;
 use guan_identity::tpm::{Tpm, TpmFault};
 use guan_link::driver::describe;
 use guan_model::{ClockQuality, Digest, Now, WallTime};
+use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::Read as _;
-use std::path::Path;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// In `box.state_dir`: made by `guan log rollover`, removed when it was acted on.
 pub const ROLLOVER_REQUEST_FILE: &str = "rollover.request";
+const SCHEMA: u32 = 1;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// After a turn that came to nothing.
 const RETRY_WAIT: Duration = Duration::from_secs(300);
@@ -43,18 +46,39 @@ enum RolloverFault {
     Writer,
 }
 
-/// What `guan log rollover` left.
-#[derive(Default)]
-struct LogKeyRequest {
-    actor: Option<Digest>,
+/// What `guan log rollover` leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloverRequest {
+    schema: u32,
+    /// By the wall clock of the box, milliseconds since 1970.
+    asked_ms: i64,
+    /// Commitment to who asks, in hex.
+    actor: Option<String>,
 }
 
-impl LogKeyRequest {
-    /// The first 64 characters are a commitment, or nobody said who asks.
-    fn read(path: &Path) -> Self {
-        let mut text = String::new();
-        let read = fs::File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
-        Self { actor: read.ok().and_then(|_| Digest::from_hex(&text)) }
+impl RolloverRequest {
+    pub fn new(asked: WallTime, actor: Option<Digest>) -> Self {
+        let actor = actor.map(|actor| actor.to_string());
+        Self { schema: SCHEMA, asked_ms: asked.millis(), actor }
+    }
+}
+
+impl Request for RolloverRequest {
+    const FILE: &'static str = ROLLOVER_REQUEST_FILE;
+    const BYTES_MAX: u64 = 4096;
+    const SCHEMAS: RangeInclusive<u32> = SCHEMA..=SCHEMA;
+
+    fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    fn asked_ms(&self) -> i64 {
+        self.asked_ms
+    }
+
+    fn actor(&self) -> Result<Option<Digest>, RequestFault> {
+        commitment(self.actor.as_deref())
     }
 }
 
@@ -88,6 +112,7 @@ impl Rolling {
     }
 
     pub(super) async fn run(mut self) {
+        RolloverRequest::discard(&self.config.state_dir);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -114,10 +139,12 @@ impl Rolling {
     /// Whether it is time; and the commitment to who asked for it, if somebody did and said so.
     fn due(&self) -> Option<Option<Digest>> {
         // Whoever asks by hand does not wait for the pause after a failure.
-        let request = self.config.state_dir.join(ROLLOVER_REQUEST_FILE);
-        let asked = LogKeyRequest::read(&request);
-        if fs::remove_file(request).is_ok() {
-            return Some(asked.actor);
+        match RolloverRequest::take(&self.config.state_dir, wall_time()) {
+            Ok(Some(request)) => return Some(request.actor().ok().flatten()),
+            Ok(None) => {}
+            Err(fault) => {
+                self.board.alarm(format!("{ROLLOVER_REQUEST_FILE} is not acted on: {fault}"));
+            }
         }
         (!self.is_paused() && self.is_old()).then_some(None)
     }

@@ -137,6 +137,15 @@ impl TpmFault {
         matches!(self, Self::Io { .. } | Self::Stale { .. } | Self::Absent { .. })
     }
 
+    /// The TPM itself said no, and did nothing of what it was asked just then.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Lockout { .. } | Self::Policy { .. } | Self::ForeignKey { .. } => true,
+            Self::Other { code, .. } => *code != 0 && code >> LAYER_SHIFT == 0,
+            _ => false,
+        }
+    }
+
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Busy { .. })
     }
