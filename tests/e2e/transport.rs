@@ -34,6 +34,11 @@ fn a_box_behind_a_wall_for_udp_delivers_over_tcp_and_returns_to_quic() {
     assert_eq!(said["boxes"][0]["transport"], "tcp", "{said}");
 
     rig.stop_space();
+    // A look for QUIC that ends just before the space is back would leave the next session to TCP.
+    wait_for("an outage of both", || {
+        let link = rig.status()["link"].clone();
+        link["last_error"].as_str().is_some_and(|fault| fault.contains("over TCP"))
+    });
     fs::write(rig.stage.space_config(), open).unwrap();
     assert!(mosquitto_pub(rig.port(), &["-q", "1", "-t", TOPIC, "-m", &payload(2)]));
     rig.start_space();
