@@ -19,6 +19,10 @@ pub(super) const FOOTER_MAGIC: &[u8; 8] = b"guanfoot";
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 /// Largest snapshot in a header.
 pub const SNAPSHOT_BYTES_MAX: usize = 8 << 20;
+/// A header with the longest snapshot.
+pub(super) const HEADER_BYTES_MAX: usize = 64 + SNAPSHOT_BYTES_MAX;
+/// Bytes of a header up to its snapshot.
+pub(super) const HEADER_FIXED_BYTES: usize = 36;
 /// Bytes of a frame around its payload.
 pub(super) const FRAME_OVERHEAD: usize = 9;
 pub(super) const TRAILER_BYTES: usize = 16;
@@ -56,15 +60,6 @@ pub(super) fn parse_head(head: &[u8; FRAME_OVERHEAD]) -> Option<(u8, usize, u32)
 /// Whether a payload is what was written at this place.
 pub(super) fn is_intact(segment: u64, offset: u64, kind: u8, crc: u32, payload: &[u8]) -> bool {
     checksum(segment, offset, kind, payload) == crc
-}
-
-/// The frame at `offset` of a whole segment in memory.
-pub(super) fn frame_at(segment: u64, bytes: &[u8], offset: usize) -> Option<(u8, &[u8])> {
-    let head = bytes.get(offset..)?.first_chunk::<FRAME_OVERHEAD>()?;
-    let (kind, length, crc) = parse_head(head)?;
-    let start = offset + FRAME_OVERHEAD;
-    let payload = bytes.get(start..start.checked_add(length)?)?;
-    is_intact(segment, offset as u64, kind, crc, payload).then_some((kind, payload))
 }
 
 /// What stands at the beginning of a segment.
@@ -107,6 +102,12 @@ impl Header {
         let crc = reader.u32().ok()?;
         let intact = crc32c::crc32c(&bytes[..covered]) == crc;
         intact.then_some((Self { number, id, snapshot }, covered + 4))
+    }
+
+    /// Length of the header that begins so, by its own count and unchecked.
+    pub(super) fn length_of(beginning: &[u8]) -> Option<usize> {
+        let count = beginning.get(32..HEADER_FIXED_BYTES)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(count)).ok()?.checked_add(HEADER_FIXED_BYTES + 4)
     }
 
     /// Whether these bytes begin a segment of a version that this program does not know.

@@ -12,6 +12,7 @@ mod frame;
 mod reader;
 mod recover;
 mod scan;
+mod window;
 
 pub use frame::{FRAME_BYTES_MAX, OWNER_KIND_MAX, SNAPSHOT_BYTES_MAX};
 pub use reader::{FrameRead, JournalReader};

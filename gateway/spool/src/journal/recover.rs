@@ -1,10 +1,11 @@
 //! Opening a folder of segments after any end: orderly, kill -9, power cut, bit rot.
 
 use super::frame::{
-    FOOTER_MAGIC, FRAME_BYTES_MAX, FRAME_OVERHEAD, Header, KIND_FOOTER, SNAPSHOT_BYTES_MAX,
-    TRAILER_BYTES, is_intact, parse_head,
+    FOOTER_MAGIC, FRAME_BYTES_MAX, FRAME_OVERHEAD, HEADER_BYTES_MAX, HEADER_FIXED_BYTES, Header,
+    KIND_FOOTER, MAGIC, TRAILER_BYTES, is_intact, parse_head,
 };
 use super::scan::{Scan, scan};
+use super::window::{WINDOW_BYTES, Window};
 use super::{JournalError, failed, segment_name, segment_number};
 use crate::disk::{Disk, DiskFile};
 use std::collections::BTreeMap;
@@ -12,10 +13,6 @@ use std::io;
 
 /// Most copies of damaged segments that are kept for examination.
 const DAMAGED_FILES_MAX: usize = 8;
-/// Largest segment that is scanned; a commit may stretch one beyond its configured size.
-const SEGMENT_SCAN_MAX: u64 = 1 << 30;
-/// A header with the longest snapshot.
-const HEADER_BYTES_MAX: u64 = 64 + SNAPSHOT_BYTES_MAX as u64;
 
 /// What the owner is shown when a journal is opened.
 #[derive(Debug)]
@@ -62,9 +59,7 @@ pub(super) struct Recovered<D: Disk> {
 pub fn survey(disk: &impl Disk, visit: &mut dyn FnMut(Visit<'_>)) -> Result<Salvage, JournalError> {
     let mut salvage = Salvage::default();
     for number in numbers(disk)? {
-        let Some(bytes) = read_segment(disk, number)? else { continue };
-        let found = scan(number, &bytes);
-        show(number, &bytes, &found, visit);
+        let Some(found) = scan_and_show(disk, number, visit)? else { continue };
         salvage.damaged_places += found.damaged_places;
         salvage.damaged_bytes += found.damaged_bytes;
         salvage.torn_bytes += found.torn_bytes;
@@ -82,8 +77,8 @@ pub fn overlook(disk: &impl Disk, visit: &mut dyn FnMut(Visit<'_>)) -> Result<()
             && let Some((_, _, summary)) = read_footer(disk, *number)?
         {
             visit(Visit::Sealed { number: *number, summary: &summary });
-        } else if let Some(bytes) = read_segment(disk, *number)? {
-            show(*number, &bytes, &scan(*number, &bytes), visit);
+        } else {
+            scan_and_show(disk, *number, visit)?;
         }
     }
     Ok(())
@@ -96,8 +91,7 @@ fn scanned_from(disk: &impl Disk, numbers: &[u64]) -> Result<u64, JournalError> 
         let name = segment_name(*number);
         let read = || -> io::Result<bool> {
             let file = disk.open(&name)?;
-            let length = header_length(&file).unwrap_or(0).min(HEADER_BYTES_MAX);
-            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            let mut bytes = vec![0; header_length(&file).unwrap_or(0).min(HEADER_BYTES_MAX)];
             file.read_at(0, &mut bytes)?;
             Ok(Header::decode(&bytes).is_some_and(|(header, _)| header.number == *number))
         };
@@ -147,23 +141,24 @@ fn recover_segment<D: Disk>(
     visit: &mut dyn FnMut(Visit<'_>),
 ) -> Result<(), JournalError> {
     let name = segment_name(number);
-    let Some(bytes) = read_segment(disk, number)? else { return Ok(()) };
-    if Header::is_of_other_version(&bytes) {
+    let read = |fault| failed("read", &name, fault);
+    let Some(mut window) = open_segment(disk, number)? else { return Ok(()) };
+    if Header::is_of_other_version(window.beginning(MAGIC.len()).map_err(read)?) {
         return Err(JournalError::Version { name });
     }
-    let found = scan(number, &bytes);
+    let found = scan(number, &mut window).map_err(read)?;
     if found.header.is_none() && found.frames.is_empty() {
         // Created, but a power cut came before its first commit: nobody was promised anything.
-        recovered.salvage.torn_bytes += bytes.len() as u64;
+        recovered.salvage.torn_bytes += window.length() as u64;
         return disk.remove(&name).map_err(|fault| failed("removed", &name, fault));
     }
     let is_damaged = found.damaged_places > 0 || found.header.is_none();
     if is_damaged {
         recovered.salvage.damaged_places += found.damaged_places.max(1);
         recovered.salvage.damaged_bytes += found.damaged_bytes;
-        recovered.salvage.files_set_aside += u64::from(set_aside(disk, number, &bytes)?);
+        recovered.salvage.files_set_aside += u64::from(set_aside(disk, number, &mut window)?);
     }
-    show(number, &bytes, &found, visit);
+    show(number, &mut window, &found, visit).map_err(read)?;
     let first = found.frames.first().map_or(found.committed, |place| place.offset);
     let header_end = found.header.as_ref().map_or(first, |header| header.encode().len());
     recovered.id = found.header.as_ref().map(|header| header.id).or(recovered.id);
@@ -171,7 +166,7 @@ fn recover_segment<D: Disk>(
     // Writing goes on in a whole last segment only; after a damaged one a new one is begun.
     if is_last && !is_damaged {
         let mut file = disk.open(&name).map_err(|fault| failed("opened", &name, fault))?;
-        if bytes.len() > found.committed {
+        if window.length() > found.committed {
             recovered.salvage.torn_bytes += found.torn_bytes;
             let cut = file.truncate(found.committed as u64).and_then(|()| file.sync_data());
             cut.map_err(|fault| failed("truncated", &name, fault))?;
@@ -181,14 +176,36 @@ fn recover_segment<D: Disk>(
     Ok(())
 }
 
-fn show(number: u64, bytes: &[u8], found: &Scan, visit: &mut dyn FnMut(Visit<'_>)) {
+/// `None`: it is not there any more.
+fn scan_and_show(
+    disk: &impl Disk,
+    number: u64,
+    visit: &mut dyn FnMut(Visit<'_>),
+) -> Result<Option<Scan>, JournalError> {
+    let Some(mut window) = open_segment(disk, number)? else { return Ok(None) };
+    let mut read = || -> io::Result<Scan> {
+        let found = scan(number, &mut window)?;
+        show(number, &mut window, &found, visit)?;
+        Ok(found)
+    };
+    read().map(Some).map_err(|fault| failed("read", &segment_name(number), fault))
+}
+
+fn show<F: DiskFile>(
+    number: u64,
+    window: &mut Window<F>,
+    found: &Scan,
+    visit: &mut dyn FnMut(Visit<'_>),
+) -> io::Result<()> {
     let snapshot = found.header.as_ref().map(|header| header.snapshot.as_slice());
     visit(Visit::Segment { number, snapshot });
     for place in &found.frames {
-        let start = place.offset + FRAME_OVERHEAD;
-        let payload = &bytes[start..start + place.length];
-        visit(Visit::Frame { number, kind: place.kind, payload });
+        // Its owner may have blanked it since it was scanned.
+        let frame = window.frame_at(number, place.offset)?;
+        let (kind, payload) = frame.ok_or(io::ErrorKind::UnexpectedEof)?;
+        visit(Visit::Frame { number, kind, payload });
     }
+    Ok(())
 }
 
 fn numbers(disk: &impl Disk) -> Result<Vec<u64>, JournalError> {
@@ -198,18 +215,10 @@ fn numbers(disk: &impl Disk) -> Result<Vec<u64>, JournalError> {
     Ok(numbers)
 }
 
-fn read_segment(disk: &impl Disk, number: u64) -> Result<Option<Vec<u8>>, JournalError> {
+fn open_segment<D: Disk>(disk: &D, number: u64) -> Result<Option<Window<D::File>>, JournalError> {
     let name = segment_name(number);
-    let read = || -> io::Result<Vec<u8>> {
-        let file = disk.open(&name)?;
-        let length = file.len()?.min(SEGMENT_SCAN_MAX);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        let count = file.read_at(0, &mut bytes)?;
-        bytes.truncate(count);
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(bytes)),
+    match disk.open(&name).and_then(Window::new) {
+        Ok(window) => Ok(Some(window)),
         // A trimmed segment may vanish between the listing and the reading.
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(fault) => Err(failed("read", &name, fault)),
@@ -243,7 +252,7 @@ fn read_footer(disk: &impl Disk, number: u64) -> Result<Option<(u64, u64, Vec<u8
             && length == summary.len()
             && is_intact(number, offset, kind, crc, summary);
         // The reader steps over the header byte by byte if it has to, so its length need not be read.
-        Ok(whole.then(|| (header_length(&file).unwrap_or(0), offset, summary.to_vec())))
+        Ok(whole.then(|| (header_length(&file).unwrap_or(0) as u64, offset, summary.to_vec())))
     };
     match read() {
         Ok(footer) => Ok(footer),
@@ -253,25 +262,30 @@ fn read_footer(disk: &impl Disk, number: u64) -> Result<Option<(u64, u64, Vec<u8
 }
 
 /// Length of a header by its own count, unchecked: a hint where frames begin.
-fn header_length(file: &impl DiskFile) -> Option<u64> {
-    let mut fixed = [0; 36];
+fn header_length(file: &impl DiskFile) -> Option<usize> {
+    let mut fixed = [0; HEADER_FIXED_BYTES];
     let count = file.read_at(0, &mut fixed).ok()?;
-    let length = fixed.get(32..36).filter(|_| count == fixed.len())?;
-    let length = u32::from_le_bytes(length.try_into().ok()?);
-    Some(36 + u64::from(length) + 4)
+    Header::length_of(&fixed[..count])
 }
 
 /// Keeps a copy of a damaged segment, for examination; the good frames are used from the original.
-fn set_aside(disk: &impl Disk, number: u64, bytes: &[u8]) -> Result<bool, JournalError> {
+fn set_aside<D: Disk>(
+    disk: &D,
+    number: u64,
+    window: &mut Window<D::File>,
+) -> Result<bool, JournalError> {
     let name = format!("{}.damaged", segment_name(number));
     let names = disk.list().map_err(|fault| failed("listed", "the folder", fault))?;
     let kept = names.iter().filter(|name| name.ends_with(".damaged")).count();
     if kept >= DAMAGED_FILES_MAX || names.contains(&name) {
         return Ok(false);
     }
-    let copy = || -> io::Result<()> {
+    let mut copy = || -> io::Result<()> {
         let mut file = disk.create_new(&name)?;
-        file.append(bytes)?;
+        for at in (0..window.length()).step_by(WINDOW_BYTES) {
+            let length = WINDOW_BYTES.min(window.length() - at);
+            file.append(window.get(at, length)?.ok_or(io::ErrorKind::UnexpectedEof)?)?;
+        }
         file.sync_data()?;
         disk.sync_directory()
     };

@@ -4,13 +4,16 @@
 //! before the last whole commit was durable once, so a bad place there is damage: the good frames
 //! around it are kept and the loss is counted. What stands after it was never acknowledged: a torn tail.
 
-use super::frame::{FRAME_OVERHEAD, Header, KIND_COMMIT, KIND_FOOTER, TRAILER_BYTES, frame_at};
+use super::frame::{FRAME_OVERHEAD, Header, KIND_COMMIT, KIND_FOOTER, TRAILER_BYTES};
+use super::frame::{HEADER_BYTES_MAX, HEADER_FIXED_BYTES};
+use super::window::Window;
+use crate::disk::DiskFile;
+use std::io;
 
 /// Place of a frame within its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub offset: usize,
-    pub kind: u8,
     pub length: usize,
 }
 
@@ -36,10 +39,10 @@ pub(super) struct Scan {
 }
 
 /// Reads a whole segment.
-pub(super) fn scan(number: u64, bytes: &[u8]) -> Scan {
+pub(super) fn scan<F: DiskFile>(number: u64, window: &mut Window<F>) -> io::Result<Scan> {
     let mut result = Scan::default();
     let mut at = 0;
-    if let Some((header, length)) = Header::decode(bytes)
+    if let Some((header, length)) = read_header(window)?
         && header.number == number
     {
         result.header = Some(header);
@@ -51,8 +54,8 @@ pub(super) fn scan(number: u64, bytes: &[u8]) -> Scan {
     let mut run = at;
     let (mut places, mut skipped, mut in_damage) = (0_u64, 0_u64, false);
     let mut footer_end = None;
-    while at < bytes.len() {
-        let Some((kind, payload)) = frame_at(number, bytes, at) else {
+    while at < window.length() {
+        let Some((kind, payload)) = window.frame_at(number, at)? else {
             // One step at a time: any byte may begin the next good frame.
             places += u64::from(!in_damage);
             in_damage = true;
@@ -62,11 +65,11 @@ pub(super) fn scan(number: u64, bytes: &[u8]) -> Scan {
             continue;
         };
         in_damage = false;
-        let place = Place { offset: at, kind, length: payload.len() };
+        let place = Place { offset: at, length: payload.len() };
         at = place.end();
         match kind {
             KIND_FOOTER => {
-                at = (at + TRAILER_BYTES).min(bytes.len());
+                at = (at + TRAILER_BYTES).min(window.length());
                 footer_end = Some(at);
             }
             KIND_COMMIT => {
@@ -82,6 +85,13 @@ pub(super) fn scan(number: u64, bytes: &[u8]) -> Scan {
         }
     }
     let end = footer_end.unwrap_or(result.committed).max(result.committed);
-    result.torn_bytes = (bytes.len() - end.min(bytes.len())) as u64;
-    result
+    result.torn_bytes = (window.length() - end.min(window.length())) as u64;
+    Ok(result)
+}
+
+/// And its length; `None`: it is not whole.
+fn read_header<F: DiskFile>(window: &mut Window<F>) -> io::Result<Option<(Header, usize)>> {
+    let length = Header::length_of(window.beginning(HEADER_FIXED_BYTES)?);
+    let length = length.unwrap_or(0).min(HEADER_BYTES_MAX);
+    Ok(Header::decode(window.beginning(length)?))
 }
