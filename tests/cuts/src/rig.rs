@@ -22,6 +22,9 @@ const ROUND_MAX: Duration = Duration::from_secs(2);
 /// A program is killed within this time of its start.
 const KILL_WAIT_MAX_US: u64 = 500_000;
 
+/// A round whose messages take longer is struck all the same.
+const SHARE_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How a side is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Blow {
@@ -223,7 +226,9 @@ impl<P: Plant> Rig<P> {
         let seed = self.dice.u64(..);
         match self.order.blow {
             Blow::Power => self.cut(is_far, changes)?,
-            Blow::Kill => std::thread::sleep(wait),
+            // At a start, or under load with the round's messages on their way.
+            Blow::Kill if self.dice.bool() => std::thread::sleep(wait),
+            Blow::Kill => self.wait_for_messages(),
         }
         let address = ("127.0.0.1", self.plant.port());
         let is_ready = is_far || std::net::TcpStream::connect(address).is_ok();
@@ -239,6 +244,17 @@ impl<P: Plant> Rig<P> {
             false => self.plant.start_near()?,
         });
         Ok(())
+    }
+
+    /// Until a random part of this round's messages is completed, and all of the rounds before.
+    fn wait_for_messages(&mut self) {
+        let goals = self.progress.iter().map(|one| one.goal.load(Ordering::Acquire));
+        let share = self.order.messages / (u64::from(self.order.rounds) + 1);
+        let target = goals.sum::<u64>().saturating_sub(self.dice.u64(0..=share));
+        let deadline = Instant::now() + SHARE_WAIT_MAX;
+        while self.completed().iter().sum::<u64>() < target && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Waits until the power went; a program that has nothing to write is struck all the same.
