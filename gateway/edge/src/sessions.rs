@@ -31,7 +31,9 @@ pub enum LedgerFull {
 pub enum LedgerFault {
     #[error("the session record cannot be read")]
     Read(#[from] ReadFault),
-    #[error("the session record has the unknown operation {code}")]
+    #[error(
+        "the session record has the unknown operation {code}: a later release of guan wrote it; start that release"
+    )]
     Operation { code: u8 },
     #[error("the session record has the client id of {length} bytes, or packet id 0")]
     Value { length: usize },

@@ -37,7 +37,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -460,9 +460,18 @@ fn load(path: &Path) -> anyhow::Result<EdgeConfig> {
 fn log_targets(usual: &str) -> anyhow::Result<Targets> {
     let said = std::env::var_os("GUAN_LOG").map(|text| text.to_string_lossy().into_owned());
     let text = said.as_deref().unwrap_or(usual);
-    text.parse().with_context(|| {
+    parse_targets(text).with_context(|| {
         format!("GUAN_LOG is {text:?}; it has the form info,guan_link=debug: levels error, warn, info, debug, trace, off")
     })
+}
+
+/// A word that is no level would count as a target, alone and with all its lines.
+fn parse_targets(text: &str) -> anyhow::Result<Targets> {
+    let alone = text.split(',').map(str::trim).filter(|word| !word.contains('='));
+    for word in alone {
+        let _: LevelFilter = word.parse().with_context(|| format!("{word:?} is no level"))?;
+    }
+    Ok(text.parse()?)
 }
 
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
