@@ -45,6 +45,8 @@ pub enum ActsFault {
         "{ACTS_MAX} acts wait for the log, and that is the limit; start `guan run`, which records them"
     )]
     Acts,
+    #[error("the log may record it all the same: {name} could not be taken away again")]
+    Stays { name: String, source: io::Error },
 }
 
 /// What is known of who acted.
@@ -149,8 +151,8 @@ impl<D: Disk> Acts<D> {
         Ok(name)
     }
 
-    /// Keeps who acts, if that is said, and has the log record the act; both are durable when this returns, and no
-    /// opening stays for an act that could not be kept.
+    /// Keeps who acts, if that is said, and has the log record the act; both are durable when this returns. No opening
+    /// stays for an act that certainly was not kept; where that is not certain, the log is to say who it was.
     pub fn record(
         &self,
         opening: Option<&Opening>,
@@ -159,6 +161,7 @@ impl<D: Disk> Acts<D> {
         let actor = opening.map(|opening| self.keep(opening)).transpose()?;
         match self.add(&act(actor)) {
             Ok(name) => Ok(Recorded { name, actor }),
+            Err(fault @ ActsFault::Stays { .. }) => Err(fault),
             Err(fault) => {
                 actor.map_or(Ok(()), |actor| self.forget(&actor))?;
                 Err(fault)
@@ -201,10 +204,9 @@ impl<D: Disk> Acts<D> {
         }
     }
 
-    /// Nothing came of what it says: the log is to say nothing of it either.
+    /// Nothing came of what it says: the log is to say nothing of it either. Who acted is then to be forgotten, too.
     pub fn withdraw(&self, recorded: &Recorded) -> Result<(), ActsFault> {
-        self.remove(&recorded.name)?;
-        recorded.actor.as_ref().map_or(Ok(()), |actor| self.forget(actor))
+        self.remove(&recorded.name)
     }
 
     /// An opening whose act came to nothing: no leaf commits to it.
@@ -232,22 +234,30 @@ impl<D: Disk> Acts<D> {
         self.0.remove(name).map_err(at(name))
     }
 
-    /// The one inode gets its name when it is whole: no copy of it stays behind.
+    /// The one inode gets its name when it is whole: no copy of it stays behind. What is not durable under its name is
+    /// taken away again, as whoever asks is told that it is not kept.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ActsFault> {
         let draft = format!("{name}{DRAFT}");
         let write = || {
             let mut file = self.0.create_new(&draft)?;
             file.append(bytes)?;
             file.sync_data()?;
-            self.0.rename(&draft, name)?;
-            self.0.sync_directory()
+            self.0.rename(&draft, name)
         };
-        let written = write();
-        if written.is_err() {
+        if let Err(fault) = write() {
             // What was to be kept is not; the fault of the write is the one to tell.
             let _ = self.destroy(&draft);
+            return Err(at(name)(fault));
         }
-        written.map_err(at(name))
+        let Err(fault) = self.0.sync_directory() else { return Ok(()) };
+        let gone = match name.ends_with(ACT) {
+            true => self.remove(name),
+            false => self.destroy(name).and_then(|()| self.0.sync_directory().map_err(at(name))),
+        };
+        Err(match gone {
+            Ok(()) => at(name)(fault),
+            Err(_) => ActsFault::Stays { name: name.to_owned(), source: fault },
+        })
     }
 }
 

@@ -7,14 +7,13 @@
 //! | `checkpoint` | the newest signed head |
 //! | `checkpoint.damaged` | one that could not be read at a start |
 //! | `damaged-<n>` | a bundle before it was refilled ([`crate::refill`]) |
-//! | `tail`, `cosigned` | of an epoch that has ended ([`crate::ended`]) |
+//! | `tail`, `cosigned`, `beyond-<n>`, `beyond-tail` | of an epoch that has ended ([`crate::ended`]) |
 //!
 //! Files of later epochs have `e0002-` before their name. A bundle is written whole and renamed into
 //! place, then its hash is appended; what is torn, missing or wrong there is made again from the bundles
 //! (`recovery`).
 
 use crate::place::{EPOCHS_MAX, Epoch};
-use crate::refill::SetAside;
 use bytes::Bytes;
 use guan_evidence::bundle::{self, BUNDLE_LEAVES_MAX};
 use guan_evidence::{LEAF_BYTES_MAX, Subtrees, Tree, bundle_root, leaf_hash};
@@ -123,20 +122,14 @@ impl<D: Disk> Bundles<D> {
         self.read(&self.bundle_name(number))
     }
 
-    /// A bundle that nothing vouches for stays under another name, as long as there is room for such.
-    pub(crate) fn take_away(&self, number: u64) -> Result<SetAside, LogFileFault> {
-        let name = self.bundle_name(number);
-        let (gone, set_aside) = match self.aside(number)? {
-            Some(aside) => (self.disk.rename(&name, &self.name(&aside)), SetAside::Kept),
-            None => (self.disk.remove(&name), SetAside::Full),
-        };
-        let gone = gone.and_then(|()| self.disk.sync_directory());
-        gone.map_err(|source| file_fault(&name, source))?;
-        Ok(set_aside)
+    /// A file that nothing vouches for stays as it is, under a name that is free. That takes no room.
+    pub(crate) fn move_aside(&self, name: &str, aside: &str) -> Result<(), LogFileFault> {
+        let moved = self.disk.rename(name, aside).and_then(|()| self.disk.sync_directory());
+        moved.map_err(|source| file_fault(name, source))
     }
 
     /// Numbers of the bundles that are there, ascending.
-    fn numbers(&self) -> Result<Vec<u64>, LogFileFault> {
+    pub(crate) fn numbers(&self) -> Result<Vec<u64>, LogFileFault> {
         let names = self.names()?;
         let prefix = self.name(BUNDLE_PREFIX);
         let digits = names.iter().filter_map(|name| name.strip_prefix(&prefix));

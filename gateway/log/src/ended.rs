@@ -6,12 +6,14 @@
 //! has anything: leaves that were signed and not cosigned are gone for good, and the epoch's own head still says so.
 //!
 //! Invariants: leaves are compared with the cosigned head, all of them, before any is written; a stop at any point
-//! leaves an epoch that asks for the same again.
+//! leaves an epoch that asks for the same again. What lies beyond the cosigned head may be the log's and be nowhere
+//! else: it is never destroyed, and where there is no place for it, nothing is written at all.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `tail` | index of the first (8 bytes, big endian), then the leaves after the last bundle as one zstd frame in the bundle encoding |
 //! | `cosigned` | the last head that a witness cosigned |
+//! | `beyond-<n>`, `beyond-tail` (then `.2` and so on) | a bundle beyond that head, and the tail as it was, once the epoch came back; at most [`BEYOND_KEPT_MAX`] of all epochs |
 
 use crate::bundles::{Bundles, LogFileFault, compressed, expanded, root_of, sealed_tree};
 use crate::log::LogHead;
@@ -31,14 +33,31 @@ const COSIGNED_FILE: &str = "cosigned";
 pub const ENDED_LEAVES_MAX: u64 = 16_384;
 /// Most ended epochs that are looked at, the newest first.
 pub const ENDED_EPOCHS_MAX: usize = 8;
+/// Most files beyond cosigned heads that are kept; they are renamed and take no room of their own.
+pub const BEYOND_KEPT_MAX: usize = 1024;
+const BEYOND_MARK: &str = "beyond-";
 const WIDTH: u64 = BUNDLE_LEAVES_MAX as u64;
 
 impl<D: Disk> Bundles<D> {
     /// Keeps the leaves that no bundle of this epoch will hold: the journal drops them.
     pub(crate) fn set_tail(&self, first: u64, leaves: &[Bytes]) -> Result<(), LogFileFault> {
-        let plain = bundle::encode(leaves).expect("fewer than a bundle, and each a leaf");
-        let frame = compressed(&plain).expect("zstd writes into memory");
-        self.put(TAIL_FILE, &[&first.to_be_bytes()[..], &frame].concat())
+        self.put(TAIL_FILE, &tail_file(first, leaves))
+    }
+
+    /// Files beyond cosigned heads that are kept, of all epochs.
+    pub fn beyond_kept(&self) -> Result<usize, LogFileFault> {
+        let names = self.names()?;
+        Ok(names.iter().filter(|name| name.contains(BEYOND_MARK)).count())
+    }
+
+    /// The caller has looked whether it is one too many.
+    fn move_beyond(&self, name: &str, what: &str) -> Result<(), LogFileFault> {
+        let names = self.names()?;
+        let first = self.name(&format!("{BEYOND_MARK}{what}"));
+        let later = (2..).map(|copy: u64| format!("{first}.{copy}"));
+        let mut asides = std::iter::once(first.clone()).chain(later);
+        let aside = asides.find(|aside| !names.contains(aside)).expect("numbers do not end");
+        self.move_aside(name, &aside)
     }
 
     /// The leaves after the last bundle; none, if they are damaged or of another place.
@@ -155,33 +174,72 @@ impl<D: Disk> Ended<D> {
         if found != expected {
             return Err(RefillFault::Root { expected, found });
         }
-        let not_kept = self.write(leaves)?;
-        Ok(Returned { root: expected, not_kept })
+        let beyond = self.beyond(leaves)?;
+        let mut not_kept = 0;
+        match self.write(leaves, &beyond, &mut not_kept) {
+            Err(source) if not_kept > 0 => Err(RefillFault::Stopped { not_kept, source }),
+            written => Ok(written.map(|()| Returned { root: expected, not_kept })?),
+        }
     }
 
-    /// How many damaged files went without a copy.
-    fn write(&self, leaves: &[Bytes]) -> Result<usize, LogFileFault> {
-        let mut not_kept = 0;
+    /// What is in the way of these leaves and must be kept, if there is a place for all of it.
+    fn beyond(&self, leaves: &[Bytes]) -> Result<Beyond, RefillFault> {
+        let (full, rest) = leaves.as_chunks::<BUNDLE_LEAVES_MAX>();
+        let sealed = self.sealed.bundles() + full.len() as u64;
+        let mut bundles = self.bundles.numbers()?;
+        bundles.retain(|number| *number >= sealed);
+        let tail = tail_file(sealed * WIDTH, rest);
+        let has_other_tail = self.bundles.get(TAIL_FILE)?.is_some_and(|found| found != tail);
+        let (kept, more) =
+            (self.bundles.beyond_kept()?, bundles.len() + usize::from(has_other_tail));
+        match more > 0 && kept + more > BEYOND_KEPT_MAX {
+            true => Err(RefillFault::Beyond { kept, more }),
+            false => Ok(Beyond { bundles, has_other_tail }),
+        }
+    }
+
+    /// Counts damaged files that go without a copy.
+    fn write(
+        &self,
+        leaves: &[Bytes],
+        beyond: &Beyond,
+        not_kept: &mut usize,
+    ) -> Result<(), LogFileFault> {
         let (full, rest) = leaves.as_chunks::<BUNDLE_LEAVES_MAX>();
         let mut roots: Vec<Digest> =
             (0..self.sealed.bundles()).filter_map(|number| self.sealed.bundle(number)).collect();
         for leaves in full {
             let (number, root) = (roots.len() as u64, root_of(leaves)?);
             if self.bundles.check(number, &root).is_err() {
-                not_kept += usize::from(self.bundles.put_back(number, leaves)? == SetAside::Full);
+                *not_kept += usize::from(self.bundles.copy_aside(number)? == SetAside::Full);
+                self.bundles.write_bundle(number, leaves)?;
             }
             roots.push(root);
         }
         let sealed = roots.len() as u64;
-        // Bundles beyond what was cosigned: nobody can say any more whether they are the log's.
-        let beyond = self.bundles.count()?;
-        for number in (sealed..beyond).rev() {
-            not_kept += usize::from(self.bundles.take_away(number)? == SetAside::Full);
+        // Nobody can say any more whether these are the log's.
+        for number in beyond.bundles.iter().rev() {
+            let name = self.bundles.bundle_name(*number);
+            self.bundles.move_beyond(&name, &format!("{number:016}"))?;
         }
         self.bundles.replace_hashes(&roots)?;
-        self.bundles.set_tail(sealed * WIDTH, rest)?;
-        Ok(not_kept)
+        if beyond.has_other_tail {
+            self.bundles.move_beyond(&self.bundles.name(TAIL_FILE), TAIL_FILE)?;
+        }
+        self.bundles.set_tail(sealed * WIDTH, rest)
     }
+}
+
+/// What lies where the leaves of a cosigned head do not.
+struct Beyond {
+    bundles: Vec<u64>,
+    has_other_tail: bool,
+}
+
+fn tail_file(first: u64, leaves: &[Bytes]) -> Vec<u8> {
+    let plain = bundle::encode(leaves).expect("fewer than a bundle, and each a leaf");
+    let frame = compressed(&plain).expect("zstd writes into memory");
+    [&first.to_be_bytes()[..], &frame].concat()
 }
 
 fn signed_head(note: &str, origin: &str, lineage: &Lineage) -> Option<LogHead> {

@@ -24,7 +24,7 @@ pub use acts::{
     ACTS_DIR, ACTS_MAX, Acts, ActsFault, LogKeeper, OPENINGS_MAX, Openings, Recorded, Recorder,
 };
 pub use bundles::{Bundles, LogFileFault, sealed_tree};
-pub use ended::{ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Returned};
+pub use ended::{BEYOND_KEPT_MAX, ENDED_EPOCHS_MAX, ENDED_LEAVES_MAX, Ended, Returned};
 pub use log::{
     EvidenceLog, EvidenceLogError, Known, LeavesDamaged, LeavesLost, LogHead, SignedHead, TpmWords,
 };

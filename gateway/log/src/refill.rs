@@ -8,6 +8,7 @@
 //! | `damaged-<n>`, `damaged-<n>.2` and so on | bundle `n` as it was before it was refilled; at most [`DAMAGED_KEPT_MAX`] of all epochs, and none is replaced |
 
 use crate::bundles::{Bundles, LogFileFault, root_of};
+use crate::ended::BEYOND_KEPT_MAX;
 use crate::log::EvidenceLog;
 use bytes::Bytes;
 use guan_evidence::LEAF_BYTES_MAX;
@@ -56,6 +57,16 @@ pub enum RefillFault {
          written; whoever sent them is to blame"
     )]
     Root { expected: Digest, found: Digest },
+    #[error(
+        "{kept} files that lie beyond what a witness cosigned are kept, {more} more would be, and {BEYOND_KEPT_MAX} are \
+         the limit; take the files beyond-* from the folder of the log, and start `guan run` anew"
+    )]
+    Beyond { kept: usize, more: usize },
+    #[error(
+        "it was not brought to its end, and {not_kept} damaged files may be gone without a copy: {DAMAGED_KEPT_MAX} are \
+         there already; take them from the folder of the log"
+    )]
+    Stopped { not_kept: usize, source: LogFileFault },
     #[error(transparent)]
     File(#[from] LogFileFault),
 }
@@ -89,14 +100,14 @@ impl<D: Disk> Bundles<D> {
     }
 
     /// Where the next damaged file of a bundle goes; `None`: as many are kept as may be.
-    pub(crate) fn aside(&self, number: u64) -> Result<Option<String>, LogFileFault> {
+    fn aside(&self, number: u64) -> Result<Option<String>, LogFileFault> {
         let names = self.names()?;
         let kept = names.iter().filter(|name| name.contains(DAMAGED_MARK)).count();
         let free = |aside: &String| !names.contains(&self.name(aside));
         Ok(Self::asides(number).find(free).filter(|_| kept < DAMAGED_KEPT_MAX))
     }
 
-    fn copy_aside(&self, number: u64) -> Result<SetAside, LogFileFault> {
+    pub(crate) fn copy_aside(&self, number: u64) -> Result<SetAside, LogFileFault> {
         // What cannot be read cannot be kept either.
         let Ok(Some(bytes)) = self.bundle_file(number) else { return Ok(SetAside::Nothing) };
         // A stop after the copy and before the bundle: the same file is no second damage.

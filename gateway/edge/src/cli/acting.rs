@@ -5,6 +5,7 @@
 //! the deed and given back there, so that nobody waits for this folder while holding one.
 
 use super::acts::{By, writer};
+use anyhow::Context as _;
 use guan_configs::EdgeConfig;
 use guan_evidence::{Acted, Deed, Opening};
 use guan_log::{Act, Acts, ActsFault, Recorded};
@@ -14,6 +15,8 @@ use std::path::Path;
 
 /// What is told where it cannot be known whether it was done.
 const UNSURE: &str = "it may have been done; the log records that it was asked for";
+const UNSURE_AND_PERHAPS_RECORDED: &str =
+    "it may have been done, and it is not sure that the log records it";
 const UNSURE_AND_UNRECORDED: &str = "it may have been done, and the log is not told of it";
 
 /// Why a deed did not come to its end.
@@ -58,16 +61,21 @@ impl Record {
         deed().map_err(|undone| match undone {
             Undone::NotBegun(fault) => match self.withdraw() {
                 Ok(()) => fault,
-                Err(kept) => fault.context(format!(
-                    "it was not done; the log records that it was asked for, which cannot be taken back ({kept})"
-                )),
+                Err(kept) => fault.context(format!("it was not done; {kept:#}")),
             },
             Undone::Unsure(fault) => fault.context(UNSURE),
         })
     }
 
-    fn withdraw(&self) -> Result<(), ActsFault> {
-        self.acts.withdraw(&self.recorded)
+    /// First the act, then who asked: an act without its opening would be one that nobody asked for.
+    fn withdraw(&self) -> anyhow::Result<()> {
+        let Recorded { actor, .. } = &self.recorded;
+        self.acts.withdraw(&self.recorded).context(
+            "the log may record that it was asked for, as that could not be taken back for certain",
+        )?;
+        actor.as_ref().map_or(Ok(()), |actor| self.acts.forget(actor)).context(
+            "the log says nothing of it, but the name of who asked may still be kept beside the log",
+        )
     }
 }
 
@@ -94,10 +102,15 @@ pub(super) fn rescuing(
     match Record::make(&config.state_dir, opening.as_ref(), what) {
         Ok(record) => record.perform(deed).map(|()| true),
         Err(fault) => {
-            eprintln!("WARNING: NOT RECORDED: the log is not told of this: {fault:#}");
+            let may_be_recorded = matches!(fault.downcast_ref(), Some(ActsFault::Stays { .. }));
+            let (warning, unsure) = match may_be_recorded {
+                true => ("PERHAPS NOT RECORDED", UNSURE_AND_PERHAPS_RECORDED),
+                false => ("NOT RECORDED: the log is not told of this", UNSURE_AND_UNRECORDED),
+            };
+            eprintln!("WARNING: {warning}: {fault:#}");
             deed().map(|()| false).map_err(|undone| match undone {
                 Undone::NotBegun(fault) => fault,
-                Undone::Unsure(fault) => fault.context(UNSURE_AND_UNRECORDED),
+                Undone::Unsure(fault) => fault.context(unsure),
             })
         }
     }
@@ -108,7 +121,7 @@ pub(super) fn rescuing(
 /// makes this untrue.
 pub(super) fn can_record(config: &EdgeConfig, by: &By, deed: Deed) -> anyhow::Result<()> {
     let record = Record::make(&config.state_dir, by.opening()?.as_ref(), (deed, None))?;
-    Ok(record.withdraw()?)
+    record.withdraw()
 }
 
 #[cfg(test)]
@@ -148,6 +161,30 @@ mod tests {
         assert_eq!(perform(Some(not_begun(fault()))), (said, (0, 0)));
         let said = Some(format!("{UNSURE}: a wrong password"));
         assert_eq!(perform(Some(unsure(fault()))), (said, (1, 1)));
+    }
+
+    /// A folder stands under the name of the one or the other: it can be opened and not removed.
+    #[test]
+    fn each_step_of_a_withdrawal_is_told_as_it_went() {
+        let check = |is_act: bool, expect: &str, known: usize| {
+            let folder = tempfile::tempdir().unwrap();
+            let record = Record::make(folder.path(), Some(&li()), WHAT).unwrap();
+            let name = match is_act {
+                true => record.recorded.name.clone(),
+                false => format!("{}.opening", li().commitment()),
+            };
+            let path = folder.path().join(ACTS_DIR).join(name);
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+            let fault = record.perform(|| -> Result<(), Undone> {
+                Err(not_begun(anyhow::anyhow!("a wrong password")))
+            });
+            let said = format!("{:#}", fault.unwrap_err());
+            assert!(said.contains(expect) && said.contains("it was not done"), "{said}");
+            assert_eq!(left(folder.path()), (0, known), "{said}");
+        };
+        check(true, "the log may record that it was asked for", 1);
+        check(false, "the log says nothing of it, but the name of who asked", 0);
     }
 
     #[test]

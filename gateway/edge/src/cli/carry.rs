@@ -170,9 +170,9 @@ fn ask_gateway(
     let ticket = ticket()?;
     let request = |actor| CarryRequest::new(wall_time(), &ticket, ask(actor));
     let asked = Asked::leave(config, CARRY_REQUEST_FILE, by, request)?;
-    // It may have begun with another's meanwhile.
-    if is_busy() && answer(config).is_some_and(|answer| answer.ticket != ticket) {
-        asked.take_back();
+    // It may have begun with another's meanwhile; if it takes this one just now, its answer comes.
+    let is_at_another = is_busy() && answer(config).is_some_and(|answer| answer.ticket != ticket);
+    if is_at_another && asked.take_back() {
         bail!(BUSY);
     }
     wait_for_answer(config, &asked, &ticket, !is_json && std::io::stderr().is_terminal())
@@ -206,10 +206,13 @@ fn wait_for_answer(
                 let _ = std::io::stderr().flush();
             }
             Some(_) => {}
-            None if Instant::now() > begin => {
-                asked.take_back();
-                bail!("guan does not take the request; see the alarms in `guan status`");
-            }
+            None if Instant::now() > begin => match asked.take_back() {
+                true => bail!("guan does not take the request; see the alarms in `guan status`"),
+                false => bail!(
+                    "guan has taken the request and does not answer, and it may still be done; see the alarms in \
+                         `guan status`"
+                ),
+            },
             None => {}
         }
         if !runs(config) {

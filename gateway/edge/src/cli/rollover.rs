@@ -48,10 +48,11 @@ pub(super) fn execute(common: &Common, by: &By, wait_s: u64) -> anyhow::Result<E
             return Ok(ExitCode::SUCCESS);
         }
         if Instant::now() > deadline {
-            asked.take_back();
-            bail!(
-                "no new key within {wait_s} s, and the old one stays; see the alarms in `guan status`"
-            );
+            let what = match asked.take_back() {
+                true => "and the old one stays",
+                false => "and it may still come: the gateway has the request",
+            };
+            bail!("no new key within {wait_s} s, {what}; see the alarms in `guan status`");
         }
         std::thread::sleep(LOOK_INTERVAL);
     }

@@ -231,10 +231,12 @@ pub(super) fn drop_waiting(arguments: &DropArguments) -> anyhow::Result<ExitCode
         DropRequest::new(wall_time(), actor, through.clone())
     })?;
     let waited = wait(&disk, &through, *wait_s);
-    if waited.is_err() {
-        asked.take_back();
+    if let Err(fault) = waited {
+        return Err(match asked.take_back() {
+            true => fault,
+            false => fault.context("the gateway has the request, and may still drop the rest"),
+        });
     }
-    waited?;
     let batches: u64 = lines.iter().map(|line| dropped(line, &through)).sum();
     match common.json {
         true => print_json(&json!({"dropped": true, "batches": batches}))?,

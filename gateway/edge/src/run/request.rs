@@ -1,14 +1,14 @@
 //! What a command leaves for the running gateway as a file in `box.state_dir`, and how it is read.
 //!
-//! Invariants: a request is gone from the disk before it is acted on, and whoever removed it has it: the gateway, or the
-//! command that takes it back. One that is old, too large or of another form is not acted on.
+//! Invariants: a request is gone from the disk before it is acted on, and whoever took its name away has it: the gateway,
+//! or the command that takes it back. It is read after that, so that no other file under the name is taken for it. One that is old, too large or of another form is not acted on.
 
 use guan_model::{Digest, WallTime};
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A request that is older is not acted on.
@@ -71,22 +71,30 @@ pub(super) trait Request: DeserializeOwned {
 
     /// The request, which is gone from the disk then: nothing is done because of an old one.
     fn take(state_dir: &Path, now: WallTime) -> Result<Option<Self>, RequestFault> {
-        let path = state_dir.join(Self::FILE);
-        let mut text = Vec::new();
-        let read = File::open(&path)
-            .and_then(|file| file.take(Self::BYTES_MAX + 1).read_to_end(&mut text));
-        match fs::remove_file(&path) {
+        let taken = taken(state_dir, Self::FILE);
+        match fs::rename(state_dir.join(Self::FILE), &taken) {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
-            removed => removed?,
+            renamed => renamed?,
         }
+        let mut text = Vec::new();
+        let read = File::open(&taken)
+            .and_then(|file| file.take(Self::BYTES_MAX + 1).read_to_end(&mut text));
+        fs::remove_file(&taken)?;
         read?;
         Self::parse(&text, now).map(Some)
     }
 
     /// One that was left behind is of another life.
     fn discard(state_dir: &Path) {
-        let _ = fs::remove_file(state_dir.join(Self::FILE));
+        for path in [state_dir.join(Self::FILE), taken(state_dir, Self::FILE)] {
+            let _ = fs::remove_file(path);
+        }
     }
+}
+
+/// Where the gateway reads a request that it has taken; it is never acted on from there.
+fn taken(state_dir: &Path, name: &str) -> PathBuf {
+    state_dir.join(format!("{name}.taken"))
 }
 
 /// A commitment in hex, if there is one.
@@ -102,6 +110,7 @@ mod tests {
     use super::*;
     use guan_model::{BatchSeq, StreamId};
     use serde::Serialize;
+    use std::io::Write as _;
 
     const SECONDS: i64 = 1_800_000_000;
 
@@ -143,6 +152,29 @@ mod tests {
         fs::write(&path, padded(limit + 2)).unwrap();
         assert!(R::take(folder.path(), at(0)).is_err());
         assert!(!path.exists(), "nobody acts on it later");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nor from anywhere else");
+    }
+
+    /// One command takes its request back and another leaves its own, just while the gateway reads: a pipe makes it wait.
+    #[test]
+    fn what_is_read_is_what_was_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(RolloverRequest::FILE);
+        let text = |actor| serde_json::to_vec(&RolloverRequest::new(at(0), actor)).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let pipe = folder.path().join("pipe");
+        fs::hard_link(&path, &pipe).unwrap();
+        let meanwhile = std::thread::spawn(move || {
+            let mut first = File::options().write(true).open(&pipe)?;
+            let _ = fs::remove_file(&path);
+            fs::write(&path, text(Some(BY)))?;
+            first.write_all(&text(None))
+        });
+        let taken = RolloverRequest::take(folder.path(), at(0)).unwrap().unwrap();
+        meanwhile.join().unwrap().unwrap();
+        assert_eq!(taken.actor().unwrap(), None);
+        let second = RolloverRequest::take(folder.path(), at(0)).unwrap();
+        assert_eq!(second.map(|second| second.actor().unwrap()), Some(Some(BY)));
     }
 
     const BY: Digest = Digest([0xa7; 32]);

@@ -15,7 +15,10 @@ use guan_spool::{Disk, OsDisk};
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the same trouble is not told again.
+const ALARM_PAUSE: Duration = Duration::from_secs(60);
 
 /// The program that writes the log.
 pub trait LogKeeper: Sync {
@@ -32,18 +35,29 @@ pub struct Recorder<K> {
     keeper: K,
     /// Its leaf is durable, and it is not settled yet.
     noted: Option<(String, Act)>,
+    /// When it was last told that acts wait.
+    told: Option<Instant>,
 }
 
 impl<K: LogKeeper> Recorder<K> {
     pub fn new(folder: &Path, keeper: K) -> Self {
-        Self { folder: folder.to_owned(), keeper, noted: None }
+        Self { folder: folder.to_owned(), keeper, noted: None, told: None }
     }
 
     /// Records what waits now, or as far as it comes; to be called again and again.
     pub async fn record_all(&mut self) {
         let folder = self.folder.clone();
-        if let Err(fault) = self.record_with(&|is_noted| open(&folder, is_noted)).await {
-            self.keeper.alarm("acts wait for the log", &fault);
+        match self.record_with(&|is_noted| open(&folder, is_noted)).await {
+            Ok(()) => self.told = None,
+            Err(_) if self.told.is_some_and(|told| told.elapsed() < ALARM_PAUSE) => {}
+            Err(fault) => {
+                self.told = Some(Instant::now());
+                let what = format!(
+                    "acts may wait for the log in {}; run guan's commands as the user that guan runs as",
+                    self.folder.display()
+                );
+                self.keeper.alarm(&what, &fault);
+            }
         }
     }
 
@@ -90,7 +104,11 @@ impl<K: LogKeeper> Recorder<K> {
 
 fn open(folder: &Path, is_noted: bool) -> Result<Option<Acts<OsDisk>>, ActsFault> {
     // Without an act nobody takes the lock, and without a folder there is no act.
-    let Ok(disk) = OsDisk::open_read_only(folder) else { return Ok(None) };
+    let fault = |source| ActsFault::File { name: ACTS_DIR.to_owned(), source };
+    let disk = match OsDisk::open_read_only(folder) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(fault)?,
+    };
     if !is_noted && Acts::reader(disk).waiting()?.is_empty() {
         return Ok(None);
     }
@@ -98,8 +116,7 @@ fn open(folder: &Path, is_noted: bool) -> Result<Option<Acts<OsDisk>>, ActsFault
     match OsDisk::open_exclusive_within(folder, Duration::ZERO) {
         // A command is at it.
         Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(source) => Err(ActsFault::File { name: ACTS_DIR.to_owned(), source }),
-        Ok(disk) => Acts::writer(disk).map(Some),
+        opened => Acts::writer(opened.map_err(fault)?).map(Some),
     }
 }
 

@@ -1,7 +1,9 @@
 use super::*;
 use guan_evidence::{Acted, Actor, Deed, ErasureGround, Exported, LeafBody};
-use guan_spool::disk::SimDisk;
+use guan_spool::disk::{SimDisk, SimFile};
 use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn opening(salt: u8, name: &str) -> Opening {
     Opening::new([salt; 32], Actor::parse(name).unwrap())
@@ -91,6 +93,73 @@ fn a_power_cut_loses_no_act_and_brings_nothing_back() {
         disk.crash(seed);
         assert!(!holds(&disk, "somebody") && disk.list().unwrap().is_empty());
     }
+}
+
+/// A folder that keeps no names for a while.
+#[derive(Clone)]
+struct Unsynced(SimDisk, Arc<AtomicU32>);
+
+impl Disk for Unsynced {
+    type File = SimFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<SimFile> {
+        self.0.open(name)
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<SimFile> {
+        self.0.create_new(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let is_failing = |left: u32| left.checked_sub(1);
+        match self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_failing) {
+            Ok(_) => Err(io::Error::other("the disk is broken")),
+            Err(_) => self.0.sync_directory(),
+        }
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+}
+
+/// Whoever is told that nothing was kept does nothing: the log is not to record it, nor to know somebody for nothing.
+#[test]
+fn what_is_not_durable_is_taken_away_again() {
+    let disk = SimDisk::new();
+    let acts = Acts::writer(Unsynced(disk.clone(), Arc::default())).unwrap();
+    let fail = |times| acts.0.1.store(times, Ordering::SeqCst);
+    let left = || (acts.waiting().unwrap().len(), acts.openings().unwrap().known.len());
+    let act = |actor| acted(actor, Deed::LockoutReset, None);
+    fail(1);
+    assert!(matches!(acts.keep(&opening(1, "li")), Err(ActsFault::File { .. })));
+    assert_eq!((left(), holds(&disk, "li")), ((0, 0), false));
+    // The opening is kept, and then the act is not.
+    let keep = || opening(1, "li");
+    let record = |times| {
+        acts.record(Some(&keep()), |actor| {
+            fail(times);
+            act(actor)
+        })
+    };
+    assert!(matches!(record(1), Err(ActsFault::File { .. })));
+    assert_eq!((left(), holds(&disk, "li")), ((0, 0), false));
+    // A cut may bring the act back: then the log is to say who it was.
+    let stays = record(2).unwrap_err();
+    assert!(matches!(stays, ActsFault::Stays { .. }), "{stays:?}");
+    assert_eq!(left().1, 1);
 }
 
 #[test]

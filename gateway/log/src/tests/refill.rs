@@ -1,9 +1,12 @@
 //! Leaves that come back: as they were, or not at all.
 
 use super::*;
-use crate::{DAMAGED_KEPT_MAX, ENDED_LEAVES_MAX, Ended, Known, RefillFault, SetAside};
+use crate::{
+    BEYOND_KEPT_MAX, DAMAGED_KEPT_MAX, ENDED_LEAVES_MAX, Ended, Known, RefillFault, SetAside,
+};
 use guan_evidence::verify::{Report, Trust};
 use guan_evidence::{Checkpoint, LEAF_BYTES_MAX, Lineage};
+use std::collections::BTreeSet;
 
 const FIRST: &str = "entries-0000000000000000";
 
@@ -132,11 +135,12 @@ fn log_bundles(rig: &Rig) -> Bundles<SimDisk> {
     Bundles::of(rig.disk.clone(), Epoch::FIRST)
 }
 
-/// Bundles beyond what was cosigned count as damaged files: up to the limit they stay, and whoever brings the epoch
-/// back learns how many did not.
+/// What lies beyond the cosigned head may be nowhere else: it stays, or nothing is done.
 #[test]
-fn bundles_beyond_the_cosigned_head_are_kept_up_to_the_limit() {
-    for (room, not_kept) in [(3, 0), (2, 1), (0, 3)] {
+fn what_lies_beyond_the_cosigned_head_is_never_destroyed() {
+    let second = Epoch::new(2).unwrap();
+    // Three bundles and a tail.
+    for room in [4, 3] {
         let (mut rig, _) = signed_rig();
         let good = leaves(&rig, 0..600);
         let cosigned = String::from_utf8(rig.disk.contents("checkpoint").unwrap()).unwrap();
@@ -149,29 +153,81 @@ fn bundles_beyond_the_cosigned_head_are_kept_up_to_the_limit() {
         rig.disk.remove("entries-0000000000000001").unwrap();
         let hashes = rig.disk.contents("subtrees").unwrap();
         rig.disk.put("subtrees", &hashes[..32]);
-        let beyond: Vec<_> =
-            (2..5).map(|number| rig.disk.contents(&format!("entries-{number:016}"))).collect();
-        let other = |copy: usize| format!("damaged-{copy:016}.16");
-        (0..DAMAGED_KEPT_MAX - room).for_each(|copy| rig.disk.put(&other(copy), b"other"));
-        // One of the same name, from earlier.
-        if room == 3 {
-            rig.disk.put(&other(0), b"");
-            rig.disk.rename(&other(0), "damaged-0000000000000004").unwrap();
-        }
+        (0..BEYOND_KEPT_MAX - room)
+            .for_each(|copy| rig.disk.put(&format!("beyond-9{copy:015}"), b"other"));
         assert!(open_with(&rig, &cosigned).begun().is_some());
         rig.journal.clear();
-        let ended = lacking(&rig, Epoch::new(2).unwrap()).pop().unwrap();
-        let returned = ended.refill(&good[256..]).unwrap();
-        assert_eq!((returned.not_kept, bundles.count().unwrap()), (not_kept, 2), "{room}");
-        assert_eq!(bundles.damaged_kept().unwrap(), DAMAGED_KEPT_MAX, "{room}");
-        let names = ["damaged-0000000000000004.2", "damaged-0000000000000004"];
-        let newest = rig.disk.contents(names[usize::from(room != 3)]);
-        assert_eq!(newest, beyond[2].clone().filter(|_| room > 0), "the newest goes first");
-        if room == 3 {
-            assert_eq!(rig.disk.contents(names[1]).unwrap(), b"", "what was there stays");
+        rig.disk.put("tail", b"leaves beyond");
+        let old = [
+            "entries-0000000000000002",
+            "entries-0000000000000003",
+            "entries-0000000000000004",
+            "tail",
+        ];
+        let old = old.map(|name| rig.disk.contents(name).unwrap());
+        let files = || {
+            let names = rig.disk.list().unwrap().into_iter();
+            names.map(|name| (rig.disk.contents(&name), name)).collect::<BTreeSet<_>>()
+        };
+        let before = files();
+        let ended = lacking(&rig, second).pop().unwrap();
+        let returned = ended.refill(&good[256..]);
+        if room < 4 {
+            let fault = returned.unwrap_err();
+            assert!(matches!(fault, RefillFault::Beyond { kept: 1021, more: 4 }), "{fault:?}");
+            assert_eq!(files(), before, "nothing goes");
+            // One that somebody took away makes the room.
+            rig.disk.remove("beyond-9000000000000000").unwrap();
+            ended.refill(&good[256..]).unwrap();
+        } else {
+            assert_eq!(returned.unwrap().not_kept, 0);
         }
-        assert!(lacking(&rig, Epoch::new(2).unwrap()).is_empty(), "{room}");
+        assert_eq!(
+            (bundles.beyond_kept().unwrap(), bundles.count().unwrap()),
+            (BEYOND_KEPT_MAX, 2)
+        );
+        let kept = ["0000000000000002", "0000000000000003", "0000000000000004", "tail"];
+        let kept = kept.map(|what| rig.disk.contents(&format!("beyond-{what}")).unwrap());
+        assert_eq!(kept, old);
+        assert_eq!(bundles.damaged_kept().unwrap(), 0, "they are not damaged");
+        assert!(lacking(&rig, second).is_empty());
     }
+}
+
+/// Once more, and with a name that is taken: what was kept first stays as well.
+#[test]
+fn an_older_tail_does_not_take_the_place_of_another() {
+    let (mut rig, _) = signed_rig();
+    let good = leaves(&rig, 512..600);
+    let cosigned = String::from_utf8(rig.disk.contents("checkpoint").unwrap()).unwrap();
+    rig.journal.truncate(590);
+    assert!(open_with(&rig, &cosigned).begun().is_some());
+    rig.journal.clear();
+    let tail = rig.disk.contents("tail").unwrap();
+    rig.disk.put("beyond-tail", b"first");
+    lacking(&rig, Epoch::new(2).unwrap()).pop().unwrap().refill(&good).unwrap();
+    assert_eq!(rig.disk.contents("beyond-tail").unwrap(), b"first");
+    assert_eq!(rig.disk.contents("beyond-tail.2").unwrap(), tail);
+}
+
+/// A damaged file that goes without a copy is told even where a later step fails.
+#[test]
+fn what_was_not_kept_is_told_with_a_fault() {
+    let (mut rig, _) = signed_rig();
+    let good = leaves(&rig, 256..600);
+    let cosigned = String::from_utf8(rig.disk.contents("checkpoint").unwrap()).unwrap();
+    rig.disk.put("entries-0000000000000001", b"nothing");
+    let hashes = rig.disk.contents("subtrees").unwrap();
+    rig.disk.put("subtrees", &hashes[..32]);
+    (0..DAMAGED_KEPT_MAX).for_each(|copy| rig.disk.put(&format!("damaged-{copy:016}.16"), b""));
+    assert!(open_with(&rig, &cosigned).begun().is_some());
+    rig.journal.clear();
+    let ended = lacking(&rig, Epoch::new(2).unwrap()).pop().unwrap();
+    rig.disk.fail_next_sync();
+    let fault = ended.refill(&good).unwrap_err();
+    assert!(matches!(fault, RefillFault::Stopped { not_kept: 1, .. }), "{fault:?}");
+    assert!(fault.to_string().contains("1 damaged files may be gone without a copy"), "{fault}");
+    assert_eq!(ended.refill(&good).unwrap().not_kept, 1);
 }
 
 /// Wherever the power goes while the newest bundle is refilled, the log opens as long as it was.

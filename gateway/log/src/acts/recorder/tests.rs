@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 struct Keeper<F> {
     meanwhile: F,
     notes: Mutex<Vec<LeafBody>>,
+    alarms: Option<Mutex<Vec<String>>>,
 }
 
 impl<F: Fn(usize) -> bool + Sync> LogKeeper for Keeper<F> {
@@ -20,12 +21,13 @@ impl<F: Fn(usize) -> bool + Sync> LogKeeper for Keeper<F> {
     }
 
     fn alarm(&self, what: &str, fault: &dyn Error) {
-        panic!("{what}: {fault:?}");
+        let Some(alarms) = &self.alarms else { panic!("{what}: {fault:?}") };
+        alarms.lock().unwrap().push(format!("{what}: {fault}"));
     }
 }
 
 fn recorder<F: Fn(usize) -> bool + Sync>(folder: &Path, meanwhile: F) -> Recorder<Keeper<F>> {
-    Recorder::new(folder, Keeper { meanwhile, notes: Mutex::default() })
+    Recorder::new(folder, Keeper { meanwhile, notes: Mutex::default(), alarms: None })
 }
 
 fn record_all<F: Fn(usize) -> bool + Sync>(recorder: &mut Recorder<Keeper<F>>) -> usize {
@@ -85,6 +87,36 @@ fn an_act_is_noted_once_however_long_its_settling_waits() {
     assert_eq!((record_all(&mut recorder), waiting(path)), (1, vec![name]), "a command is at it");
     drop(busy.lock().unwrap().take());
     assert_eq!((record_all(&mut recorder), waiting(path)), (1, Vec::new()));
+}
+
+/// Acts may lie where the gateway cannot look: that is told, and not each second. A folder that was never made is none.
+#[test]
+fn a_folder_that_cannot_be_looked_into_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = folder.path().join("none");
+    assert_eq!(record_all(&mut recorder(&none, |_| true)), 0);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut recorder = recorder(&file.join("acts"), |_| true);
+    recorder.keeper.alarms = Some(Mutex::default());
+    for _ in 0..3 {
+        assert_eq!(record_all(&mut recorder), 0);
+    }
+    let count = |recorder: &Recorder<Keeper<_>>| {
+        let alarms = recorder.keeper.alarms.as_ref().unwrap().lock().unwrap();
+        assert!(alarms.iter().all(|alarm| alarm.contains("as the user that guan runs as")));
+        alarms.len()
+    };
+    assert_eq!(count(&recorder), 1);
+    recorder.told = Instant::now().checked_sub(ALARM_PAUSE);
+    record_all(&mut recorder);
+    assert_eq!(count(&recorder), 2, "after a while once more");
+    // What comes anew is told at once.
+    std::fs::remove_file(&file).unwrap();
+    record_all(&mut recorder);
+    std::fs::write(&file, "").unwrap();
+    record_all(&mut recorder);
+    assert_eq!(count(&recorder), 3);
 }
 
 /// Numbers are given anew: the name alone does not say that it is the same act. What the log calls erased is erased.
