@@ -334,3 +334,21 @@ fn nobody_waits_for_the_acts_while_holding_the_negotiations() {
     let terminate = ["contract", "negotiate", "terminate", pid.as_str(), "--reason", "no"];
     check(&[&terminate[..], &["--config", &path]].concat(), true, &[]);
 }
+
+/// A word that is no level would count as a target, and silence all others.
+#[test]
+fn a_log_filter_that_says_nothing_is_refused() {
+    let check = |filter: &str, expect: &str| {
+        let mut guan = Command::new(env!("CARGO_BIN_EXE_guan"));
+        guan.args(["run", "--config", "/nowhere.toml"]).env("GUAN_LOG", filter);
+        let output = guan.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.contains(expect), "{filter}: {text}");
+    };
+    check("verbose", "\"verbose\" is no level");
+    check("info,inof", "\"inof\" is no level");
+    check("guan_link=loud", "GUAN_LOG is \"guan_link=loud\"");
+    for good in ["info", "warn,guan_link=debug", "off"] {
+        check(good, "/nowhere.toml cannot be read");
+    }
+}
