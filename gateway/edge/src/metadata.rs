@@ -103,11 +103,16 @@ impl Metadata {
     /// Remembers both at once; a lower epoch changes nothing of it.
     pub fn set_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
         let epoch = epoch.max(self.epoch()?);
-        self.begin_sets(epoch, count)
+        self.put_sets(epoch, count)
     }
 
-    /// The same of another space, whose epochs begin where they like.
+    /// The same of another space, whose epochs begin where they like, and which has confirmed nothing yet.
     pub fn begin_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
+        self.db.remove("contracts-confirmed").map_err(|source| self.write_error(source))?;
+        self.put_sets(epoch, count)
+    }
+
+    fn put_sets(&self, epoch: u64, count: u64) -> Result<(), MetadataError> {
         self.put("contract-sets", &[epoch.to_le_bytes(), count.to_le_bytes()].concat())
     }
 

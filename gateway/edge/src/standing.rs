@@ -347,8 +347,8 @@ impl Book {
         if let Err(fault) = self.ask_counter() {
             self.found = Some(fault);
         }
-        // The space vouches for what the counter did not.
-        let was_set_back = self.finding == Some(Finding::SetBack);
+        // The space vouches for what the counter did not, but not on a medium, which may be as old as the disk.
+        let was_set_back = self.finding == Some(Finding::SetBack) && way != Way::Medium;
         let is_new = self.roster.as_ref() != Some(&roster);
         let epoch = roster.epoch;
         if is_new {
@@ -481,8 +481,16 @@ impl Book {
         match self.finding {
             // That was another time.
             Some(Finding::SetBack) => Ok(None),
+            // That was another space.
+            _ if self.has_moved() => Ok(None),
             _ => Ok(self.metadata.confirmed_at()?),
         }
+    }
+
+    /// The configuration names another space than the one whose sets were taken.
+    fn has_moved(&self) -> bool {
+        let before = self.counted_space.as_deref();
+        before.is_some_and(|space| self.own_space.check(space, Way::Disk).is_err())
     }
 
     /// The doubt is over, wherever it came from.
@@ -527,16 +535,21 @@ impl Book {
         Ok(roster)
     }
 
-    /// What was carried to the box; `None` when nothing was. It is gone afterwards, taken or refused. It confirms
-    /// no session: nothing leaves for it.
+    /// What was carried to the box; `None` when nothing was. It is gone afterwards, taken or refused, unless this disk
+    /// could not keep it: the next look or start must find it then, as it may revoke. It confirms no session: nothing
+    /// leaves for it.
     pub fn take_carried(&mut self) -> Option<Result<bool, StandingFault>> {
         let path = self.state.join(CARRIED_FILE);
-        let carrier = match read_carrier(&path) {
+        let taken = match read_carrier(&path) {
             Ok(None) => return None,
-            Ok(Some(carrier)) => Ok(carrier),
+            Ok(Some(carrier)) => match self.handle_carrier(&carrier) {
+                Err(fault @ (StandingFault::File { .. } | StandingFault::Metadata(_))) => {
+                    return Some(Err(fault));
+                }
+                taken => taken,
+            },
             Err(fault) => Err(fault),
         };
-        let taken = carrier.and_then(|carrier| self.handle_carrier(&carrier));
         let removed = std::fs::remove_file(&path);
         Some(taken.and_then(|changed| match removed {
             Ok(()) => Ok(changed),

@@ -96,6 +96,14 @@ impl Keeper {
                 self.board.wanted.send_replace(self.book.missing());
             }
         }
+        if let Some(fault) = self.book.take_found() {
+            self.complain(&fault);
+            if let StandingFault::SetBack { .. } = fault {
+                // The TPM has answered late, and knows of sets that this disk does not.
+                self.doubt().await;
+                self.change().await;
+            }
+        }
         match self.book.read_folder() {
             Ok(true) => {
                 tracing::info!("contracts were read again");

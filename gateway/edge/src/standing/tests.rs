@@ -110,6 +110,49 @@ impl World {
     }
 }
 
+/// It may revoke, and the command has said that it is taken.
+#[test]
+fn what_was_carried_stays_until_this_disk_has_it() {
+    let world = World { own: (Some("space-1"), None), ..World::new() };
+    let state = world.folder.path().join("contracts");
+    let (_, entry) = world.contract("C-1", 1);
+    let mut book = world.open().unwrap();
+    std::fs::create_dir(state.join("set.json")).unwrap();
+    let set = world.set("box-1", 1, &[&entry]);
+    let kept = world.carry(&mut book, &set).unwrap();
+    assert!(matches!(kept, Err(StandingFault::File { .. })), "{kept:?}");
+    assert!(state.join("carried.json").exists());
+    drop(book);
+    std::fs::remove_dir(state.join("set.json")).unwrap();
+    let mut book = world.open().unwrap();
+    assert!(book.missing().is_empty(), "it is not there yet");
+    assert!(book.take_carried().unwrap().unwrap());
+    assert!(!state.join("carried.json").exists() && book.missing() == [entry.digest]);
+    // What is refused does not come again.
+    let other = world.set("box-2", 2, &[&entry]);
+    world.carry(&mut book, &other).unwrap().unwrap_err();
+    assert!(!state.join("carried.json").exists());
+}
+
+#[test]
+fn another_space_has_confirmed_nothing() {
+    let mut world = World { own: (Some("space-1"), None), ..World::new() };
+    let confirmed = WallTime::from_seconds(1_800_000_000);
+    let mut book = world.open().unwrap();
+    book.handle_roster(&world.set("box-1", 4, &[])).unwrap();
+    book.note_confirmed(confirmed).unwrap();
+    assert_eq!(book.confirmed_at().unwrap(), Some(confirmed));
+    drop(book);
+    world.own = (Some("insurer-1"), None);
+    let mut book = world.open().unwrap();
+    assert_eq!(book.confirmed_at().unwrap(), None, "it was another's word");
+    let set = World::set_of(("insurer-1", &world.consumer), "box-1", 1, &[]);
+    book.handle_roster(&set).unwrap();
+    assert_eq!(book.confirmed_at().unwrap(), None);
+    drop(book);
+    assert_eq!(world.open().unwrap().confirmed_at().unwrap(), None, "nor after a start");
+}
+
 fn names(book: &Book) -> Vec<String> {
     let in_force = book.in_force();
     let contracts = in_force.plan.contracts().iter();
@@ -392,8 +435,14 @@ fn a_disk_that_was_set_back_is_found_by_the_counter() {
     let mut book = world.open().unwrap();
     assert!(book.take_found().is_none());
     *world.counter.0.lock().unwrap() = counted;
-    book.handle_roster(&world.set("box-1", 2, &[])).unwrap();
+    // The set that the copy holds, on a medium, vouches for nothing.
+    let same = world.set("box-1", 1, &[&one_entry]);
+    let same = world.carry(&mut book, &same).unwrap();
+    assert!(matches!(same, Ok(false)), "{same:?}");
     assert!(matches!(book.take_found(), Some(StandingFault::SetBack { .. })));
+    assert!(book.in_force().standing.is_uncertain && book.confirmed_at().unwrap().is_none());
+    book.handle_roster(&world.set("box-1", 2, &[])).unwrap();
+    assert!(!book.in_force().standing.is_uncertain);
 }
 
 #[test]
