@@ -59,9 +59,12 @@ pub(super) fn import(common: &Common, file: &Path, by: &By) -> anyhow::Result<Ex
     for one in &roster.entries {
         println!("  {:<10} {} version {}", one.state.name(), one.contract, one.version);
     }
-    match is_taken {
-        true => println!("guan has taken it; see `guan status`"),
-        false => println!("guan takes it when it next starts"),
+    match (is_taken, runs) {
+        (true, _) => println!("guan has looked at it; `guan status` says whether it counts"),
+        (false, true) => println!(
+            "guan runs and could not keep it yet, and tries again; `guan status` says why: look at the disk first"
+        ),
+        (false, false) => println!("guan takes it when it next starts"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
 //! What a command leaves for the running gateway as a file in `box.state_dir`, and how it is read.
 //!
 //! Invariants: a request is gone from the disk before it is acted on, and whoever took its name away has it: the gateway,
-//! or the command that takes it back. It is read after that, so that no other file under the name is taken for it. One that is old, too large or of another form is not acted on.
+//! or the command that takes it back. It is read after that, so that no other file under the name is taken for it. One
+//! that is old, too large or of another form is not acted on.
 
 use guan_model::{Digest, WallTime};
 use serde::de::DeserializeOwned;

@@ -1,7 +1,7 @@
 //! A segment of any size, read a piece at a time, so that a start takes little memory however full the last one is.
 //!
-//! Invariant: what it gives is what the file held when it was opened, or an error; a file that shrinks meanwhile reads as
-//! one that ends there. Never here: what the bytes mean.
+//! Invariants: it holds a window and, while that is looked at, one longer frame; a file that grows or shrinks meanwhile is
+//! read to the length that it had, or to its end. Never here: what the bytes mean, and that they stay the same.
 
 use super::frame::{FRAME_OVERHEAD, is_intact, parse_head};
 use crate::disk::DiskFile;
